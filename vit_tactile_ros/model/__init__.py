@@ -1,0 +1,1 @@
+"""The network: attention, the staged ViT, its checkpoint. Imports torch only."""
