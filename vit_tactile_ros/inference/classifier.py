@@ -1,0 +1,121 @@
+"""Frames to decisions: preprocessing, the staged runtime and the exit decision joined."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vit_tactile_ros.inference.preprocess import Input, fit, normalise
+from vit_tactile_ros.inference.runtime import Precision, TorchRuntime, fastest_thread_count, select_device
+from vit_tactile_ros.model import Checkpoint, compute_shares, early_exit, thresholds
+from vit_tactile_ros.model.early_exit import Stages
+
+Image = NDArray[np.uint8]
+
+
+class Runtime(Protocol):
+    """What runs the stages; see `runtime.TorchRuntime`."""
+
+    name: str
+    device: torch.device
+
+    def stages(self, images: Tensor) -> Stages: ...
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What one frame says the sensor is touching."""
+
+    class_id: int
+    class_name: str
+    confidence: float  # probability of the class at the exit that answered, 0..1
+    probabilities: NDArray[np.float32]  # (C,)
+    exit_index: int  # 0-based
+    exit_block: int  # 1-based block that the exit follows
+    exit_confidences: NDArray[np.float32]  # at every exit that was evaluated, earliest first
+    tau: tuple[float, ...]  # threshold of each early exit
+    compute_share: float  # of the full depth's multiply-adds, (0, 1]
+    inference_time: float  # s, the batch from input ready to decision
+
+
+class TactileClassifier:
+    """A checkpoint made ready on a device; not thread-safe, one caller at a time."""
+
+    def __init__(self, checkpoint: Checkpoint, device: str = 'auto', precision: Precision = 'float32',
+                 threads: int = 0) -> None:
+        """Raises ValueError for a device that is not there.
+
+        `threads` is the number of CPU threads, for the whole process; 0 measures whether more than one pays.
+        """
+        torch_device = select_device(device)
+        if torch_device.type == 'cpu':
+            cores = len(os.sched_getaffinity(0))
+            torch.set_num_threads(threads or fastest_thread_count(checkpoint.model, cores))
+        self.threads = torch.get_num_threads()
+        self.runtime: Runtime = TorchRuntime(checkpoint.model, torch_device, precision)
+        self.preprocessing = checkpoint.preprocessing
+        self.class_names = checkpoint.class_names
+        self.exits = checkpoint.model.config.exits
+        self.temperatures = checkpoint.model.temperatures
+        self.compute_shares = compute_shares(checkpoint.model.config)
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.preprocessing.reference == 'difference'
+
+    def thresholds(self, tau: float | Sequence[float]) -> tuple[float, ...]:
+        """`tau` as one threshold per early exit; raises ValueError as `model.thresholds` does."""
+        return thresholds(tau, len(self.exits))
+
+    def fit(self, image: Image) -> Image:
+        """Turn, crop and resize a frame, uint8 (H, W, 3), to the input's size."""
+        return fit(image, self.preprocessing)
+
+    def warm_up(self, batch_sizes: Sequence[int] = (1,), rounds: int = 2) -> None:
+        """Run every stage at the given batch sizes, so that the first real frame is not the slow one."""
+        height, width = self.preprocessing.image_size
+        for batch in batch_sizes:
+            blank = np.zeros((batch, 3, height, width), np.float32)
+            for _ in range(rounds):
+                self.classify_inputs(blank, self.thresholds(1.0))
+
+    def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
+                 tau: Sequence[float]) -> list[Decision]:
+        """Decisions for a batch of fitted frames and their fitted no-contact references."""
+        inputs = np.stack([normalise(frame, reference, self.preprocessing)
+                           for frame, reference in zip(fitted, references, strict=True)])
+        return self.classify_inputs(inputs, tau)
+
+    @torch.inference_mode()
+    def classify_inputs(self, inputs: Input, tau: Sequence[float]) -> list[Decision]:
+        """Decisions for preprocessed inputs, float32 (B, 3, h, w); `tau` holds one threshold per early exit."""
+        start = time.perf_counter()
+        result = early_exit(self.runtime.stages(torch.from_numpy(inputs)), tau, self.temperatures)
+        probabilities = result.probabilities.cpu().numpy()
+        confidences = result.confidences.cpu().numpy()
+        exits = result.exit_index.tolist()
+        taken = time.perf_counter() - start
+        class_ids = probabilities.argmax(axis=1).tolist()
+        return [
+            Decision(
+                class_id=class_id,
+                class_name=self.class_names[class_id],
+                confidence=float(row[class_id]),
+                probabilities=row,
+                exit_index=exit_index,
+                exit_block=self.exits[exit_index],
+                exit_confidences=confidence[:exit_index + 1],
+                tau=tuple(tau),
+                compute_share=self.compute_shares[exit_index],
+                inference_time=taken,
+            )
+            for class_id, row, exit_index, confidence in zip(class_ids, probabilities, exits, confidences, strict=True)
+        ]

@@ -1,0 +1,54 @@
+"""The no-contact reference frame of one sensor: given as a picture, or averaged from its first frames."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+
+class Reference:
+    """The mean of the first `num_frames` fitted frames, or a fixed picture.
+
+    While frames are still being gathered the mean so far is in force, so that every frame can be classified from
+    the first one on. The sensor must not touch anything during that time.
+    """
+
+    def __init__(self, num_frames: int = 5, fixed: Image | None = None) -> None:
+        if num_frames < 1:
+            raise ValueError(f'num_frames is {num_frames}; must be at least 1')
+        self.num_frames = num_frames
+        self._fixed = fixed
+        self._gathered = 0
+        self._mean: NDArray[np.float32] | None = None
+
+    def recapture(self) -> None:
+        """Replace whatever is in force, a fixed picture too, by the mean of the next frames."""
+        self._fixed = None
+        self._gathered = 0
+        self._mean = None
+
+    @property
+    def frame(self) -> NDArray[np.floating] | Image | None:
+        """The reference in force, (h, w, 3) in grey levels 0..255; None before the first frame."""
+        return self._fixed if self._fixed is not None else self._mean
+
+    @property
+    def is_fixed(self) -> bool:
+        return self._fixed is not None
+
+    @property
+    def is_complete(self) -> bool:
+        return self.is_fixed or self._gathered >= self.num_frames
+
+    def update(self, frame: Image) -> bool:
+        """Take a fitted frame into the mean if it is still being gathered; True when this frame completed it."""
+        if self.is_complete:
+            return False
+        self._gathered += 1
+        if self._mean is None:
+            self._mean = frame.astype(np.float32)
+        else:
+            self._mean += (frame - self._mean) / self._gathered
+        return self.is_complete

@@ -1,0 +1,68 @@
+"""Engines that run the stages of a model; plain torch is the reference that every other engine is compared with."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vit_tactile_ros.model import ViTTactile
+from vit_tactile_ros.model.early_exit import Stages
+
+Precision = Literal['float32', 'bfloat16']
+
+
+class TorchRuntime:
+    """Plain torch, eager, on one device."""
+
+    name = 'torch'
+
+    def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32') -> None:
+        self.device = device
+        self.dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
+        self._model = model.to(device, self.dtype).eval()
+
+    def stages(self, images: Tensor) -> Stages:
+        """Stages of float32 (B, 3, H, W) images from host memory; see `ViTTactile.stages`."""
+        return self._model.stages(images.to(self.device, self.dtype, non_blocking=True))
+
+
+def select_device(device: str) -> torch.device:
+    """'auto' is CUDA where there is one, else the CPU; 'cuda', 'cuda:N' and 'cpu' are taken at their word.
+
+    Raises ValueError when the device is unknown or not there.
+    """
+    if device == 'auto':
+        return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
+    kind, _, index = device.partition(':')
+    if kind not in ('cpu', 'cuda') or (index and not index.isdigit()) or (kind == 'cpu' and index):
+        raise ValueError(f"device is {device!r}; must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if kind == 'cuda' and not torch.cuda.is_available():
+        raise ValueError(f"device is {device!r}; torch {torch.__version__} finds no CUDA device here: use 'auto' or 'cpu'")
+    if index and int(index) >= torch.cuda.device_count():
+        raise ValueError(f'device is {device!r}; there are {torch.cuda.device_count()} CUDA devices')
+    return torch.device(device)
+
+
+@torch.inference_mode()
+def fastest_thread_count(model: ViTTactile, limit: int, rounds: int = 5) -> int:
+    """1 or `limit` CPU threads, whichever runs one image faster at the moment (interleaved medians of `rounds`).
+
+    With a busy neighbour two threads are slower than one, so the number of cores says little.
+    """
+    if limit <= 1:
+        return 1
+    image = torch.zeros(1, 3, *model.config.image_size)
+    times: dict[int, list[float]] = {1: [], limit: []}
+    for _ in range(rounds + 1):
+        for threads, taken in times.items():
+            torch.set_num_threads(threads)
+            start = time.perf_counter()
+            for _logits in model.stages(image):
+                pass
+            taken.append(time.perf_counter() - start)
+    # A small gain is not worth a core that the robot's other nodes can use.
+    return limit if statistics.median(times[limit][1:]) < 0.8 * statistics.median(times[1][1:]) else 1

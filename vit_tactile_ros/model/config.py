@@ -1,0 +1,140 @@
+"""What a checkpoint owns besides its weights: architecture, preprocessing, classes, calibration."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+Attention = Literal['favor_softmax', 'favor_relu', 'softmax']
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of the staged ViT; the defaults are ViT-Tiny with Performer attention and three exits."""
+
+    num_classes: int = 10
+    image_size: tuple[int, int] = (224, 224)  # px (height, width), multiples of patch_size
+    patch_size: int = 16  # px
+    width: int = 192
+    depth: int = 12  # blocks
+    heads: int = 3
+    mlp_ratio: float = 4.0  # hidden width of the MLP over width
+    exits: tuple[int, ...] = (4, 8, 12)  # 1-based blocks that an exit follows; the last is depth
+    # favor_softmax and favor_relu are Performer's kernels (Choromanski et al. 2021, eq. 5 and 10).
+    attention: Attention = 'favor_softmax'
+    feature_map_dim: int = 256  # random features per head; unused by 'softmax'
+    # FAVOR+'s fixed epsilon flattens attention to an average once queries and keys outgrow rms 1: keep them in scale.
+    qk_norm: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ('num_classes', 'patch_size', 'width', 'depth', 'heads', 'feature_map_dim'):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
+        _require(self.mlp_ratio > 0, 'mlp_ratio', self.mlp_ratio, 'above 0')
+        _require(self.attention in typing.get_args(Attention), 'attention', self.attention,
+                 f'one of {", ".join(typing.get_args(Attention))}')
+        _require(self.width % self.heads == 0, 'heads', self.heads, f'a divisor of width {self.width}')
+        _require(self.width % 4 == 0, 'width', self.width, 'a multiple of 4 (2-D position embedding)')
+        _require(all(s >= self.patch_size and s % self.patch_size == 0 for s in self.image_size), 'image_size',
+                 self.image_size, f'two multiples of patch_size {self.patch_size}')
+        exits = self.exits
+        _require(len(exits) > 0 and exits[0] >= 1 and exits[-1] == self.depth
+                 and all(a < b for a, b in zip(exits, exits[1:], strict=False)), 'exits', exits,
+                 f'increasing blocks from 1, the last one depth {self.depth}')
+
+
+@dataclass(frozen=True)
+class PreprocessingConfig:
+    """How an RGB uint8 frame becomes the network's input; see `inference.preprocess`."""
+
+    image_size: tuple[int, int] = (224, 224)  # px (height, width)
+    # 'difference': clip((frame - reference) / 255 + 0.5, 0, 1) before normalising; 'none': frame / 255.
+    reference: Literal['difference', 'none'] = 'none'
+    # 'match': a frame whose long side is not the input's long side is turned by 90 degrees (a portrait DIGIT).
+    orientation: Literal['as_is', 'match'] = 'as_is'
+    # 'center': the largest centred window of the input's aspect ratio; 'none': the whole frame, squashed to fit.
+    crop: Literal['center', 'none'] = 'none'
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of values in 0..1, per RGB channel
+    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        for name, choices in (('reference', ('difference', 'none')), ('orientation', ('as_is', 'match')),
+                              ('crop', ('center', 'none'))):
+            _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
+        _require(min(self.image_size) >= 1, 'image_size', self.image_size, 'two positive numbers (height, width)')
+        _require(all(math.isfinite(m) for m in self.mean), 'mean', self.mean, 'finite numbers')
+        _require(all(math.isfinite(s) and s > 0 for s in self.std), 'std', self.std, 'finite numbers above 0')
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How the confidence of each exit is to be read."""
+
+    # Divides the logits of each exit before the softmax (Guo et al. 2017); empty means 1 everywhere.
+    temperatures: tuple[float, ...] = ()
+    tau: float = 0.8  # the threshold recommended for this checkpoint
+
+    def __post_init__(self) -> None:
+        _require(all(math.isfinite(t) and t > 0 for t in self.temperatures), 'temperatures', self.temperatures,
+                 'finite numbers above 0')
+        _require(0.0 <= self.tau <= 1.0, 'tau', self.tau, 'between 0 and 1')
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a checkpoint comes from, for people."""
+
+    command: str = ''
+    data: str = ''
+    created: str = ''  # ISO 8601 date
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+Config = TypeVar('Config', ModelConfig, PreprocessingConfig, Calibration, Provenance)
+
+
+def config_from_dict(kind: type[Config], values: Any) -> Config:
+    """Build a config from plain JSON values.
+
+    Raises ValueError naming the field for a missing, unknown or wrongly typed value.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f'is {values!r}; must be an object with the fields of {kind.__name__}')
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f'{unknown[0]}: unknown field; known are {", ".join(sorted(known))}')
+    if missing := sorted(known - set(values)):
+        raise ValueError(f'{missing[0]}: missing')
+    return kind(**{name: _convert(name, value, hints[name]) for name, value in values.items()})
+
+
+def _convert(name: str, value: Any, hint: Any) -> Any:
+    """`value` as the annotated type, refusing what JSON would let through (True as 1, '4' as 4)."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return None if value is None else _convert(name, value, args[0])
+    if origin is Literal:
+        _require(isinstance(value, str), name, value, 'a string')
+        return value
+    if origin is tuple:
+        _require(isinstance(value, (list, tuple)), name, value, 'a list')
+        if args[-1] is Ellipsis:
+            return tuple(_convert(name, v, args[0]) for v in value)
+        _require(len(value) == len(args), name, value, f'a list of {len(args)}')
+        return tuple(_convert(name, v, a) for v, a in zip(value, args, strict=True))
+    if origin is dict:
+        _require(isinstance(value, dict), name, value, 'an object')
+        return {str(k): _convert(name, v, args[1]) for k, v in value.items()}
+    accepted = (int, float) if hint is float else hint
+    _require(isinstance(value, accepted) and (hint is bool or not isinstance(value, bool)), name, value,
+             f'of type {hint.__name__}')
+    return hint(value)
+
+
+def _require(condition: bool, name: str, value: Any, right: str) -> None:
+    if not condition:
+        raise ValueError(f'{name} is {value!r}; must be {right}')

@@ -1,0 +1,192 @@
+"""The staged ViT: patches, blocks, a head after some of them, and a generator that stops when the caller does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from vit_tactile_ros.model.attention import SelfAttention
+from vit_tactile_ros.model.config import Attention, ModelConfig
+from vit_tactile_ros.model.early_exit import Stages, early_exit, thresholds
+
+
+class Mlp(nn.Sequential):
+    def __init__(self, config: ModelConfig) -> None:
+        hidden = int(config.width * config.mlp_ratio)
+        super().__init__(nn.Linear(config.width, hidden), nn.GELU(), nn.Linear(hidden, config.width))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block, (B, N, width) -> (B, N, width)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width)
+        self.attention = SelfAttention(config)
+        self.mlp_norm = nn.LayerNorm(config.width)
+        self.mlp = Mlp(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.attention_norm(x))
+        x = x + self.mlp(self.mlp_norm(x))
+        return x
+
+
+class Head(nn.Module):
+    """Classifier over the mean token, (B, N, width) -> (B, num_classes)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(config.width)
+        self.classify = nn.Linear(config.width, config.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.classify(self.norm(x).mean(dim=1)))
+
+
+class Stage(nn.Module):
+    """The blocks up to one exit and its head, (B, N, width) -> (B, N, width), (B, num_classes)."""
+
+    def __init__(self, config: ModelConfig, num_blocks: int) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(Block(config) for _ in range(num_blocks)))
+        self.head = Head(config)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.blocks(x)
+        return x, self.head(x)
+
+
+class PatchEmbedding(nn.Module):
+    """Patches and a fixed 2-D sine-cosine position embedding (Beyer et al. 2022), (B, 3, H, W) -> (B, N, width).
+
+    The position embedding is computed, not learned, so any H and W that are multiples of the patch size work.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        self.project = nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
+        self._grid = (config.image_size[0] // config.patch_size, config.image_size[1] // config.patch_size)
+        self.position: Tensor
+        self.register_buffer('position', position_embedding(*self._grid, config.width), persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.patch_size or (
+                images.shape[3] % self.patch_size) or 0 in images.shape:
+            raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, 3, H, W), '
+                             f'H and W multiples of {self.patch_size}, B at least 1')
+        x = self.project(images)  # (B, width, H / patch, W / patch)
+        grid = (x.shape[2], x.shape[3])
+        position = self.position
+        if grid != self._grid:
+            position = position_embedding(*grid, x.shape[1]).to(x)
+        return x.flatten(2).transpose(1, 2) + position
+
+
+def position_embedding(rows: int, columns: int, width: int) -> Tensor:
+    """Fixed 2-D sine-cosine embedding of a patch grid, (rows * columns, width), float32."""
+    frequency = 1.0 / 10000 ** (torch.arange(width // 4) / max(width // 4 - 1, 1))
+    y = torch.arange(rows)[:, None] * frequency
+    x = torch.arange(columns)[:, None] * frequency
+    y = torch.cat((y.sin(), y.cos()), dim=1)[:, None, :].expand(rows, columns, width // 2)
+    x = torch.cat((x.sin(), x.cos()), dim=1)[None, :, :].expand(rows, columns, width // 2)
+    return torch.cat((x, y), dim=2).reshape(rows * columns, width)
+
+
+class ViTTactile(nn.Module):
+    """Early-exit ViT for tactile images.
+
+    In eval mode `model(images)` returns `(logits, exit_index)`: logits (B, num_classes) of the exit that answered
+    and its 0-based index (B,), per sample. In train mode it returns the logits of every exit, a list of
+    (B, num_classes). `images` are float (B, 3, H, W), preprocessed; H and W are multiples of the patch size.
+    """
+
+    def __init__(self, config: ModelConfig, tau: float | Sequence[float] = 0.8) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = PatchEmbedding(config)
+        starts = (0, *config.exits)
+        self.stage_modules = nn.ModuleList(
+            Stage(config, end - start) for start, end in zip(starts, config.exits, strict=False))
+        self.temperatures: tuple[float, ...] = (1.0,) * len(config.exits)
+        self.tau = tau
+        self.apply(_initialise)
+
+    @property
+    def tau(self) -> tuple[float, ...]:
+        """Threshold of each early exit, 0 to 1; set one number for all or one for each."""
+        return self._tau
+
+    @tau.setter
+    def tau(self, value: float | Sequence[float]) -> None:
+        self._tau = thresholds(value, len(self.config.exits))
+
+    def stages(self, images: Tensor) -> Stages:
+        """Yield the logits of each exit in turn; later stages run only when asked for.
+
+        `send(rows)` goes on with those rows only, `send(None)` and `next` with all.
+        """
+        x = self.embed(images)
+        for stage in self.stage_modules:
+            x, logits = stage(x)
+            rows = yield logits
+            if rows is not None:
+                x = x[rows]
+
+    def forward(self, images: Tensor) -> list[Tensor] | tuple[Tensor, Tensor]:
+        if self.training:
+            return list(self.stages(images))
+        result = early_exit(self.stages(images), self.tau, self.temperatures)
+        return result.logits, result.exit_index
+
+    def redraw_features(self) -> None:
+        """Draw new random features in every block; for training only, since it changes every answer."""
+        for module in self.modules():
+            if isinstance(module, SelfAttention):
+                module.redraw_features()
+
+
+def _initialise(module: nn.Module) -> None:
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def create_vit_tactile(
+    num_classes: int = 10,
+    tau: float | Sequence[float] = 0.8,
+    feature_map_dim: int = 256,
+    *,
+    attention: Attention = 'favor_softmax',
+    image_size: tuple[int, int] = (224, 224),
+    exits: tuple[int, ...] = (4, 8, 12),
+) -> ViTTactile:
+    """A ViT-Tiny (patch 16, width 192, 12 blocks, 3 heads) with Performer attention and exits, untrained.
+
+    `tau` is the exit threshold, 0 to 1, one number or one per early exit; `feature_map_dim` the number of random
+    features per head; `image_size` (height, width) in px. Raises ValueError naming the argument that is wrong.
+    """
+    config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,
+                         image_size=image_size, exits=exits, depth=exits[-1] if exits else 12)
+    return ViTTactile(config, tau)
+
+
+def compute_shares(config: ModelConfig, image_size: tuple[int, int] | None = None) -> tuple[float, ...]:
+    """Multiply-adds spent by a sample that leaves at each exit over those of the full depth; the last is 1."""
+    height, width_px = image_size or config.image_size
+    n = (height // config.patch_size) * (width_px // config.patch_size)
+    d = config.width
+    if config.attention == 'softmax':
+        attention = 2 * n * n * d  # q k^T and its product with v
+    else:
+        m = config.feature_map_dim
+        attention = 2 * n * d * m + 2 * n * d * m  # features of q and k; k^T v and its product with q
+    block = (4 * n * d * d) + attention + int(2 * n * d * d * config.mlp_ratio)
+    head = d * config.num_classes
+    embed = n * 3 * config.patch_size**2 * d
+    costs = [embed + blocks * block + (i + 1) * head for i, blocks in enumerate(config.exits)]
+    return tuple(cost / costs[-1] for cost in costs)
