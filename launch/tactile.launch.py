@@ -1,0 +1,49 @@
+"""The classifier for one or several touch sensors: ros2 launch vit_tactile_ros tactile.launch.py --show-args."""
+
+import yaml
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+ARGUMENTS = {
+    'sensors': ("", "names of the sensors, '[left, right]': left/image_raw -> left/tactile; none: image_raw -> tactile"),
+    'checkpoint': ('', 'path of a .safetensors checkpoint; none: the one of params_file, else the shipped one'),
+    'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; none: the one of params_file"),
+    'tau': ('', "exit threshold, 0 to 1, or one per exit, '[0.9, 0.8]'; none: the one of params_file, else the checkpoint's"),
+    'image_transport': ('', "'raw' or 'compressed'; none: the one of params_file"),
+    'namespace': ('', 'namespace of the node and its relative topics'),
+    'autostart': ('true', 'false: wait for a lifecycle manager'),
+}
+
+
+def start_node(context):
+    """Arguments that were given go over the file's values; those that were not leave them alone."""
+    given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    parameters = {'autostart': yaml.safe_load(given['autostart'])}
+    for name in ('checkpoint', 'device', 'image_transport'):
+        if given[name]:
+            parameters[name] = given[name]
+    if given['tau']:
+        parameters['tau'] = yaml.safe_load(given['tau'])
+    if given['sensors']:
+        sensors = yaml.safe_load(given['sensors'])
+        parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]
+    return [Node(
+        package='vit_tactile_ros', executable='tactile_classifier', name='tactile_classifier',
+        namespace=given['namespace'], parameters=[LaunchConfiguration('params_file'), parameters],
+        output='screen', emulate_tty=True, respawn=True, respawn_delay=2.0,
+    )]
+
+
+def generate_launch_description():
+    return LaunchDescription([
+        DeclareLaunchArgument(
+            'params_file',
+            default_value=PathJoinSubstitution([FindPackageShare('vit_tactile_ros'), 'config', 'tactile.yaml']),
+            description='YAML of parameters'),
+        *(DeclareLaunchArgument(name, default_value=default, description=description)
+          for name, (default, description) in ARGUMENTS.items()),
+        OpaqueFunction(function=start_node),
+    ])

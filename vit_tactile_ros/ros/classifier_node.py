@@ -1,0 +1,374 @@
+"""The live node `tactile_classifier`: images of one or several touch sensors in, classifications out."""
+
+from __future__ import annotations
+
+import math
+import signal
+import sys
+import threading
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
+from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+from rclpy.qos import (
+    HistoryPolicy,
+    QoSPolicyKind,
+    QoSProfile,
+    ReliabilityPolicy,
+    qos_policy_name_from_kind,
+    qos_profile_sensor_data,
+)
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.service import Service
+from rclpy.signals import SignalHandlerOptions
+from rclpy.subscription import Subscription
+from rclpy.timer import Timer
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from vit_tactile_ros.inference import Decision, Reference, TactileClassifier
+from vit_tactile_ros.inference.preprocess import fit
+from vit_tactile_ros.model import Checkpoint, CheckpointError, load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.msg import TactileClassification
+from vit_tactile_ros.ros.diagnostics import diagnostic_array, node_status, sensor_status
+from vit_tactile_ros.ros.messages import classification_message
+from vit_tactile_ros.ros.parameters import RULES, check_tau
+from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
+from vit_tactile_ros.ros.throttle import ThrottledLog
+from vit_tactile_ros.ros.worker import ClassificationWorker
+
+OVERRIDABLE_QOS = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
+                                        QoSPolicyKind.DURABILITY))
+
+SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
+
+
+class TactileClassifierNode(LifecycleNode):
+    """Declares, subscribes, hands images to the worker and publishes what it decides."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Raises rclpy's parameter exceptions for a start-up parameter that is wrong."""
+        super().__init__('tactile_classifier', **kwargs)
+        self._classifier: TactileClassifier | None = None
+        self._worker: ClassificationWorker | None = None
+        self._sensors: list[Sensor] = []
+        self._results: dict[str, LifecyclePublisher] = {}
+        self._subscriptions_of_sensors: list[Subscription] = []
+        self._capture_services: list[Service] = []
+        self._diagnostics_timer: Timer | None = None
+        self._previous_statuses: dict[str, DiagnosticStatus] = {}
+        self._checkpoint_path = Path()
+        self._tau: tuple[float, ...] = ()
+        self._tau_is_checkpoints = False
+        self._class_names: list[str] = []
+        self._throttled = ThrottledLog()
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self.add_post_set_parameters_callback(self._apply_parameters)
+        for rule in RULES.values():
+            self.declare_parameter(rule.name, rule.default, rule.descriptor())
+
+    # Parameters
+
+    def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        for parameter in parameters:
+            rule = RULES.get(parameter.name)
+            if rule is None:
+                continue  # qos_overrides, use_sim_time and the like look after themselves
+            if self._classifier is not None and not rule.live:
+                reason = (f'{rule.name} is read at configure and this node is configured: deactivate and clean up '
+                          'first (ros2 lifecycle set), then set it')
+                return SetParametersResult(successful=False, reason=reason)
+            num_exits = len(self._classifier.exits) if self._classifier else None
+            right = check_tau(parameter.value, num_exits) if rule.name == 'tau' else rule.check(parameter.value)
+            if not right and rule.name == 'tau' and parameter.value is None and self._classifier is not None:
+                right = 'a number between 0 and 1, or one such number per exit'
+            if right:
+                return SetParametersResult(successful=False,
+                                           reason=f'{rule.name} is {parameter.value!r}; must be {right}')
+        return SetParametersResult(successful=True)
+
+    def _apply_parameters(self, parameters: list[Parameter]) -> None:
+        for parameter in parameters:
+            if parameter.name == 'tau' and parameter.value is not None:
+                self._tau_is_checkpoints = False
+                if self._classifier is not None:
+                    self._tau = self._classifier.thresholds(_numbers(parameter.value))
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    # Lifecycle
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the checkpoint, warm it up, create publishers and services."""
+        try:
+            self._configure()
+        except (CheckpointError, ValueError, OSError) as error:
+            self.get_logger().error(f'cannot configure: {error}')
+            self._release()
+            return TransitionCallbackReturn.FAILURE
+        return super().on_configure(state)
+
+    def _configure(self) -> None:
+        started = time.monotonic()
+        cv2.setNumThreads(1)  # pictures this small lose more in handing out work than they gain
+        self._checkpoint_path = Path(self._value('checkpoint')).expanduser() if self._value('checkpoint') else (
+            shipped_checkpoint())
+        checkpoint = load_checkpoint(self._checkpoint_path)
+        classifier = TactileClassifier(checkpoint, self._value('device'), self._value('precision'),
+                                       self._value('threads'))
+        names = list(self._value('sensors') or [''])
+        if self._value('tau') is None or self._tau_is_checkpoints:
+            self.set_parameters([Parameter('tau', value=checkpoint.calibration.tau)])
+            self._tau_is_checkpoints = True
+        self._tau = classifier.thresholds(_numbers(self._value('tau')))
+        self._class_names = list(classifier.class_names)
+        references = _fixed_references(list(self._value('reference_files') or ['']), names, checkpoint)
+        self._sensors = [Sensor(name, Reference(self._value('reference_frames'), fixed))
+                         for name, fixed in zip(names, references, strict=True)]
+        for sensor in self._sensors:
+            self._results[sensor.name] = self.create_lifecycle_publisher(
+                TactileClassification, _topic(sensor, 'tactile'),
+                QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE),
+                qos_overriding_options=OVERRIDABLE_QOS)
+            self._capture_services.append(self.create_service(
+                Trigger, '~/' + _topic(sensor, 'capture_reference'), partial(self._capture_reference, sensor)))
+        classifier.warm_up(range(1, len(names) + 1))
+        self._classifier = classifier
+        self.get_logger().info(
+            f'{self._checkpoint_path.name}: {len(self._class_names)} classes, exits at blocks {classifier.exits}, '
+            f'on {classifier.runtime.device} with {classifier.threads} CPU threads, tau {self._tau}, '
+            f'ready in {time.monotonic() - started:.1f} s')
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start to classify."""
+        assert self._classifier is not None
+        result = super().on_activate(state)
+        self._worker = ClassificationWorker(self._classifier, self._sensors, lambda: self._tau, self._publish,
+                                            self.get_logger(), self._throttled)
+        self._worker.start()
+        compressed = self._value('image_transport') == 'compressed'
+        sensor_data = qos_profile_sensor_data
+        for sensor in self._sensors:
+            self._subscriptions_of_sensors.append(self.create_subscription(
+                CompressedImage if compressed else Image,
+                _topic(sensor, 'image_raw/compressed' if compressed else 'image_raw'),
+                partial(self._on_image, sensor),
+                # Only the newest image is of use, and a robot's network should not repeat the others.
+                QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=sensor_data.reliability,
+                           durability=sensor_data.durability),
+                event_callbacks=SubscriptionEventCallbacks(
+                    incompatible_qos=partial(self._on_incompatible_qos, sensor)),
+                qos_overriding_options=OVERRIDABLE_QOS))
+        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        self._diagnostics_timer = self.create_timer(self._value('diagnostics_period'), self._publish_diagnostics)
+        topics = ', '.join(s.topic_name for s in self._subscriptions_of_sensors)
+        self.get_logger().info(f'active, waiting for images on {topics}')
+        return result
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Take no more images, finish those that are waiting."""
+        self._stop()
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Forget the model and the sensors' counters."""
+        self._release()
+        return super().on_cleanup(state)
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        self._release()
+        return super().on_shutdown(state)
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._stop()
+        self._release()
+        return super().on_error(state)
+
+    def finish(self) -> None:
+        """Stop the worker and leave the graph, whatever state the node is in."""
+        self._stop()
+        self._release()
+        self.destroy_node()
+
+    def _stop(self) -> None:
+        for subscription in self._subscriptions_of_sensors:
+            self.destroy_subscription(subscription)
+        self._subscriptions_of_sensors.clear()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker = None
+        if self._diagnostics_timer is not None:
+            self._publish_diagnostics()
+            self.destroy_timer(self._diagnostics_timer)
+            self._diagnostics_timer = None
+            self.destroy_publisher(self._diagnostics_publisher)
+
+    def _release(self) -> None:
+        for publisher in self._results.values():
+            self.destroy_lifecycle_publisher(publisher)
+        self._results.clear()
+        for service in self._capture_services:
+            self.destroy_service(service)
+        self._capture_services.clear()
+        self._sensors.clear()
+        self._previous_statuses.clear()
+        self._classifier = None
+
+    # Images
+
+    def _on_image(self, sensor: Sensor, message: Any) -> None:
+        now = time.monotonic()
+        received_ns = self.get_clock().now().nanoseconds
+        stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        with sensor.lock:
+            backwards_by = (sensor.last_stamp_ns - stamp_ns) / 1e9 if stamp_ns and sensor.last_stamp_ns else 0.0
+            if stamp_ns:
+                sensor.last_stamp_ns = stamp_ns
+                sensor.stamps_backwards += backwards_by > 0
+            else:
+                sensor.missing_stamps += 1
+            silent_for = now - (sensor.last_received or now) if sensor.is_silent else 0.0
+            sensor.is_silent = False
+            sensor.put(WaitingImage(message, received_ns, has_stamp=bool(stamp_ns)), now)
+        if self._worker is not None:
+            self._worker.notify()
+        label, warn = sensor.name or 'sensor', self.get_logger().warning
+        if silent_for:
+            self.get_logger().info(f'{label}: images again after {silent_for:.1f} s')
+        if not stamp_ns:
+            self._throttled(warn, f'{sensor.name} no stamp', f'{label}: image without a stamp; its result carries the '
+                            'time of receipt, and latency is unknown: fix the publisher')
+        if backwards_by > 0:
+            self._throttled(warn, f'{sensor.name} backwards', f'{label}: stamp went back by {backwards_by:.3f} s (a bag '
+                            'that starts again, or two publishers on one topic?)')
+
+    def _publish(self, sensor: Sensor, image: WaitingImage, decision: Decision) -> float | None:
+        """Fill and send one result; its image's age in s, None without a stamp. Called by the worker."""
+        header: Header = image.message.header
+        if not image.has_stamp:
+            header.stamp = rclpy.time.Time(nanoseconds=image.received_ns).to_msg()
+        message = classification_message(decision, header, sensor.name, self._class_names)
+        age = None
+        if image.has_stamp:
+            stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
+            age = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+        message.image_age = math.nan if age is None else age
+        self._results[sensor.name].publish(message)
+        return age
+
+    def _on_incompatible_qos(self, sensor: Sensor, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        with sensor.lock:
+            sensor.incompatible_publishers = event.total_count
+        try:
+            policy = qos_policy_name_from_kind(event.last_policy_kind)
+        except ValueError:
+            policy = 'unknown'
+        self._throttled(self.get_logger().error, f'{sensor.name} qos',
+                        f'{sensor.name or "sensor"}: a publisher offers another {policy} than this node asks for, so '
+                        'none of its images arrive; set the parameter qos_overrides.<topic>.subscription.'
+                        f'{policy.lower()} of this node, or change the publisher')
+
+    def _capture_reference(self, sensor: Sensor, _request: Trigger.Request, response: Trigger.Response,
+                           ) -> Trigger.Response:
+        if self._classifier is None or not self._classifier.needs_reference:
+            response.success, response.message = False, 'this checkpoint uses no reference'
+            return response
+        with sensor.lock:
+            sensor.recapture_requested = True
+        response.success = True
+        response.message = f'the next {sensor.reference.num_frames} frames become the reference: touch nothing'
+        return response
+
+    # Diagnostics
+
+    def _publish_diagnostics(self) -> None:
+        assert self._classifier is not None
+        now, timeout = time.monotonic(), self._value('silence_timeout')
+        statuses = []
+        for sensor in self._sensors:
+            with sensor.lock:
+                silent_for = now - sensor.last_received if sensor.last_received is not None else 0.0
+                newly_silent = silent_for > timeout and not sensor.is_silent
+                if newly_silent:
+                    sensor.is_silent = True
+                    sensor.silences += 1
+            if newly_silent:
+                self.get_logger().warning(f'{sensor.name or "sensor"}: no image for {silent_for:.1f} s; is the sensor '
+                                          'plugged in and its driver running?')
+            status = sensor_status(sensor, self.get_name(), self._previous_statuses.get(sensor.name))
+            self._previous_statuses[sensor.name] = status
+            statuses.append(status)
+        statuses.append(node_status(self.get_name(), {
+            'checkpoint': str(self._checkpoint_path), 'device': str(self._classifier.runtime.device),
+            'engine': self._classifier.runtime.name, 'threads': str(self._classifier.threads),
+            'tau': ', '.join(f'{t:g}' for t in self._tau),
+        }))
+        self._diagnostics_publisher.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
+
+
+def _topic(sensor: Sensor, name: str) -> str:
+    return f'{sensor.name}/{name}' if sensor.name else name
+
+
+def _numbers(tau: Any) -> float | list[float]:
+    return float(tau) if isinstance(tau, (int, float)) else [float(t) for t in tau]
+
+
+def _fixed_references(files: list[str], sensors: list[str], checkpoint: Checkpoint) -> list[Any]:
+    """The fitted picture of each sensor, None where its reference is to be captured."""
+    if files == ['']:
+        files = [''] * len(sensors)
+    if len(files) != len(sensors):
+        raise ValueError(f'reference_files has {len(files)} entries; must be one per sensor: {sensors}')
+    fitted = []
+    for file in files:
+        picture = cv2.imread(str(Path(file).expanduser()), cv2.IMREAD_COLOR) if file else None
+        if file and picture is None:
+            raise ValueError(f'reference_files: {file} is not a picture that can be read')
+        fitted.append(None if picture is None else fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),
+                                                       checkpoint.preprocessing))
+    return fitted
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until it is told to stop; 0 after a clean stop, 1 when it can't configure, 2 for a bad parameter."""
+    # rclpy's own handlers invalidate the context at once, and the images still waiting could not be answered.
+    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        node = TactileClassifierNode()
+    except (ParameterException, InvalidParameterValueException, InvalidParameterTypeException) as error:
+        print(f'tactile_classifier: {error}', file=sys.stderr)
+        rclpy.try_shutdown()
+        return 2
+    executor = rclpy.executors.SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        if node.get_parameter('autostart').value and not (
+                node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+                and node.trigger_activate() == TransitionCallbackReturn.SUCCESS):
+            return 1
+        while not stop.is_set():
+            executor.spin_once(timeout_sec=SIGNAL_POLL)
+    finally:
+        node.finish()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""The parameters of the classifier node: names, types, ranges and their validation, in one table."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+
+from vit_tactile_ros.model import thresholds
+
+MAX_SENSORS = 64
+_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
+
+
+@dataclass(frozen=True)
+class ParameterRule:
+    """One parameter; `check` returns what would be right when the value is wrong, else an empty string."""
+
+    name: str
+    default: Any
+    description: str
+    check: Callable[[Any], str]
+    live: bool = False  # may change while the node is configured; the others are read at configure
+    dynamic: bool = False  # takes more than one type
+    float_range: tuple[float, float] | None = None
+    integer_range: tuple[int, int] | None = None
+
+    def descriptor(self) -> ParameterDescriptor:
+        when = 'Live.' if self.live else 'Read at configure.'
+        descriptor = ParameterDescriptor(name=self.name, description=f'{self.description} {when}',
+                                         dynamic_typing=self.dynamic)
+        if self.float_range:
+            low, high = self.float_range
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
+        if self.integer_range:
+            low_int, high_int = self.integer_range
+            descriptor.integer_range = [IntegerRange(from_value=low_int, to_value=high_int, step=1)]
+        return descriptor
+
+
+def _is_bool(value: Any) -> str:
+    return '' if isinstance(value, bool) else 'true or false'
+
+
+def _is_one_of(*choices: str) -> Callable[[Any], str]:
+    return lambda value: '' if value in choices else f'one of {", ".join(choices)}'
+
+
+def _is_integer(low: int, high: int) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+        return '' if ok else f'an integer from {low} to {high}'
+    return check
+
+
+def _is_number(low: float, high: float) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and (
+            low <= value <= high)
+        return '' if ok else f'a number from {low} to {high}'
+    return check
+
+
+def _is_device(value: Any) -> str:
+    ok = isinstance(value, str) and re.fullmatch(r'auto|cpu|cuda(:\d+)?', value)
+    return '' if ok else "'auto', 'cpu', 'cuda' or 'cuda:N'"
+
+
+def _is_checkpoint(value: Any) -> str:
+    ok = isinstance(value, str) and (value == '' or Path(value).expanduser().is_file())
+    return '' if ok else "the path of a .safetensors file that exists, or '' for the shipped one"
+
+
+def _are_reference_files(value: Any) -> str:
+    ok = isinstance(value, Sequence) and not isinstance(value, str) and all(
+        isinstance(v, str) and (v == '' or Path(v).expanduser().is_file()) for v in value)
+    return '' if ok else "a list with the path of a picture that exists, or '', per sensor"
+
+
+def _are_sensors(value: Any) -> str:
+    right = (f'a list of 1 to {MAX_SENSORS} different names such as [left, right] '
+             '(letters, digits and _, starting with a letter), or [\'\'] for one unnamed sensor')
+    if value is None:
+        return ''
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, str) for v in value):
+        return right
+    names = list(value)
+    if names in ([], ['']):
+        return ''
+    ok = len(names) <= MAX_SENSORS and len(set(names)) == len(names) and all(_NAME.fullmatch(n) for n in names)
+    return '' if ok else right
+
+
+def check_tau(value: Any, num_exits: int | None = None) -> str:
+    """What would be right where `value` is no threshold; the number of exits is known once a model is loaded."""
+    if value is None:
+        return ''
+    right = 'a number between 0 and 1, or one such number per exit'
+    values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if not values or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+        return right
+    try:
+        thresholds(value if isinstance(value, Sequence) else float(value), num_exits or len(values))
+    except ValueError as error:
+        return f'{right} ({error})'
+    return ''
+
+
+RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
+    ParameterRule('autostart', True, 'Configure and activate without being told to by a lifecycle manager.', _is_bool),
+    ParameterRule('checkpoint', '', "Path of a .safetensors checkpoint; '' is the shipped one.", _is_checkpoint),
+    ParameterRule('device', 'auto', "'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
+    ParameterRule('precision', 'float32', "'float32' or 'bfloat16'.", _is_one_of('float32', 'bfloat16')),
+    ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one pays.',
+                  _is_integer(0, 256), integer_range=(0, 256)),
+    ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): a sample leaves at the first exit whose '
+                  "largest probability reaches it. One number, or one per exit. Unset: the checkpoint's own.",
+                  check_tau, live=True, dynamic=True),
+    ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes left/image_raw and publishes left/tactile. "
+                  "[''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
+    ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",
+                  _is_one_of('raw', 'compressed')),
+    ParameterRule('reference_files', [''], "Picture of each sensor without contact, in the order of sensors; '' "
+                  'averages the first frames instead.', _are_reference_files, dynamic=True),
+    ParameterRule('reference_frames', 5, 'Frames averaged into the no-contact reference, 1 to 1000.',
+                  _is_integer(1, 1000), integer_range=(1, 1000)),
+    ParameterRule('silence_timeout', 1.0, 's without an image after which a sensor is reported silent, 0.05 to 3600.',
+                  _is_number(0.05, 3600.0), live=True, float_range=(0.05, 3600.0)),
+    ParameterRule('diagnostics_period', 1.0, 's between two messages on /diagnostics, 0.1 to 60.',
+                  _is_number(0.1, 60.0), float_range=(0.1, 60.0)),
+)}

@@ -1,0 +1,95 @@
+"""A simulated touch sensor: publishes `image_raw` as a driver would, and the true class on `label`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import cv2
+import numpy as np
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from vit_tactile_ros.data.simulator import CLASS_NAMES, DIGIT, GELSIGHT, SensorUnit, TouchSequence
+from vit_tactile_ros.msg import TactileLabel
+from vit_tactile_ros.ros.messages import image_message
+
+SENSORS = {'gelsight': GELSIGHT, 'digit': DIGIT}
+
+
+class TactileSimulatorNode(Node):
+    """One finger that is touched by a random shape every few seconds, as fixed by its seed."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Raises ValueError naming the parameter that is wrong."""
+        super().__init__('tactile_simulator', **kwargs)
+
+        def declare(name: str, default: Any, description: str, **limits: Any) -> Any:
+            descriptor = ParameterDescriptor(description=description, read_only=True, **limits)
+            return self.declare_parameter(name, default, descriptor).value
+
+        kind = declare('sensor', 'gelsight', "'gelsight' (320x240) or 'digit' (240x320).")
+        rate = declare('rate', 30.0, 'Images per second, 1 to 120.',
+                       floating_point_range=[FloatingPointRange(from_value=1.0, to_value=120.0)])
+        seed = declare('seed', 0, 'Fixes the unit and the film of touches.',
+                       integer_range=[IntegerRange(from_value=0, to_value=2**31 - 1, step=1)])
+        frame_id = declare('frame_id', 'tactile_sensor', 'frame_id of the images.')
+        transport = declare('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).")
+        if kind not in SENSORS:
+            raise ValueError(f'sensor is {kind!r}; must be one of {", ".join(SENSORS)}')
+        if transport not in ('raw', 'compressed'):
+            raise ValueError(f"image_transport is {transport!r}; must be 'raw' or 'compressed'")
+
+        self._rng = np.random.default_rng(seed)
+        self._unit = SensorUnit(SENSORS[kind], self._rng)
+        self._film = TouchSequence(SENSORS[kind], self._rng)
+        self._frame_id = frame_id
+        self._compressed = transport == 'compressed'
+        self._images = self.create_publisher(
+            CompressedImage if self._compressed else Image,
+            'image_raw/compressed' if self._compressed else 'image_raw', qos_profile_sensor_data)
+        self._labels = self.create_publisher(TactileLabel, 'label', 10)
+        self._started = time.monotonic()
+        self._timer = self.create_timer(1.0 / rate, self._publish)
+        self.get_logger().info(f'{kind} at {rate:g} Hz on {self._images.topic_name}')
+
+    def _publish(self) -> None:
+        contact = self._film.at(time.monotonic() - self._started)
+        picture = self._unit.render(contact, self._rng)
+        # Stamped when the picture is there, as a camera driver does.
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        if self._compressed:
+            _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            self._images.publish(CompressedImage(header=header, format='rgb8; jpeg compressed bgr8',
+                                                 data=jpeg.tobytes()))
+        else:
+            self._images.publish(image_message(picture, header))
+        self._labels.publish(TactileLabel(header=header, class_name=contact.class_name if contact else CLASS_NAMES[0],
+                                          depth=contact.depth_mm if contact else 0.0))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run until told to stop; 0 after a clean stop, 2 for a bad parameter."""
+    cv2.setNumThreads(1)
+    rclpy.init(args=args)
+    try:
+        rclpy.spin(TactileSimulatorNode())
+    except (ParameterException, InvalidParameterValueException, InvalidParameterTypeException, ValueError) as error:
+        print(f'tactile_simulator: {error}', file=sys.stderr)
+        return 2
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

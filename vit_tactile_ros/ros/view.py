@@ -1,0 +1,109 @@
+"""The demo's terminal view: what each finger sees, what the network says of it, and at which exit."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.panel import Panel
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from vit_tactile_ros.ros.monitor import Finger, Monitor
+
+PREVIEW_ROWS = 12  # terminal rows; each shows two rows of pixels
+EXIT_BLOCKS = (4, 8, 12)
+BAR = 24  # characters of a full confidence bar
+
+
+def demo_view(monitor: Monitor, hint: str) -> RenderableType:
+    """The whole view, one panel per finger above a line with tau."""
+    tau = ', '.join(f'{t:g}' for t in dict.fromkeys(monitor.tau)) or '...'
+    line = Text.assemble('tau ', (tau, 'bold cyan'), '   ', (hint, 'dim'),
+                         (f'   {monitor.problem}' if monitor.problem else '', 'red'))
+    return Group(Columns([finger_panel(finger) for finger in monitor.fingers.values()]), line)
+
+
+def finger_panel(finger: Finger) -> Panel:
+    body = Table.grid(padding=(0, 2))
+    body.add_row(preview(finger.picture), _facts(finger))
+    return Panel(body, title=finger.name, title_align='left', width=66, height=PREVIEW_ROWS + 2)
+
+
+def _facts(finger: Finger) -> RenderableType:
+    result = finger.result
+    if result is None:
+        return Text('waiting for the first result ...', style='dim')
+    right = result.class_name == finger.truth
+    facts = Table.grid(padding=(0, 1))
+    facts.add_column(style='dim', no_wrap=True)
+    facts.add_column(no_wrap=True)
+    facts.add_row('touch', Text(result.class_name.replace('_', ' '), style='bold green' if right else 'bold yellow'))
+    facts.add_row('truth', finger.truth.replace('_', ' '))
+    facts.add_row('', '')
+    filled = round(result.confidence * BAR)
+    facts.add_row('sure', Text.assemble(('█' * filled, 'green'), ('░' * (BAR - filled), 'dim'),
+                                        f' {100 * result.confidence:.0f} %'))
+    exits = Text()
+    for block in EXIT_BLOCKS:
+        taken = block == result.exit_block
+        exits.append(f'{"●" if taken else "○"} {block}  ', style='bold cyan' if taken else 'dim')
+    facts.add_row('exit', exits)
+    facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
+    facts.add_row('', '')
+    facts.add_row('network', f'{1e3 * result.inference_time:5.1f} ms')
+    facts.add_row('latency', f'{1e3 * float(np.median(finger.latencies[-60:])):5.1f} ms image to result')
+    facts.add_row('rate', f'{finger.rate:5.1f} Hz')
+    facts.add_row('skipped', f'{finger.counters.get("superseded", "0"):>5} superseded')
+    return facts
+
+
+def preview(picture: NDArray[np.uint8] | None) -> Text:
+    """A picture as coloured half blocks, two rows of pixels to a line."""
+    if picture is None:
+        return Text('no image yet', style='dim')
+    rows = 2 * PREVIEW_ROWS
+    columns = min(32, round(rows * picture.shape[1] / picture.shape[0]))
+    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    text = Text(no_wrap=True)
+    for top, bottom in zip(small[::2], small[1::2], strict=True):
+        for upper, lower in zip(top.tolist(), bottom.tolist(), strict=True):
+            text.append('▀', Style.parse(f'{_rgb(upper)} on {_rgb(lower)}'))
+        text.append('\n')
+    text.rstrip()
+    return text
+
+
+def _rgb(pixel: list[int]) -> str:
+    return f'rgb({pixel[0]},{pixel[1]},{pixel[2]})'
+
+
+def summary_table(monitor: Monitor) -> Table:
+    """What happened at each tau: results, how many were right, where they left, what they cost."""
+    table = Table(title='by threshold', title_justify='left')
+    for heading in ('tau', 'results', 'right', *(f'exit {b}' for b in EXIT_BLOCKS), 'compute'):
+        table.add_column(heading, justify='right')
+    for tau, tally in monitor.tallies.items():
+        table.add_row(
+            ', '.join(f'{t:g}' for t in dict.fromkeys(tau)), str(tally.results),
+            f'{100 * tally.right / tally.judged:.1f} %' if tally.judged else '-',
+            *(f'{100 * tally.exits[b] / tally.results:.0f} %' for b in EXIT_BLOCKS),
+            f'{100 * tally.compute / tally.results:.0f} %')
+    return table
+
+
+def finger_table(monitor: Monitor) -> Table:
+    """Every image accounted for, and the time from image to result."""
+    table = Table(title='by finger', title_justify='left')
+    for heading in ('finger', 'received', 'classified', 'superseded', 'rejected', 'latency p50', 'p99', 'beside network'):
+        table.add_column(heading, justify='right')
+    for finger in monitor.fingers.values():
+        numbers = [finger.counters.get(key, '-') for key in ('received', 'classified', 'superseded', 'rejected')]
+        if finger.latencies:
+            numbers += [f'{1e3 * float(np.percentile(finger.latencies, p)):.1f} ms' for p in (50, 99)]
+            numbers.append(f'{1e3 * float(np.median(finger.overheads)):.1f} ms')
+        table.add_row(finger.name, *numbers)
+    return table

@@ -1,0 +1,150 @@
+"""The thread that classifies: the newest image of every waiting sensor, in one batch."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.inference import Decision, DecodeError, TactileClassifier, decode
+from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
+from vit_tactile_ros.ros.throttle import ThrottledLog
+
+
+class Logger(Protocol):
+    """What is used of an rclpy logger."""
+
+    def info(self, message: str) -> Any: ...
+    def warning(self, message: str) -> Any: ...
+    def error(self, message: str) -> Any: ...
+
+
+class _Ready(NamedTuple):
+    sensor: Sensor
+    image: WaitingImage
+    frame: NDArray[np.uint8]  # fitted
+
+
+# Fills and sends the message of one decision, and returns the image's age in s, None for an image without a stamp.
+Publish = Callable[[Sensor, WaitingImage, Decision], 'float | None']
+
+
+class ClassificationWorker:
+    """Waits for images of any sensor and classifies the newest of each; `stop` finishes what is waiting."""
+
+    def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
+                 tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
+                 throttled: ThrottledLog) -> None:
+        self._classifier = classifier
+        self._sensors = sensors
+        self._tau = tau
+        self._publish = publish
+        self._logger = logger
+        self._throttled = throttled
+        self._wake = threading.Event()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name='classification', daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def notify(self) -> None:
+        """Say that a sensor has an image waiting."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Classify what is waiting, then end; returns when the thread has ended."""
+        self._stopping = True
+        self._wake.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            stopping = self._stopping  # read before taking, so that nothing is left behind
+            taken = []
+            for sensor in self._sensors:
+                with sensor.lock:
+                    if (image := sensor.take()) is not None:
+                        taken.append((sensor, image))
+            if taken:
+                self._classify(taken)
+            if stopping:
+                return
+
+    def _classify(self, taken: list[tuple[Sensor, WaitingImage]]) -> None:
+        ready = [prepared for sensor, image in taken if (prepared := self._prepare(sensor, image)) is not None]
+        if not ready:
+            return
+        try:
+            decisions = self._classifier.classify([r.frame for r in ready], [r.sensor.reference.frame for r in ready],
+                                                  self._tau())
+        except Exception as error:  # a full GPU, say: the next frame must still be tried
+            for r in ready:
+                self._reject_unexpected(r.sensor, error)
+            return
+        for r, decision in zip(ready, decisions, strict=True):
+            try:
+                age = self._publish(r.sensor, r.image, decision)
+            except Exception as error:
+                self._reject_unexpected(r.sensor, error)
+                continue
+            r.sensor.finish(decision.exit_block, age, time.monotonic())
+
+    def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
+        try:
+            picture = decode(image.message)
+            if getattr(image.message, 'encoding', '') == '8UC3':
+                self._throttled.once(self._logger.warning, f'{sensor.name} 8UC3',
+                                     f'{_label(sensor)}: encoding 8UC3 does not say its colour order; read as BGR')
+            self._note_shape(sensor, picture.shape)
+            frame = self._classifier.fit(picture)
+            if self._classifier.needs_reference:
+                self._update_reference(sensor, frame)
+        except DecodeError as error:
+            sensor.reject(error.reason)
+            self._throttled(self._logger.warning, f'{sensor.name} {error.reason}',
+                            f'{_label(sensor)}: image rejected: {error}')
+            return None
+        except Exception as error:
+            self._reject_unexpected(sensor, error)
+            return None
+        return _Ready(sensor, image, frame)
+
+    def _note_shape(self, sensor: Sensor, shape: tuple[int, ...]) -> None:
+        if sensor.shape is not None and shape != sensor.shape:
+            with sensor.lock:
+                sensor.resolution_changes += 1
+            anew = ''
+            if self._classifier.needs_reference and not sensor.reference.is_fixed:
+                sensor.reference.recapture()
+                anew = '; its no-contact reference is captured anew from the next frames: touch nothing'
+            self._throttled(self._logger.warning, f'{sensor.name} resolution',
+                            f'{_label(sensor)}: resolution changed from {sensor.shape[1]}x{sensor.shape[0]} to '
+                            f'{shape[1]}x{shape[0]}{anew}')
+        sensor.shape = shape
+
+    def _update_reference(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
+        with sensor.lock:
+            requested, sensor.recapture_requested = sensor.recapture_requested, False
+        if requested:
+            sensor.reference.recapture()
+        if sensor.reference.update(frame):
+            self._logger.info(f'{_label(sensor)}: no-contact reference captured from '
+                              f'{sensor.reference.num_frames} frames')
+
+    def _reject_unexpected(self, sensor: Sensor, error: Exception) -> None:
+        sensor.reject('internal error')
+        self._throttled(self._logger.error, f'{sensor.name} internal error',
+                        f'{_label(sensor)}: image not classified: {type(error).__name__}: {error}\n'
+                        f'{"".join(traceback.format_exception(error))}')
+
+
+def _label(sensor: Sensor) -> str:
+    return sensor.name or 'sensor'
