@@ -1,0 +1,36 @@
+"""Simulated touches as a torch dataset: an example is a function of the seed and its index, whoever makes it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vit_tactile_ros.data.simulator import sample_example
+from vit_tactile_ros.inference.preprocess import fit, normalise
+from vit_tactile_ros.model import PreprocessingConfig
+
+
+class SimulatedTouches(Dataset[tuple[Tensor, int]]):
+    """`size` examples: the network's input, float32 (3, h, w), and the class index in `simulator.CLASS_NAMES`."""
+
+    def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0) -> None:
+        if size < 1:
+            raise ValueError(f'size is {size}; must be at least 1')
+        self.size = size
+        self.preprocessing = preprocessing
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not 0 <= index < self.size:
+            raise IndexError(f'index is {index}; must be 0 to {self.size - 1}')
+        cv2.setNumThreads(1)
+        image, reference, class_id = sample_example(np.random.default_rng((self.seed, index)))
+        fitted = fit(image, self.preprocessing)
+        values = normalise(fitted, fit(reference, self.preprocessing), self.preprocessing)
+        return torch.from_numpy(values), class_id

@@ -1,0 +1,16 @@
+"""A simulator of camera-based touch sensors (GelSight-like and DIGIT-like): numpy and OpenCV only.
+
+    rng = np.random.default_rng(0)
+    unit = SensorUnit(GELSIGHT, rng)
+    frame = unit.render(sample_contact('ring', GELSIGHT, rng), rng)   # uint8 (240, 320, 3) RGB
+"""
+
+from .contact import CLASS_NAMES, Contact
+from .example import sample_example
+from .sampling import sample_contact
+from .sensor import DIGIT, GELSIGHT, Gel, Glow, Light, Markers, SensorConfig
+from .sequence import TouchSequence
+from .unit import SensorUnit
+
+__all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'Light', 'Markers', 'SensorConfig',
+           'SensorUnit', 'TouchSequence', 'sample_contact', 'sample_example']

@@ -1,0 +1,94 @@
+"""Training examples with far more variation than real units have, so that what learns from them is robust."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import cv2
+import numpy as np
+
+from .contact import CLASS_NAMES
+from .sampling import sample_contact
+from .sensor import DIGIT, GELSIGHT, Light, Markers, SensorConfig
+from .unit import SensorUnit
+
+
+def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
+                   class_name: str | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+    """One training example: (image, reference, class_id), both uint8 (H, W, 3) RGB of the same unit.
+
+    The reference is a no-contact frame with noise of its own, taken a while before: light and gel have
+    drifted a little since. config: GELSIGHT or DIGIT by chance if not given, so H and W differ by call.
+    class_name: drawn with equal chances from CLASS_NAMES if not given; ValueError if unknown.
+    """
+    if class_name is None:
+        class_id = int(rng.integers(len(CLASS_NAMES)))
+    elif class_name in CLASS_NAMES:
+        class_id = CLASS_NAMES.index(class_name)
+    else:
+        raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(CLASS_NAMES)}')
+    if config is None:
+        config = GELSIGHT if rng.random() < 0.5 else DIGIT
+    varied = randomise(config, rng)
+    unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
+    contact = None
+    if class_id:
+        contact = sample_contact(CLASS_NAMES[class_id], varied, rng)
+        pull = rng.normal(0.0, 0.3, 2)
+        contact = dataclasses.replace(contact, shear_x_mm=float(pull[0]), shear_y_mm=float(pull[1]))
+    image = unit.render(contact, rng, lighting=_drift(unit, rng))
+    reference = unit.reference
+    if rng.random() < 0.3:
+        # streams are often compressed, the picture and its reference alike
+        quality = int(rng.integers(60, 96))
+        image, reference = _compressed(image, quality), _compressed(reference, quality)
+    return image, reference, class_id
+
+
+def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
+    """A sensor that nobody built but somebody might: other lights, paint, gel, lens, markers and noise."""
+    strength = math.exp(rng.uniform(-0.5, 0.4))
+    # half of the sensors keep the model's own lights, in the others they stand anywhere and swap colours
+    strange = rng.random() < 0.5
+    turn = rng.uniform(-math.pi, math.pi) if strange else rng.normal(0.0, 0.15)
+    order = rng.permutation(3) if strange else np.arange(3)
+    lights = tuple(
+        Light(azimuth_rad=light.azimuth_rad + turn,
+              elevation_rad=light.elevation_rad * math.exp(rng.normal(0.0, 0.2)),
+              rgb=tuple(strength * light.rgb[channel] for channel in order), falloff=light.falloff)
+        for light in config.lights)
+    glows = tuple(
+        dataclasses.replace(glow, x=1 - glow.x if strange and turn > 0 else glow.x,
+                            rgb=tuple(glow.rgb[channel] for channel in order))
+        for glow in config.glows)
+    markers = None
+    if rng.random() < 0.3:
+        markers = Markers(pitch_mm=rng.uniform(1.3, 2.6), radius_mm=rng.uniform(0.15, 0.35),
+                          darkness=rng.uniform(0.5, 0.95))
+    thickness = math.exp(rng.normal(0.0, 0.15))
+    gel = dataclasses.replace(
+        config.gel, spread_mm=tuple(spread * thickness for spread in config.gel.spread_mm),
+        skin_mm=config.gel.skin_mm * math.exp(rng.normal(0.0, 0.3)))
+    paint = [level * math.exp(rng.normal(0.0, 0.15)) for level in config.background_rgb]
+    return dataclasses.replace(
+        config, lights=lights, glows=glows, markers=markers, gel=gel,
+        background_rgb=tuple(paint[channel] for channel in order),
+        mm_per_px=config.mm_per_px * math.exp(rng.uniform(-0.12, 0.12)),
+        vignette=rng.uniform(0.1, 0.6), shadow=rng.uniform(0.0, 0.6), lens_blur_px=rng.uniform(0.0, 1.6),
+        noise=rng.uniform(0.4, 3.0), texture=rng.uniform(0.2, 2.5))
+
+
+def _drift(unit: SensorUnit, rng: np.random.Generator) -> np.ndarray:
+    """How the brightness has changed since the reference, flicker and a slow gradient: (3, H, W)."""
+    height, width = unit.config.height, unit.config.width
+    flicker = 1 + 0.012 * rng.standard_normal((3, 1, 1))
+    corners = 1 + 0.008 * rng.standard_normal((2, 2))
+    gradient = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return flicker.astype(np.float32) * gradient
+
+
+def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
+    # OpenCV takes the channels for BGR both ways, so that the swap undoes itself but for the weight of chroma
+    _, data = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, quality))
+    return cv2.imdecode(data, cv2.IMREAD_COLOR)

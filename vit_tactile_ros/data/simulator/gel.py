@@ -1,0 +1,49 @@
+"""The gel's surface under an indenter: pushed in where it touches, stretched smoothly around it."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .sensor import Gel
+
+# a blur may be done on a coarser grid, at a fraction of the cost, while it stays this wide in that grid's px
+_ENOUGH_PX = 1.0
+
+
+def deform(penetration_mm: np.ndarray, gel: Gel, mm_per_px: float) -> np.ndarray:
+    """How far the surface is pushed towards the camera, in mm: float32 (H, W), at least 0.
+
+    penetration_mm: float32 (H, W) from shapes.penetration. The surface is the blurred contact region, from
+    coarse to fine, held after every step at or above the indenter, since the gel cannot be inside it.
+    """
+    height, width = penetration_mm.shape
+    pressed = cv2.max(penetration_mm, 0.0)
+    surface = pressed
+    for spread_mm in gel.spread_mm:
+        step = 1
+        while spread_mm / (mm_per_px * step) >= 2 * _ENOUGH_PX and step < 8:
+            step *= 2
+        size = (width // step, height // step)
+        if step > 1:
+            coarse = cv2.resize(surface, size, interpolation=cv2.INTER_AREA)
+            coarse = _blur(coarse, spread_mm / (mm_per_px * step))
+            surface = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
+        else:
+            surface = _blur(surface, spread_mm / mm_per_px)
+        surface = cv2.max(surface, pressed)
+    return _blur(surface, gel.skin_mm / mm_per_px)
+
+
+def slopes(surface_mm: np.ndarray, mm_per_px: float) -> tuple[np.ndarray, np.ndarray]:
+    """The surface's slopes along x and along y (mm per mm), two float32 (H, W)."""
+    scale = 1 / (32 * mm_per_px)  # Scharr's kernel adds up to 32 per unit of slope
+    return (cv2.Scharr(surface_mm, cv2.CV_32F, 1, 0, scale=scale, borderType=cv2.BORDER_REPLICATE),
+            cv2.Scharr(surface_mm, cv2.CV_32F, 0, 1, scale=scale, borderType=cv2.BORDER_REPLICATE))
+
+
+def _blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    if sigma_px < 0.3:
+        return image
+    size = 2 * int(np.ceil(2.5 * sigma_px)) + 1
+    return cv2.GaussianBlur(image, (size, size), sigma_px, borderType=cv2.BORDER_REPLICATE)

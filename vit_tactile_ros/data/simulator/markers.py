@@ -1,0 +1,37 @@
+"""The printed dots of a gel: where they are and how shear and pressure move them."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+
+from .contact import Contact
+from .sensor import Markers
+
+_SUBPIXEL_BITS = 4
+_REACH_MM = 2.5  # how far around the contact's centre the gel's surface is dragged along
+
+
+def marker_shade(markers: Markers, contact: Contact | None, centre_px: tuple[float, float], mm_per_px: float,
+                 shape: tuple[int, int]) -> np.ndarray:
+    """The share of light that the dots leave, float32 (H, W) in 0 to 1.
+
+    centre_px: where the point (0, 0) mm lies in the picture. Without a contact the dots are at rest.
+    """
+    height, width = shape
+    # two rows more than the picture shows, so that shear moves dots in from outside
+    reach_x = int(width * mm_per_px / 2 / markers.pitch_mm) + 2
+    reach_y = int(height * mm_per_px / 2 / markers.pitch_mm) + 2
+    grid = np.mgrid[-reach_x:reach_x + 1, -reach_y:reach_y + 1].reshape(2, -1).T * markers.pitch_mm
+    if contact is not None:
+        offset = grid - (contact.x_mm, contact.y_mm)
+        near = np.exp(-np.sum(offset**2, axis=1, keepdims=True) / (2 * _REACH_MM**2))
+        # pressing pushes the surface outwards, friction drags it along
+        grid = grid + near * (0.12 * contact.depth_mm * offset / _REACH_MM
+                              + (contact.shear_x_mm, contact.shear_y_mm))
+    pixels = (grid / mm_per_px + centre_px) * 2**_SUBPIXEL_BITS
+    mask = np.zeros(shape, np.uint8)
+    radius = int(round(markers.radius_mm / mm_per_px * 2**_SUBPIXEL_BITS))
+    for x, y in np.rint(pixels).astype(int).tolist():
+        cv2.circle(mask, (x, y), radius, 255, -1, cv2.LINE_AA, _SUBPIXEL_BITS)
+    return 1 - mask * np.float32(markers.darkness / 255)
