@@ -1,0 +1,31 @@
+# PYTHON=/path/to/python3.12 chooses the Python that .venv/ is made of; tools/build.sh finds one otherwise.
+.PHONY: help build demo test lint picture clean
+.DEFAULT_GOAL := help
+export PYTHON
+
+help:
+	@echo 'make demo     two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo ends by itself)'
+	@echo 'make test     all tests, against the installed package and real messages'
+	@echo 'make build    the set-up alone: .venv/, build/, install/; then  . ./env.sh  puts a shell into it'
+	@echo 'make lint     ruff, mypy and the layer rule'
+	@echo 'make picture  docs/demo.svg, the picture of the demo in the README'
+	@echo 'make clean    removes everything that make made'
+
+build:
+	@tools/build.sh
+
+demo: build
+	@. ./env.sh && exec python -m vit_tactile_ros.demo
+
+test: build
+	@. ./env.sh && exec python -m pytest test
+
+lint: build
+	@tools/lint.sh
+
+picture: build
+	@. ./env.sh && exec python -m vit_tactile_ros.demo --picture docs/demo.svg
+
+clean:
+	rm -rf .venv build install log .pytest_cache .ruff_cache .mypy_cache
+	find vit_tactile_ros launch test -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,140 @@
+"""The layer rule of the package, read off its import statements: imports go down only."""
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+RULE = """Imports go down the layers only:
+    entry points  python -m vit_tactile_ros.<name>    may import everything below, never one another
+    ros/          nodes and message filling           may import data, inference, model
+    data/         datasets, bags, the simulator       may import inference, model
+    inference/    decode, preprocess, stages, decide  may import model
+    model/        attention, the ViT, checkpoint      may import none of these
+ros/ and the entry point that starts nodes (demo) alone import rclpy or generated messages."""
+
+PACKAGE = 'vit_tactile_ros'
+LAYERS = ('model', 'inference', 'data', 'ros')  # lowest first
+USES_ROS = {'ros', 'demo'}
+# What each layer may import besides the standard library and the layers below; None: anything.
+LIBRARIES = {'model': {'torch', 'numpy', 'safetensors', 'performer_pytorch'}}
+ROS = {'rclpy', 'launch', 'launch_ros', 'launch_testing', 'ament_index_python', 'rosidl_runtime_py',
+       'builtin_interfaces', 'cv_bridge', 'rosbag2_py'}
+STANDARD = sys.stdlib_module_names
+SOURCE = Path(__file__).parents[1] / PACKAGE
+
+
+def is_ros(name: str) -> bool:
+    top, *rest = name.split('.')
+    ours = top == PACKAGE and rest[:1] in (['msg'], ['srv'])
+    return ours or top in ROS or top.endswith(('_msgs', '_srvs', '_interfaces'))
+
+
+def imported_names(tree: ast.AST, module: str, is_package: bool):
+    """Yields (line, dotted name) of every import in `module`, also inside functions, relative ones resolved.
+
+    `from a import b` counts as `a.b`, since b may be a module.
+    """
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            source = node.module or ''
+            if node.level:
+                parts = module.split('.')
+                anchor = parts[:len(parts) - node.level + is_package]
+                source = '.'.join(anchor + ([node.module] if node.module else []))
+            for alias in node.names:
+                yield node.lineno, f'{source}.{alias.name}'
+
+
+def part_of(module: str) -> str:
+    """Layer or entry point of a name: `vit_tactile_ros.model.vit` -> 'model', the package itself -> ''."""
+    return (module.split('.') + [''])[1]
+
+
+def violations(path: Path, source: str, entry_points: frozenset[str]) -> list[str]:
+    """What breaks the rule in the file at `path` (relative to the package), one line each."""
+    is_package = path.name == '__init__.py'
+    module = '.'.join((PACKAGE, *(path.parent if is_package else path.with_suffix('')).parts))
+    own = part_of(module)
+    found = []
+    for line, name in imported_names(ast.parse(source), module, is_package):
+        def broken(why, line=line, name=name):
+            found.append(f'{PACKAGE}/{path}:{line}: {name}: {why}')
+
+        top, other = name.split('.')[0], part_of(name)
+        if is_ros(name):
+            if own not in USES_ROS:
+                broken('only ros/ and the demo may import rclpy and messages')
+        elif top == PACKAGE:
+            if own in LAYERS and other in LAYERS and LAYERS.index(other) > LAYERS.index(own):
+                broken(f'{other}/ lies above {own}/')
+            elif other in entry_points and other != own:
+                broken(f'no module may import the entry point {other}')
+            elif own == '' and other in LAYERS:
+                broken('the package itself imports no layer, or `import vit_tactile_ros` would load torch')
+        elif own in LIBRARIES and top not in LIBRARIES[own] and top not in STANDARD:
+            broken(f'{own}/ may import {", ".join(sorted(LIBRARIES[own]))} and the standard library')
+    return found
+
+
+def all_violations() -> list[str]:
+    files = sorted(SOURCE.rglob('*.py'))
+    entry_points = frozenset(file.stem for file in SOURCE.glob('*.py')) - {'__init__'}
+    return [line for file in files
+            for line in violations(file.relative_to(SOURCE), file.read_text(encoding='utf-8'), entry_points)]
+
+
+def test_imports_go_down_the_layers():
+    found = all_violations()
+    assert not found, '\n'.join([*found, '', RULE])
+
+
+def test_every_folder_is_a_layer():
+    folders = {folder.name for folder in SOURCE.iterdir() if any(folder.glob('*.py'))} - {'__pycache__'}
+    assert folders == set(LAYERS), RULE
+
+
+@pytest.mark.parametrize(('path', 'source'), [
+    ('model/vit.py', 'import vit_tactile_ros.inference.decode'),
+    ('model/vit.py', 'from vit_tactile_ros.inference import decode'),
+    ('model/vit.py', 'from ..inference import decode'),
+    ('model/vit.py', 'from .. import data'),
+    ('model/__init__.py', 'from ..data import bags'),
+    ('model/vit.py', 'def late():\n    from vit_tactile_ros.ros import messages'),
+    ('model/vit.py', 'import cv2'),
+    ('inference/decode.py', 'from vit_tactile_ros.data import simulator'),
+    ('inference/decode.py', 'from sensor_msgs.msg import Image'),
+    ('inference/decode.py', 'from vit_tactile_ros.msg import TactileClassification'),
+    ('inference/decode.py', 'from vit_tactile_ros import msg'),
+    ('data/bags.py', 'from vit_tactile_ros.ros import classifier_node'),
+    ('data/bags.py', 'import rclpy.node'),
+    ('data/deep/down.py', 'from ...ros import messages'),
+    ('train.py', 'from vit_tactile_ros.sweep import main'),
+    ('train.py', 'from . import sweep'),
+    ('train.py', 'import rclpy'),
+    ('inference/decode.py', 'from vit_tactile_ros import sweep'),
+    ('ros/classifier_node.py', 'from ..train import main'),
+    ('__init__.py', 'from .model import create_vit_tactile'),
+])
+def test_checker_refuses(path, source):
+    assert len(violations(Path(path), source, frozenset({'train', 'sweep', 'demo'}))) == 1
+
+
+@pytest.mark.parametrize(('path', 'source'), [
+    ('model/vit.py', 'import math, torch\nfrom torch import nn\nfrom safetensors.torch import save_file'),
+    ('model/vit.py', 'from .attention import Attention\nfrom vit_tactile_ros.model import attention'),
+    ('model/vit.py', 'from vit_tactile_ros import __version__'),
+    ('model/__init__.py', 'from .vit import create_vit_tactile'),
+    ('inference/decode.py', 'import cv2\nfrom ..model import create_vit_tactile'),
+    ('data/bags.py', 'import rosbags.highlevel\nfrom ..inference.decode import decode'),
+    ('data/deep/down.py', 'from ..bags import read\nfrom ...model import vit'),
+    ('ros/classifier_node.py', 'import rclpy\nfrom vit_tactile_ros.msg import Any\nfrom ..data import bags'),
+    ('demo.py', 'import rclpy\nfrom std_msgs.msg import String\nfrom .ros import simulator_node'),
+    ('train.py', 'import torch\nfrom vit_tactile_ros.data import simulator'),
+])
+def test_checker_allows(path, source):
+    assert violations(Path(path), source, frozenset({'train', 'sweep', 'demo'})) == []

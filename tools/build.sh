@@ -1,0 +1,126 @@
+#!/usr/bin/env bash
+# `make build`: .venv/ with the pinned requirements, then colcon into build/ and install/. Does what is missing only.
+#   PYTHON=/path/to/python3.12   the Python to use instead of the first fit one of PATH
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root=$PWD
+
+fail() {
+    echo "vit_tactile_ros: $*" >&2
+    exit 1
+}
+
+# Two builds at once (make test in two terminals) take turns.
+mkdir -p build log
+if command -v flock > /dev/null; then
+    exec 9> build/.lock
+    flock 9
+fi
+
+# Prints "status<TAB>version<TAB>real executable" of the Python $1; nothing when it does not run (a pyenv shim, say).
+look_at_python() {
+    "$1" -I - 2> /dev/null <<'PYTHON' || true
+import importlib.util, os, sys, sysconfig
+missing = [f'python{sys.version_info[0]}.{sys.version_info[1]}-{package}' for package, there in (
+    ('venv', importlib.util.find_spec('venv') and importlib.util.find_spec('ensurepip')),
+    ('dev', os.path.isfile(os.path.join(sysconfig.get_path('include'), 'Python.h')))) if not there]
+status = 'version' if sys.version_info[:2] not in ((3, 11), (3, 12)) else ' '.join(missing) or 'fit'
+print(status, sys.version.split()[0], getattr(sys, '_base_executable', None) or sys.executable, sep='\t')
+PYTHON
+}
+
+# Sets $python to the first fit Python 3.11 or 3.12, or ends with the line that says what to install.
+find_python() {
+    local candidates candidate status version executable others='' incomplete=''
+    if [ -n "${PYTHON:-}" ]; then
+        candidates=$PYTHON
+    else
+        candidates=$(type -aP python3 python3.12 python3.11 python || true)
+    fi
+    while IFS= read -r candidate; do
+        IFS=$'\t' read -r status version executable < <(look_at_python "$candidate") || continue
+        case $status in
+            fit) python=$executable; return ;;
+            version) [[ $others == *"$version"* ]] || others+="${others:+, }$version" ;;
+            *) incomplete=${incomplete:-"Python $version ($executable) lacks what Debian and Ubuntu ship apart: sudo apt install $status"} ;;
+        esac
+    done <<< "$candidates"
+    if [ -n "$incomplete" ]; then
+        fail "$incomplete"
+    elif [ -n "${PYTHON:-}" ]; then
+        fail "PYTHON=$PYTHON is ${others:+Python $others, }not a working Python 3.11 or 3.12"
+    fi
+    fail "needs Python 3.11 or 3.12, found ${others:-none}: sudo apt install python3.12-venv python3.12-dev (or python3.11-...), or make PYTHON=/path/to/python3.12"
+}
+
+check_compiler() {
+    local compiler found
+    for compiler in "${CC:-cc gcc clang}" "${CXX:-c++ g++ clang++}"; do
+        found=
+        for compiler in $compiler; do
+            ! command -v "$compiler" > /dev/null || found=yes
+        done
+        [ -n "$found" ] || fail "needs a C and C++ compiler: sudo apt install build-essential"
+    done
+}
+
+make_venv() {
+    local wanted=$1 count start=$SECONDS
+    # Only a complete environment of this very folder is updated in place; all others are made anew.
+    if [ "$(head -n 1 .venv/complete 2> /dev/null)" != "$root" ] || [ ! -x .venv/bin/python ]; then
+        find_python
+        rm -rf .venv
+        "$python" -I -m venv .venv > log/venv.log 2>&1 || {
+            tail -n 5 log/venv.log >&2
+            fail "could not make .venv/ with $python (log/venv.log)"
+        }
+    fi
+    rm -f .venv/complete
+    count=$(grep -hc '==' requirements.txt constraints.txt | paste -sd+ | { read -r sum; echo $((sum)); })
+    echo "Installing $count packages into .venv/ (about 2 minutes the first time, more where torch comes with CUDA) ..."
+    # PIP_USER=0: a user's setting that a virtual environment refuses.
+    if ! PIP_USER=0 .venv/bin/python -I -m pip install --disable-pip-version-check --retries 2 --progress-bar off \
+            -r requirements.txt -c constraints.txt > log/pip.log 2>&1; then
+        if grep -qiE 'No space left on device' log/pip.log; then
+            fail "the disk is full: .venv/ takes about 2 GB, several more where torch comes with CUDA"
+        elif grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|Network is unreachable|name resolution|SSLError|ReadTimeout' log/pip.log; then
+            fail "no network: pip cannot reach the package index; connect (or set https_proxy, or PIP_INDEX_URL to a mirror) and run make again (log/pip.log)"
+        fi
+        grep -v '^WARNING' log/pip.log | tail -n 12 >&2
+        fail "pip could not install the requirements (log/pip.log)"
+    fi
+    printf '%s\n%s\n' "$root" "$wanted" > .venv/complete
+    echo "  done in $((SECONDS - start)) s"
+}
+
+run_colcon() {
+    local wanted=$1 start=$SECONDS
+    # CMake's cache names its folder and its Python.
+    [ "$(head -n 1 build/complete 2> /dev/null)" = "$venv_id" ] || rm -rf build/vit_tactile_ros install
+    rm -f build/complete
+    echo 'Building the package (colcon) ...'
+    _vit_stage=build
+    . ./env.sh
+    # COLCON_DEFAULTS_FILE: the user's own defaults (--merge-install, say) do not fit what env.sh expects.
+    if ! COLCON_DEFAULTS_FILE=$root/build/no_defaults.yaml colcon --log-base log build \
+            --base-paths . --build-base build --install-base install --symlink-install \
+            --cmake-args -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF \
+            "-DPython3_EXECUTABLE=$root/.venv/bin/python" > log/colcon.log 2>&1; then
+        tail -n 30 log/colcon.log >&2
+        fail "colcon could not build the package (log/colcon.log)"
+    fi
+    printf '%s\n%s\n' "$venv_id" "$wanted" > build/complete
+    echo "  done in $((SECONDS - start)) s"
+}
+
+check_compiler
+wanted=$(cat requirements.txt constraints.txt | sha256sum)
+[ "$(cat .venv/complete 2> /dev/null)" = "$root"$'\n'"$wanted" ] && [ -x .venv/bin/python ] || make_venv "$wanted"
+
+# Python, launch and YAML files are linked into install/: a new or lost file needs colcon, an edited one does not.
+venv_id="$root $(stat -c %i .venv)"
+wanted=$({
+    find vit_tactile_ros launch config models -name __pycache__ -prune -o -type f -print 2> /dev/null | LC_ALL=C sort
+    cat CMakeLists.txt package.xml msg/*.msg
+} | sha256sum)
+[ "$(cat build/complete 2> /dev/null)" = "$venv_id"$'\n'"$wanted" ] && [ -f install/local_setup.sh ] || run_colcon "$wanted"
