@@ -1,10 +1,11 @@
 """Two simulated fingers and the classifier: ros2 launch vit_tactile_ros demo.launch.py."""
 
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchDescription
 
 FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
 

@@ -1,17 +1,18 @@
 """The classifier for one or several touch sensors: ros2 launch vit_tactile_ros tactile.launch.py --show-args."""
 
 import yaml
-from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from launch import LaunchDescription
+
 ARGUMENTS = {
-    'sensors': ("", "names of the sensors, '[left, right]': left/image_raw -> left/tactile; none: image_raw -> tactile"),
+    'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; none: image_raw -> tactile"),
     'checkpoint': ('', 'path of a .safetensors checkpoint; none: the one of params_file, else the shipped one'),
     'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; none: the one of params_file"),
-    'tau': ('', "exit threshold, 0 to 1, or one per exit, '[0.9, 0.8]'; none: the one of params_file, else the checkpoint's"),
+    'tau': ('', "exit threshold, 0 to 1, or one per exit, '[0.9, 0.8]'; none: params_file's, else the checkpoint's"),
     'image_transport': ('', "'raw' or 'compressed'; none: the one of params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
     'autostart': ('true', 'false: wait for a lifecycle manager'),

@@ -1,6 +1,6 @@
 """Train the early-exit ViT on simulated touches: `python -m vit_tactile_ros.train --output runs/first`.
 
-A run can be stopped at any moment (Ctrl-C saves) and goes on where its last epoch ended when started again.
+A run can be stopped at any moment; started again, it goes on where its last whole epoch ended.
 """
 
 from __future__ import annotations
@@ -64,6 +64,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ('batch_size', 'epochs', 'epoch_size', 'validation_size'):
         if getattr(arguments, name) < 1:
             parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
+    for name in ('workers', 'seed', 'lr', 'weight_decay'):
+        if not 0 <= getattr(arguments, name) < math.inf:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 0')
+    for name in ('warmup', 'ema'):
+        if not 0 <= getattr(arguments, name) <= 1:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be between 0 and 1')
     if len(arguments.loss_weights) != len(ModelConfig.exits):
         parser.error(f'--loss_weights has {len(arguments.loss_weights)} values; must be {len(ModelConfig.exits)}')
     return arguments
@@ -146,16 +152,17 @@ def main(argv: list[str] | None = None) -> int:
     total_steps = arguments.epochs * steps_per_epoch
 
     def save(epoch: int, accuracies: list[float]) -> None:
-        temporary = state_path.with_suffix('.tmp')
-        torch.save({'model': model.state_dict(), 'average': average.state_dict(), 'optimizer': optimizer.state_dict(),
-                    'epoch': epoch, 'settings': settings}, temporary)
-        os.replace(temporary, state_path)
         metrics = {f'accuracy_block_{b}': a for b, a in zip(config.exits, accuracies, strict=True)}
         command = shlex.join(['python', '-m', 'vit_tactile_ros.train', *(argv if argv is not None else sys.argv[1:])])
         save_checkpoint(checkpoint_path, Checkpoint(
             copy.deepcopy(average).cpu(), preprocessing, CLASS_NAMES, Calibration(),
             replace(Provenance(), command=command, data='simulated touches', created=date.today().isoformat(),
                     metrics=metrics | {'epoch': epoch})))
+        # Last: a run killed in between does the epoch again, where the other order would lose its checkpoint.
+        temporary = state_path.with_suffix('.tmp')
+        torch.save({'model': model.state_dict(), 'average': average.state_dict(), 'optimizer': optimizer.state_dict(),
+                    'epoch': epoch, 'settings': settings}, temporary)
+        os.replace(temporary, state_path)
 
     try:
         for epoch in range(first_epoch, arguments.epochs):
@@ -170,13 +177,14 @@ def main(argv: list[str] | None = None) -> int:
                 outputs = model(images.to(device))
                 assert isinstance(outputs, list)
                 loss = multi_exit_loss(outputs, labels.to(device), arguments.loss_weights)
-                if not torch.isfinite(loss):
-                    print(f'train: the loss is {loss.item()} at step {step}; lower --lr. {checkpoint_path} is the '
-                          'last good epoch', file=sys.stderr)
-                    return 1
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
-                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                    print(f'train: at step {step} the loss is {loss.item()} and the norm of its gradient '
+                          f'{norm.item()}; lower --lr. What {arguments.output} holds is the last good epoch',
+                          file=sys.stderr)
+                    return 1
                 optimizer.step()
                 # A young average follows quickly, so that it is of use before 1 / (1 - ema) steps.
                 average_weights(average, model, min(arguments.ema, (1 + step) / (10 + step)))
@@ -188,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
                   + ', '.join(f'block {b} {a:.3f}' for b, a in zip(config.exits, accuracies, strict=True))
                   + f', {time.monotonic() - started:.0f} s', flush=True)
     except KeyboardInterrupt:
-        print(f'\ntrain: stopped; the last whole epoch is saved in {arguments.output}: run the same command to go on',
+        print(f'\ntrain: stopped; what {arguments.output} holds is the last whole epoch: run the same command to go on',
               file=sys.stderr)
         return 130
     print(f'train: wrote {checkpoint_path}')

@@ -51,7 +51,7 @@ class TactileClassifier:
 
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto', precision: Precision = 'float32',
                  threads: int = 0) -> None:
-        """Raises ValueError for a device that is not there.
+        """Raises ValueError for a device that is not there or an unknown precision.
 
         `threads` is the number of CPU threads, for the whole process; 0 measures whether more than one pays.
         """
@@ -64,7 +64,8 @@ class TactileClassifier:
         self.preprocessing = checkpoint.preprocessing
         self.class_names = checkpoint.class_names
         self.exits = checkpoint.model.config.exits
-        self.temperatures = checkpoint.model.temperatures
+        # The checkpoint owns the calibration, so that one just trained answers as it will when loaded.
+        self.temperatures = checkpoint.calibration.temperatures or (1.0,) * len(self.exits)
         self.compute_shares = compute_shares(checkpoint.model.config)
 
     @property
@@ -79,6 +80,7 @@ class TactileClassifier:
         """Turn, crop and resize a frame, uint8 (H, W, 3), to the input's size."""
         return fit(image, self.preprocessing)
 
+    @torch.inference_mode()
     def warm_up(self, batch_sizes: Sequence[int] = (1,), rounds: int = 2) -> None:
         """Run every stage at the given batch sizes, so that the first real frame is not the slow one."""
         height, width = self.preprocessing.image_size
@@ -86,6 +88,8 @@ class TactileClassifier:
             blank = np.zeros((batch, 3, height, width), np.float32)
             for _ in range(rounds):
                 self.classify_inputs(blank, self.thresholds(1.0))
+                for _logits in self.runtime.stages(torch.from_numpy(blank)):
+                    pass  # a model that is sure of the blank leaves early whatever tau is
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
                  tau: Sequence[float]) -> list[Decision]:

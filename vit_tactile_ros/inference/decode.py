@@ -62,7 +62,7 @@ def decode_raw(message: Any) -> Image:
     if conversion is None:
         return pixels
     # OpenCV takes no rows with gaps.
-    return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)  # type: ignore[return-value]
+    return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
 
 
 def decode_compressed(message: Any) -> Image:
@@ -77,11 +77,14 @@ def decode_compressed(message: Any) -> Image:
     elif data.startswith(_PNG_START):
         whole = tail.endswith(_PNG_END)
     else:
-        raise DecodeError('compressed', f'format is {message.format!r} and the data starts with {data[:8].hex() or "nothing"}; '
-                                        'must be JPEG or PNG')
+        raise DecodeError('compressed', f'format is {message.format!r} and the data starts with '
+                                        f'{data[:8].hex() or "nothing"}; must be JPEG or PNG')
     if not whole:
         raise DecodeError('compressed', f'{message.format!r} image of {len(data)} bytes is truncated: no end marker')
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # raised, not returned as None, for a damaged header that claims an absurd size
+        image = None
     if image is None:
         raise DecodeError('compressed', f'{message.format!r} image of {len(data)} bytes is damaged')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)  # type: ignore[return-value]
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)

@@ -28,15 +28,17 @@ def fit(image: Image, config: PreprocessingConfig) -> Image:
         return np.ascontiguousarray(image)
     shrinks = image.shape[0] >= height and image.shape[1] >= width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=interpolation)  # type: ignore[return-value]
+    return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=interpolation)
 
 
 def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, config: PreprocessingConfig) -> Input:
     """A fitted frame, uint8 (h, w, 3), to the network's input, float32 (3, h, w).
 
     With `reference='difference'` the fitted no-contact `reference`, (h, w, 3) in grey levels 0..255, is subtracted
-    as in Sparsh: clip((frame - reference) / 255 + 0.5, 0, 1). Raises ValueError when it is missing or misshaped.
+    as in Sparsh: clip((frame - reference) / 255 + 0.5, 0, 1). Raises ValueError when either is missing or misshaped.
     """
+    if frame.shape != (*config.image_size, 3):
+        raise ValueError(f'frame is {frame.shape}; must be fitted to {(*config.image_size, 3)}')
     values = frame.astype(np.float32)  # never subtract uint8 from uint8: it wraps
     if config.reference == 'difference':
         if reference is None or reference.shape != frame.shape:

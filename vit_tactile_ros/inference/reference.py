@@ -50,5 +50,5 @@ class Reference:
         if self._mean is None:
             self._mean = frame.astype(np.float32)
         else:
-            self._mean += (frame - self._mean) / self._gathered
+            self._mean = self._mean + (frame - self._mean) / self._gathered  # not in place: `frame` was handed out
         return self.is_complete

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import statistics
 import time
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -21,9 +22,12 @@ class TorchRuntime:
     name = 'torch'
 
     def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32') -> None:
+        if precision not in get_args(Precision):
+            raise ValueError(f'precision is {precision!r}; must be one of {", ".join(get_args(Precision))}')
         self.device = device
         self.dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
-        self._model = model.to(device, self.dtype).eval()
+        # A copy: rounding the caller's weights in place would reach every other user of the checkpoint.
+        self._model = copy.deepcopy(model).to(device, self.dtype).eval()
 
     def stages(self, images: Tensor) -> Stages:
         """Stages of float32 (B, 3, H, W) images from host memory; see `ViTTactile.stages`."""
@@ -37,11 +41,12 @@ def select_device(device: str) -> torch.device:
     """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
-    kind, _, index = device.partition(':')
-    if kind not in ('cpu', 'cuda') or (index and not index.isdigit()) or (kind == 'cpu' and index):
+    kind, colon, index = device.partition(':')
+    if kind not in ('cpu', 'cuda') or (colon and (kind == 'cpu' or not index.isdecimal())):
         raise ValueError(f"device is {device!r}; must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if kind == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f"device is {device!r}; torch {torch.__version__} finds no CUDA device here: use 'auto' or 'cpu'")
+        raise ValueError(f'device is {device!r}; torch {torch.__version__} finds no CUDA device here: '
+                         "use 'auto' or 'cpu'")
     if index and int(index) >= torch.cuda.device_count():
         raise ValueError(f'device is {device!r}; there are {torch.cuda.device_count()} CUDA devices')
     return torch.device(device)

@@ -26,6 +26,7 @@ from vit_tactile_ros.model.vit import ViTTactile
 
 FORMAT = 'vit_tactile'
 VERSION = '1'
+FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
 
 class CheckpointError(ValueError):
@@ -60,6 +61,7 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype
         'provenance': json.dumps(dataclasses.asdict(checkpoint.provenance)),
     }
     tensors = {name: t.detach().to('cpu', dtype).contiguous() for name, t in checkpoint.model.state_dict().items()}
+    _check_finite(path, tensors)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
     os.close(handle)
@@ -96,6 +98,8 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
     if metadata.get('version') != VERSION:
         raise CheckpointError(f'{path}: metadata version is {metadata.get("version")!r}; this release reads '
                               f'{VERSION!r}: update vit_tactile_ros or train the checkpoint again')
+    if unknown := sorted(set(metadata) - set(FIELDS)):
+        raise CheckpointError(f'{path}: metadata {unknown[0]} is unknown; known are {", ".join(FIELDS)}')
     config = _section(path, metadata, 'model', ModelConfig)
     preprocessing = _section(path, metadata, 'preprocessing', PreprocessingConfig)
     calibration = _section(path, metadata, 'calibration', Calibration)
@@ -115,8 +119,7 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
         if tensor.shape != wanted[name].shape:
             raise CheckpointError(f'{path}: weight {name} has shape {tuple(tensor.shape)}; '
                                   f'the model it describes needs {tuple(wanted[name].shape)}')
-        if not torch.isfinite(tensor).all():
-            raise CheckpointError(f'{path}: weight {name} holds values that are not finite; train it again')
+    _check_finite(path, tensors)
     model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
     model.temperatures = calibration.temperatures or model.temperatures
     checkpoint = Checkpoint(model.eval(), preprocessing, tuple(class_names), calibration, provenance)
@@ -143,6 +146,13 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
                               f'values; the model has {len(config.exits)} exits')
 
 
+def _check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f'{path}: weight {name} holds values that are not finite in {tensor.dtype}; '
+                                  'train it again')
+
+
 def _json(path: Path, metadata: dict[str, str], name: str) -> Any:
     if name not in metadata:
         raise CheckpointError(f'{path}: metadata {name} is missing')
@@ -153,9 +163,10 @@ def _json(path: Path, metadata: dict[str, str], name: str) -> Any:
 
 
 def _section(path: Path, metadata: dict[str, str], name: str, kind: Any) -> Any:
+    values = _json(path, metadata, name)
+    if not isinstance(values, dict):
+        raise CheckpointError(f'{path}: metadata {name} is {values!r}; must be an object')
     try:
-        return config_from_dict(kind, _json(path, metadata, name))
-    except CheckpointError:
-        raise
+        return config_from_dict(kind, values)
     except ValueError as error:
         raise CheckpointError(f'{path}: metadata {name}.{error}') from error

@@ -33,12 +33,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ('num_classes', 'patch_size', 'width', 'depth', 'heads', 'feature_map_dim'):
             _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
-        _require(self.mlp_ratio > 0, 'mlp_ratio', self.mlp_ratio, 'above 0')
+        _require(math.isfinite(self.mlp_ratio) and self.width * self.mlp_ratio >= 1, 'mlp_ratio', self.mlp_ratio,
+                 f'finite and at least 1 / width {self.width}')
         _require(self.attention in typing.get_args(Attention), 'attention', self.attention,
                  f'one of {", ".join(typing.get_args(Attention))}')
         _require(self.width % self.heads == 0, 'heads', self.heads, f'a divisor of width {self.width}')
         _require(self.width % 4 == 0, 'width', self.width, 'a multiple of 4 (2-D position embedding)')
-        _require(all(s >= self.patch_size and s % self.patch_size == 0 for s in self.image_size), 'image_size',
+        _require(len(self.image_size) == 2
+                 and all(s >= self.patch_size and s % self.patch_size == 0 for s in self.image_size), 'image_size',
                  self.image_size, f'two multiples of patch_size {self.patch_size}')
         exits = self.exits
         _require(len(exits) > 0 and exits[0] >= 1 and exits[-1] == self.depth
@@ -64,7 +66,8 @@ class PreprocessingConfig:
         for name, choices in (('reference', ('difference', 'none')), ('orientation', ('as_is', 'match')),
                               ('crop', ('center', 'none'))):
             _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
-        _require(min(self.image_size) >= 1, 'image_size', self.image_size, 'two positive numbers (height, width)')
+        _require(len(self.image_size) == 2 and min(self.image_size) >= 1, 'image_size', self.image_size,
+                 'two positive numbers (height, width)')
         _require(all(math.isfinite(m) for m in self.mean), 'mean', self.mean, 'finite numbers')
         _require(all(math.isfinite(s) and s > 0 for s in self.std), 'std', self.std, 'finite numbers above 0')
 
@@ -102,7 +105,7 @@ def config_from_dict(kind: type[Config], values: Any) -> Config:
     Raises ValueError naming the field for a missing, unknown or wrongly typed value.
     """
     if not isinstance(values, dict):
-        raise ValueError(f'is {values!r}; must be an object with the fields of {kind.__name__}')
+        raise ValueError(f'{kind.__name__} is {values!r}; must be an object with the fields of {kind.__name__}')
     hints = typing.get_type_hints(kind)
     known = {f.name for f in dataclasses.fields(kind)}
     if unknown := sorted(set(values) - known):

@@ -31,13 +31,15 @@ def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...
     Raises ValueError for a value outside 0..1 or a wrong count.
     """
     early = num_exits - 1
-    values = tuple(float(t) for t in tau) if isinstance(tau, Sequence) else (float(tau),) * early
-    if isinstance(tau, Sequence) and len(values) not in (early, num_exits):
+    values = tuple(float(t) for t in tau) if isinstance(tau, Sequence) else (float(tau),)
+    for value in values:
+        if not 0.0 <= value <= 1.0:  # refuses NaN too
+            raise ValueError(f'tau is {value}; must be between 0 and 1')
+    if not isinstance(tau, Sequence):
+        return values * early
+    if len(values) not in (early, num_exits):
         raise ValueError(f'tau has {len(values)} values {values}; must be one number, {early} (one per early exit) '
                          f'or {num_exits} (the last exit always answers)')
-    for value in values or (float(tau),) if not isinstance(tau, Sequence) else values:
-        if not (math.isfinite(value) and 0.0 <= value <= 1.0):
-            raise ValueError(f'tau is {value}; must be between 0 and 1')
     return values[:early]
 
 

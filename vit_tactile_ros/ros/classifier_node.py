@@ -251,8 +251,8 @@ class TactileClassifierNode(LifecycleNode):
             self._throttled(warn, f'{sensor.name} no stamp', f'{label}: image without a stamp; its result carries the '
                             'time of receipt, and latency is unknown: fix the publisher')
         if backwards_by > 0:
-            self._throttled(warn, f'{sensor.name} backwards', f'{label}: stamp went back by {backwards_by:.3f} s (a bag '
-                            'that starts again, or two publishers on one topic?)')
+            self._throttled(warn, f'{sensor.name} backwards', f'{label}: stamp went back by {backwards_by:.3f} s '
+                            '(a bag that starts again, or two publishers on one topic?)')
 
     def _publish(self, sensor: Sensor, image: WaitingImage, decision: Decision) -> float | None:
         """Fill and send one result; its image's age in s, None without a stamp. Called by the worker."""

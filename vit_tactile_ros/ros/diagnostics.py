@@ -32,7 +32,8 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
     values['reference'] = reference_state
-    values['rate [Hz]'] = f'{(len(times) - 1) / (times[-1] - times[0]):.1f}' if len(times) > 1 and not is_silent else '0.0'
+    is_flowing = len(times) > 1 and not is_silent
+    values['rate [Hz]'] = f'{(len(times) - 1) / (times[-1] - times[0]):.1f}' if is_flowing else '0.0'
     if ages:
         values['image age p50 [ms]'] = f'{1e3 * float(np.median(ages)):.2f}'
         values['image age p99 [ms]'] = f'{1e3 * float(np.percentile(ages, 99)):.2f}'

@@ -84,7 +84,7 @@ def _are_reference_files(value: Any) -> str:
 
 def _are_sensors(value: Any) -> str:
     right = (f'a list of 1 to {MAX_SENSORS} different names such as [left, right] '
-             '(letters, digits and _, starting with a letter), or [\'\'] for one unnamed sensor')
+             "(letters, digits and _, starting with a letter), or [''] for one unnamed sensor")
     if value is None:
         return ''
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, str) for v in value):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich.box import SIMPLE_HEAD
 from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -16,7 +17,9 @@ from vit_tactile_ros.ros.monitor import Finger, Monitor
 
 PREVIEW_ROWS = 12  # terminal rows; each shows two rows of pixels
 EXIT_BLOCKS = (4, 8, 12)
-BAR = 24  # characters of a full confidence bar
+PANEL_WIDTH = 66  # characters
+VIEW_WIDTH = 2 * PANEL_WIDTH + 1
+BAR = 18  # characters of a full confidence bar
 
 
 def demo_view(monitor: Monitor, hint: str) -> RenderableType:
@@ -30,7 +33,7 @@ def demo_view(monitor: Monitor, hint: str) -> RenderableType:
 def finger_panel(finger: Finger) -> Panel:
     body = Table.grid(padding=(0, 2))
     body.add_row(preview(finger.picture), _facts(finger))
-    return Panel(body, title=finger.name, title_align='left', width=66, height=PREVIEW_ROWS + 2)
+    return Panel(body, title=finger.name, title_align='left', width=PANEL_WIDTH, height=PREVIEW_ROWS + 2)
 
 
 def _facts(finger: Finger) -> RenderableType:
@@ -39,7 +42,7 @@ def _facts(finger: Finger) -> RenderableType:
         return Text('waiting for the first result ...', style='dim')
     right = result.class_name == finger.truth
     facts = Table.grid(padding=(0, 1))
-    facts.add_column(style='dim', no_wrap=True)
+    facts.add_column(style='dim', no_wrap=True, min_width=7)
     facts.add_column(no_wrap=True)
     facts.add_row('touch', Text(result.class_name.replace('_', ' '), style='bold green' if right else 'bold yellow'))
     facts.add_row('truth', finger.truth.replace('_', ' '))
@@ -81,9 +84,16 @@ def _rgb(pixel: list[int]) -> str:
     return f'rgb({pixel[0]},{pixel[1]},{pixel[2]})'
 
 
+def status_line(monitor: Monitor) -> Text:
+    """The latest of each finger in one line, for where there is no terminal."""
+    return Text('   '.join(
+        f'{finger.name}: {r.class_name} {100 * r.confidence:.0f} % at block {r.exit_block} (truth {finger.truth}), '
+        f'{finger.rate:.0f} Hz' for finger in monitor.fingers.values() if (r := finger.result) is not None))
+
+
 def summary_table(monitor: Monitor) -> Table:
     """What happened at each tau: results, how many were right, where they left, what they cost."""
-    table = Table(title='by threshold', title_justify='left')
+    table = Table(title='by threshold', title_justify='left', box=SIMPLE_HEAD)
     for heading in ('tau', 'results', 'right', *(f'exit {b}' for b in EXIT_BLOCKS), 'compute'):
         table.add_column(heading, justify='right')
     for tau, tally in monitor.tallies.items():
@@ -97,13 +107,14 @@ def summary_table(monitor: Monitor) -> Table:
 
 def finger_table(monitor: Monitor) -> Table:
     """Every image accounted for, and the time from image to result."""
-    table = Table(title='by finger', title_justify='left')
-    for heading in ('finger', 'received', 'classified', 'superseded', 'rejected', 'latency p50', 'p99', 'beside network'):
-        table.add_column(heading, justify='right')
+    table = Table(title='by finger; ms from image to result, overhead: the same less the network',
+                  title_justify='left', box=SIMPLE_HEAD)
+    for heading in ('finger', 'images', 'classified', 'superseded', 'rejected', 'p50', 'p99', 'overhead'):
+        table.add_column(heading, justify='right', no_wrap=True)
     for finger in monitor.fingers.values():
         numbers = [finger.counters.get(key, '-') for key in ('received', 'classified', 'superseded', 'rejected')]
         if finger.latencies:
-            numbers += [f'{1e3 * float(np.percentile(finger.latencies, p)):.1f} ms' for p in (50, 99)]
-            numbers.append(f'{1e3 * float(np.median(finger.overheads)):.1f} ms')
+            numbers += [f'{1e3 * float(np.percentile(finger.latencies, p)):.1f}' for p in (50, 99)]
+            numbers.append(f'{1e3 * float(np.median(finger.overheads)):.1f}')
         table.add_row(finger.name, *numbers)
     return table

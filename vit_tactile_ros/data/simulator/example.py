@@ -91,4 +91,6 @@ def _drift(unit: SensorUnit, rng: np.random.Generator) -> np.ndarray:
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
     # OpenCV takes the channels for BGR both ways, so that the swap undoes itself but for the weight of chroma
     _, data = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    return cv2.imdecode(data, cv2.IMREAD_COLOR)
+    restored = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert restored is not None
+    return restored

@@ -13,7 +13,7 @@ _REACH_MM = 2.5  # how far around the contact's centre the gel's surface is drag
 
 
 def marker_shade(markers: Markers, contact: Contact | None, centre_px: tuple[float, float], mm_per_px: float,
-                 shape: tuple[int, int]) -> np.ndarray:
+                 shape: tuple[int, ...]) -> np.ndarray:
     """The share of light that the dots leave, float32 (H, W) in 0 to 1.
 
     centre_px: where the point (0, 0) mm lies in the picture. Without a contact the dots are at rest.

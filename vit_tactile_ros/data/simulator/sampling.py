@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -86,7 +87,7 @@ def _corner_reach(sides: int) -> float:
     return 1 / math.cos(math.pi / sides) if sides else 1.0
 
 
-def _tilt(rng: np.random.Generator, most: float) -> dict[str, float]:
+def _tilt(rng: np.random.Generator, most: float) -> dict[str, Any]:
     return {'tilt_x': rng.uniform(-most, most), 'tilt_y': rng.uniform(-most, most)}
 
 
@@ -132,7 +133,7 @@ def _ring(config: SensorConfig, rng: np.random.Generator) -> Contact:
 
 
 def _pattern(class_name: str, rng: np.random.Generator, pitch: float, relief: float,
-             **sizes: float) -> Contact:
+             **sizes: Any) -> Contact:
     # at least 2.2 periods to each side of the centre: five ridges, or a lattice of five by five
     radius = rng.uniform(max(2.2 * pitch, 3.2), max(3.2 * pitch, 8.5))
     # the dome takes away at most two thirds of the shallowest press (0.3 mm) at the distance of 2.2 periods

@@ -15,7 +15,7 @@ class Light:
 
     azimuth_rad: float
     elevation_rad: float  # above the gel's plane; grazing lights (0.3 to 0.7) show shape, steep ones do not
-    rgb: tuple[float, float, float]  # grey levels that a surface facing the light receives, per channel
+    rgb: tuple[float, ...]  # red, green, blue: grey levels that a surface facing the light receives, per channel
     falloff: float = 0.25  # brightness changes by exp(+-falloff) from the centre to the near or far border
 
 
@@ -27,7 +27,7 @@ class Glow:
     y: float  # 0 top to 1 bottom
     width_x: float  # standard deviation
     width_y: float
-    rgb: tuple[float, float, float]  # grey levels added at its centre; negative darkens
+    rgb: tuple[float, ...]  # grey levels added at its centre; negative darkens
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Gel:
     """How the gel follows an indenter: it stretches around the contact, coarse to fine."""
 
     # standard deviations of the blurs of the displaced surface, wide ones first (a pyramid as in Taxim)
-    spread_mm: tuple[float, float, float] = (0.75, 0.32, 0.13)
+    spread_mm: tuple[float, ...] = (0.75, 0.32, 0.13)
     skin_mm: float = 0.07  # the painted skin rounds off anything finer than this (standard deviation)
     max_depth_mm: float = 1.4  # deeper presses would reach the gel's backing
 
@@ -58,7 +58,7 @@ class SensorConfig:
     width: int  # px
     mm_per_px: float
     lights: tuple[Light, ...]
-    background_rgb: tuple[float, float, float]  # grey levels, before glows and vignette
+    background_rgb: tuple[float, ...]  # grey levels, before glows and vignette
     glows: tuple[Glow, ...]
     vignette: float = 0.35  # share of the light lost in the corners, 0 to 1
     shadow: float = 0.35  # share of a light lost behind a steep bump, 0 to 1; 0 turns shadows off

@@ -1,0 +1,79 @@
+"""Fixtures of the ROS tests."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+# A domain of this run's own, so that no other robot, demo or test run on the machine is heard.
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+import pytest
+import rclpy
+import torch
+from live_nodes import CLASSES, TIMEOUT, Client, NodeProcess
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
+
+
+@pytest.fixture(scope='session')
+def tiny_checkpoint(tmp_path_factory) -> Path:
+    """A small untrained network; what it answers does not matter here, that it answers does."""
+    torch.manual_seed(0)
+    config = ModelConfig(num_classes=len(CLASSES), image_size=(32, 48), width=48, depth=3, exits=(1, 2, 3),
+                         feature_map_dim=16)
+    path = tmp_path_factory.mktemp('checkpoint') / 'tiny.safetensors'
+    save_checkpoint(path, Checkpoint(ViTTactile(config), PreprocessingConfig(
+        image_size=(32, 48), reference='difference', orientation='match'), CLASSES))
+    return path
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    rclpy.init()
+    node = Client()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    yield node
+    rclpy.try_shutdown()
+    thread.join(TIMEOUT)
+    node.destroy_node()
+
+
+@pytest.fixture
+def start(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
+    """Starts nodes, each parameter as name=value, and ends them with the test."""
+    started: list[NodeProcess] = []
+
+    def start_node(module: str, *arguments: str, **parameters: object) -> NodeProcess:
+        for name, value in parameters.items():
+            arguments += ('-p', f'{name}:={value}')
+        started.append(NodeProcess(module, tmp_path, *arguments))
+        return started[-1]
+
+    yield start_node
+    for node in started:
+        node.stop()
+
+
+@pytest.fixture
+def classifier(start, tiny_checkpoint) -> Callable[..., NodeProcess]:
+    """Starts the classifier on the tiny checkpoint and waits until it is active."""
+    def start_classifier(*arguments: str, **parameters: object) -> NodeProcess:
+        parameters = {'checkpoint': tiny_checkpoint, 'threads': 1, 'diagnostics_period': 0.1} | parameters
+        node = start('classifier_node', *arguments, **parameters)
+        node.wait_for_output('active, waiting for images')
+        return node
+    return start_classifier

@@ -1,0 +1,172 @@
+"""What the ROS tests share: real nodes in processes of their own over real DDS; nothing here stands in for ROS."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from array import array
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.qos import QoSProfile, qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Header
+
+from vit_tactile_ros.msg import TactileClassification
+
+TIMEOUT = 60.0  # s; generous, since no test depends on being fast
+CLASSES = ('nothing', 'ball', 'edge')
+
+
+class NodeProcess:
+    """A node started as a user would start it, with its output at hand."""
+
+    def __init__(self, module: str, folder: Path, *arguments: str) -> None:
+        self.log = folder / f'{module}_{time.monotonic_ns()}.log'
+        with self.log.open('wb') as log:
+            self.process = subprocess.Popen(
+                [sys.executable, '-m', f'vit_tactile_ros.ros.{module}', '--ros-args', *arguments],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text(errors='replace')
+
+    def wait_for_output(self, text: str) -> None:
+        wait_until(lambda: text in self.output or self.process.poll() is not None,
+                   lambda: f'{text!r} in:\n{self.output}')
+        assert text in self.output, f'node ended with {self.process.returncode}:\n{self.output}'
+
+    def wait_for_end(self) -> int:
+        try:
+            return self.process.wait(TIMEOUT)
+        except subprocess.TimeoutExpired:
+            pytest.fail(f'the node did not end:\n{self.output}')
+
+    def stop(self, number: signal.Signals = signal.SIGINT) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.wait_for_end()
+
+
+def wait_until(condition: Callable[[], object], what: Callable[[], str]) -> None:
+    """Poll until the condition holds; fails with `what` after a generous time."""
+    end = time.monotonic() + TIMEOUT
+    while not condition():
+        assert time.monotonic() < end, f'timed out waiting for {what()}'
+        time.sleep(0.01)
+
+
+class Client(Node):
+    """The test's own node: publishes images, collects results and diagnostics, calls services."""
+
+    def __init__(self) -> None:
+        super().__init__('test_client')
+        self._condition = threading.Condition()
+        self.results: dict[str, list[TactileClassification]] = {}
+        self.diagnostics: list[DiagnosticArray] = []
+        self._image_publishers: dict[str, object] = {}
+        self.create_subscription(DiagnosticArray, '/diagnostics', self._collect(self.diagnostics), 50)
+
+    def _collect(self, into: list) -> Callable[[object], None]:
+        def add(message: object) -> None:
+            with self._condition:
+                into.append(message)
+                self._condition.notify_all()
+        return add
+
+    def wait(self, condition: Callable[[], object], what: str) -> None:
+        """Until the condition, on what has been collected, holds."""
+        with self._condition:
+            assert self._condition.wait_for(condition, TIMEOUT), f'timed out waiting for {what}'
+
+    def listen(self, topic: str = '/tactile') -> list[TactileClassification]:
+        """A list that fills with the results on a topic."""
+        results = self.results[topic] = []
+        self.create_subscription(TactileClassification, topic, self._collect(results), 100)
+        wait_until(lambda: self.count_publishers(topic), lambda: f'a publisher of {topic}')
+        return results
+
+    def image_publisher(self, topic: str = '/image_raw', message_type: type = Image,
+                        qos: QoSProfile = qos_profile_sensor_data, matched: bool = True):
+        """A publisher that the node under test has found (or, with matched=False, only exists)."""
+        if topic not in self._image_publishers:
+            publisher = self._image_publishers[topic] = self.create_publisher(message_type, topic, qos)
+            if matched:
+                wait_until(publisher.get_subscription_count, lambda: f'a subscriber of {topic}')
+        return self._image_publishers[topic]
+
+    def send(self, message: Image | CompressedImage, topic: str = '/image_raw') -> None:
+        self.image_publisher(topic, type(message)).publish(message)
+
+    def send_until(self, message: Image | CompressedImage, condition: Callable[[], object], what: str,
+                   topic: str = '/image_raw') -> None:
+        """Repeat a message, since a best-effort one may be lost, until the condition holds."""
+        end = time.monotonic() + TIMEOUT
+        while True:
+            self.send(message, topic)
+            with self._condition:
+                if self._condition.wait_for(condition, 0.5):
+                    return
+            assert time.monotonic() < end, f'timed out waiting for {what}'
+
+    def call(self, service_type: type, name: str, request: object):
+        client = self.create_client(service_type, name)
+        assert client.wait_for_service(TIMEOUT), f'no service {name}'
+        done = threading.Event()
+        future = client.call_async(request)
+        future.add_done_callback(lambda _: done.set())
+        assert done.wait(TIMEOUT), f'service {name} did not answer'
+        self.destroy_client(client)
+        return future.result()
+
+    def set_parameter(self, name: str, value: object, node: str = '/tactile_classifier'):
+        """The node's answer: .successful and .reason."""
+        request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+        return self.call(SetParameters, f'{node}/set_parameters', request).results[0]
+
+    def get_parameter_of(self, name: str, node: str = '/tactile_classifier') -> object:
+        response = self.call(GetParameters, f'{node}/get_parameters', GetParameters.Request(names=[name]))
+        return rclpy.parameter.parameter_value_to_python(response.values[0])
+
+    def state(self, node: str = '/tactile_classifier') -> str:
+        return self.call(GetState, f'{node}/get_state', GetState.Request()).current_state.label
+
+    def change_state(self, label: str, node: str = '/tactile_classifier') -> bool:
+        return self.call(ChangeState, f'{node}/change_state',
+                         ChangeState.Request(transition=Transition(label=label))).success
+
+    def status(self, name: str = 'sensor'):
+        """The sensor's newest status on /diagnostics, None before the first."""
+        wanted = f'tactile_classifier: {name}'
+        for message in reversed(self.diagnostics):
+            for status in message.status:
+                if status.name == wanted:
+                    return status
+        return None
+
+    def counter(self, key: str, name: str = 'sensor') -> int:
+        status = self.status(name)
+        return int({v.key: v.value for v in status.values}.get(key, 0)) if status else 0
+
+
+def image(number: int = 1, encoding: str = 'rgb8', height: int = 24, width: int = 32, channels: int = 3,
+          padding: int = 0) -> Image:
+    """A picture with a stamp of `number` seconds; its bytes depend on the number."""
+    step = width * channels + padding
+    data = array('B', [(7 * number + i) % 256 for i in range(height * step)])
+    message = Image(header=Header(frame_id=f'finger_{number}'), height=height, width=width, encoding=encoding,
+                    step=step, data=data)
+    message.header.stamp.sec = number
+    return message

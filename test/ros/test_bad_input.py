@@ -1,0 +1,163 @@
+"""Every kind of bad input: said in the log, counted on /diagnostics, and the next good frame is classified."""
+
+from __future__ import annotations
+
+from array import array
+
+import cv2
+import numpy as np
+import pytest
+from live_nodes import image
+from sensor_msgs.msg import CompressedImage, Image
+
+
+def _wrong_encoding() -> Image:
+    return image(1, encoding='bayer_rggb8')
+
+
+def _zero_size() -> Image:
+    message = image(1)
+    message.width = message.step = 0
+    message.data = array('B')
+    return message
+
+
+def _step_too_small() -> Image:
+    message = image(1)
+    message.step = 10
+    return message
+
+
+def _data_too_short() -> Image:
+    message = image(1)
+    message.data = message.data[:-1]
+    return message
+
+
+def _data_too_long() -> Image:
+    message = image(1)
+    message.data = message.data + array('B', [0])
+    return message
+
+
+def _huge() -> Image:
+    message = image(1)
+    message.height = 2**32 - 1
+    return message
+
+
+@pytest.mark.parametrize(('bad', 'reason', 'said'), [
+    (_wrong_encoding, 'encoding', "encoding is 'bayer_rggb8'; must be one of rgb8, bgr8"),
+    (_zero_size, 'size', 'image is 0x24'),
+    (_step_too_small, 'step', 'step is 10; must be at least 96'),
+    (_data_too_short, 'data', 'data holds 2303 bytes; must be 2304'),
+    (_data_too_long, 'data', 'data holds 2305 bytes; must be 2304'),
+    (_huge, 'data', 'data holds 2304 bytes'),
+])
+def test_bad_image_is_rejected(classifier, client, bad, reason, said):
+    """A driver's fault must not crash the node, pass as a picture or go by in silence."""
+    node = classifier()
+    results = client.listen()
+    client.send_until(bad(), lambda: client.counter(f'rejected: {reason}'), 'the counter')
+    node.wait_for_output(said)
+    assert not results
+    client.send_until(image(2), lambda: results, 'a result of the next good frame')
+    assert results[0].header.stamp.sec == 2
+
+
+def test_log_is_throttled(classifier, client):
+    """A driver that is wrong 30 times a second must not fill the disk with log."""
+    node = classifier()
+    client.listen()
+    for _ in range(10):
+        before = client.counter('rejected: encoding')
+        client.send_until(_wrong_encoding(), lambda before=before: client.counter('rejected: encoding') > before,
+                          'the counter')
+    assert node.output.count('image rejected') <= 1 + 10 * 0.5 / 5 + 1
+
+
+def test_padded_rows_are_cut(classifier, client):
+    """Padding (step > width * channels) read as pixels would be a skewed picture without an error."""
+    classifier(tau=1.0, reference_frames=1)
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'the reference')
+    plain, padded = image(2), image(2, padding=5)
+    rows = np.frombuffer(plain.data, np.uint8).reshape(24, 96)
+    padded.data = array('B', np.pad(rows, ((0, 0), (0, 5)), constant_values=255).tobytes())
+    for message in (plain, padded):
+        before = len(results)
+        client.send_until(message, lambda before=before: len(results) > before, 'a result')
+    probabilities = [r.probabilities for r in results if r.header.stamp.sec == 2]
+    np.testing.assert_array_equal(probabilities[0], probabilities[-1])
+    assert not np.allclose(results[0].probabilities, probabilities[0], atol=1e-4), 'the picture makes no difference'
+
+
+@pytest.mark.parametrize(('cut', 'said'), [(200, 'is truncated'), (0, 'must be JPEG or PNG')])
+def test_truncated_jpeg_is_rejected(classifier, client, cut, said):
+    """OpenCV fills a truncated JPEG with grey and reports success: a silent wrong answer."""
+    node = classifier(image_transport='compressed')
+    results = client.listen()
+    picture = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    jpeg = cv2.imencode('.jpg', picture)[1].tobytes()
+
+    def message(number: int, data: bytes) -> CompressedImage:
+        return CompressedImage(header=image(number).header, format='jpeg', data=data)
+
+    topic = '/image_raw/compressed'
+    client.send_until(message(1, jpeg[:cut]), lambda: client.counter('rejected: compressed'), 'the counter', topic)
+    node.wait_for_output(said)
+    assert not results
+    client.send_until(message(2, jpeg), lambda: results, 'a result of the next good frame', topic)
+
+
+def test_time_running_backwards(classifier, client):
+    """A bag that starts again: counted and said, and still classified."""
+    node = classifier()
+    results = client.listen()
+    client.send_until(image(100), lambda: results, 'a result')
+    count = len(results)
+    client.send_until(image(50), lambda: len(results) > count, 'a result')
+    node.wait_for_output('stamp went back by 50.000 s')
+    client.wait(lambda: client.counter('stamps backwards') >= 1, 'the counter')
+    assert results[-1].header.stamp.sec == 50
+
+
+def test_silent_sensor_and_its_return(classifier, client):
+    """A pulled plug shows on /diagnostics and in the log, and the sensor is taken up again when it returns."""
+    node = classifier(silence_timeout=0.3)
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    client.wait(lambda: client.status() and client.status().message.startswith('no image for'), 'STALE')
+    assert client.status().level == b'\x03'
+    node.wait_for_output('is the sensor plugged in')
+    count = len(results)
+    client.send_until(image(2), lambda: len(results) > count, 'a result')
+    node.wait_for_output('images again after')
+    assert client.counter('silences') >= 1
+
+
+def test_sensor_returns_with_another_resolution(classifier, client):
+    """Another resolution is another picture: counted, said, and the no-contact reference is captured anew."""
+    node = classifier(reference_frames=1, tau=1.0)
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    count = len(results)
+    client.send_until(image(2, height=48, width=64), lambda: len(results) > count, 'a result')
+    node.wait_for_output('resolution changed from 32x24 to 64x48')
+    client.wait(lambda: client.counter('resolution changes') == 1, 'the counter')
+    # Its own reference: no difference at all, as for the very first frame.
+    np.testing.assert_allclose(results[count].probabilities, results[0].probabilities, atol=1e-6)
+
+
+def test_one_bad_sensor_does_not_stop_the_other(classifier, client):
+    """Sensors share a batch; a bad image of one must not cost the other's."""
+    classifier(sensors='[left, right]')
+    right = client.listen('/right/tactile')
+    client.image_publisher('/left/image_raw')
+    client.image_publisher('/right/image_raw')
+    for number in range(1, 20):
+        client.send(_wrong_encoding(), '/left/image_raw')
+        client.send(image(number), '/right/image_raw')
+    client.send_until(image(20), lambda: right and right[-1].header.stamp.sec == 20, 'a result', '/right/image_raw')
+    client.wait(lambda: client.counter('rejected: encoding', 'left'), 'the counter')
+    assert client.counter('rejected', 'right') == 0

@@ -1,0 +1,275 @@
+"""The live node over real DDS: results, accounting, lifecycle, services, stopping."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+
+import cv2
+import numpy as np
+import pytest
+from live_nodes import CLASSES, image, wait_until
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CompressedImage
+from std_srvs.srv import Trigger
+
+from vit_tactile_ros.data.simulator import GELSIGHT, SensorUnit, sample_contact
+from vit_tactile_ros.inference import TactileClassifier
+from vit_tactile_ros.model import load_checkpoint
+from vit_tactile_ros.ros.messages import image_message
+
+
+def test_result_carries_header_classes_and_decision(classifier, client):
+    """A result is filled from the decision and keeps the image's header to the nanosecond."""
+    classifier(tau=0.0)
+    results = client.listen()
+    message = image(7)
+    message.header.stamp.nanosec = 123456789
+    client.send_until(message, lambda: results, 'a result')
+    result = results[0]
+    assert result.header == message.header
+    assert result.sensor == ''
+    assert tuple(result.class_names) == CLASSES
+    assert result.class_name == CLASSES[result.class_id]
+    assert len(result.probabilities) == len(CLASSES)
+    assert sum(result.probabilities) == pytest.approx(1.0, abs=1e-5)
+    assert result.confidence == max(result.probabilities)
+    assert (result.exit_index, result.exit_block) == (0, 1)
+    assert list(result.tau) == [0.0, 0.0]
+    assert list(result.exit_confidences) == [result.confidence]
+    assert 0 < result.compute_share < 1
+    assert 0 < result.inference_time < 60
+    # The stamp is 1970: the image is old, not young.
+    assert result.image_age == pytest.approx(time.time() - 7.123, abs=600)
+
+
+def test_live_result_equals_the_library(classifier, client, tiny_checkpoint):
+    """Live = offline: the node must not decode, preprocess or decide in a way of its own."""
+    classifier(tau=1.0, reference_frames=1)
+    results = client.listen()
+    rng = np.random.default_rng(3)
+    unit = SensorUnit(GELSIGHT, rng)
+    pictures = [unit.reference] + [unit.render(sample_contact(name, GELSIGHT, rng), rng) for name in ('ring', 'weave')]
+    library = TactileClassifier(load_checkpoint(tiny_checkpoint), 'cpu', threads=1)
+    reference = library.fit(pictures[0])
+    for number, picture in enumerate(pictures, start=1):
+        header = image(number).header
+        client.send_until(image_message(picture, header), lambda number=number: len(results) >= number, 'a result')
+        expected = library.classify([library.fit(picture)], [reference], library.thresholds(1.0))[0]
+        got = results[number - 1]
+        assert got.header == header
+        assert got.class_name == expected.class_name
+        assert got.exit_block == expected.exit_block == 3
+        np.testing.assert_allclose(got.probabilities, expected.probabilities, atol=1e-5)
+    assert not np.allclose(results[1].probabilities, results[2].probabilities, atol=1e-5)
+
+
+def test_every_image_is_accounted_for(classifier, client):
+    """classified + superseded + rejected = received, at a rate that the node can't keep up with."""
+    node = classifier(sensors='[left, right]', tau=1.0)
+    sent = {'left': 0, 'right': 0}
+    results = {name: client.listen(f'/{name}/tactile') for name in sent}
+    for name in sent:
+        client.image_publisher(f'/{name}/image_raw')
+    for number in range(1, 201):
+        for name in sent:
+            bad = number % 10 == 0
+            message = image(number, encoding='rgb16' if bad else 'rgb8', height=240, width=320)
+            client.send(message, f'/{name}/image_raw')
+            sent[name] += 1
+    final = {}
+
+    def settled() -> bool:
+        for name in sent:
+            numbers = {key: client.counter(key, name) for key in
+                       ('received', 'classified', 'superseded', 'rejected', 'pending')}
+            if numbers['pending'] or not numbers['received'] or len(results[name]) < numbers['classified']:
+                return False
+            # Two reports that agree: nothing is under way any more.
+            if final.get(name) != numbers:
+                final[name] = numbers
+                return False
+        return True
+
+    client.wait(lambda: len(client.diagnostics) > 3, 'diagnostics')
+    seen = 0
+
+    def settled_on_new_report() -> bool:
+        nonlocal seen
+        if len(client.diagnostics) == seen:
+            return False
+        seen = len(client.diagnostics)
+        return settled()
+
+    client.wait(settled_on_new_report, 'all images to be finished')
+    for name, numbers in final.items():
+        assert numbers['classified'] + numbers['superseded'] + numbers['rejected'] == numbers['received'], numbers
+        assert numbers['received'] <= sent[name]
+        assert numbers['classified'] == len(results[name])
+        stamps = [r.header.stamp.sec for r in results[name]]
+        assert stamps == sorted(set(stamps)), 'a result twice or out of order'
+        assert all(r.header.frame_id == f'finger_{r.header.stamp.sec}' for r in results[name])
+        assert all(r.sensor == name for r in results[name])
+        assert not any(s % 10 == 0 for s in stamps), 'a rejected image has a result'
+    assert node.process.poll() is None
+
+
+def test_compressed_transport(classifier, client):
+    """image_transport=compressed subscribes image_raw/compressed and decodes JPEG."""
+    classifier(image_transport='compressed')
+    results = client.listen()
+    _, jpeg = cv2.imencode('.jpg', np.full((24, 32, 3), 90, np.uint8))
+    message = CompressedImage(header=image(5).header, format='rgb8; jpeg compressed bgr8', data=jpeg.tobytes())
+    client.send_until(message, lambda: results, 'a result', '/image_raw/compressed')
+    assert results[0].header == message.header
+
+
+def test_portrait_sensor_beside_landscape_one(classifier, client):
+    """Two sensors of different shape go through one batch."""
+    classifier(sensors='[left, right]')
+    left, right = client.listen('/left/tactile'), client.listen('/right/tactile')
+    client.image_publisher('/right/image_raw')
+    client.send_until(image(1, height=24, width=32), lambda: left, 'left', '/left/image_raw')
+    client.send_until(image(1, height=32, width=24), lambda: right, 'right', '/right/image_raw')
+
+
+def test_lifecycle(classifier, client, start, tiny_checkpoint):
+    """autostart=false waits; configure, activate, deactivate and clean up do what a manager expects."""
+    node = start('classifier_node', checkpoint=tiny_checkpoint, threads=1, autostart='false', diagnostics_period=0.1)
+    assert client.state() == 'unconfigured'
+    assert client.count_subscribers('/image_raw') == 0
+    assert client.change_state('configure')
+    assert client.state() == 'inactive'
+    assert client.count_subscribers('/image_raw') == 0
+    assert client.change_state('activate')
+    assert client.state() == 'active'
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    assert client.change_state('deactivate')
+    wait_until(lambda: client.count_subscribers('/image_raw') == 0, lambda: 'the subscription to go')
+    assert client.change_state('activate')
+    before = len(results)
+    client.send_until(image(2), lambda: len(results) > before, 'a result after activating again')
+    assert client.change_state('deactivate')
+    assert client.change_state('cleanup')
+    assert client.state() == 'unconfigured'
+    assert client.change_state('configure')
+    assert client.change_state('activate')
+    assert client.change_state('shutdown')
+    assert client.state() == 'finalized'
+    assert node.stop() == 0
+    assert 'Traceback' not in node.output
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_stops_cleanly_on_a_signal(classifier, client, number):
+    """Ctrl-C and a launch file's SIGTERM end the node with 0 and without a traceback, images on the way or not."""
+    node = classifier()
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    for i in range(2, 20):
+        client.send(image(i))
+    assert node.stop(number) == 0
+    assert 'Traceback' not in node.output
+
+
+def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
+    """A file that is no checkpoint: status 1 and the reason, not a node that answers nonsense."""
+    path = tmp_path / 'broken.safetensors'
+    path.write_bytes(b'not weights')
+    node = start('classifier_node', checkpoint=path)
+    assert node.wait_for_end() == 1
+    assert 'not a whole safetensors file' in node.output
+    assert 'Traceback' not in node.output
+
+
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('tau', '1.5', 'between 0 and 1'),
+    ('tau', 'high', 'between 0 and 1'),
+    ('sensors', '[left, left]', 'different names'),
+    ('device', 'gpu', "'cuda'"),
+    ('precision', 'float16', 'bfloat16'),
+    ('threads', '-1', '0'),
+    ('checkpoint', '/nowhere/x.safetensors', 'exists'),
+    ('image_transport', 'theora', 'compressed'),
+])
+def test_wrong_parameter_at_start(start, name, value, reason):
+    """A bad parameter ends the node with status 2 and one line that says what would be right."""
+    node = start('classifier_node', **{name: value})
+    assert node.wait_for_end() == 2
+    assert name in node.output
+    assert reason in node.output
+    assert 'Traceback' not in node.output
+
+
+def test_capture_reference(classifier, client):
+    """The service takes the next frames as the no-contact reference: the same frame then differs by nothing."""
+    node = classifier(reference_frames=2, tau=1.0)
+    results = client.listen()
+    for number in (1, 2):
+        client.send_until(image(1), lambda number=number: len(results) >= number, 'a result')
+    node.wait_for_output('no-contact reference captured from 2 frames')
+    other = image(1)
+    other.data = type(other.data)('B', bytes(255 - b for b in other.data))
+    client.send_until(other, lambda: len(results) >= 3, 'a result')
+    response = client.call(Trigger, '/tactile_classifier/capture_reference', Trigger.Request())
+    assert response.success, response.message
+    count = len(results)
+    client.send_until(other, lambda: len(results) > count, 'a result')
+    np.testing.assert_allclose(results[-1].probabilities, results[0].probabilities, atol=1e-6)
+    assert not np.allclose(results[count - 1].probabilities, results[0].probabilities, atol=1e-4)
+
+
+def test_reference_file(classifier, client, tmp_path):
+    """A given no-contact picture is used as it is, from the first frame on."""
+    bare = image(1)
+    picture = np.frombuffer(bare.data, np.uint8).reshape(24, 32, 3)
+    path = tmp_path / 'bare.png'
+    cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    classifier(reference_files=f'["{path}"]', tau=1.0)
+    results = client.listen()
+    other = image(1)
+    other.data = type(other.data)('B', bytes(255 - b for b in other.data))
+    client.send_until(other, lambda: results, 'a result')
+    count = len(results)
+    client.send_until(bare, lambda: len(results) > count, 'a result')
+    # With a captured reference the first frame would be its own reference.
+    assert not np.allclose(results[0].probabilities, results[-1].probabilities, atol=1e-4)
+
+
+def test_8uc3_is_read_as_bgr_and_said_once(classifier, client):
+    """digit360's 8UC3 does not say its order: one warning, then silence."""
+    node = classifier()
+    results = client.listen()
+    for number in range(1, 4):
+        client.send_until(image(number, encoding='8UC3'), lambda number=number: len(results) >= number, 'a result')
+    assert node.output.count('8UC3 does not say') == 1
+
+
+def test_incompatible_publisher_is_reported(classifier, client):
+    """A QoS override that the publisher can't serve would otherwise be plain silence."""
+    node = classifier('-p', 'qos_overrides./image_raw.subscription.reliability:=reliable')
+    best_effort = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+    client.image_publisher(qos=best_effort, matched=False)
+    node.wait_for_output('a publisher offers another RELIABILITY')
+    client.wait(lambda: client.counter('incompatible publishers') == 1, 'the counter')
+    # Another publisher that fits is heard all the same.
+    results = client.listen()
+    reliable = client.create_publisher(type(image()), '/image_raw', QoSProfile(depth=1))
+    wait_until(reliable.get_subscription_count, lambda: 'a match')
+    reliable.publish(image(3))
+    client.wait(lambda: results, 'a result')
+
+
+def test_age_is_unknown_without_a_stamp(classifier, client):
+    """A missing stamp is counted and replaced by the time of receipt; the age is NaN, not decades."""
+    node = classifier()
+    results = client.listen()
+    message = image(0)
+    client.send_until(message, lambda: results, 'a result')
+    assert math.isnan(results[0].image_age)
+    assert abs(results[0].header.stamp.sec - time.time()) < 600
+    assert results[0].header.frame_id == message.header.frame_id
+    node.wait_for_output('image without a stamp')
+    client.wait(lambda: client.counter('missing stamps') >= 1, 'the counter')

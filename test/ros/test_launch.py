@@ -1,0 +1,71 @@
+"""The launch files with the real `ros2 launch`; its sources are not on the package index, so it may be absent."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+
+import pytest
+from live_nodes import TIMEOUT, image, wait_until
+
+pytestmark = pytest.mark.skipif(
+    shutil.which('ros2') is None,
+    reason='no `ros2` command here (launch files are tested on machines with a ROS 2 installation)')
+
+
+@pytest.fixture
+def launch(tmp_path):
+    """Starts a launch file of the package and ends it with Ctrl-C, as a user would."""
+    started = []
+
+    def start(file: str, **arguments: object) -> subprocess.Popen:
+        with (tmp_path / 'launch.log').open('wb') as log:
+            started.append(subprocess.Popen(
+                ['ros2', 'launch', 'vit_tactile_ros', file, *(f'{k}:={v}' for k, v in arguments.items())],
+                stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True))
+        return started[-1]
+
+    start.log = lambda: (tmp_path / 'launch.log').read_text(errors='replace')
+    yield start
+    for process in started:
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT) == 0, start.log()
+
+
+def test_tactile_launch_passes_its_arguments(launch, client, tiny_checkpoint):
+    """Every argument reaches the node; what is not given comes from the parameter file."""
+    launch('tactile.launch.py', sensors='[left, right]', checkpoint=tiny_checkpoint, tau='[1, 0]', device='cpu',
+           namespace='hand')
+    results = client.listen('/hand/right/tactile')
+    client.send_until(image(3), lambda: results, 'a result', '/hand/right/image_raw')
+    assert list(results[0].tau) == [1.0, 0.0]
+    assert results[0].sensor == 'right'
+    node = '/hand/tactile_classifier'
+    assert client.get_parameter_of('device', node) == 'cpu'
+    assert client.get_parameter_of('diagnostics_period', node) == 1.0
+
+
+def test_killed_node_comes_back(launch, client, tiny_checkpoint):
+    """Respawn: a crash costs seconds, not the robot's touch."""
+    process = launch('tactile.launch.py', checkpoint=tiny_checkpoint)
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    # The launch process runs in a session of its own, and so do its children.
+    pids = subprocess.run(['pgrep', '-s', str(process.pid), '-f', 'lib/vit_tactile_ros/tactile_classifier'],
+                          capture_output=True, text=True, check=True).stdout.split()
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+    wait_until(lambda: 'process has died' in launch.log(), launch.log)
+    count = len(results)
+    client.send_until(image(2), lambda: len(results) > count, 'a result after the crash')
+
+
+def test_demo_launch(launch, client):
+    """The simulated fingers are classified."""
+    launch('demo.launch.py', tau=0.5)
+    for finger in ('left', 'right'):
+        results = client.listen(f'/{finger}/tactile')
+        client.wait(lambda results=results: results, f'a result of {finger}')
+        assert list(results[0].tau) == [0.5, 0.5]

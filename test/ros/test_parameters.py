@@ -1,0 +1,105 @@
+"""Parameters of the live node: tau at work, refusals that leave the old value, and the YAML that documents them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from live_nodes import image
+
+from vit_tactile_ros.ros.parameters import RULES
+
+CONFIG = Path(__file__).parents[2] / 'config' / 'tactile.yaml'
+
+
+def test_tau_takes_effect_on_the_next_result(classifier, client):
+    """The result after `ros2 param set` echoes the new tau and exits by it; integers and lists work."""
+    classifier(tau=0.5)
+    results = client.listen()
+
+    def next_result():
+        # One image at a time: what comes back was taken after the parameter was set.
+        count = len(results)
+        client.send_until(image(count + 1), lambda: len(results) > count, 'a result')
+        return results[count]
+
+    assert list(next_result().tau) == [0.5, 0.5]
+    for value, tau, block in ((1, [1.0, 1.0], 3), (0, [0.0, 0.0], 1), (0.25, [0.25, 0.25], None),
+                              ([1.0, 0.0], [1.0, 0.0], 2), ([1, 1, 0], [1.0, 1.0], 3)):
+        answer = client.set_parameter('tau', value)
+        assert answer.successful, answer.reason
+        result = next_result()
+        assert list(result.tau) == tau
+        if block:
+            assert result.exit_block == block
+    assert client.get_parameter_of('tau') == [1, 1, 0]
+
+
+@pytest.mark.parametrize(('name', 'value', 'reason'), [
+    ('tau', 1.01, 'between 0 and 1'),
+    ('tau', -1, 'between 0 and 1'),
+    ('tau', float('nan'), 'between 0 and 1'),
+    ('tau', 'high', 'between 0 and 1'),
+    ('tau', True, 'between 0 and 1'),
+    ('tau', [0.5], 'one per early exit'),
+    ('tau', [0.5, 2.0], 'between 0 and 1'),
+    ('silence_timeout', 0.0, 'silence_timeout'),
+    ('checkpoint', '', 'deactivate and clean up first'),
+    ('sensors', ['left'], 'deactivate and clean up first'),
+])
+def test_bad_parameter_is_refused(classifier, client, name, value, reason):
+    """A refusal gives its reason, and the old value stays in force."""
+    classifier(tau=0.5)
+    before = client.get_parameter_of(name)
+    answer = client.set_parameter(name, value)
+    assert not answer.successful
+    assert reason in answer.reason
+    assert client.get_parameter_of(name) == before
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    assert list(results[0].tau) == [0.5, 0.5]
+
+
+def test_tau_defaults_to_the_checkpoints(classifier, client):
+    """Nobody set tau: the checkpoint's recommendation is in force and `ros2 param get` shows it."""
+    classifier()
+    assert client.get_parameter_of('tau') == 0.8
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    assert list(results[0].tau) == [0.8, 0.8]
+
+
+def test_parameters_can_change_after_cleanup(classifier, client):
+    """What is read at configure can be set on an unconfigured node, and is then in force."""
+    classifier()
+    assert client.change_state('deactivate')
+    assert client.change_state('cleanup')
+    answer = client.set_parameter('sensors', ['thumb'])
+    assert answer.successful, answer.reason
+    assert client.change_state('configure')
+    assert client.change_state('activate')
+    results = client.listen('/thumb/tactile')
+    client.send_until(image(1), lambda: results, 'a result', '/thumb/image_raw')
+
+
+def test_config_file_documents_every_parameter_and_default():
+    """The YAML a user copies must not lack a parameter or state a default that is not one."""
+    stated = yaml.safe_load(CONFIG.read_text())['/**/tactile_classifier']['ros__parameters']
+    assert stated == {name: rule.default for name, rule in RULES.items() if rule.default is not None}
+    text = CONFIG.read_text()
+    assert all(f'{name}:' in text for name in RULES)
+
+
+def test_config_file_is_taken(start, client, tiny_checkpoint, tmp_path):
+    """A copy of the shipped YAML with changed values reaches the node, in a namespace too."""
+    text = CONFIG.read_text().replace("checkpoint: ''", f"checkpoint: '{tiny_checkpoint}'")
+    for default, mine in (("sensors: ['']", 'sensors: [left]'), ('# tau: 0.8', 'tau: 1'), ('threads: 0', 'threads: 1')):
+        assert default in text
+        text = text.replace(default, mine)
+    path = tmp_path / 'mine.yaml'
+    path.write_text(text)
+    node = start('classifier_node', '--params-file', str(path), '-r', '__ns:=/hand')
+    node.wait_for_output('waiting for images on /hand/left/image_raw')
+    assert client.get_parameter_of('tau', '/hand/tactile_classifier') == 1
+    assert client.get_parameter_of('sensors', '/hand/tactile_classifier') == ['left']

@@ -1,0 +1,42 @@
+"""The simulated sensor as a node."""
+
+from __future__ import annotations
+
+import pytest
+from live_nodes import wait_until
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import CompressedImage, Image
+
+from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.inference import decode
+from vit_tactile_ros.msg import TactileLabel
+
+
+@pytest.mark.parametrize(('sensor', 'transport', 'shape'), [
+    ('gelsight', 'raw', (240, 320, 3)), ('digit', 'compressed', (320, 240, 3)),
+])
+def test_images_and_labels_belong_together(start, client, sensor, transport, shape):
+    """Each image has a label with the same header; the picture is the sensor's, and touches come and go."""
+    message_type, topic = (Image, 'image_raw') if transport == 'raw' else (CompressedImage, 'image_raw/compressed')
+    images: list = []
+    labels: list = []
+    client.create_subscription(message_type, f'/thumb/{topic}', images.append, qos_profile_sensor_data)
+    client.create_subscription(TactileLabel, '/thumb/label', labels.append, 100)
+    start('simulator_node', '-r', '__ns:=/thumb', sensor=sensor, image_transport=transport, rate=60.0, frame_id='thumb')
+    wait_until(lambda: len({m.class_name for m in labels}) >= 2 and len(images) >= 30, lambda: 'a touch')
+    assert {m.class_name for m in labels} <= set(CLASS_NAMES)
+    assert all((m.class_name == 'no_contact') == (m.depth == 0.0) for m in labels)
+    by_stamp = {(m.header.stamp.sec, m.header.stamp.nanosec): m for m in labels}
+    paired = [by_stamp[key] for m in images if (key := (m.header.stamp.sec, m.header.stamp.nanosec)) in by_stamp]
+    assert len(paired) >= 0.5 * len(images)
+    assert decode(images[0]).shape == shape
+    assert images[0].header.frame_id == labels[0].header.frame_id == 'thumb'
+
+
+@pytest.mark.parametrize(('name', 'value'), [('sensor', 'skin'), ('rate', '0.0'), ('image_transport', 'theora')])
+def test_wrong_parameter(start, name, value):
+    """One line that names the parameter, and status 2."""
+    node = start('simulator_node', **{name: value})
+    assert node.wait_for_end() == 2
+    assert name in node.output
+    assert 'Traceback' not in node.output

@@ -1,0 +1,202 @@
+"""The demo: starts the nodes as processes of their own, shows what they say, and sums up."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rich.console import Console
+from rich.live import Live
+
+from vit_tactile_ros.ros.monitor import Monitor
+from vit_tactile_ros.ros.view import VIEW_WIDTH, demo_view, finger_table, status_line, summary_table
+
+FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
+LATE_TAU = 0.99  # of the second half of a timed run
+START_TIMEOUT = 60.0  # s for the first result of every finger
+DIAGNOSTICS_PERIOD = 1.0  # s
+HINT = 'up/down: change tau   q: quit   elsewhere: ros2 param set /tactile_classifier tau 0.9'
+
+
+def run_demo(arguments: argparse.Namespace) -> int:
+    """Run until told to stop or the time is over; 0 when every finger got results, else 1."""
+    # The simulated fingers are nobody else's business, unless the user has said otherwise.
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    console = Console()
+    console.print('starting two simulated fingers and the classifier ...')
+    rclpy.init()
+    try:
+        with tempfile.TemporaryDirectory(prefix='vit_tactile_demo_') as folder:
+            with _nodes(arguments, Path(folder)) as processes:
+                session = _Session(arguments, console, processes)
+                with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+                    session.run()
+                with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+                    if not session.problem:
+                        session.spin(1.2 * DIAGNOSTICS_PERIOD)  # for the last counters
+            session.sum_up()
+            if session.problem:
+                console.print(f'demo: {session.problem}', style='red')
+                for log in sorted(Path(folder).iterdir()):
+                    text = log.read_text(errors='replace').strip()
+                    console.print(f'--- {log.stem}\n{text[-2000:]}', markup=False, highlight=False)
+                return 1
+    finally:
+        rclpy.try_shutdown()
+    return 0
+
+
+class _Session:
+    """The monitor, the terminal and the clock."""
+
+    def __init__(self, arguments: argparse.Namespace, console: Console, processes: list[subprocess.Popen[bytes]],
+                 ) -> None:
+        self.problem = ''
+        self._arguments = arguments
+        self._console = console
+        self._processes = processes
+        self._monitor = Monitor(list(FINGERS))
+        self._started = time.monotonic()
+
+    def spin(self, seconds: float) -> None:
+        """Take messages for so long."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            rclpy.spin_once(self._monitor, timeout_sec=left)
+
+    def run(self) -> None:
+        """Wait for the first results, then show them until it is time to stop."""
+        fingers = self._monitor.fingers.values()
+        while any(finger.result is None for finger in fingers):
+            self.spin(0.1)
+            if self._node_ended():
+                return
+            if time.monotonic() - self._started > START_TIMEOUT:
+                self.problem = f'no result of every finger after {START_TIMEOUT:.0f} s'
+                return
+        self._console.print(f'first results after {time.monotonic() - self._started:.1f} s')
+        if self._arguments.picture:
+            self._take_picture(self._arguments.picture)
+        elif sys.stdin.isatty() and self._console.is_terminal:
+            with _single_keys(), Live(console=self._console, auto_refresh=False) as live:
+                self._follow(live)
+        else:
+            self._follow(None)
+
+    def _follow(self, live: Live | None) -> None:
+        """Refresh the view ten times a second, or print a line every two where there is no terminal."""
+        begun = time.monotonic()
+        seconds, late_tau_set, next_line = self._arguments.seconds, False, 0.0
+        while not self._node_ended():
+            self.spin(0.1)
+            elapsed = time.monotonic() - begun
+            if live is not None:
+                live.update(demo_view(self._monitor, HINT), refresh=True)
+                key = _read_key()
+                if key == 'q':
+                    return
+                if key in ('up', 'down') and self._monitor.tau:
+                    step = 0.05 if key == 'up' else -0.05
+                    self._monitor.set_tau(min(1.0, max(0.0, round(self._monitor.tau[0] + step, 2))))
+            elif elapsed >= next_line:
+                next_line = elapsed + 2.0
+                self._console.print(status_line(self._monitor), soft_wrap=True)
+            if seconds is not None and elapsed > seconds / 2 and not late_tau_set:
+                late_tau_set = True
+                self._monitor.set_tau(LATE_TAU)
+            if seconds is not None and elapsed > seconds:
+                return
+
+    def _take_picture(self, path: Path) -> None:
+        """Wait until both fingers touch something and are said to, then draw the view."""
+        self.spin(5.0)  # for rates, latencies and counters to settle
+        fingers = self._monitor.fingers.values()
+        while not self._node_ended() and any(
+                'no_contact' in (f.truth, f.result.class_name if f.result else 'no_contact') for f in fingers):
+            self.spin(0.1)
+        with open(os.devnull, 'w') as nowhere:
+            drawing = Console(record=True, width=VIEW_WIDTH, file=nowhere, force_terminal=True,
+                              color_system='truecolor')
+            drawing.print(demo_view(self._monitor, HINT))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Without the web fonts that rich names: a README's picture fetches nothing.
+        svg = re.sub(r'@font-face\s*{[^}]*}|<!--.*?-->', '', drawing.export_svg(title='make demo'), flags=re.DOTALL)
+        path.write_text(re.sub(r'\s*\n\s*', '\n', svg))
+        self._console.print(f'wrote {path}')
+
+    def _node_ended(self) -> bool:
+        for process in self._processes:
+            if process.poll() is not None:
+                self.problem = f'a node ended with status {process.returncode}'
+        return bool(self.problem)
+
+    def sum_up(self) -> None:
+        """Print what happened by threshold and by finger; no result of a finger is a problem."""
+        self._monitor.destroy_node()
+        if not self._monitor.tallies:
+            self.problem = self.problem or 'stopped before the first result'
+            return
+        self._console.print(summary_table(self._monitor))
+        self._console.print(finger_table(self._monitor))
+
+
+@contextlib.contextmanager
+def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The classifier and the simulators as processes of their own, ended on leaving."""
+    commands = {'classifier': ['classifier_node', '-p', f'sensors:=[{", ".join(FINGERS)}]',
+                               '-p', f'device:={arguments.device}', '-p', f'checkpoint:={arguments.checkpoint!r}',
+                               *(['-p', f'tau:={arguments.tau}'] if arguments.tau is not None else [])]}
+    commands |= {name: ['simulator_node', '-r', f'__ns:=/{name}', '-p', f'sensor:={kind}', '-p', f'seed:={seed}',
+                        '-p', f'rate:={arguments.rate}', '-p', f'frame_id:={name}_finger']
+                 for name, (kind, seed) in FINGERS.items()}
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for name, (module, *options) in commands.items():
+            with open(log_folder / f'{name}.log', 'wb') as log:
+                # A session of its own: Ctrl-C is for the demo, which then ends them in order.
+                processes.append(subprocess.Popen(
+                    [sys.executable, '-m', f'vit_tactile_ros.ros.{module}', '--ros-args', *options],
+                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True))
+        yield processes
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            try:
+                process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@contextlib.contextmanager
+def _single_keys() -> Iterator[None]:
+    """Keys without Enter and without echo."""
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setcbreak(sys.stdin)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+def _read_key() -> str:
+    """The key pressed since the last call: 'up', 'down', another character, or '' for none."""
+    if not select.select([sys.stdin], [], [], 0)[0]:
+        return ''
+    text = os.read(sys.stdin.fileno(), 16).decode(errors='ignore')
+    return {'\x1b[A': 'up', '\x1b[B': 'down', '+': 'up', '=': 'up', '-': 'down'}.get(text, text[:1])
