@@ -75,6 +75,7 @@ class Client(Node):
         super().__init__('test_client')
         self._condition = threading.Condition()
         self.results: dict[str, list[TactileClassification]] = {}
+        self.result_ages: dict[str, list[float]] = {}  # s from the image's stamp to the receipt of its result
         self.diagnostics: list[DiagnosticArray] = []
         self._image_publishers: dict[str, object] = {}
         self.create_subscription(DiagnosticArray, '/diagnostics', self._collect(self.diagnostics), 50)
@@ -94,7 +95,15 @@ class Client(Node):
     def listen(self, topic: str = '/tactile') -> list[TactileClassification]:
         """A list that fills with the results on a topic."""
         results = self.results[topic] = []
-        self.create_subscription(TactileClassification, topic, self._collect(results), 100)
+        ages = self.result_ages[topic] = []
+        collect = self._collect(results)
+
+        def on_result(message: TactileClassification) -> None:
+            stamp = message.header.stamp
+            ages.append(self.get_clock().now().nanoseconds / 1e9 - stamp.sec - stamp.nanosec / 1e9)
+            collect(message)
+
+        self.create_subscription(TactileClassification, topic, on_result, 100)
         wait_until(lambda: self.count_publishers(topic), lambda: f'a publisher of {topic}')
         return results
 

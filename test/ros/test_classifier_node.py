@@ -15,7 +15,7 @@ from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.data.simulator import GELSIGHT, SensorUnit, sample_contact
-from vit_tactile_ros.inference import TactileClassifier
+from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.messages import image_message
 

@@ -8,7 +8,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
 from vit_tactile_ros.data.simulator import CLASS_NAMES
-from vit_tactile_ros.inference import decode
+from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.msg import TactileLabel
 
 

@@ -50,5 +50,7 @@ class Reference:
         if self._mean is None:
             self._mean = frame.astype(np.float32)
         else:
-            self._mean = self._mean + (frame - self._mean) / self._gathered  # not in place: `frame` was handed out
+            mean = self._mean.copy()  # `frame` has handed out the old one
+            mean += (frame - mean) / self._gathered
+            self._mean = mean
         return self.is_complete

@@ -15,6 +15,7 @@ import cv2
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
@@ -36,8 +37,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from vit_tactile_ros.inference import Decision, Reference, TactileClassifier
+from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.preprocess import fit
+from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.model import Checkpoint, CheckpointError, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import diagnostic_array, node_status, sensor_status
@@ -113,7 +115,7 @@ class TactileClassifierNode(LifecycleNode):
         """Load the checkpoint, warm it up, create publishers and services."""
         try:
             self._configure()
-        except (CheckpointError, ValueError, OSError) as error:
+        except (CheckpointError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: a full GPU
             self.get_logger().error(f'cannot configure: {error}')
             self._release()
             return TransitionCallbackReturn.FAILURE
@@ -171,7 +173,9 @@ class TactileClassifierNode(LifecycleNode):
                     incompatible_qos=partial(self._on_incompatible_qos, sensor)),
                 qos_overriding_options=OVERRIDABLE_QOS))
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self._diagnostics_timer = self.create_timer(self._value('diagnostics_period'), self._publish_diagnostics)
+        # Steady: a paused simulation must not hide a silent sensor.
+        self._diagnostics_timer = self.create_timer(self._value('diagnostics_period'), self._publish_diagnostics,
+                                                    clock=Clock(clock_type=ClockType.STEADY_TIME))
         topics = ', '.join(s.topic_name for s in self._subscriptions_of_sensors)
         self.get_logger().info(f'active, waiting for images on {topics}')
         return result
@@ -307,7 +311,8 @@ class TactileClassifierNode(LifecycleNode):
             if newly_silent:
                 self.get_logger().warning(f'{sensor.name or "sensor"}: no image for {silent_for:.1f} s; is the sensor '
                                           'plugged in and its driver running?')
-            status = sensor_status(sensor, self.get_name(), self._previous_statuses.get(sensor.name))
+            status = sensor_status(sensor, self.get_name(), self._classifier.needs_reference,
+                                   self._previous_statuses.get(sensor.name))
             self._previous_statuses[sensor.name] = status
             statuses.append(status)
         statuses.append(node_status(self.get_name(), {

@@ -12,7 +12,8 @@ from std_msgs.msg import Header
 from vit_tactile_ros.ros.sensor import Sensor
 
 
-def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | None) -> DiagnosticStatus:
+def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previous: DiagnosticStatus | None,
+                  ) -> DiagnosticStatus:
     """One sensor's counters; WARN where something went wrong since `previous`, STALE while no image comes."""
     with sensor.lock:
         counts = {
@@ -27,8 +28,8 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
         ages, times = list(sensor.ages), list(sensor.result_times)
         last_received, is_silent = sensor.last_received, sensor.is_silent
         reference = sensor.reference
-        reference_state = ('from file' if reference.is_fixed else 'captured' if reference.is_complete
-                           else 'waiting for frames')
+        reference_state = ('not used' if not needs_reference else 'from file' if reference.is_fixed
+                           else 'captured' if reference.is_complete else 'waiting for frames')
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
     values['reference'] = reference_state

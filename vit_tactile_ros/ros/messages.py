@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from vit_tactile_ros.inference import Decision
 from vit_tactile_ros.msg import TactileClassification
+
+if TYPE_CHECKING:  # the simulated sensor fills images only, and must not wait for torch
+    from vit_tactile_ros.inference.classifier import Decision
 
 
 def classification_message(decision: Decision, header: Header, sensor: str, class_names: list[str],

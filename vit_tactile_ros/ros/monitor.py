@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from vit_tactile_ros.inference import decode
+from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.msg import TactileClassification, TactileLabel
 
 KEPT_STAMPS = 300  # a truth or a result waits this many frames for its partner

@@ -7,7 +7,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from vit_tactile_ros.inference import Reference
+from vit_tactile_ros.inference.reference import Reference
 
 LATENCY_WINDOW = 300  # results over which latency and rate are reported
 

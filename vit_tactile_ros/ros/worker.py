@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.inference import Decision, DecodeError, TactileClassifier, decode
+from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
+from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import ThrottledLog
 

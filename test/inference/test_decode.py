@@ -1,0 +1,227 @@
+"""One decoder for all messages: every encoding against a picture made by hand, and no picture from bad data."""
+
+import array
+import struct
+import subprocess
+import sys
+import zlib
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from vit_tactile_ros.inference.decode import ENCODINGS, DecodeError, decode
+
+# 2 rows of 3 px, RGB: every number differs, so that no exchange of channels, rows or columns goes unseen.
+PICTURE = np.array([[[1, 2, 3], [11, 12, 13], [21, 22, 23]],
+                    [[101, 102, 103], [111, 112, 113], [121, 122, 123]]], np.uint8)
+GREY = np.array([[7, 17, 27], [107, 117, 127]], np.uint8)
+ALPHA = np.full((2, 3, 1), 200, np.uint8)
+PIXELS = {
+    'rgb8': PICTURE,
+    'bgr8': PICTURE[:, :, ::-1],
+    'rgba8': np.concatenate((PICTURE, ALPHA), axis=2),
+    'bgra8': np.concatenate((PICTURE[:, :, ::-1], ALPHA), axis=2),
+    'mono8': GREY[:, :, None],
+    '8UC3': PICTURE[:, :, ::-1],
+}
+WANTED = {encoding: PICTURE for encoding in PIXELS} | {'mono8': np.stack((GREY,) * 3, axis=2)}
+
+
+def raw(encoding: str = 'rgb8', padding: int = 0, container=bytes, **changes) -> SimpleNamespace:
+    """A message as sensor_msgs/Image has it, its rows padded with 255."""
+    pixels = PIXELS.get(encoding, PICTURE)
+    rows = pixels.reshape(2, -1)
+    rows = np.concatenate((rows, np.full((2, padding), 255, np.uint8)), axis=1)
+    fields = {'height': 2, 'width': 3, 'encoding': encoding, 'is_bigendian': 0, 'step': rows.shape[1],
+              'data': container(rows.tobytes())}
+    return SimpleNamespace(**(fields | changes))
+
+
+def compressed(data: bytes, format: str = 'jpeg') -> SimpleNamespace:
+    return SimpleNamespace(format=format, data=data)
+
+
+def smooth_picture(height: int = 48, width: int = 64) -> np.ndarray:
+    """RGB that JPEG keeps: red grows to the right, green downwards, blue is low."""
+    y, x = np.mgrid[:height, :width]
+    return np.stack((60 + 2 * x, 40 + 3 * y, np.full_like(x, 20)), axis=2).astype(np.uint8)
+
+
+def encode(extension: str, picture: np.ndarray) -> bytes:
+    """A file of a picture whose channels are in OpenCV's order."""
+    ok, data = cv2.imencode(extension, picture)
+    assert ok
+    return data.tobytes()
+
+
+JPEG = encode('.jpg', smooth_picture()[:, :, ::-1])
+PNG = encode('.png', smooth_picture()[:, :, ::-1])
+
+
+def assert_refused(message, reason: str, *parts: str):
+    with pytest.raises(DecodeError) as error:
+        decode(message)
+    assert error.value.reason == reason
+    for part in parts:
+        assert part in str(error.value), error.value
+
+
+@pytest.mark.parametrize('padding', (0, 1, 5))
+@pytest.mark.parametrize('encoding', PIXELS)
+def test_every_encoding(encoding, padding):
+    """Channels in the wrong order, alpha taken for colour, or padded rows read as pixels (a skewed picture)."""
+    assert set(PIXELS) == set(ENCODINGS)
+    picture = decode(raw(encoding, padding))
+    assert picture.dtype == np.uint8 and picture.shape == (2, 3, 3)
+    np.testing.assert_array_equal(picture, WANTED[encoding])
+
+
+@pytest.mark.parametrize('container', (
+    bytes, bytearray, memoryview, lambda data: array.array('B', data), lambda data: np.frombuffer(data, np.uint8),
+), ids=('bytes', 'bytearray', 'memoryview', 'array', 'numpy'))
+def test_every_container(container):
+    """rclpy gives an array.array, rosbags a numpy array: live and replay must not differ."""
+    for encoding in PIXELS:
+        np.testing.assert_array_equal(decode(raw(encoding, 2, container)), WANTED[encoding])
+    np.testing.assert_array_equal(decode(compressed(container(PNG), 'png')), smooth_picture())
+
+
+@pytest.mark.parametrize('encoding', ('mono16', '16UC1', 'yuv422', 'RGB8', '8UC1', '', 'bayer_rggb8'))
+def test_other_encodings_are_refused(encoding):
+    """A depth image or raw Bayer data shown to the network as if it were colour."""
+    assert_refused(raw(encoding), 'encoding', repr(encoding), 'rgb8, bgr8')
+
+
+@pytest.mark.parametrize('size', ({'height': 0}, {'width': 0}, {'height': 0, 'width': 0, 'step': 0, 'data': b''}))
+def test_zero_size_is_refused(size):
+    """An empty image of a sensor that is starting up, which OpenCV answers with an assertion."""
+    assert_refused(raw(**size), 'size', 'at least 1')
+
+
+@pytest.mark.parametrize('encoding', PIXELS)
+def test_step_too_small_is_refused(encoding):
+    """Rows that overlap: a step that belongs to another encoding or width."""
+    needed = 3 * ENCODINGS[encoding][0]
+    assert_refused(raw(encoding, step=needed - 1), 'step', f'step is {needed - 1}', f'at least {needed}')
+    assert_refused(raw(encoding, step=0), 'step')
+
+
+@pytest.mark.parametrize('count', (0, 1, 17, 19, 36))
+def test_data_of_the_wrong_length_is_refused(count):
+    """Data cut off on its way, or left over from a larger image."""
+    for container in (bytes, lambda data: array.array('B', data)):
+        assert_refused(raw(data=container(b'\x05' * count)), 'data', f'{count} bytes', 'must be 18')
+
+
+def test_a_huge_step_is_refused():
+    """A size in the header that is believed before the data is looked at."""
+    assert_refused(raw(step=2**32 - 1), 'data')
+    assert_refused(raw(width=2**32 - 1), 'step')
+
+
+def test_jpeg():
+    """Red and blue exchanged (OpenCV's order), or another size."""
+    picture = decode(compressed(JPEG, 'bgr8; jpeg compressed bgr8'))
+    assert picture.dtype == np.uint8 and picture.shape == (48, 64, 3)
+    assert np.abs(picture.astype(int) - smooth_picture()).max() <= 12
+
+
+def test_png_is_exact():
+    """Red and blue exchanged, or a lossy path."""
+    np.testing.assert_array_equal(decode(compressed(PNG, 'png')), smooth_picture())
+
+
+@pytest.mark.parametrize('format', ('', 'jpeg', 'rgb8; png compressed', 'nonsense'))
+def test_the_data_says_what_it_is(format):
+    """The format field is written in a dozen ways in the field; the first bytes are not."""
+    np.testing.assert_array_equal(decode(compressed(PNG, format)), smooth_picture())
+
+
+def test_grey_and_alpha_files():
+    """A grey camera's JPEG or a PNG with alpha that comes out with one or four channels."""
+    grey = smooth_picture()[:, :, 0]
+    np.testing.assert_array_equal(decode(compressed(encode('.png', grey))), np.stack((grey,) * 3, axis=2))
+    assert decode(compressed(encode('.jpg', grey))).shape == (48, 64, 3)
+    alpha = np.dstack((smooth_picture()[:, :, ::-1], np.full((48, 64), 9, np.uint8)))
+    np.testing.assert_array_equal(decode(compressed(encode('.png', alpha))), smooth_picture())
+
+
+def test_exif_orientation_is_ignored():
+    """A picture turned by what a camera's firmware says: the raw topic of the same camera is not turned."""
+    tiff = b'II*\x00\x08\x00\x00\x00' + struct.pack('<HHHIHH', 1, 0x0112, 3, 1, 6, 0) + b'\x00' * 4
+    exif = b'Exif\x00\x00' + tiff
+    turned = JPEG[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + JPEG[2:]
+    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (64, 48, 3)
+    np.testing.assert_array_equal(decode(compressed(turned)), decode(compressed(JPEG)))
+
+
+@pytest.mark.parametrize('whole', (JPEG, PNG), ids=('jpeg', 'png'))
+@pytest.mark.parametrize('tail', (b'', b'\x00' * 7), ids=('cut', 'cut and padded'))
+def test_a_truncated_file_is_never_a_picture(whole, tail):
+    """OpenCV fills what is missing with grey and reports success: half a touch classified as a whole one."""
+    for cut in range(len(whole)):
+        assert_refused(compressed(whole[:cut] + tail), 'compressed')
+
+
+@pytest.mark.parametrize('whole', (JPEG, PNG), ids=('jpeg', 'png'))
+def test_zeros_after_the_end_are_harmless(whole):
+    """Drivers that send their whole buffer."""
+    np.testing.assert_array_equal(decode(compressed(whole + b'\x00' * 100)), decode(compressed(whole)))
+
+
+@pytest.mark.parametrize('data', (b'', b'\x00' * 50, b'GIF89a' + b'\x01' * 50, bytes(range(256)), b'\xff\xd8\xff\xd9',
+                                  b'\xff\xd8' + b'\x55' * 500 + b'\xff\xd9'))
+def test_garbage_is_refused(data):
+    """Data of no known kind, or with nothing between its markers."""
+    assert_refused(compressed(data), 'compressed')
+    assert_refused(compressed(array.array('B', data)), 'compressed')
+
+
+def test_flipped_bytes_give_a_picture_or_a_decode_error():
+    """Any other exception would end the node's thread; a PNG carries checksums and must never pass."""
+    rng = np.random.default_rng(0)
+    for whole in (JPEG, PNG):
+        for _ in range(150):
+            data = bytearray(whole)
+            data[rng.integers(len(data))] ^= int(rng.integers(1, 256))
+            try:
+                picture = decode(compressed(bytes(data)))
+            except DecodeError as error:
+                assert error.reason == 'compressed'
+            else:
+                assert whole is JPEG or np.array_equal(picture, smooth_picture())
+                assert picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3
+
+
+def test_an_absurd_size_in_the_header_is_refused():
+    """cv2.error escaped for a header that claims more pixels than OpenCV allows: not a DecodeError, not counted."""
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack('>I', len(data)) + kind + data + struct.pack('>I', zlib.crc32(kind + data))
+
+    header = struct.pack('>IIBBBBB', 200_000, 200_000, 8, 2, 0, 0, 0)
+    png = b'\x89PNG\r\n\x1a\n' + chunk(b'IHDR', header) + chunk(b'IDAT', zlib.compress(b'0')) + chunk(b'IEND', b'')
+    assert_refused(compressed(png, 'png'), 'compressed', 'damaged')
+    start = JPEG.index(b'\xff\xc0') + 5
+    jpeg = JPEG[:start] + b'\xff\xff\xff\xff' + JPEG[start + 4:]
+    assert_refused(compressed(jpeg), 'compressed', 'damaged')
+
+
+def test_decoding_needs_no_ros_client():
+    """Bag evaluation on a machine without ROS, and the layer rule as it is at run time."""
+    program = ('import sys\n'
+               'import vit_tactile_ros.inference.decode\n'
+               'ros = [m for m in sys.modules if m.split(".")[0] in ("rclpy", "sensor_msgs", "cv_bridge", "std_msgs")\n'
+               '       or m.startswith(("vit_tactile_ros.msg", "vit_tactile_ros.ros"))]\n'
+               'sys.exit(f"imported {ros}" if ros else 0)\n')
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_decoding_does_not_import_torch():
+    """The simulated sensor and the demo's view start three times as fast without it."""
+    code = ('import sys, vit_tactile_ros.inference.decode, vit_tactile_ros.data.simulator; '
+            'assert "torch" not in sys.modules')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,75 @@
+"""The no-contact reference: averaged from the first frames, captured anew on demand, or fixed."""
+
+import numpy as np
+import pytest
+
+from vit_tactile_ros.inference.reference import Reference
+
+
+def frames(count: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, 4, 6, 3), np.uint8)
+
+
+def test_the_reference_is_the_mean_of_the_first_frames():
+    """A sum in uint8 that wraps, a mean of the last frames, or frames after completion still taken in."""
+    reference = Reference(num_frames=4)
+    assert reference.frame is None and not reference.is_complete
+    gathered = frames(7)
+    for count, image in enumerate(gathered, start=1):
+        assert reference.update(image) == (count == 4)
+        assert reference.is_complete == (count >= 4)
+        np.testing.assert_allclose(reference.frame, gathered[:min(count, 4)].astype(float).mean(axis=0), atol=1e-3)
+    assert not reference.is_fixed
+
+
+def test_a_mean_handed_out_does_not_change():
+    """The mean updated in place: a batch that waits would be classified with another reference than was given."""
+    reference = Reference(num_frames=3)
+    first, second = frames(2)
+    reference.update(first)
+    handed_out = reference.frame
+    reference.update(second)
+    np.testing.assert_array_equal(handed_out, first)
+    assert not np.array_equal(reference.frame, first)
+
+
+def test_the_reference_does_not_share_a_frames_memory():
+    """A message's buffer that is used again for the next frame."""
+    reference = Reference(num_frames=1)
+    image = frames(1)[0].copy()
+    reference.update(image)
+    before = image.copy()
+    image[:] = 0
+    np.testing.assert_array_equal(reference.frame, before)
+
+
+def test_recapture_starts_over():
+    """Old frames that stay in the mean after the sensor was moved or another gel mounted."""
+    reference = Reference(num_frames=2)
+    old, new = frames(4)[:2], frames(4)[2:]
+    for image in old:
+        reference.update(image)
+    reference.recapture()
+    assert reference.frame is None and not reference.is_complete
+    assert [reference.update(image) for image in new] == [False, True]
+    np.testing.assert_allclose(reference.frame, new.astype(float).mean(axis=0), atol=1e-3)
+
+
+def test_a_fixed_picture_stays_until_recapture():
+    """A picture from a file that live frames are mixed into, or that can't be replaced."""
+    picture, image = frames(2)
+    reference = Reference(num_frames=1, fixed=picture)
+    assert reference.is_fixed and reference.is_complete
+    assert not reference.update(image)
+    np.testing.assert_array_equal(reference.frame, picture)
+    reference.recapture()
+    assert not reference.is_fixed and reference.frame is None
+    assert reference.update(image)
+    np.testing.assert_array_equal(reference.frame, image)
+
+
+@pytest.mark.parametrize('num_frames', (0, -1))
+def test_at_least_one_frame(num_frames):
+    """A reference that is complete before it has seen anything."""
+    with pytest.raises(ValueError, match=f'num_frames is {num_frames}'):
+        Reference(num_frames)

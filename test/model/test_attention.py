@@ -1,0 +1,150 @@
+"""The attention kernels against formulas written here from the paper, in float64 numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from vit_tactile_ros.model import ModelConfig, ViTTactile
+from vit_tactile_ros.model.attention import SelfAttention
+
+KINDS = ('favor_softmax', 'favor_relu', 'softmax')
+
+
+def config(attention: str, **changes) -> ModelConfig:
+    return ModelConfig(**{'num_classes': 4, 'width': 48, 'heads': 3, 'depth': 1, 'exits': (1,),
+                          'image_size': (32, 48), 'attention': attention, 'feature_map_dim': 32} | changes)
+
+
+def attention_layer(attention: str, **changes) -> SelfAttention:
+    torch.manual_seed(3)
+    layer = SelfAttention(config(attention, **changes))
+    with torch.no_grad():
+        for gain in (layer.q_norm.gain, layer.k_norm.gain):  # no two alike, so that a mixed-up dimension shows
+            gain.uniform_(0.3, 0.9)
+    return layer
+
+
+def softmax_features(x, projection, stabiliser_axes):
+    """Choromanski et al. 2021, eq. 5, with the stabiliser and the epsilon of the reference implementation."""
+    x = x * x.shape[-1]**-0.25
+    logits = x @ projection.T
+    logits = logits - (x**2).sum(-1, keepdims=True) / 2 - logits.max(axis=stabiliser_axes, keepdims=True)
+    return (np.exp(logits) + 1e-4) / np.sqrt(len(projection))
+
+
+def relu_features(x, projection):
+    return np.maximum(x * x.shape[-1]**-0.25 @ projection.T, 0) + 1e-3
+
+
+def reference_attention(layer: SelfAttention, attention: str, x: np.ndarray) -> np.ndarray:
+    """What the layer must compute, sample by sample and head by head."""
+    def array(tensor):
+        return tensor.detach().double().numpy()
+
+    def normalised(y, gain):
+        return y / np.sqrt((y**2).mean(-1, keepdims=True) + 1e-6) * gain
+
+    samples = []
+    for tokens in x:
+        fused = tokens @ array(layer.qkv.weight).T + array(layer.qkv.bias)
+        heads = []
+        for head in range(3):
+            q, k, v = (fused[:, part * 48 + head * 16:part * 48 + head * 16 + 16] for part in range(3))
+            q, k = normalised(q, array(layer.q_norm.gain)), normalised(k, array(layer.k_norm.gain))
+            if attention == 'softmax':
+                weights = np.exp(q @ k.T / 4)
+            else:
+                projection = array(layer.kernel.projection_matrix)
+                if attention == 'favor_softmax':
+                    weights = softmax_features(q, projection, -1) @ softmax_features(k, projection, (-1, -2)).T
+                else:
+                    weights = relu_features(q, projection) @ relu_features(k, projection).T
+            heads.append(weights @ v / weights.sum(-1, keepdims=True))
+        samples.append(np.concatenate(heads, axis=-1) @ array(layer.out.weight).T + array(layer.out.bias))
+    return np.stack(samples)
+
+
+@pytest.mark.parametrize('attention', KINDS)
+def test_layer_equals_the_formula(attention):
+    """Heads or q, k, v split along the wrong axis, a missing scale, or keys stabilised like queries."""
+    layer = attention_layer(attention)
+    x = torch.randn(2, 7, 48, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        y = layer(x)
+    np.testing.assert_allclose(y.numpy(), reference_attention(layer, attention, x.double().numpy()), atol=2e-5)
+
+
+def test_favor_softmax_approximates_softmax_attention():
+    """Features that do not estimate the softmax kernel, or queries and keys so large that the epsilon flattens all."""
+    x = torch.randn(1, 40, 48, generator=torch.Generator().manual_seed(2))
+    exact = attention_layer('softmax')
+    approximate = SelfAttention(config('favor_softmax', feature_map_dim=4096))
+    with torch.no_grad():
+        for name, parameter in exact.named_parameters():
+            approximate.get_parameter(name).copy_(parameter)
+        wanted, got = exact(x), approximate(x)
+        exact.q_norm.gain.zero_()  # every query alike: the plain average of the values
+        average = exact(x)
+    assert (got - wanted).norm() < 0.4 * (average - wanted).norm()
+
+
+@pytest.mark.parametrize('attention', KINDS)
+def test_queries_and_keys_start_small(attention):
+    """Logits that start far from FAVOR+'s range, where its epsilon turns attention into an average."""
+    layer = SelfAttention(config(attention))
+    q = layer.q_norm(100 * torch.randn(2, 3, 7, 16))
+    assert q.square().mean().sqrt().item() == pytest.approx(0.5, rel=1e-3)
+
+
+@pytest.mark.parametrize('attention', KINDS)
+def test_a_sample_does_not_depend_on_its_neighbours(attention):
+    """A stabiliser taken over the batch: one loud image would change the answer for all others."""
+    torch.manual_seed(0)
+    layer = SelfAttention(config(attention, qk_norm=False))  # which would hide how loud the neighbour is
+    x = torch.randn(3, 7, 48, generator=torch.Generator().manual_seed(4))
+    x[1] *= 20
+    with torch.no_grad():
+        batched, alone = layer(x), torch.cat([layer(sample[None]) for sample in x])
+    torch.testing.assert_close(batched, alone, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize('attention', KINDS)
+def test_gradients_reach_every_parameter(attention):
+    """A part of the network that is detached, or feature maps that let no gradient through."""
+    torch.manual_seed(0)
+    model = ViTTactile(config(attention, depth=3, exits=(1, 2, 3))).train()
+    outputs = model(torch.randn(2, 3, 32, 48))
+    torch.stack([logits.square().sum() for logits in outputs]).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert torch.isfinite(parameter.grad).all() and parameter.grad.abs().max() > 0, name
+
+
+@pytest.mark.parametrize('attention', ('favor_softmax', 'favor_relu'))
+@pytest.mark.parametrize('training', (True, False))
+def test_forward_never_redraws_the_features(attention, training):
+    """A redraw at inference changes answers from frame to frame; one in training must be asked for."""
+    model = ViTTactile(config(attention, depth=2, exits=(1, 2))).train(training)
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    assert sum('projection_matrix' in name for name in before) == 2
+    for _ in range(3):
+        model(torch.randn(2, 3, 32, 48))
+    for name, buffer in model.named_buffers():
+        assert torch.equal(buffer, before[name]), name
+
+
+def test_redraw_features_changes_the_projections_only():
+    """A redraw that does nothing, or that touches weights."""
+    model = ViTTactile(config('favor_softmax', depth=2, exits=(1, 2)))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.redraw_features()
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]) == (not name.endswith('projection_matrix')), name
+
+
+def test_redraw_features_of_softmax_is_harmless():
+    """A training loop that redraws must also run with exact attention, which has nothing to redraw."""
+    model = ViTTactile(config('softmax'))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.redraw_features()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

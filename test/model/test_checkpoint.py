@@ -1,0 +1,319 @@
+"""The checkpoint: what is saved is what is loaded, and anything else is an error naming file and field."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from vit_tactile_ros.model import (
+    Calibration,
+    Checkpoint,
+    CheckpointError,
+    ModelConfig,
+    PreprocessingConfig,
+    Provenance,
+    ViTTactile,
+    load_checkpoint,
+    save_checkpoint,
+)
+from vit_tactile_ros.model import checkpoint as checkpoint_module
+
+NAMES = ('none', 'sphere', 'edge', 'größe')
+CONFIG = ModelConfig(num_classes=4, width=48, heads=3, depth=3, exits=(1, 2, 3), image_size=(32, 48),
+                     feature_map_dim=32)
+
+
+def some_checkpoint(config: ModelConfig = CONFIG, **changes) -> Checkpoint:
+    torch.manual_seed(0)
+    fields = {
+        'model': ViTTactile(config, 0.7).eval(),
+        'preprocessing': PreprocessingConfig(image_size=config.image_size, reference='difference', std=(0.1, 0.2, 0.3)),
+        'class_names': NAMES,
+        'calibration': Calibration(temperatures=(1.5, 1.2, 0.9), tau=0.7),
+        'provenance': Provenance('train --output x', 'touches', '2026-01-02', {'accuracy': 0.25, 'epoch': 3}),
+    }
+    return Checkpoint(**(fields | changes))
+
+
+@pytest.fixture
+def path(tmp_path):
+    """A good checkpoint in a file of its own."""
+    path = tmp_path / 'good.safetensors'
+    save_checkpoint(path, some_checkpoint())
+    return path
+
+
+def rewrite(path, metadata=lambda m: m, tensors=lambda t: t):
+    """Write the file again with its metadata (dict of strings) or tensors changed."""
+    with safe_open(str(path), framework='pt') as f:
+        old_metadata, old_tensors = f.metadata(), {name: f.get_tensor(name).clone() for name in f.keys()}  # noqa: SIM118
+    save_file(tensors(old_tensors), str(path), metadata(old_metadata))
+
+
+def set_field(section: str, **values):
+    """A change of metadata: fields of one section set, or dropped where the value is `...`."""
+    def change(metadata):
+        fields = json.loads(metadata[section]) | values
+        return metadata | {section: json.dumps({k: v for k, v in fields.items() if v is not ...})}
+    return change
+
+
+def assert_refused(path, *parts: str, **arguments):
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path, **arguments)
+    for part in (str(path), *parts):
+        assert part in str(error.value), error.value
+
+
+@pytest.mark.parametrize('attention', ('favor_softmax', 'favor_relu', 'softmax'))
+def test_saved_equals_loaded_in_float32(tmp_path, attention):
+    """A weight, a random projection or a field that is not saved, and is quietly drawn or defaulted anew."""
+    saved = some_checkpoint(dataclasses.replace(CONFIG, attention=attention))
+    save_checkpoint(tmp_path / 'a' / 'new.safetensors', saved, torch.float32)
+    torch.manual_seed(99)
+    loaded = load_checkpoint(tmp_path / 'a' / 'new.safetensors')
+    assert loaded.model.state_dict().keys() == saved.model.state_dict().keys()
+    for name, tensor in loaded.model.state_dict().items():
+        assert tensor.dtype == torch.float32 and torch.equal(tensor, saved.model.state_dict()[name]), name
+    for name in ('preprocessing', 'class_names', 'calibration', 'provenance'):
+        assert getattr(loaded, name) == getattr(saved, name)
+    assert loaded.model.config == saved.model.config and not loaded.model.training
+    assert loaded.model.tau == (0.7, 0.7) and loaded.model.temperatures == (1.5, 1.2, 0.9)
+    images = torch.randn(3, 3, 32, 48)
+    for a, b in zip(loaded.model.stages(images), saved.model.stages(images), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_saved_is_close_to_loaded_in_float16(path):
+    """Half precision on disk that is also computed with, which FAVOR+ does not survive."""
+    loaded, saved = load_checkpoint(path), some_checkpoint()
+    images = torch.randn(3, 3, 32, 48)
+    for a, b in zip(loaded.model.stages(images), saved.model.stages(images), strict=True):
+        assert a.dtype == torch.float32
+        torch.testing.assert_close(a, b, atol=2e-3, rtol=2e-2)
+
+
+def test_weights_on_disk_are_half_precision(path):
+    """A file of twice the size, or one that only a pickle reader can read."""
+    with safe_open(str(path), framework='pt') as f:
+        assert {f.get_tensor(name).dtype for name in f.keys()} == {torch.float16}  # noqa: SIM118
+        assert f.metadata()['format'] == 'vit_tactile' and f.metadata()['version'] == '1'
+
+
+def test_saving_leaves_the_model_alone(tmp_path):
+    """Weights of the model being trained that are rounded by saving it."""
+    saved = some_checkpoint()
+    before = {name: tensor.clone() for name, tensor in saved.model.state_dict().items()}
+    save_checkpoint(tmp_path / 'half.safetensors', saved, torch.float16)
+    assert all(torch.equal(t, before[name]) for name, t in saved.model.state_dict().items())
+
+
+def test_a_truncated_file_is_refused_at_every_cut(path):
+    """A copy that broke off: part of the weights must never be taken for all of them."""
+    whole = path.read_bytes()
+    header = 8 + int.from_bytes(whole[:8], 'little')
+    for cut in (0, 1, 7, 8, 9, header // 2, header - 1, header, header + 1, len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        assert_refused(path, 'not a whole safetensors file')
+
+
+@pytest.mark.parametrize('content', (b'garbage that is no header', b'\xff' * 64, b'\x80\x02}q\x00.', b'{}' * 40))
+def test_another_kind_of_file_is_refused(path, content):
+    """A picture, a pickle or a text file given as the checkpoint."""
+    path.write_bytes(content)
+    assert_refused(path, 'not a whole safetensors file')
+
+
+def test_a_pickle_is_never_opened(path):
+    """torch.load on a path the user gave would run what the file says."""
+    torch.save(some_checkpoint().model.state_dict(), path)
+    assert_refused(path, 'not a whole safetensors file')
+
+
+@pytest.mark.parametrize('missing', ('nothing_here.safetensors', '.'))
+def test_no_such_file(tmp_path, missing):
+    """A misspelt path must be told apart from a broken file."""
+    assert_refused(tmp_path / missing, 'no such file')
+
+
+def test_a_safetensors_file_of_somebody_else_is_refused(path):
+    """Weights of another project, which carry no metadata of ours or none at all."""
+    rewrite(path, metadata=lambda m: {'format': 'pt'})
+    assert_refused(path, "metadata format is 'pt'")
+    rewrite(path, metadata=lambda m: None)
+    assert_refused(path, 'metadata format is None')
+
+
+def test_another_version_is_refused(path):
+    """A newer file read with the meaning of an older format."""
+    rewrite(path, metadata=lambda m: m | {'version': '2'})
+    assert_refused(path, "metadata version is '2'", "'1'")
+
+
+@pytest.mark.parametrize('section', ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration',
+                                     'provenance'))
+def test_a_missing_section_is_named(path, section):
+    """A section that silently takes defaults which the weights were not trained with."""
+    rewrite(path, metadata=lambda m: {k: v for k, v in m.items() if k != section})
+    assert_refused(path, f'metadata {section} is')
+
+
+@pytest.mark.parametrize('section', ('model', 'preprocessing', 'calibration', 'provenance', 'class_names'))
+@pytest.mark.parametrize(('text', 'part'), (('{', 'is not JSON'), ('3', 'is 3; must be'), ('null', 'is None; must be')))
+def test_a_section_of_another_type_is_named(path, section, text, part):
+    """A damaged section that surfaces as a TypeError far from the file."""
+    rewrite(path, metadata=lambda m: m | {section: text})
+    assert_refused(path, f'metadata {section} ', part)
+
+
+def test_an_unknown_section_is_refused(path):
+    """Something that the file says and that this release would ignore."""
+    rewrite(path, metadata=lambda m: m | {'augmentation': '{}'})
+    assert_refused(path, 'metadata augmentation is unknown')
+
+
+@pytest.mark.parametrize(('section', 'field'), (('model', 'qk_norm'), ('preprocessing', 'crop'), ('calibration', 'tau'),
+                                                ('provenance', 'created')))
+def test_missing_and_unknown_fields_are_named(path, section, field):
+    """A field that silently takes its default, or a misspelt one that is silently dropped."""
+    whole = path.read_bytes()
+    rewrite(path, metadata=set_field(section, **{field: ...}))
+    assert_refused(path, f'metadata {section}.{field}: missing')
+    path.write_bytes(whole)
+    rewrite(path, metadata=set_field(section, surprise=1))
+    assert_refused(path, f'metadata {section}.surprise: unknown field')
+
+
+@pytest.mark.parametrize(('section', 'values', 'part'), (
+    ('model', {'heads': 5}, 'metadata model.heads is 5'),
+    ('model', {'attention': 'mystery'}, "metadata model.attention is 'mystery'"),
+    ('model', {'exits': [1, 2]}, 'metadata model.exits is (1, 2)'),
+    ('model', {'width': '48'}, "metadata model.width is '48'"),
+    ('model', {'mlp_ratio': float('inf')}, 'metadata model.mlp_ratio is inf'),
+    ('model', {'image_size': [32, 32]}, 'model.image_size is (32, 32)'),
+    ('preprocessing', {'image_size': [32, 32]}, 'preprocessing.image_size is (32, 32)'),
+    ('preprocessing', {'std': [0, 1, 1]}, 'metadata preprocessing.std is (0.0, 1.0, 1.0)'),
+    ('calibration', {'temperatures': [1.0]}, 'calibration.temperatures has 1 values'),
+    ('calibration', {'tau': 3}, 'metadata calibration.tau is 3'),
+))
+def test_contradictory_fields_are_named(path, section, values, part):
+    """Metadata that disagrees with itself must not decide by which half is read last."""
+    rewrite(path, metadata=set_field(section, **values))
+    assert_refused(path, part)
+
+
+def test_wrong_class_count(path):
+    """Names that do not belong to the outputs: every class after the gap would be misnamed."""
+    rewrite(path, metadata=lambda m: m | {'class_names': json.dumps(NAMES[:3])})
+    assert_refused(path, 'class_names has 3 names', 'model.num_classes is 4')
+
+
+@pytest.mark.parametrize('names', ('["a", "b", "c", 4]', '{"a": 0}', '"abcd"'))
+def test_class_names_must_be_strings(path, names):
+    """A string taken for a list of letters, or a number published as a class name."""
+    rewrite(path, metadata=lambda m: m | {'class_names': names})
+    assert_refused(path, 'metadata class_names is', 'a list of strings')
+
+
+def test_a_class_name_twice(path):
+    """Two outputs that no reader of the message could tell apart."""
+    rewrite(path, metadata=lambda m: m | {'class_names': json.dumps(['a', 'b', 'a', 'c'])})
+    assert_refused(path, 'class_names', 'twice')
+
+
+@pytest.mark.parametrize('expected', (NAMES[:3], NAMES[::-1], ()))
+def test_expected_classes_that_differ(path, expected):
+    """A robot program written for other classes, or for the same in another order."""
+    assert load_checkpoint(path, expected_classes=list(NAMES)).class_names == NAMES
+    assert_refused(path, 'class_names are', str(list(expected)), expected_classes=expected)
+
+
+def test_missing_weight(path):
+    """A weight that stays as it was randomly drawn."""
+    rewrite(path, tensors=lambda t: {k: v for k, v in t.items() if k != 'stage_modules.1.head.norm.bias'})
+    assert_refused(path, '1 weights are missing', 'stage_modules.1.head.norm.bias')
+
+
+def test_unknown_weight(path):
+    """Weights of a larger network than the metadata describes."""
+    rewrite(path, tensors=lambda t: t | {'stage_modules.3.head.norm.bias': torch.zeros(48)})
+    assert_refused(path, '1 weights are unknown', 'stage_modules.3.head.norm.bias')
+
+
+def test_wrong_shape(path):
+    """A head of another class count, which torch would report without the file's name."""
+    rewrite(path, tensors=lambda t: t | {'stage_modules.2.head.classify.weight': torch.zeros(5, 48)})
+    assert_refused(path, 'weight stage_modules.2.head.classify.weight has shape (5, 48)', '(4, 48)')
+
+
+@pytest.mark.parametrize('value', (float('nan'), float('inf')))
+def test_weights_that_are_not_finite(path, value):
+    """A diverged training run whose every answer is NaN, and so always class 0."""
+    rewrite(path, tensors=lambda t: t | {'embed.project.bias': torch.full((48,), value)})
+    assert_refused(path, 'weight embed.project.bias holds values that are not finite')
+
+
+@pytest.mark.parametrize(('value', 'dtype'), ((float('nan'), torch.float32), (1e6, torch.float16)))
+def test_weights_that_could_not_be_loaded_are_not_saved(path, value, dtype):
+    """A diverged run, or a weight too large for half precision, that replaces the last good checkpoint."""
+    before = path.read_bytes()
+    bad = some_checkpoint()
+    with torch.no_grad():
+        bad.model.embed.project.bias[3] = value
+    with pytest.raises(CheckpointError, match=r'good.safetensors: weight embed.project.bias .* not finite'):
+        save_checkpoint(path, bad, dtype)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(('changes', 'part'), (
+    ({'class_names': NAMES[:3]}, 'class_names has 3 names'),
+    ({'class_names': ('a', 'a', 'b', 'c')}, 'holds a name twice'),
+    ({'preprocessing': PreprocessingConfig()}, 'preprocessing.image_size'),
+    ({'calibration': Calibration(temperatures=(1.0, 1.0))}, 'calibration.temperatures'),
+))
+def test_a_checkpoint_that_could_not_be_loaded_is_not_saved(path, changes, part):
+    """Hours of training in a file that load_checkpoint refuses."""
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match=part):
+        save_checkpoint(path, some_checkpoint(**changes))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize('error', (SafetensorError('no space left'), OSError(28, 'no space left'), KeyboardInterrupt()))
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, error):
+    """A full disk or Ctrl-C that costs the last good checkpoint, or leaves hidden files behind."""
+    before = path.read_bytes()
+
+    def fails(tensors, temporary, metadata):
+        with open(temporary, 'wb') as f:
+            f.write(b'half a checkpoint')
+        raise error
+
+    monkeypatch.setattr(checkpoint_module, 'save_file', fails)
+    with pytest.raises((OSError, KeyboardInterrupt)) as raised:
+        save_checkpoint(path, some_checkpoint())
+    assert str(error) in str(raised.value)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failing_rename_leaves_the_old_file_and_nothing_else(path, monkeypatch):
+    """The temporary file that stays behind when the last step fails."""
+    before = path.read_bytes()
+    monkeypatch.setattr(checkpoint_module.os, 'replace', lambda *_: (_ for _ in ()).throw(PermissionError('held')))
+    with pytest.raises(PermissionError):
+        save_checkpoint(path, some_checkpoint())
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_saving_replaces_the_old_file(path):
+    """A second save that appends, refuses, or leaves the first one's weights."""
+    other = some_checkpoint(class_names=('a', 'b', 'c', 'd'))
+    save_checkpoint(path, other)
+    assert load_checkpoint(path).class_names == ('a', 'b', 'c', 'd')
+    assert list(path.parent.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o644  # not only for the user who trained it

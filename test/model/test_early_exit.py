@@ -1,0 +1,131 @@
+"""The decision rule on hand-made logits: no network, so every number here can be checked by eye."""
+
+import array
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from vit_tactile_ros.model import early_exit, exit_probabilities, thresholds
+
+
+class HandMade:
+    """Stages that yield given logits, (exits, samples, classes), and note what was asked of them."""
+
+    def __init__(self, logits):
+        self.logits = torch.tensor(logits)
+        self.rows = []  # samples that each stage that ran has seen
+        self.closed = False
+
+    def stages(self):
+        rows = torch.arange(self.logits.shape[1])
+        try:
+            for logits in self.logits:
+                self.rows.append(rows.tolist())
+                kept = yield logits[rows]
+                if kept is not None:
+                    rows = rows[kept]
+        finally:
+            self.closed = True
+
+
+# Confidence of logits (x, 0) is the logistic function of x: 0.5, 0.731, 0.881, 0.953 for 0, 1, 2, 3.
+LOGITS = [
+    [[3.0, 0.0], [0.0, 0.0], [1.0, 0.0], [0.0, 2.0]],
+    [[0.0, 9.0], [0.0, 3.0], [2.0, 0.0], [9.0, 0.0]],
+    [[0.0, 9.0], [9.0, 0.0], [0.0, 1.0], [9.0, 0.0]],
+]
+
+
+def test_each_sample_leaves_at_the_first_exit_that_is_sure():
+    """An answer of a later or the last exit for a sample that has left, or rows mixed up when some leave."""
+    fake = HandMade(LOGITS)
+    result = early_exit(fake.stages(), (0.85, 0.9), (1.0, 1.0, 1.0))
+    assert result.exit_index.tolist() == [0, 1, 2, 0]
+    assert result.logits.tolist() == [[3.0, 0.0], [0.0, 3.0], [0.0, 1.0], [0.0, 2.0]]
+    torch.testing.assert_close(result.probabilities, result.logits.softmax(dim=1))
+    assert fake.rows == [[0, 1, 2, 3], [1, 2], [2]]
+    assert fake.closed
+
+
+def test_confidences_are_those_of_the_exits_evaluated():
+    """A confidence reported for an exit that a sample never reached."""
+    result = early_exit(HandMade(LOGITS).stages(), (0.85, 0.9), (1.0, 1.0, 1.0))
+    nan = math.nan
+    wanted = torch.tensor([[3.0, nan, nan], [0.0, 3.0, nan], [1.0, 2.0, 1.0], [2.0, nan, nan]]).sigmoid()
+    torch.testing.assert_close(result.confidences, wanted, equal_nan=True)
+
+
+def test_no_stage_runs_after_everybody_left():
+    """Later stages that run for nobody: the whole gain of early exit."""
+    fake = HandMade(LOGITS)
+    result = early_exit(fake.stages(), (0.5, 0.5), (1.0, 1.0, 1.0))
+    assert result.exit_index.tolist() == [0, 0, 0, 0]
+    assert fake.rows == [[0, 1, 2, 3]]
+    assert fake.closed
+
+
+def test_all_stay_and_the_last_exit_always_answers():
+    """Samples that no exit is sure of must get the last exit's answer, not none."""
+    fake = HandMade(LOGITS)
+    result = early_exit(fake.stages(), (1.0, 1.0), (1.0, 1.0, 1.0))
+    assert result.exit_index.tolist() == [2, 2, 2, 2]
+    assert torch.equal(result.logits, torch.tensor(LOGITS[2]))
+    assert fake.rows == [[0, 1, 2, 3]] * 3
+
+
+def test_reaching_tau_is_enough():
+    """'>' in place of '>=': tau 0 would keep a sample of probability 0, and tau 1 would keep all."""
+    fake = HandMade([[[200.0, 0.0]], [[0.0, 200.0]]])
+    assert early_exit(fake.stages(), (1.0,), (1.0, 1.0)).exit_index.tolist() == [0]
+
+
+def test_temperature_belongs_to_its_exit():
+    """One temperature for all exits, or one that scales the class's probability but not the decision."""
+    fake = HandMade(LOGITS)
+    result = early_exit(fake.stages(), (0.85, 0.85), (3.0, 1.0, 0.5))
+    assert result.exit_index.tolist() == [1, 1, 1, 1]  # at temperature 3 the first exit is sure of nothing
+    torch.testing.assert_close(result.confidences[:, 0], (torch.tensor([3.0, 0.0, 1.0, 2.0]) / 3).sigmoid())
+    torch.testing.assert_close(result.probabilities, torch.tensor(LOGITS[1]).softmax(dim=1))
+    assert torch.equal(result.logits, torch.tensor(LOGITS[1]))  # logits stay as the network gave them
+    last = early_exit(HandMade(LOGITS).stages(), (1.0, 1.0), (3.0, 3.0, 0.5))
+    torch.testing.assert_close(last.probabilities, (torch.tensor(LOGITS[2]) / 0.5).softmax(dim=1))
+
+
+def test_probabilities_of_bfloat16_logits_are_float32():
+    """A softmax in bfloat16, whose probabilities do not add up to one."""
+    logits = torch.randn(4, 10).bfloat16()
+    probabilities = exit_probabilities(logits)
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(4))
+    result = early_exit((logits for _ in range(1)), (), (1.0,))
+    assert result.logits.dtype == torch.bfloat16 and result.probabilities.dtype == torch.float32
+
+
+@pytest.mark.parametrize(('tau', 'wanted'), (
+    (0.8, (0.8, 0.8)), (1, (1.0, 1.0)), (0, (0.0, 0.0)), (np.float64(0.5), (0.5, 0.5)), ([0.5, 1], (0.5, 1.0)),
+    ((0.5, 0.6, 0.7), (0.5, 0.6)), (array.array('d', [0.5, 0.25]), (0.5, 0.25)),
+))
+def test_thresholds_accept(tau, wanted):
+    """`ros2 param set tau 1` is an integer, a parameter's list an array; a value for the last exit is dropped."""
+    got = thresholds(tau, 3)
+    assert got == wanted and all(type(t) is float for t in got)
+
+
+@pytest.mark.parametrize(('tau', 'message'), (
+    (1.01, 'tau is 1.01'), (-0.1, 'tau is -0.1'), (80, 'tau is 80'), (math.nan, 'tau is nan'), (math.inf, 'tau is inf'),
+    ([0.5, 1.5], 'tau is 1.5'), ([0.5, 0.5, 7], 'tau is 7'), ([0.5], 'tau has 1 value'), ([], 'tau has 0 values'),
+    ([0.5] * 4, 'tau has 4 values'),
+))
+def test_thresholds_refuse(tau, message):
+    """A percentage, a NaN that no confidence ever reaches, or a list that belongs to another network."""
+    with pytest.raises(ValueError, match=message):
+        thresholds(tau, 3)
+
+
+def test_thresholds_of_a_single_exit_are_still_checked():
+    """With one exit no threshold is used, but a wrong one must not pass unseen."""
+    assert thresholds(0.8, 1) == thresholds([0.8], 1) == thresholds([], 1) == ()
+    with pytest.raises(ValueError, match='tau is 2'):
+        thresholds(2, 1)
