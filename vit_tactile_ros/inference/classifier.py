@@ -57,7 +57,7 @@ class TactileClassifier:
         """
         torch_device = select_device(device)
         if torch_device.type == 'cpu':
-            cores = len(os.sched_getaffinity(0))
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
             torch.set_num_threads(threads or fastest_thread_count(checkpoint.model, cores))
         self.threads = torch.get_num_threads()
         self.runtime: Runtime = TorchRuntime(checkpoint.model, torch_device, precision)
