@@ -153,7 +153,8 @@ def test_one_bad_sensor_does_not_stop_the_other(classifier, client):
     """Sensors share a batch; a bad image of one must not cost the other's."""
     classifier(sensors='[left, right]')
     right = client.listen('/right/tactile')
-    client.send_until(_wrong_encoding(), lambda: client.counter('rejected: encoding', 'left'), 'left', '/left/image_raw')
+    client.send_until(_wrong_encoding(), lambda: client.counter('rejected: encoding', 'left'), 'the counter',
+                      '/left/image_raw')
     for number in range(1, 20):
         client.send(_wrong_encoding(), '/left/image_raw')
         client.send_until(image(number), lambda number=number: any(r.header.stamp.sec == number for r in right),
