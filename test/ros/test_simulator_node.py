@@ -20,9 +20,12 @@ def test_images_and_labels_belong_together(start, client, sensor, transport, sha
     message_type, topic = (Image, 'image_raw') if transport == 'raw' else (CompressedImage, 'image_raw/compressed')
     images: list = []
     labels: list = []
-    client.create_subscription(message_type, f'/thumb/{topic}', images.append, qos_profile_sensor_data)
     client.create_subscription(TactileLabel, '/thumb/label', labels.append, 100)
     start('simulator_node', '-r', '__ns:=/thumb', sensor=sensor, image_transport=transport, rate=60.0, frame_id='thumb')
+    # Longer than the pause before the first touch: it must not come while nobody looks.
+    wait_until(lambda: len(labels) > 120, lambda: 'labels')
+    assert {m.class_name for m in labels} == {'no_contact'}
+    client.create_subscription(message_type, f'/thumb/{topic}', images.append, qos_profile_sensor_data)
     wait_until(lambda: len({m.class_name for m in labels}) >= 2 and len(images) >= 30, lambda: 'a touch')
     assert {m.class_name for m in labels} <= set(CLASS_NAMES)
     assert all((m.class_name == 'no_contact') == (m.depth == 0.0) for m in labels)

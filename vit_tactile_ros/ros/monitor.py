@@ -68,8 +68,6 @@ class Monitor(Node):
         self._classifier = classifier
         self._client = self.create_client(SetParameters, f'{classifier}/set_parameters')
         for name, finger in self.fingers.items():
-            self.create_subscription(Image, f'{name}/image_raw', partial(self._on_image, finger),
-                                     qos_profile_sensor_data)
             self.create_subscription(TactileLabel, f'{name}/label', partial(self._on_label, finger), 10)
             self.create_subscription(TactileClassification, f'{name}/tactile', partial(self._on_result, finger), 10)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
@@ -99,6 +97,10 @@ class Monitor(Node):
     def _on_result(self, finger: Finger, message: TactileClassification) -> None:
         now = self.get_clock().now().nanoseconds
         stamp = _stamp(message)
+        if finger.result is None:
+            # Not earlier: the simulated sensor is touched once somebody looks, and that has to be the classifier.
+            self.create_subscription(Image, f'{finger.name}/image_raw', partial(self._on_image, finger),
+                                     qos_profile_sensor_data)
         finger.result = message
         finger.recent.append(time.monotonic())
         latency = (now - stamp[0] * 1_000_000_000 - stamp[1]) / 1e9

@@ -56,12 +56,16 @@ class TactileSimulatorNode(Node):
             CompressedImage if self._compressed else Image,
             'image_raw/compressed' if self._compressed else 'image_raw', qos_profile_sensor_data)
         self._labels = self.create_publisher(TactileLabel, 'label', 10)
-        self._started = time.monotonic()
+        self._started: float | None = None
         self._timer = self.create_timer(1.0 / rate, self._publish)
         self.get_logger().info(f'{kind} at {rate:g} Hz on {self._images.topic_name}')
 
     def _publish(self) -> None:
-        contact = self._film.at(time.monotonic() - self._started)
+        # Nothing touches before somebody looks, and then a second later: a classifier that has only just started
+        # takes its no-contact reference from its first images.
+        if self._started is None and self._images.get_subscription_count():
+            self._started = time.monotonic()
+        contact = self._film.at(time.monotonic() - self._started) if self._started is not None else None
         picture = self._unit.render(contact, self._rng)
         # Stamped when the picture is there, as a camera driver does.
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
