@@ -1,4 +1,4 @@
-"""`pip install .`: the part that needs no ROS (model, training, sweep); ROS takes CMakeLists.txt."""
+"""`pip install .`: the part that needs no ROS (model, training); ROS takes CMakeLists.txt."""
 
 from setuptools import find_packages, setup
 

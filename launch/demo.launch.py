@@ -3,6 +3,7 @@
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
@@ -17,8 +18,8 @@ def generate_launch_description():
         DeclareLaunchArgument('device', default_value='', description="'auto', 'cpu', 'cuda' or 'cuda:N'"),
         *(Node(
             package='vit_tactile_ros', executable='tactile_simulator', name='tactile_simulator', namespace=finger,
-            parameters=[{'sensor': kind, 'seed': seed, 'rate': LaunchConfiguration('rate'),
-                         'frame_id': f'{finger}_finger'}],
+            parameters=[{'sensor': kind, 'seed': seed, 'frame_id': f'{finger}_finger',
+                         'rate': ParameterValue(LaunchConfiguration('rate'), value_type=float)}],
             output='screen', emulate_tty=True,
         ) for finger, (kind, seed) in FINGERS.items()),
         IncludeLaunchDescription(

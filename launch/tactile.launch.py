@@ -15,19 +15,20 @@ ARGUMENTS = {
     'tau': ('', "exit threshold, 0 to 1, or one per exit, '[0.9, 0.8]'; none: params_file's, else the checkpoint's"),
     'image_transport': ('', "'raw' or 'compressed'; none: the one of params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
-    'autostart': ('true', 'false: wait for a lifecycle manager'),
+    'autostart': ('', "'false': wait for a lifecycle manager; none: the one of params_file"),
 }
 
 
 def start_node(context):
     """Arguments that were given go over the file's values; those that were not leave them alone."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    parameters = {'autostart': yaml.safe_load(given['autostart'])}
+    parameters = {}
     for name in ('checkpoint', 'device', 'image_transport'):
         if given[name]:
             parameters[name] = given[name]
-    if given['tau']:
-        parameters['tau'] = yaml.safe_load(given['tau'])
+    for name in ('tau', 'autostart'):
+        if given[name]:
+            parameters[name] = yaml.safe_load(given[name])
     if given['sensors']:
         sensors = yaml.safe_load(given['sensors'])
         parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]

@@ -84,7 +84,8 @@ def test_an_unknown_precision_is_refused():
             TorchRuntime(ViTTactile(CONFIG), CPU, precision)
 
 
-@pytest.mark.parametrize(('seconds', 'wanted'), (({1: 1.0, 4: 0.5}, 4), ({1: 1.0, 4: 0.9}, 1), ({1: 1.0, 4: 2.0}, 1)))
+@pytest.mark.parametrize(('seconds', 'wanted'), (
+    ({1: 0.02, 4: 0.01}, 4), ({1: 0.02, 4: 0.018}, 1), ({1: 0.02, 4: 0.04}, 1)))
 def test_more_threads_only_where_they_pay(monkeypatch, seconds, wanted):
     """Two threads beside a busy neighbour are slower than one; a gain of a tenth is not worth a core."""
     clock = {'now': 0.0, 'threads': 1}
@@ -96,6 +97,29 @@ def test_more_threads_only_where_they_pay(monkeypatch, seconds, wanted):
     monkeypatch.setattr(runtime.time, 'perf_counter', perf_counter)
     monkeypatch.setattr(torch, 'set_num_threads', lambda threads: clock.update(threads=threads))
     assert fastest_thread_count(ViTTactile(CONFIG).eval(), 4) == wanted
+
+
+def test_the_choice_of_threads_takes_no_longer_than_its_budget(monkeypatch):
+    """Two threads beside a busy neighbour took a second each: the probe alone took 7 s of the 8 s to start in."""
+    passes = []
+
+    class Slow:
+        config = CONFIG
+
+        def stages(self, _image):
+            passes.append(clock['threads'])
+            yield
+
+    clock = {'now': 0.0, 'threads': 1}
+
+    def perf_counter() -> float:
+        clock['now'] += 0.02 if clock['threads'] == 1 else 1.0
+        return clock['now']
+
+    monkeypatch.setattr(runtime.time, 'perf_counter', perf_counter)
+    monkeypatch.setattr(torch, 'set_num_threads', lambda threads: clock.update(threads=threads))
+    assert fastest_thread_count(Slow(), 2) == 1
+    assert passes == [1, 2]
 
 
 @pytest.mark.parametrize('limit', (0, 1))

@@ -33,6 +33,14 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     return path
 
 
+@pytest.fixture(scope='session')
+def full_size_checkpoint(tmp_path_factory) -> Path:
+    """An untrained ViT-Tiny at 224x224, slow enough to fall behind a camera."""
+    path = tmp_path_factory.mktemp('checkpoint') / 'full.safetensors'
+    save_checkpoint(path, Checkpoint(ViTTactile(ModelConfig(num_classes=len(CLASSES))), PreprocessingConfig(), CLASSES))
+    return path
+
+
 @pytest.fixture
 def client() -> Iterator[Client]:
     rclpy.init()

@@ -156,6 +156,10 @@ class Client(Node):
         return self.call(ChangeState, f'{node}/change_state',
                          ChangeState.Request(transition=Transition(label=label))).success
 
+    def change_state_by_id(self, transition: int, node: str = '/tactile_classifier') -> bool:
+        return self.call(ChangeState, f'{node}/change_state',
+                         ChangeState.Request(transition=Transition(id=transition))).success
+
     def status(self, name: str = 'sensor'):
         """The sensor's newest status on /diagnostics, None before the first."""
         wanted = f'tactile_classifier: {name}'

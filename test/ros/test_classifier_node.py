@@ -9,6 +9,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from lifecycle_msgs.msg import Transition
 from live_nodes import CLASSES, image, wait_until
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
@@ -65,9 +66,9 @@ def test_live_result_equals_the_library(classifier, client, tiny_checkpoint):
     assert not np.allclose(results[1].probabilities, results[2].probabilities, atol=1e-5)
 
 
-def test_every_image_is_accounted_for(classifier, client):
+def test_every_image_is_accounted_for(classifier, client, full_size_checkpoint):
     """classified + superseded + rejected = received, at a rate that the node can't keep up with."""
-    node = classifier(sensors='[left, right]', tau=1.0)
+    node = classifier(sensors='[left, right]', tau=1.0, checkpoint=full_size_checkpoint)
     sent = {'left': 0, 'right': 0}
     results = {name: client.listen(f'/{name}/tactile') for name in sent}
     for name in sent:
@@ -106,6 +107,7 @@ def test_every_image_is_accounted_for(classifier, client):
     for name, numbers in final.items():
         assert numbers['classified'] + numbers['superseded'] + numbers['rejected'] == numbers['received'], numbers
         assert numbers['received'] <= sent[name]
+        assert numbers['superseded'] > 0, 'the node kept up: this test shows nothing'
         assert numbers['classified'] == len(results[name])
         stamps = [r.header.stamp.sec for r in results[name]]
         assert stamps == sorted(set(stamps)), 'a result twice or out of order'
@@ -138,10 +140,10 @@ def test_lifecycle(classifier, client, start, tiny_checkpoint):
     """autostart=false waits; configure, activate, deactivate and clean up do what a manager expects."""
     node = start('classifier_node', checkpoint=tiny_checkpoint, threads=1, autostart='false', diagnostics_period=0.1)
     assert client.state() == 'unconfigured'
-    assert client.count_subscribers('/image_raw') == 0
     assert client.change_state('configure')
     assert client.state() == 'inactive'
-    assert client.count_subscribers('/image_raw') == 0
+    assert not client.change_state_by_id(Transition.TRANSITION_DEACTIVATE), 'an impossible transition succeeded'
+    assert client.state() == 'inactive'
     assert client.change_state('activate')
     assert client.state() == 'active'
     results = client.listen()
@@ -149,6 +151,7 @@ def test_lifecycle(classifier, client, start, tiny_checkpoint):
     assert client.change_state('deactivate')
     wait_until(lambda: client.count_subscribers('/image_raw') == 0, lambda: 'the subscription to go')
     assert client.change_state('activate')
+    assert not client.change_state_by_id(Transition.TRANSITION_ACTIVATE), 'a repeated request succeeded'
     before = len(results)
     client.send_until(image(2), lambda: len(results) > before, 'a result after activating again')
     assert client.change_state('deactivate')
@@ -160,6 +163,47 @@ def test_lifecycle(classifier, client, start, tiny_checkpoint):
     assert client.state() == 'finalized'
     assert node.stop() == 0
     assert 'Traceback' not in node.output
+
+
+def test_accounting_over_a_pause(classifier, client):
+    """Images on their way at deactivation are finished and counted; the pause itself is no silence."""
+    node = classifier(silence_timeout=0.5)
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    for number in range(2, 30):
+        client.send(image(number))
+    assert client.change_state('deactivate')
+    wait_until(lambda: client.count_subscribers('/image_raw') == 0, lambda: 'the subscription to go')
+    reports = len(client.diagnostics)
+    assert client.change_state('activate')
+    client.wait(lambda: len(client.diagnostics) >= reports + 3, 'diagnostics')
+    numbers = {key: client.counter(key) for key in ('received', 'classified', 'superseded', 'rejected', 'pending')}
+    assert numbers['pending'] == 0
+    assert numbers['classified'] + numbers['superseded'] + numbers['rejected'] == numbers['received'] > 0
+    client.wait(lambda: len(results) == numbers['classified'], 'all results')
+    assert client.status().message == 'no image yet'
+    count = len(results)
+    client.send_until(image(50), lambda: len(results) > count, 'a result')
+    assert 'images again' not in node.output
+
+
+def test_two_nodes_do_not_mix_on_diagnostics(start, client, tiny_checkpoint):
+    """/diagnostics is shared by all robots' nodes; the status says whose it is."""
+    for namespace in ('/l', '/r'):
+        start('classifier_node', '-r', f'__ns:={namespace}', checkpoint=tiny_checkpoint, threads=1,
+              diagnostics_period=0.1)
+    client.wait(lambda: {status.name for message in client.diagnostics for status in message.status} >= {
+        'l/tactile_classifier: sensor', 'r/tactile_classifier: sensor'}, 'both')
+
+
+@pytest.mark.parametrize('override', [
+    'qos_overrides./image_raw.subscription.reliability:=bogus', 'qos_overrides./tactile.publisher.depth:=abc'])
+def test_wrong_qos_override_ends_with_the_reason(start, tiny_checkpoint, override):
+    """rclpy swallows what a transition raises: the node ended without a word."""
+    node = start('classifier_node', '-p', override, checkpoint=tiny_checkpoint, threads=1)
+    assert node.wait_for_end() == 1
+    assert 'cannot configure' in node.output or 'cannot activate' in node.output
+    assert 'qos_overrides' in node.output or 'bogus' in node.output
 
 
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
@@ -187,6 +231,7 @@ def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
     ('tau', '1.5', 'between 0 and 1'),
     ('tau', 'high', 'between 0 and 1'),
+    ('tau', '[0.9, 1]', 'parse'),
     ('sensors', '[left, left]', 'different names'),
     ('device', 'gpu', "'cuda'"),
     ('precision', 'float16', 'bfloat16'),

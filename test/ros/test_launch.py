@@ -62,9 +62,19 @@ def test_killed_node_comes_back(launch, client, tiny_checkpoint):
     client.send_until(image(2), lambda: len(results) > count, 'a result after the crash')
 
 
+def test_file_is_not_overruled_by_arguments_that_were_not_given(launch, client, tiny_checkpoint, tmp_path):
+    """autostart: false in a managed robot's file must not be turned into true by a default."""
+    path = tmp_path / 'managed.yaml'
+    path.write_text('/**/tactile_classifier:\n  ros__parameters:\n    autostart: false\n'
+                    f'    checkpoint: {tiny_checkpoint}\n')
+    launch('tactile.launch.py', params_file=path)
+    assert client.state() == 'unconfigured'
+    assert client.change_state('configure')
+
+
 def test_demo_launch(launch, client):
     """The simulated fingers are classified."""
-    launch('demo.launch.py', tau=0.5)
+    launch('demo.launch.py', tau=0.5, rate=20)
     for finger in ('left', 'right'):
         results = client.listen(f'/{finger}/tactile')
         client.wait(lambda results=results: results, f'a result of {finger}')

@@ -61,6 +61,24 @@ def test_bad_parameter_is_refused(classifier, client, name, value, reason):
     assert list(results[0].tau) == [0.5, 0.5]
 
 
+def test_integers_do_for_numbers(classifier, client):
+    """`silence_timeout: 2` in a YAML file is a number too."""
+    classifier(silence_timeout=2, diagnostics_period=1)
+    assert client.set_parameter('silence_timeout', 3).successful
+    assert client.get_parameter_of('silence_timeout') == 3
+    assert not client.set_parameter('silence_timeout', 0).successful
+
+
+@pytest.mark.parametrize('name', ['tau', 'sensors'])
+def test_parameters_cannot_be_deleted(start, client, tiny_checkpoint, name):
+    """A dynamically typed parameter that is set to nothing is gone, and configuring failed without a word."""
+    start('classifier_node', checkpoint=tiny_checkpoint, threads=1, autostart='false')
+    answer = client.set_parameter(name, None)
+    assert not answer.successful
+    assert 'cannot be deleted' in answer.reason
+    assert client.change_state('configure')
+
+
 def test_tau_defaults_to_the_checkpoints(classifier, client):
     """Nobody set tau: the checkpoint's recommendation is in force and `ros2 param get` shows it."""
     classifier()

@@ -21,7 +21,7 @@ def test_images_and_labels_belong_together(start, client, sensor, transport, sha
     images: list = []
     labels: list = []
     client.create_subscription(TactileLabel, '/thumb/label', labels.append, 100)
-    start('simulator_node', '-r', '__ns:=/thumb', sensor=sensor, image_transport=transport, rate=60.0, frame_id='thumb')
+    start('simulator_node', '-r', '__ns:=/thumb', sensor=sensor, image_transport=transport, rate=60, frame_id='thumb')
     # Longer than the pause before the first touch: it must not come while nobody looks.
     wait_until(lambda: len(labels) > 120, lambda: 'labels')
     assert {m.class_name for m in labels} == {'no_contact'}

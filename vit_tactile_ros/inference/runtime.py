@@ -53,21 +53,26 @@ def select_device(device: str) -> torch.device:
 
 
 @torch.inference_mode()
-def fastest_thread_count(model: ViTTactile, limit: int, rounds: int = 5) -> int:
-    """1 or `limit` CPU threads, whichever runs one image faster at the moment (interleaved medians of `rounds`).
+def fastest_thread_count(model: ViTTactile, limit: int, budget: float = 0.5) -> int:
+    """1 or `limit` CPU threads, whichever runs one image faster at the moment (interleaved medians).
 
-    With a busy neighbour two threads are slower than one, so the number of cores says little.
+    With a busy neighbour two threads are slower than one, some ten times, so the number of cores says little. Stops
+    after 5 rounds or `budget` seconds, and takes several threads only if they were timed twice at least.
     """
     if limit <= 1:
         return 1
     image = torch.zeros(1, 3, *model.config.image_size)
     times: dict[int, list[float]] = {1: [], limit: []}
-    for _ in range(rounds + 1):
+    begun = time.perf_counter()
+    for _ in range(1 + 5):  # the first round only warms up
         for threads, taken in times.items():
             torch.set_num_threads(threads)
             start = time.perf_counter()
             for _logits in model.stages(image):
                 pass
             taken.append(time.perf_counter() - start)
+        if time.perf_counter() - begun > budget:
+            break
+    single, several = times[1][1:], times[limit][1:]
     # A small gain is not worth a core that the robot's other nodes can use.
-    return limit if statistics.median(times[limit][1:]) < 0.8 * statistics.median(times[1][1:]) else 1
+    return limit if len(several) >= 2 and statistics.median(several) < 0.8 * statistics.median(single) else 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import signal
 import sys
-import threading
 import time
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import (
@@ -28,7 +29,7 @@ from rclpy.qos import (
     qos_policy_name_from_kind,
     qos_profile_sensor_data,
 )
-from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.service import Service
 from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
@@ -52,6 +53,7 @@ from vit_tactile_ros.ros.worker import ClassificationWorker
 OVERRIDABLE_QOS = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
                                         QoSPolicyKind.DURABILITY))
 
+RCLError = rclpy_implementation.RCLError
 SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
 
 
@@ -86,14 +88,14 @@ class TactileClassifierNode(LifecycleNode):
             rule = RULES.get(parameter.name)
             if rule is None:
                 continue  # qos_overrides, use_sim_time and the like look after themselves
+            if parameter.type_ == Parameter.Type.NOT_SET and self.has_parameter(rule.name):
+                return SetParametersResult(successful=False, reason=f'{rule.name} cannot be deleted')
             if self._classifier is not None and not rule.live:
                 reason = (f'{rule.name} is read at configure and this node is configured: deactivate and clean up '
                           'first (ros2 lifecycle set), then set it')
                 return SetParametersResult(successful=False, reason=reason)
             num_exits = len(self._classifier.exits) if self._classifier else None
             right = check_tau(parameter.value, num_exits) if rule.name == 'tau' else rule.check(parameter.value)
-            if not right and rule.name == 'tau' and parameter.value is None and self._classifier is not None:
-                right = 'a number between 0 and 1, or one such number per exit'
             if right:
                 return SetParametersResult(successful=False,
                                            reason=f'{rule.name} is {parameter.value!r}; must be {right}')
@@ -115,11 +117,11 @@ class TactileClassifierNode(LifecycleNode):
         """Load the checkpoint, warm it up, create publishers and services."""
         try:
             self._configure()
-        except (CheckpointError, ValueError, OSError, RuntimeError) as error:  # RuntimeError: a full GPU
-            self.get_logger().error(f'cannot configure: {error}')
+            return super().on_configure(state)
+        except Exception as error:  # rclpy would take it for an error of ours and say nothing of it
+            self._explain('configure', error)
             self._release()
             return TransitionCallbackReturn.FAILURE
-        return super().on_configure(state)
 
     def _configure(self) -> None:
         started = time.monotonic()
@@ -154,8 +156,20 @@ class TactileClassifierNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to classify."""
+        try:
+            result = super().on_activate(state)  # first: a publisher that is not active drops what it is given
+            self._activate()
+            return result
+        except Exception as error:
+            self._explain('activate', error)
+            self._stop()
+            super().on_deactivate(state)
+            return TransitionCallbackReturn.FAILURE
+
+    def _activate(self) -> None:
         assert self._classifier is not None
-        result = super().on_activate(state)
+        for sensor in self._sensors:
+            sensor.forget_the_past()
         self._worker = ClassificationWorker(self._classifier, self._sensors, lambda: self._tau, self._publish,
                                             self.get_logger(), self._throttled)
         self._worker.start()
@@ -178,7 +192,6 @@ class TactileClassifierNode(LifecycleNode):
                                                     clock=Clock(clock_type=ClockType.STEADY_TIME))
         topics = ', '.join(s.topic_name for s in self._subscriptions_of_sensors)
         self.get_logger().info(f'active, waiting for images on {topics}')
-        return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images, finish those that are waiting."""
@@ -199,6 +212,24 @@ class TactileClassifierNode(LifecycleNode):
         self._stop()
         self._release()
         return super().on_error(state)
+
+    def _explain(self, transition: str, error: Exception) -> None:
+        """Say why a transition failed; where it is no mistake of the user's, with the place in the code."""
+        is_users = isinstance(error, (CheckpointError, ValueError, OSError, ParameterException,
+                                      InvalidQosOverridesError))
+        self.get_logger().error(f'cannot {transition}: {error}' if is_users else
+                                f'cannot {transition}: {"".join(traceback.format_exception(error))}')
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
+        """rclpy's own, but a transition that is not possible now is refused where rclpy raises.
+
+        A manager that repeats a request would otherwise end the node, and get no answer.
+        """
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
+        except RCLError as error:
+            self.get_logger().warning(f'transition {transition_id} is not possible now: {error}')
+            return TransitionCallbackReturn.FAILURE
 
     def finish(self) -> None:
         """Stop the worker and leave the graph, whatever state the node is in."""
@@ -262,7 +293,8 @@ class TactileClassifierNode(LifecycleNode):
         """Fill and send one result; its image's age in s, None without a stamp. Called by the worker."""
         header: Header = image.message.header
         if not image.has_stamp:
-            header.stamp = rclpy.time.Time(nanoseconds=image.received_ns).to_msg()
+            # Simulated time is 0 until the first /clock.
+            header.stamp = rclpy.time.Time(nanoseconds=image.received_ns or time.time_ns()).to_msg()
         message = classification_message(decision, header, sensor.name, self._class_names)
         age = None
         if image.has_stamp:
@@ -300,6 +332,8 @@ class TactileClassifierNode(LifecycleNode):
     def _publish_diagnostics(self) -> None:
         assert self._classifier is not None
         now, timeout = time.monotonic(), self._value('silence_timeout')
+        # Two robots' nodes share /diagnostics.
+        name = self.get_fully_qualified_name().lstrip('/')
         statuses = []
         for sensor in self._sensors:
             with sensor.lock:
@@ -308,14 +342,15 @@ class TactileClassifierNode(LifecycleNode):
                 if newly_silent:
                     sensor.is_silent = True
                     sensor.silences += 1
+                    sensor.result_times.clear()  # a rate over the gap would be wrong for long
             if newly_silent:
                 self.get_logger().warning(f'{sensor.name or "sensor"}: no image for {silent_for:.1f} s; is the sensor '
                                           'plugged in and its driver running?')
-            status = sensor_status(sensor, self.get_name(), self._classifier.needs_reference,
+            status = sensor_status(sensor, name, self._classifier.needs_reference,
                                    self._previous_statuses.get(sensor.name))
             self._previous_statuses[sensor.name] = status
             statuses.append(status)
-        statuses.append(node_status(self.get_name(), {
+        statuses.append(node_status(name, {
             'checkpoint': str(self._checkpoint_path), 'device': str(self._classifier.runtime.device),
             'engine': self._classifier.runtime.name, 'threads': str(self._classifier.threads),
             'tau': ', '.join(f'{t:g}' for t in self._tau),
@@ -350,10 +385,14 @@ def _fixed_references(files: list[str], sensors: list[str], checkpoint: Checkpoi
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; 0 after a clean stop, 1 when it can't configure, 2 for a bad parameter."""
     # rclpy's own handlers invalidate the context at once, and the images still waiting could not be answered.
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    stop = threading.Event()
+    stopped: list[int] = []  # no Event: its lock could be held when a second signal comes
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _frame: stopped.append(number))
+    try:
+        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    except RuntimeError as error:  # a parameter that can't be parsed, say [0.9, 1]
+        print(f'tactile_classifier: {str(error).splitlines()[0]}', file=sys.stderr)
+        return 2
     try:
         node = TactileClassifierNode()
     except (ParameterException, InvalidParameterValueException, InvalidParameterTypeException) as error:
@@ -367,7 +406,7 @@ def main(args: list[str] | None = None) -> int:
                 node.trigger_configure() == TransitionCallbackReturn.SUCCESS
                 and node.trigger_activate() == TransitionCallbackReturn.SUCCESS):
             return 1
-        while not stop.is_set():
+        while not stopped:
             executor.spin_once(timeout_sec=SIGNAL_POLL)
     finally:
         node.finish()

@@ -36,6 +36,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     """Run until told to stop or the time is over; 0 when every finger got results, else 1."""
     # The simulated fingers are nobody else's business, unless the user has said otherwise.
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
+    # A terminal that is closed ends the demo as Ctrl-C does; its nodes have sessions of their own and would stay.
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     console = Console()
     console.print('starting two simulated fingers and the classifier ...')
     rclpy.init()
@@ -106,12 +108,12 @@ class _Session:
             elapsed = time.monotonic() - begun
             if live is not None:
                 live.update(demo_view(self._monitor, HINT), refresh=True)
-                key = _read_key()
-                if key == 'q':
+                keys = _read_keys()
+                if 'q' in keys:
                     return
-                if key in ('up', 'down') and self._monitor.tau:
-                    step = 0.05 if key == 'up' else -0.05
-                    self._monitor.set_tau(min(1.0, max(0.0, round(self._monitor.tau[0] + step, 2))))
+                steps = keys.count('up') - keys.count('down')
+                if steps and self._monitor.tau:
+                    self._monitor.set_tau(min(1.0, max(0.0, round(self._monitor.tau[0] + 0.05 * steps, 2))))
             elif elapsed >= next_line:
                 next_line = elapsed + 2.0
                 self._console.print(status_line(self._monitor), soft_wrap=True)
@@ -194,9 +196,10 @@ def _single_keys() -> Iterator[None]:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
 
 
-def _read_key() -> str:
-    """The key pressed since the last call: 'up', 'down', another character, or '' for none."""
+def _read_keys() -> list[str]:
+    """The keys pressed since the last call: 'up', 'down' or another character each."""
     if not select.select([sys.stdin], [], [], 0)[0]:
-        return ''
-    text = os.read(sys.stdin.fileno(), 16).decode(errors='ignore')
-    return {'\x1b[A': 'up', '\x1b[B': 'down', '+': 'up', '=': 'up', '-': 'down'}.get(text, text[:1])
+        return []
+    text = os.read(sys.stdin.fileno(), 1024).decode(errors='ignore')
+    names = {'\x1b[A': 'up', '\x1b[B': 'down', '+': 'up', '=': 'up', '-': 'down'}
+    return [names.get(key, key) for key in re.findall(r'\x1b\[[A-Z]|.', text)]

@@ -23,6 +23,8 @@ from vit_tactile_ros.msg import TactileClassification, TactileLabel
 
 KEPT_STAMPS = 300  # a truth or a result waits this many frames for its partner
 
+KEPT_LATENCIES = 20_000  # the last ten minutes and more
+
 
 @dataclass
 class Tally:
@@ -45,8 +47,9 @@ class Finger:
     truth: str = ''
     truths: OrderedDict[tuple[int, int], str] = field(default_factory=OrderedDict)  # by stamp
     unjudged: OrderedDict[tuple[int, int], tuple[Tally, str]] = field(default_factory=OrderedDict)
-    latencies: list[float] = field(default_factory=list)  # s, stamp to receipt of the result
-    overheads: list[float] = field(default_factory=list)  # s, the same less the network's own time
+    # s, from the image's stamp to the receipt of its result; the same less the network's own time
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
+    overheads: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
     recent: deque[float] = field(default_factory=lambda: deque(maxlen=60))  # s, receipt of the latest results
     counters: dict[str, str] = field(default_factory=dict)  # from /diagnostics
 

@@ -130,7 +130,7 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('reference_frames', 5, 'Frames averaged into the no-contact reference, 1 to 1000.',
                   _is_integer(1, 1000), integer_range=(1, 1000)),
     ParameterRule('silence_timeout', 1.0, 's without an image after which a sensor is reported silent, 0.05 to 3600.',
-                  _is_number(0.05, 3600.0), live=True, float_range=(0.05, 3600.0)),
+                  _is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
     ParameterRule('diagnostics_period', 1.0, 's between two messages on /diagnostics, 0.1 to 60.',
-                  _is_number(0.1, 60.0), float_range=(0.1, 60.0)),
+                  _is_number(0.1, 60.0), dynamic=True, float_range=(0.1, 60.0)),
 )}

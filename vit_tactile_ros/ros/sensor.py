@@ -49,6 +49,14 @@ class Sensor:
     is_silent: bool = False
     recapture_requested: bool = False
 
+    def forget_the_past(self) -> None:
+        """Start the clocks anew after a time without images; the counters go on."""
+        with self.lock:
+            self.last_received = None
+            self.is_silent = False
+            self.result_times.clear()
+            self.ages.clear()
+
     def put(self, image: WaitingImage, now: float) -> None:
         """Leave an image for the worker in place of one that is still waiting; call with `lock` held."""
         self.received += 1

@@ -9,7 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -36,12 +36,13 @@ class TactileSimulatorNode(Node):
             return self.declare_parameter(name, default, descriptor).value
 
         kind = declare('sensor', 'gelsight', "'gelsight' (320x240) or 'digit' (240x320).")
-        rate = declare('rate', 30.0, 'Images per second, 1 to 120.',
-                       floating_point_range=[FloatingPointRange(from_value=1.0, to_value=120.0)])
+        rate = declare('rate', 30.0, 'Images per second, 1 to 120.', dynamic_typing=True)  # 60 as well as 60.0
         seed = declare('seed', 0, 'Fixes the unit and the film of touches.',
                        integer_range=[IntegerRange(from_value=0, to_value=2**31 - 1, step=1)])
         frame_id = declare('frame_id', 'tactile_sensor', 'frame_id of the images.')
         transport = declare('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).")
+        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 1 <= rate <= 120:
+            raise ValueError(f'rate is {rate!r}; must be a number from 1 to 120')
         if kind not in SENSORS:
             raise ValueError(f'sensor is {kind!r}; must be one of {", ".join(SENSORS)}')
         if transport not in ('raw', 'compressed'):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import traceback
@@ -91,6 +92,12 @@ class ClassificationWorker:
                 self._reject_unexpected(r.sensor, error)
             return
         for r, decision in zip(ready, decisions, strict=True):
+            if not math.isfinite(decision.confidence):
+                r.sensor.reject('not finite')
+                self._throttled(self._logger.error, f'{r.sensor.name} not finite',
+                                f'{_label(r.sensor)}: the network answered with numbers that are not finite; try '
+                                'precision float32 or another checkpoint')
+                continue
             try:
                 age = self._publish(r.sensor, r.image, decision)
             except Exception as error:
