@@ -58,7 +58,7 @@ def _facts(finger: Finger) -> RenderableType:
     facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
     facts.add_row('', '')
     facts.add_row('network', f'{1e3 * result.inference_time:5.1f} ms')
-    facts.add_row('latency', f'{1e3 * float(np.median(list(finger.latencies)[-60:])):5.1f} ms image to result')
+    facts.add_row('latency', f'{1e3 * float(np.median(list(finger.latencies)[-60:])):5.1f} ms to result')
     facts.add_row('rate', f'{finger.rate:5.1f} Hz')
     facts.add_row('skipped', f'{finger.counters.get("superseded", "0"):>5} superseded')
     return facts
