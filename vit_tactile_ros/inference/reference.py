@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from vit_tactile_ros.inference.preprocess import fit
+from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
 
@@ -54,3 +61,21 @@ class Reference:
             mean += (frame - mean) / self._gathered
             self._mean = mean
         return self.is_complete
+
+
+def fixed_references(files: Sequence[str], sensors: Sequence[str], config: PreprocessingConfig) -> list[Image | None]:
+    """The picture of each sensor without contact, fitted; None for a sensor whose file is ''.
+
+    [''] stands for no file of any sensor. Raises ValueError for another count, or a file that is no picture.
+    """
+    if list(files) == ['']:
+        return [None] * len(sensors)
+    if len(files) != len(sensors):
+        raise ValueError(f'reference_files has {len(files)} entries; must be one per sensor: {list(sensors)}')
+    fitted: list[Image | None] = []
+    for file in files:
+        picture = cv2.imread(str(Path(file).expanduser()), cv2.IMREAD_COLOR) if file else None
+        if file and picture is None:
+            raise ValueError(f'reference_files: {file} is not a picture that can be read')
+        fitted.append(None if picture is None else fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), config))
+    return fitted

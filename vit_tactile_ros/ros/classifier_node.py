@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import signal
 import sys
 import time
 import traceback
@@ -17,8 +16,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
-from rclpy.executors import Executor, SingleThreadedExecutor
+from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
@@ -32,7 +30,6 @@ from rclpy.qos import (
 )
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.service import Service
-from rclpy.signals import SignalHandlerOptions
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
@@ -40,13 +37,13 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.preprocess import fit
-from vit_tactile_ros.inference.reference import Reference
-from vit_tactile_ros.model import Checkpoint, CheckpointError, load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.inference.reference import Reference, fixed_references
+from vit_tactile_ros.model import CheckpointError, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import diagnostic_array, node_status, sensor_status
 from vit_tactile_ros.ros.messages import classification_message
-from vit_tactile_ros.ros.parameters import RULES, check_tau
+from vit_tactile_ros.ros.parameters import RULES, refusal
+from vit_tactile_ros.ros.run import run_lifecycle_node
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.worker import ClassificationWorker
@@ -55,7 +52,6 @@ OVERRIDABLE_QOS = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEP
                                         QoSPolicyKind.DURABILITY))
 
 RCLError = rclpy_implementation.RCLError
-SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
 
 
 class TactileClassifierNode(LifecycleNode):
@@ -85,21 +81,11 @@ class TactileClassifierNode(LifecycleNode):
     # Parameters
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        num_exits = len(self._classifier.exits) if self._classifier else None
         for parameter in parameters:
-            rule = RULES.get(parameter.name)
-            if rule is None:
-                continue  # qos_overrides, use_sim_time and the like look after themselves
-            if parameter.type_ == Parameter.Type.NOT_SET and self.has_parameter(rule.name):
-                return SetParametersResult(successful=False, reason=f'{rule.name} cannot be deleted')
-            if self._classifier is not None and not rule.live:
-                reason = (f'{rule.name} is read at configure and this node is configured: deactivate and clean up '
-                          'first (ros2 lifecycle set), then set it')
+            reason = refusal(parameter.name, parameter.value, self.has_parameter(parameter.name), num_exits)
+            if reason:
                 return SetParametersResult(successful=False, reason=reason)
-            num_exits = len(self._classifier.exits) if self._classifier else None
-            right = check_tau(parameter.value, num_exits) if rule.name == 'tau' else rule.check(parameter.value)
-            if right:
-                return SetParametersResult(successful=False,
-                                           reason=f'{rule.name} is {parameter.value!r}; must be {right}')
         return SetParametersResult(successful=True)
 
     def _apply_parameters(self, parameters: list[Parameter]) -> None:
@@ -138,7 +124,7 @@ class TactileClassifierNode(LifecycleNode):
             self._tau_is_checkpoints = True
         self._tau = classifier.thresholds(_numbers(self._value('tau')))
         self._class_names = list(classifier.class_names)
-        references = _fixed_references(list(self._value('reference_files') or ['']), names, checkpoint)
+        references = fixed_references(list(self._value('reference_files') or ['']), names, checkpoint.preprocessing)
         self._sensors = [Sensor(name, Reference(self._value('reference_frames'), fixed))
                          for name, fixed in zip(names, references, strict=True)]
         for sensor in self._sensors:
@@ -367,64 +353,9 @@ def _numbers(tau: Any) -> float | list[float]:
     return float(tau) if isinstance(tau, (int, float)) else [float(t) for t in tau]
 
 
-def _fixed_references(files: list[str], sensors: list[str], checkpoint: Checkpoint) -> list[Any]:
-    """The fitted picture of each sensor, None where its reference is to be captured."""
-    if files == ['']:
-        files = [''] * len(sensors)
-    if len(files) != len(sensors):
-        raise ValueError(f'reference_files has {len(files)} entries; must be one per sensor: {sensors}')
-    fitted = []
-    for file in files:
-        picture = cv2.imread(str(Path(file).expanduser()), cv2.IMREAD_COLOR) if file else None
-        if file and picture is None:
-            raise ValueError(f'reference_files: {file} is not a picture that can be read')
-        fitted.append(None if picture is None else fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB),
-                                                       checkpoint.preprocessing))
-    return fitted
-
-
-def _fastest_executor() -> Executor:
-    """rclpy's events executor where it has one: 3.4 ms from image to result beside the network, against 4.0 to 4.8.
-
-    It does not build a wait set in Python for every image, during which the worker waits for the interpreter.
-    """
-    try:
-        from rclpy.experimental.events_executor import EventsExecutor
-    except ImportError:  # before rclpy 7.1.5
-        return SingleThreadedExecutor()
-    return EventsExecutor()
-
-
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; 0 after a clean stop, 1 when it can't configure, 2 for a bad parameter."""
-    # rclpy's own handlers invalidate the context at once, and the images still waiting could not be answered.
-    stopped: list[int] = []  # no Event: its lock could be held when a second signal comes
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _frame: stopped.append(number))
-    try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # a parameter that can't be parsed, say [0.9, 1]
-        print(f'tactile_classifier: {str(error).splitlines()[0]}', file=sys.stderr)
-        return 2
-    try:
-        node = TactileClassifierNode()
-    except (ParameterException, InvalidParameterValueException, InvalidParameterTypeException) as error:
-        print(f'tactile_classifier: {error}', file=sys.stderr)
-        rclpy.try_shutdown()
-        return 2
-    executor = _fastest_executor()
-    executor.add_node(node)
-    try:
-        if node.get_parameter('autostart').value and not (
-                node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-                and node.trigger_activate() == TransitionCallbackReturn.SUCCESS):
-            return 1
-        while not stopped:
-            executor.spin_once(timeout_sec=SIGNAL_POLL)
-    finally:
-        node.finish()
-        rclpy.try_shutdown()
-    return 0
+    return run_lifecycle_node(TactileClassifierNode, args)
 
 
 if __name__ == '__main__':

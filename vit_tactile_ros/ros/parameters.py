@@ -134,3 +134,20 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('diagnostics_period', 1.0, 's between two messages on /diagnostics, 0.1 to 60.',
                   _is_number(0.1, 60.0), dynamic=True, float_range=(0.1, 60.0)),
 )}
+
+
+def refusal(name: str, value: Any, is_declared: bool, num_exits: int | None) -> str:
+    """Why a parameter can't have this value now, in a sentence; empty when it can.
+
+    `num_exits` is that of the configured model, None while the node is not configured.
+    """
+    rule = RULES.get(name)
+    if rule is None:
+        return ''  # qos_overrides, use_sim_time and the like look after themselves
+    if value is None and is_declared:
+        return f'{name} cannot be deleted'
+    if num_exits is not None and not rule.live:
+        return (f'{name} is read at configure and this node is configured: deactivate and clean up first '
+                '(ros2 lifecycle set), then set it')
+    right = check_tau(value, num_exits) if name == 'tau' else rule.check(value)
+    return f'{name} is {value!r}; must be {right}' if right else ''
