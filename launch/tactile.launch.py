@@ -12,7 +12,7 @@ ARGUMENTS = {
     'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; none: image_raw -> tactile"),
     'checkpoint': ('', 'path of a .safetensors checkpoint; none: the one of params_file, else the shipped one'),
     'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; none: the one of params_file"),
-    'tau': ('', "exit threshold, 0 to 1, or one per exit, '[0.9, 0.8]'; none: params_file's, else the checkpoint's"),
+    'tau': ('', "exit threshold, 0 to 1, or one per early exit; none: params_file's, else the checkpoint's"),
     'image_transport': ('', "'raw' or 'compressed'; none: the one of params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
     'autostart': ('', "'false': wait for a lifecycle manager; none: the one of params_file"),

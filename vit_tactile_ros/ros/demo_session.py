@@ -19,17 +19,19 @@ from pathlib import Path
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
+from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
 
 from vit_tactile_ros.ros.monitor import Monitor
-from vit_tactile_ros.ros.view import VIEW_WIDTH, demo_view, finger_table, status_line, summary_table
+from vit_tactile_ros.ros.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
 
 FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
 LATE_TAU = 0.99  # of the second half of a timed run
+LINE_WIDTH = 100  # characters, where there is no terminal
 START_TIMEOUT = 60.0  # s for the first result of every finger
 DIAGNOSTICS_PERIOD = 1.0  # s
-HINT = 'up/down: change tau   q: quit   elsewhere: ros2 param set /tactile_classifier tau 0.9'
+HINT = 'up/down: change tau   q: quit'
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
@@ -37,10 +39,12 @@ def run_demo(arguments: argparse.Namespace) -> int:
     # The simulated fingers are nobody else's business, unless the user has said otherwise.
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     # A terminal that is closed ends the demo as Ctrl-C does; its nodes have sessions of their own and would stay.
-    signal.signal(signal.SIGHUP, signal.default_int_handler)
-    console = Console()
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+    console = Console(width=None if sys.stdout.isatty() else LINE_WIDTH)
     console.print('starting two simulated fingers and the classifier ...')
-    rclpy.init()
+    # rclpy's own handlers would invalidate the context, and the last counters could not be heard.
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
     try:
         with tempfile.TemporaryDirectory(prefix='vit_tactile_demo_') as folder:
             with _nodes(arguments, Path(folder)) as processes:
@@ -55,7 +59,7 @@ def run_demo(arguments: argparse.Namespace) -> int:
                 console.print(f'demo: {session.problem}', style='red')
                 for log in sorted(Path(folder).iterdir()):
                     text = log.read_text(errors='replace').strip()
-                    console.print(f'--- {log.stem}\n{text[-2000:]}', markup=False, highlight=False)
+                    console.print(f'--- {log.stem}\n{text[-2000:]}', markup=False, highlight=False, soft_wrap=True)
                 return 1
     finally:
         rclpy.try_shutdown()
@@ -107,7 +111,7 @@ class _Session:
             self.spin(0.1)
             elapsed = time.monotonic() - begun
             if live is not None:
-                live.update(demo_view(self._monitor, HINT), refresh=True)
+                live.update(demo_view(self._monitor, HINT, fits(self._console)), refresh=True)
                 keys = _read_keys()
                 if 'q' in keys:
                     return

@@ -100,9 +100,11 @@ def check_tau(value: Any, num_exits: int | None = None) -> str:
     """What would be right where `value` is no threshold; the number of exits is known once a model is loaded."""
     if value is None:
         return ''
-    right = 'a number between 0 and 1, or one such number per exit'
+    right = 'a number between 0 and 1, or one such number per early exit'
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not values or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
+        return right
+    if not all(0 <= v <= 1 for v in values):
         return right
     try:
         thresholds(value if isinstance(value, Sequence) else float(value), num_exits or len(values))
@@ -119,8 +121,8 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one pays.',
                   _is_integer(0, 256), integer_range=(0, 256)),
     ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): a sample leaves at the first exit whose '
-                  "largest probability reaches it. One number, or one per exit. Unset: the checkpoint's own.",
-                  check_tau, live=True, dynamic=True),
+                  'largest probability reaches it. One number, or one per early exit (one more, for the last exit, has '
+                  "no effect). Unset: the checkpoint's own.", check_tau, live=True, dynamic=True),
     ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes left/image_raw and publishes left/tactile. "
                   "[''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",

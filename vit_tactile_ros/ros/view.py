@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.box import SIMPLE_HEAD
 from rich.columns import Columns
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.style import Style
 from rich.table import Table
@@ -15,28 +15,35 @@ from rich.text import Text
 
 from vit_tactile_ros.ros.monitor import Finger, Monitor
 
-PREVIEW_ROWS = 12  # terminal rows; each shows two rows of pixels
+PREVIEW_ROWS = 11  # terminal rows; each shows two rows of pixels
 EXIT_BLOCKS = (4, 8, 12)
 PANEL_WIDTH = 66  # characters
 VIEW_WIDTH = 2 * PANEL_WIDTH + 1
-BAR = 18  # characters of a full confidence bar
+BAR = 16  # characters of a full confidence bar
 
 
-def demo_view(monitor: Monitor, hint: str) -> RenderableType:
+def fits(console: Console) -> bool:
+    """Whether the view with pictures fits the terminal: panels side by side, or high enough for both."""
+    return console.height > (1 if console.width >= VIEW_WIDTH else 2) * (PREVIEW_ROWS + 2) + 1
+
+
+def demo_view(monitor: Monitor, hint: str, pictures: bool = True) -> RenderableType:
     """The whole view, one panel per finger above a line with tau."""
     tau = ', '.join(f'{t:g}' for t in dict.fromkeys(monitor.tau)) or '...'
     line = Text.assemble('tau ', (tau, 'bold cyan'), '   ', (hint, 'dim'),
                          (f'   {monitor.problem}' if monitor.problem else '', 'red'))
-    return Group(Columns([finger_panel(finger) for finger in monitor.fingers.values()]), line)
+    return Group(Columns([finger_panel(finger, pictures) for finger in monitor.fingers.values()]), line)
 
 
-def finger_panel(finger: Finger) -> Panel:
+def finger_panel(finger: Finger, pictures: bool) -> Panel:
+    if not pictures:
+        return Panel(_facts(finger, spaced=False), title=finger.name, title_align='left', width=PANEL_WIDTH)
     body = Table.grid(padding=(0, 2))
-    body.add_row(preview(finger.picture), _facts(finger))
+    body.add_row(preview(finger.picture), _facts(finger, spaced=True))
     return Panel(body, title=finger.name, title_align='left', width=PANEL_WIDTH, height=PREVIEW_ROWS + 2)
 
 
-def _facts(finger: Finger) -> RenderableType:
+def _facts(finger: Finger, spaced: bool) -> RenderableType:
     result = finger.result
     if result is None:
         return Text('waiting for the first result ...', style='dim')
@@ -46,7 +53,8 @@ def _facts(finger: Finger) -> RenderableType:
     facts.add_column(no_wrap=True)
     facts.add_row('touch', Text(result.class_name.replace('_', ' '), style='bold green' if right else 'bold yellow'))
     facts.add_row('truth', finger.truth.replace('_', ' '))
-    facts.add_row('', '')
+    if spaced:
+        facts.add_row('', '')
     filled = round(result.confidence * BAR)
     facts.add_row('sure', Text.assemble(('█' * filled, 'green'), ('░' * (BAR - filled), 'dim'),
                                         f' {100 * result.confidence:.0f} %'))
@@ -56,7 +64,8 @@ def _facts(finger: Finger) -> RenderableType:
         exits.append(f'{"●" if taken else "○"} {block}  ', style='bold cyan' if taken else 'dim')
     facts.add_row('exit', exits)
     facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
-    facts.add_row('', '')
+    if spaced:
+        facts.add_row('', '')
     facts.add_row('network', f'{1e3 * result.inference_time:5.1f} ms')
     facts.add_row('latency', f'{1e3 * float(np.median(list(finger.latencies)[-60:])):5.1f} ms to result')
     facts.add_row('rate', f'{finger.rate:5.1f} Hz')
@@ -76,7 +85,7 @@ def preview(picture: NDArray[np.uint8] | None) -> Text:
         for upper, lower in zip(top.tolist(), bottom.tolist(), strict=True):
             text.append('▀', Style.parse(f'{_rgb(upper)} on {_rgb(lower)}'))
         text.append('\n')
-    text.rstrip()
+    text.right_crop(1)
     return text
 
 
@@ -96,7 +105,7 @@ def summary_table(monitor: Monitor) -> Table:
     table = Table(title='by threshold', title_justify='left', box=SIMPLE_HEAD)
     for heading in ('tau', 'results', 'right', *(f'exit {b}' for b in EXIT_BLOCKS), 'compute'):
         table.add_column(heading, justify='right')
-    for tau, tally in monitor.tallies.items():
+    for tau, tally in sorted(monitor.tallies.items()):
         table.add_row(
             ', '.join(f'{t:g}' for t in dict.fromkeys(tau)), str(tally.results),
             f'{100 * tally.right / tally.judged:.1f} %' if tally.judged else '-',
@@ -107,9 +116,9 @@ def summary_table(monitor: Monitor) -> Table:
 
 def finger_table(monitor: Monitor) -> Table:
     """Every image accounted for, and the time from image to result."""
-    table = Table(title='by finger; ms from image to result, overhead: the same less the network',
-                  title_justify='left', box=SIMPLE_HEAD)
-    for heading in ('finger', 'images', 'classified', 'superseded', 'rejected', 'p50', 'p99', 'overhead'):
+    table = Table(title='by finger; ms from image to result; overhead: less the network',
+                  title_justify='left', box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    for heading in ('', 'images', 'classified', 'superseded', 'rejected', 'p50', 'p99', 'overhead'):
         table.add_column(heading, justify='right', no_wrap=True)
     for finger in monitor.fingers.values():
         numbers = [finger.counters.get(key, '-') for key in ('received', 'classified', 'superseded', 'rejected')]
