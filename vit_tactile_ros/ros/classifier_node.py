@@ -263,10 +263,10 @@ class TactileClassifierNode(LifecycleNode):
                 sensor.missing_stamps += 1
             silent_for = now - (sensor.last_received or now) if sensor.is_silent else 0.0
             sensor.is_silent = False
-            sensor.put(WaitingImage(message, received_ns, has_stamp=bool(stamp_ns)), now)
+            sensor.put(WaitingImage(message, received_ns, stamp_ns), now)
         if self._worker is not None:
             self._worker.notify()
-        label, warn = sensor.name or 'sensor', self.get_logger().warning
+        label, warn = sensor.label, self.get_logger().warning
         if silent_for:
             self.get_logger().info(f'{label}: images again after {silent_for:.1f} s')
         if not stamp_ns:
@@ -279,14 +279,13 @@ class TactileClassifierNode(LifecycleNode):
     def _publish(self, sensor: Sensor, image: WaitingImage, decision: Decision) -> float | None:
         """Fill and send one result; its image's age in s, None without a stamp. Called by the worker."""
         header: Header = image.message.header
-        if not image.has_stamp:
+        if not image.stamp_ns:
             # Simulated time is 0 until the first /clock.
             header.stamp = rclpy.time.Time(nanoseconds=image.received_ns or time.time_ns()).to_msg()
         message = classification_message(decision, header, sensor.name, self._class_names)
         age = None
-        if image.has_stamp:
-            stamp_ns = header.stamp.sec * 1_000_000_000 + header.stamp.nanosec
-            age = (self.get_clock().now().nanoseconds - stamp_ns) / 1e9
+        if image.stamp_ns:
+            age = (self.get_clock().now().nanoseconds - image.stamp_ns) / 1e9
         message.image_age = math.nan if age is None else age
         self._results[sensor.name].publish(message)
         return age
@@ -299,7 +298,7 @@ class TactileClassifierNode(LifecycleNode):
         except ValueError:
             policy = 'unknown'
         self._throttled(self.get_logger().error, f'{sensor.name} qos',
-                        f'{sensor.name or "sensor"}: a publisher offers another {policy} than this node asks for, so '
+                        f'{sensor.label}: a publisher offers another {policy} than this node asks for, so '
                         'none of its images arrive; set the parameter qos_overrides.<topic>.subscription.'
                         f'{policy.lower()} of this node, or change the publisher')
 
@@ -331,7 +330,7 @@ class TactileClassifierNode(LifecycleNode):
                     sensor.silences += 1
                     sensor.result_times.clear()  # a rate over the gap would be wrong for long
             if newly_silent:
-                self.get_logger().warning(f'{sensor.name or "sensor"}: no image for {silent_for:.1f} s; is the sensor '
+                self.get_logger().warning(f'{sensor.label}: no image for {silent_for:.1f} s; is the sensor '
                                           'plugged in and its driver running?')
             status = sensor_status(sensor, name, self._classifier.needs_reference,
                                    self._previous_statuses.get(sensor.name))

@@ -46,7 +46,7 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
              if (name.startswith('rejected: ') or name in (
                  'missing stamps', 'stamps backwards', 'resolution changes', 'incompatible publishers'))
              and counts[name] > int(before.get(name, 0))]
-    status = DiagnosticStatus(name=f'{node_name}: {sensor.name or "sensor"}',
+    status = DiagnosticStatus(name=f'{node_name}: {sensor.label}',
                               hardware_id=f'{node_name}/{sensor.name}'.rstrip('/'),
                               values=[KeyValue(key=k, value=v) for k, v in values.items()])
     if last_received is None:

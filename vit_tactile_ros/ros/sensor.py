@@ -15,7 +15,7 @@ LATENCY_WINDOW = 300  # results over which latency and rate are reported
 class WaitingImage(NamedTuple):
     message: Any  # sensor_msgs/Image or CompressedImage
     received_ns: int  # ROS time
-    has_stamp: bool
+    stamp_ns: int  # of the header; 0 when the publisher left it out
 
 
 @dataclass
@@ -48,6 +48,11 @@ class Sensor:
     last_stamp_ns: int | None = None
     is_silent: bool = False
     recapture_requested: bool = False
+
+    @property
+    def label(self) -> str:
+        """What people are told the sensor is."""
+        return self.name or 'sensor'
 
     def forget_the_past(self) -> None:
         """Start the clocks anew after a time without images; the counters go on."""

@@ -95,7 +95,7 @@ class ClassificationWorker:
             if not math.isfinite(decision.confidence):
                 r.sensor.reject('not finite')
                 self._throttled(self._logger.error, f'{r.sensor.name} not finite',
-                                f'{_label(r.sensor)}: the network answered with numbers that are not finite; try '
+                                f'{r.sensor.label}: the network answered with numbers that are not finite; try '
                                 'precision float32 or another checkpoint')
                 continue
             try:
@@ -110,7 +110,7 @@ class ClassificationWorker:
             picture = decode(image.message)
             if getattr(image.message, 'encoding', '') == '8UC3':
                 self._throttled.once(self._logger.warning, f'{sensor.name} 8UC3',
-                                     f'{_label(sensor)}: encoding 8UC3 does not say its colour order; read as BGR')
+                                     f'{sensor.label}: encoding 8UC3 does not say its colour order; read as BGR')
             self._note_shape(sensor, picture.shape)
             frame = self._classifier.fit(picture)
             if self._classifier.needs_reference:
@@ -118,7 +118,7 @@ class ClassificationWorker:
         except DecodeError as error:
             sensor.reject(error.reason)
             self._throttled(self._logger.warning, f'{sensor.name} {error.reason}',
-                            f'{_label(sensor)}: image rejected: {error}')
+                            f'{sensor.label}: image rejected: {error}')
             return None
         except Exception as error:
             self._reject_unexpected(sensor, error)
@@ -134,7 +134,7 @@ class ClassificationWorker:
                 sensor.reference.recapture()
                 anew = '; its no-contact reference is captured anew from the next frames: touch nothing'
             self._throttled(self._logger.warning, f'{sensor.name} resolution',
-                            f'{_label(sensor)}: resolution changed from {sensor.shape[1]}x{sensor.shape[0]} to '
+                            f'{sensor.label}: resolution changed from {sensor.shape[1]}x{sensor.shape[0]} to '
                             f'{shape[1]}x{shape[0]}{anew}')
         sensor.shape = shape
 
@@ -144,15 +144,11 @@ class ClassificationWorker:
         if requested:
             sensor.reference.recapture()
         if sensor.reference.update(frame):
-            self._logger.info(f'{_label(sensor)}: no-contact reference captured from '
+            self._logger.info(f'{sensor.label}: no-contact reference captured from '
                               f'{sensor.reference.num_frames} frames')
 
     def _reject_unexpected(self, sensor: Sensor, error: Exception) -> None:
         sensor.reject('internal error')
         self._throttled(self._logger.error, f'{sensor.name} internal error',
-                        f'{_label(sensor)}: image not classified: {type(error).__name__}: {error}\n'
+                        f'{sensor.label}: image not classified: {type(error).__name__}: {error}\n'
                         f'{"".join(traceback.format_exception(error))}')
-
-
-def _label(sensor: Sensor) -> str:
-    return sensor.name or 'sensor'
