@@ -9,12 +9,16 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vit_tactile_ros.data.simulator import sample_example
-from vit_tactile_ros.inference.preprocess import fit, normalise
+from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
 
-class SimulatedTouches(Dataset[tuple[Tensor, int]]):
-    """`size` examples: the network's input, float32 (3, h, w), and the class index in `simulator.CLASS_NAMES`."""
+class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
+    """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
+
+    Classes are `simulator.CLASS_NAMES`. The reference is zeros where the preprocessing uses none, as in
+    `frames.TouchFrames`.
+    """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0) -> None:
         if size < 1:
@@ -26,11 +30,12 @@ class SimulatedTouches(Dataset[tuple[Tensor, int]]):
     def __len__(self) -> int:
         return self.size
 
-    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         if not 0 <= index < self.size:
             raise IndexError(f'index is {index}; must be 0 to {self.size - 1}')
         cv2.setNumThreads(1)
         image, reference, class_id = sample_example(np.random.default_rng((self.seed, index)))
-        fitted = fit(image, self.preprocessing)
-        values = normalise(fitted, fit(reference, self.preprocessing), self.preprocessing)
-        return torch.from_numpy(values), class_id
+        frame = torch.from_numpy(fit(image, self.preprocessing))
+        if self.preprocessing.reference == 'none':
+            return frame, torch.zeros_like(frame), class_id
+        return frame, torch.from_numpy(fit(reference, self.preprocessing)), class_id

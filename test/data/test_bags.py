@@ -1,0 +1,232 @@
+"""Labelled bags: images, their labels by header or by interval, groups, references, and what is wrong with a bag."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import StoragePlugin
+from rosbags.rosbag2 import Writer as Writer2
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from toy_touches import picture
+
+from vit_tactile_ros.data.bags import TACTILE_LABEL, find_bags, sensor_of
+from vit_tactile_ros.data.frames import TouchFrames
+from vit_tactile_ros.data.split import split_touches
+from vit_tactile_ros.data.touches import DataError, load_touches
+from vit_tactile_ros.model import PreprocessingConfig
+
+START = 1_700_000_000 * 10**9  # ns, the first message of every toy bag
+STEP = 10**8  # ns from image to image
+LABEL_TYPE = 'vit_tactile_ros/msg/TactileLabel'
+PREPROCESSING = PreprocessingConfig(image_size=(24, 32), reference='difference')
+
+
+def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3', compressed: bool = False,
+              encoding: str = 'rgb8') -> Path:
+    """Per sensor one image every 0.1 s, the n-th being picture(n), with its label where that is not None."""
+    store = get_typestore(Stores.ROS1_NOETIC if kind == 'bag' else Stores.ROS2_JAZZY)
+    text = TACTILE_LABEL
+    store.register(get_types_from_msg(text, LABEL_TYPE))
+    types = store.types
+    image_type = 'sensor_msgs/msg/CompressedImage' if compressed else 'sensor_msgs/msg/Image'
+    if kind == 'bag':
+        writer = Writer1(path)
+        serialise = store.serialize_ros1
+        header_extra = {'seq': 0}
+    else:
+        plugin = StoragePlugin.MCAP if kind == 'mcap' else StoragePlugin.SQLITE3
+        writer = Writer2(path, version=9, storage_plugin=plugin)
+        serialise = store.serialize_cdr
+        header_extra = {}
+    with writer:
+        for sensor, names in labels.items():
+            topic = f'/{sensor}/image_raw' if sensor else '/image_raw'
+            images = writer.add_connection(topic + '/compressed' * compressed, image_type, typestore=store)
+            told = None
+            if any(names):
+                told = writer.add_connection(topic.replace('image_raw', 'label'), LABEL_TYPE, typestore=store)
+            for number, name in enumerate(names):
+                # Stamped by the camera a little before the bag records it.
+                stamp = types['builtin_interfaces/msg/Time'](*divmod(START + number * STEP - 3_000_000, 10**9))
+                header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='gel', **header_extra)
+                pixels = picture(number)
+                if compressed:
+                    _, data = cv2.imencode('.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+                    message = types[image_type](header, 'png', data.ravel())
+                else:
+                    message = types[image_type](header, 24, 32, encoding, 0, 96, pixels.ravel())
+                writer.write(images, START + number * STEP, serialise(message, image_type))
+                if told is not None and name is not None:
+                    label = types[LABEL_TYPE](header, name, 0.0)
+                    writer.write(told, START + number * STEP + 1000, serialise(label, LABEL_TYPE))
+    return path
+
+
+TOUCHES: list[str | None] = ['none', 'none', 'ring', 'ring', 'none', 'ring', None]
+
+
+@pytest.mark.parametrize(('kind', 'compressed'), [('db3', False), ('db3', True), ('mcap', False), ('bag', False),
+                                                  ('bag', True)])
+def test_labels_by_header(tmp_path, kind, compressed, caplog):
+    """Of every kind of bag: the labels of the images with the same header, one group per touch, the very pixels."""
+    path = write_bag(tmp_path / ('touch.bag' if kind == 'bag' else 'touch'), {'left': TOUCHES}, kind, compressed)
+    with caplog.at_level(logging.WARNING):
+        table = load_touches(path)
+    assert [table.class_names[t.label] for t in table.touches] == TOUCHES[:-1]
+    assert table.groups == [f'touch/left/{n}' for n in (1, 1, 2, 2, 3, 4)]
+    assert "left out 1 images of sensor 'left' without a label" in caplog.text
+    frames = TouchFrames(table, PREPROCESSING)
+    for number in range(6):
+        frame, reference, label = frames[number]
+        np.testing.assert_array_equal(frame, picture(number))
+        np.testing.assert_array_equal(reference, picture(0))
+        assert table.class_names[label] == TOUCHES[number]
+    np.testing.assert_array_equal(TouchFrames(table, PREPROCESSING, cache=False)[3][0], picture(3))
+
+
+@pytest.mark.parametrize('name', ['touch.mcap', 'touch.db3'])
+def test_the_file_in_the_folder_is_a_bag_too(tmp_path, name):
+    folder = write_bag(tmp_path / 'touch', {'': TOUCHES}, name.split('.')[1])
+    assert len(load_touches(folder / name)) == 6
+
+
+def test_two_sensors_do_not_mix(tmp_path):
+    """Both stamped at the same moment: each image has the label of its own sensor, in groups of its own."""
+    table = load_touches(write_bag(tmp_path / 'b', {'left': ['a', 'a', 'b'], 'hand/right': ['b', 'a', 'a']}))
+    assert sorted((t.image.topic, t.image.stamp, table.class_names[t.label], t.group) for t in table.touches) == [
+        ('/hand/right/image_raw', START, 'b', 'b/hand/right/1'),
+        ('/hand/right/image_raw', START + STEP, 'a', 'b/hand/right/2'),
+        ('/hand/right/image_raw', START + 2 * STEP, 'a', 'b/hand/right/2'),
+        ('/left/image_raw', START, 'a', 'b/left/1'),
+        ('/left/image_raw', START + STEP, 'a', 'b/left/1'),
+        ('/left/image_raw', START + 2 * STEP, 'b', 'b/left/2')]
+
+
+def test_a_folder_of_bags(tmp_path):
+    """And touches of the same number in two of them are two groups."""
+    for name in ('one', 'two'):
+        write_bag(tmp_path / name, {'': TOUCHES})
+    table = load_touches(tmp_path)
+    assert len(table) == 12 and len(set(table.groups)) == 8
+    assert split_touches(table, 0.2, 0.2).test.size
+
+
+def test_reference_image_instead_of_the_first(tmp_path):
+    gel = tmp_path / 'gel.png'
+    cv2.imwrite(str(gel), cv2.cvtColor(picture(99), cv2.COLOR_RGB2BGR))
+    table = load_touches(write_bag(tmp_path / 'b', {'': TOUCHES}), reference_image=gel)
+    np.testing.assert_array_equal(TouchFrames(table, PREPROCESSING)[2][1], picture(99))
+
+
+def write_intervals(path: Path, *lines: str, columns: str = 'start,end,label') -> Path:
+    path.write_text('\n'.join((columns, *lines)) + '\n')
+    return path
+
+
+@pytest.mark.parametrize('offset', [0, START // 10**9], ids=['from start', 'absolute'])
+def test_labels_by_interval(tmp_path, offset):
+    bag = write_bag(tmp_path / 'b', {'left': [None] * 8})
+    labels = write_intervals(tmp_path / 'l.csv', f'{offset + 0.2},{offset + 0.4},ring',
+                             f'{offset + 0.5},{offset + 9},flat')
+    table = load_touches(bag, labels=labels)
+    assert [(round((t.image.stamp - START) / STEP), table.class_names[t.label], t.group) for t in table.touches] == [
+        (2, 'ring', 'b/left/2'), (3, 'ring', 'b/left/2'), (5, 'flat', 'b/left/3'), (6, 'flat', 'b/left/3'),
+        (7, 'flat', 'b/left/3')]
+
+
+def test_intervals_of_a_sensor_and_a_bag(tmp_path):
+    for name in ('one', 'two'):
+        write_bag(tmp_path / name, {'left': [None] * 4, 'right': [None] * 4})
+    labels = write_intervals(tmp_path / 'l.csv', 'one,left,0,9,ring', 'two,,0,0.2,flat',
+                             columns='bag,sensor,start,end,label')
+    table = load_touches(tmp_path, labels=labels)
+    assert {(t.image.path.name, sensor_of(t.image.topic), table.class_names[t.label]) for t in table.touches} == {
+        ('one', 'left', 'ring'), ('two', 'left', 'flat'), ('two', 'right', 'flat')}
+    assert len(table) == 4 + 2 + 2
+
+
+@pytest.mark.parametrize(('lines', 'columns', 'message'), [
+    (['0,1,a'], 'start,stop,label', "no column 'end'"),
+    (['x,1,a'], 'start,end,label', "line 2: start 'x'"),
+    (['1,1,a'], 'start,end,label', 'line 2: start 1 must be before end 1'),
+    (['nan,1,a'], 'start,end,label', "line 2: start 'nan'"),
+    (['0,1,'], 'start,end,label', 'line 2: no label'),
+    (['0,0.3,a', '0.2,0.5,b'], 'start,end,label', "lines 2 and 3 overlap for sensor 'left'"),
+    (['0,1,a,right'], 'start,end,label,sensor', "no sensor 'right' in .*; it has 'left'"),
+    (['0,0.2,a', '50,60,b'], 'start,end,label', 'line 3: no image'),
+    (['0,1,a,other'], 'start,end,label,bag', 'line 2: no image'),
+])
+def test_wrong_intervals(tmp_path, lines, columns, message):
+    bag = write_bag(tmp_path / 'b', {'left': [None] * 8})
+    with pytest.raises(DataError, match=message):
+        load_touches(bag, labels=write_intervals(tmp_path / 'l.csv', *lines, columns=columns))
+
+
+def test_a_bag_without_labels(tmp_path):
+    with pytest.raises(DataError, match='holds no labels.*give labels, a CSV'):
+        load_touches(write_bag(tmp_path / 'b', {'left': [None] * 3}))
+
+
+def test_labels_of_other_images(tmp_path):
+    """Labels on a topic that is not beside the images."""
+    bag = write_bag(tmp_path / 'b', {'left': [None] * 3, 'right': ['a', 'b', 'a']})
+    table = load_touches(bag)
+    assert {sensor_of(t.image.topic) for t in table.touches} == {'right'}
+
+
+def test_one_class_only(tmp_path):
+    with pytest.raises(DataError, match="all 3 pictures are of the class 'a'"):
+        load_touches(write_bag(tmp_path / 'b', {'': ['a', 'a', 'a']}))
+
+
+@pytest.mark.parametrize('name', ['touch.bag', 'touch.mcap', 'touch.db3', 'folder'])
+def test_what_is_no_bag(tmp_path, name):
+    path = tmp_path / name
+    if name == 'folder':
+        path.mkdir()
+        (path / 'metadata.yaml').write_text('nothing')
+    else:
+        path.write_bytes(b'nothing')
+    with pytest.raises(DataError, match=f'{name} cannot be read as a bag'):
+        load_touches(path)
+
+
+@pytest.mark.parametrize('kind', ['db3', 'mcap', 'bag'])
+def test_a_bag_cut_short(tmp_path, kind):
+    path = write_bag(tmp_path / ('b.bag' if kind == 'bag' else 'b'), {'': TOUCHES * 10}, kind)
+    file = path if kind == 'bag' else next(path.glob(f'*.{kind}'))
+    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+    with pytest.raises(DataError, match='cannot be read as a bag|damaged|cannot be read'):
+        TouchFrames(load_touches(path), PREPROCESSING)
+
+
+def test_an_image_that_cannot_be_decoded(tmp_path):
+    table = load_touches(write_bag(tmp_path / 'b', {'': TOUCHES}, encoding='bayer_rggb8'))
+    with pytest.raises(DataError, match="b /image_raw at .* ns is not a picture.*encoding is 'bayer_rggb8'"):
+        TouchFrames(table, PREPROCESSING)
+
+
+def test_find_bags(tmp_path):
+    assert find_bags(tmp_path) == [] and find_bags(tmp_path / 'x.csv') == []
+    bag = write_bag(tmp_path / 'b', {'': TOUCHES})
+    assert find_bags(tmp_path) == [bag] and find_bags(bag) == [bag]
+
+
+@pytest.mark.parametrize(('topic', 'sensor'), [
+    ('/left/image_raw', 'left'), ('/left/image_raw/compressed', 'left'), ('/left/label', 'left'), ('/image_raw', ''),
+    ('/label', ''), ('/digit/camera/image_raw', 'digit/camera')])
+def test_sensor_of(topic, sensor):
+    assert sensor_of(topic) == sensor
+
+
+def test_the_label_type_is_the_package_s():
+    """The text that reads bags without types, against the message that is built."""
+    text = (Path(__file__).parents[2] / 'msg' / 'TactileLabel.msg').read_text()
+    fields = re.findall(r'^(\S+) +(\w+)', re.sub('#.*', '', text), re.MULTILINE)
+    assert [' '.join(field) for field in fields] == TACTILE_LABEL.split('\n')[:-1]

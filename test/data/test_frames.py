@@ -1,0 +1,158 @@
+"""The dataset of a table: the live node's fitting, one reading of every picture, and pictures that can't be read."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import pickle
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+from toy_touches import picture, write_csv, write_folders, write_picture
+
+from vit_tactile_ros.data import frames
+from vit_tactile_ros.data.frames import TouchFrames, read_picture
+from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulator import sample_example
+from vit_tactile_ros.data.touches import DataError, load_touches
+from vit_tactile_ros.inference.preprocess import fit
+from vit_tactile_ros.model import PreprocessingConfig
+
+DIFFERENCE = PreprocessingConfig(image_size=(16, 16), reference='difference', crop='center', orientation='match')
+PLAIN = PreprocessingConfig(image_size=(16, 16))
+
+
+@pytest.fixture
+def table(tmp_path):
+    return load_touches(write_csv(tmp_path / 'labels.csv', [
+        {'image': f'{n}.png', 'label': 'ab'[n % 2], 'reference': 'r.png'} for n in range(7)]))
+
+
+@pytest.mark.parametrize('cache', [True, False])
+def test_items_are_what_the_live_path_makes_of_the_files(table, cache):
+    touches = TouchFrames(table, DIFFERENCE, cache)
+    assert len(touches) == 7
+    for index in range(7):
+        frame, reference, label = touches[index]
+        assert frame.dtype == reference.dtype == torch.uint8
+        np.testing.assert_array_equal(frame, fit(picture(index), DIFFERENCE))
+        np.testing.assert_array_equal(reference, fit(picture(10_000), DIFFERENCE))
+        assert label == index % 2 and isinstance(label, int)
+    for wrong in (-1, 7):
+        with pytest.raises(IndexError, match=f'index is {wrong}'):
+            touches[wrong]
+
+
+def test_no_reference_is_zeros(table):
+    """Also where the data has references: a network without a reference must not depend on one."""
+    _, reference, _ = TouchFrames(table, PLAIN)[3]
+    assert reference.shape == (16, 16, 3) and reference.dtype == torch.uint8 and not reference.any()
+
+
+def test_every_picture_is_read_once(table, monkeypatch):
+    """A press of a hundred frames has one reference: it is not decoded and stored a hundred times."""
+    read = []
+    monkeypatch.setattr(frames, 'read_picture', lambda path: read.append(path.name) or read_picture(path))
+    touches = TouchFrames(table, DIFFERENCE)
+    [touches[index] for index in (0, 1, 0)]
+    assert sorted(read) == sorted([f'{n}.png' for n in range(7)] + ['r.png'])
+
+
+@pytest.mark.parametrize('context', ['fork', 'spawn'])
+def test_workers_share_the_cache(table, context):
+    """Spawned workers open the file again, and no worker removes it."""
+    touches = TouchFrames(table, DIFFERENCE)
+    own = [touches[index][0] for index in range(7)]
+    loader = DataLoader(touches, 7, num_workers=1, multiprocessing_context=context)
+    for _ in range(2):
+        frame, _, label = next(iter(loader))
+        assert torch.equal(frame, torch.stack(own)) and label.tolist() == [0, 1, 0, 1, 0, 1, 0]
+
+
+def test_the_cache_goes_with_the_dataset(table, tmp_path, monkeypatch):
+    monkeypatch.setattr(frames.tempfile, 'tempdir', str(tmp_path))
+    touches = TouchFrames(table, DIFFERENCE)
+    copy = pickle.loads(pickle.dumps(touches))
+    assert len(list(tmp_path.glob('touch_frames_*'))) == 1
+    del copy
+    gc.collect()
+    assert torch.equal(touches[0][0], TouchFrames(table, DIFFERENCE, cache=False)[0][0])
+    del touches
+    gc.collect()
+    assert not list(tmp_path.glob('touch_frames_*'))
+
+
+def test_what_an_item_holds_is_its_own(table):
+    """Augmentation that writes into an item must not reach the cache."""
+    touches = TouchFrames(table, DIFFERENCE)
+    touches[0][0].zero_()
+    assert touches[0][0].any()
+
+
+def test_a_full_disk_says_so(table, monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(frames.tempfile, 'tempdir', str(tmp_path))
+    monkeypatch.setattr(frames.os, 'posix_fallocate', full)
+    with pytest.raises(DataError, match='No space left on device; make room, or set TMPDIR'):
+        TouchFrames(table, DIFFERENCE)
+    assert not list(tmp_path.glob('touch_frames_*'))
+
+
+def test_a_touch_without_a_reference(tmp_path):
+    table = load_touches(write_folders(tmp_path, ['a/1.png', 'b/2.png']))
+    with pytest.raises(DataError, match=r'2 of 2 touches have no reference.*1.png.*reference.png in the class'):
+        TouchFrames(table, DIFFERENCE)
+    TouchFrames(table, PLAIN)
+
+
+def damaged(kind: str, path: Path) -> Path:
+    if kind == 'empty':
+        path.write_bytes(b'')
+    elif kind == 'text':
+        path.write_text('no picture')
+    elif kind == 'truncated':
+        _, data = cv2.imencode('.jpg', np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+        path.write_bytes(data.tobytes()[:-100])
+    return path
+
+
+@pytest.mark.parametrize(('kind', 'suffix'), [
+    *itertools.product(('empty', 'text', 'gone'), ('.png', '.jpg', '.bmp')), ('truncated', '.jpg')])
+def test_unreadable_pictures_are_named(tmp_path, kind, suffix):
+    """OpenCV fills what a truncated JPEG lacks with grey and reports success."""
+    write_folders(tmp_path, ['a/1.png', 'b/2.png'])
+    bad = write_picture(tmp_path / 'a' / f'bad{suffix}')
+    table = load_touches(tmp_path)
+    damaged(kind, bad)
+    if kind == 'gone':
+        bad.unlink()
+    with pytest.raises(DataError, match=rf'bad\{suffix}'):
+        TouchFrames(table, PLAIN)
+    with pytest.raises(DataError, match=rf'bad\{suffix}'):
+        TouchFrames(table, PLAIN, cache=False)[1]
+
+
+def test_other_formats_are_rgb(tmp_path):
+    for suffix in ('.png', '.bmp', '.tif'):
+        np.testing.assert_array_equal(read_picture(write_picture(tmp_path / f'a{suffix}', 5)), picture(5))
+
+
+@pytest.mark.parametrize('preprocessing', [DIFFERENCE, PLAIN], ids=['difference', 'plain'])
+def test_simulated_touches_are_the_same_triple(preprocessing):
+    touches = SimulatedTouches(4, preprocessing, seed=3)
+    image, reference, class_id = sample_example(np.random.default_rng((3, 2)))
+    frame, no_contact, label = touches[2]
+    np.testing.assert_array_equal(frame, fit(image, preprocessing))
+    wanted = fit(reference, preprocessing) * (preprocessing.reference == 'difference')
+    np.testing.assert_array_equal(no_contact, wanted)
+    assert label == class_id and frame.dtype == no_contact.dtype == torch.uint8 and len(touches) == 4
+    with pytest.raises(IndexError, match='index is 4'):
+        touches[4]
+    with pytest.raises(ValueError, match='size is 0'):
+        SimulatedTouches(0, preprocessing)

@@ -1,0 +1,49 @@
+"""Controls: inputs in which there is no touch to see, so that what a network still knows is not about touch.
+
+A network that names an object from the gel's rest picture, or from the border that nothing presses on, has learned the
+recording session. A result about touch stands only as far as it is above these.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from vit_tactile_ros.data.touches import DataError, TouchTable
+
+Control = Literal['none', 'reference', 'border']
+Frames = Dataset[tuple[Tensor, Tensor, int]]
+
+
+def references_as_images(table: TouchTable) -> TouchTable:
+    """Every touch shows its no-contact reference instead of its image; raises DataError for one that has none."""
+    touches = []
+    for touch in table.touches:
+        if touch.reference is None:
+            raise DataError(f'{touch.image}: has no reference; the control needs one for every image')
+        touches.append(dataclasses.replace(touch, image=touch.reference, reference=None))
+    return dataclasses.replace(table, touches=tuple(touches))
+
+
+class BorderOnly(Dataset[tuple[Tensor, Tensor, int]]):
+    """`frames` with everything but the outer `border` (share of height and width) replaced by the reference."""
+
+    def __init__(self, frames: Frames, border: float = 0.15) -> None:
+        if not 0 < border < 0.5:
+            raise ValueError(f'border is {border}; must be above 0 and below 0.5')
+        self.frames = frames
+        self.border = border
+
+    def __len__(self) -> int:
+        return len(self.frames)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        frame, reference, label = self.frames[index]
+        top, left = (round(size * self.border) for size in frame.shape[:2])
+        hidden = torch.zeros(frame.shape[:2], dtype=torch.bool)
+        hidden[top:-top or None, left:-left or None] = True
+        return torch.where(hidden[..., None], reference, frame), reference, label

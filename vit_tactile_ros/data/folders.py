@@ -1,0 +1,78 @@
+"""Class folders of pictures to touches: data/[train|val|test/]class/[group/]picture.png."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vit_tactile_ros.data.table import DataError, NamedTouch, Source, part_of
+
+IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+_LAYOUT = 'must hold one folder per class with its pictures: data/smooth/a.png, data/rough/b.png'
+
+
+def read_folders(folder: Path) -> list[NamedTouch]:
+    """Touches of a folder of class folders, in the order of their paths.
+
+    Above the class folders may lie train/, val/ and test/. The group is the subfolder of the class folder, or what
+    comes before '__' in the file's name (where all files have it); equal names are one group, also across classes. The
+    reference is the nearest file named reference.png (or .jpg, ...) in the group's, class's, split's or top folder.
+    Hidden files and other files are passed over. Raises DataError for another layout and for an empty class folder.
+    """
+    if tables := sorted(folder.glob('*.csv')):
+        raise DataError(f'{folder} holds {tables[0].name}; give that file, or move it away to read the folders as '
+                        'classes')
+    parts = _subfolders(folder)
+    if any(part_of(part.name) == 'train' for part in parts):
+        if strange := [part.name for part in parts if part_of(part.name) is None]:
+            raise DataError(f'{folder} holds train/ and {strange[0]}/; beside train/ only val/ and test/ can lie')
+        touches = [touch for part in parts for touch in _read_part(part, part_of(part.name) or '', _reference(folder))]
+    else:
+        touches = _read_part(folder, '', None)
+    # Half of the names with a group would leave the others without one: then '__' is part of a name, not a separator.
+    if not all(touch.group or '__' in touch.image.path.name for touch in touches):
+        return touches
+    return [touch if touch.group else _grouped_by_name(touch) for touch in touches]
+
+
+def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouch]:
+    classes = _subfolders(folder)
+    if not classes:
+        raise DataError(f'{folder} has no folders; {_LAYOUT}')
+    if stray := [path for path in _pictures(folder) if path.stem.lower() != 'reference']:
+        raise DataError(f'{stray[0]} lies beside the class folders; {_LAYOUT}')
+    above = _reference(folder) or above
+    touches = []
+    for class_folder in classes:
+        reference = _reference(class_folder) or above
+        found = [NamedTouch(Source(path), reference, class_folder.name, '', split)
+                 for path in _pictures(class_folder) if path.stem.lower() != 'reference']
+        for group in _subfolders(class_folder):
+            own = _reference(group) or reference
+            found += [NamedTouch(Source(path), own, class_folder.name, group.name, split)
+                      for path in sorted(group.rglob('*')) if _is_picture(path) and path.stem.lower() != 'reference']
+        if not found:
+            raise DataError(f'class folder {class_folder} has no pictures ({", ".join(IMAGE_SUFFIXES)}); '
+                            'add some, or remove the folder')
+        touches += found
+    return touches
+
+
+def _grouped_by_name(touch: NamedTouch) -> NamedTouch:
+    group = touch.image.path.name.split('__', 1)[0]
+    return NamedTouch(touch.image, touch.reference, touch.label, group, touch.split)
+
+
+def _reference(folder: Path) -> Source | None:
+    return next((Source(path) for path in _pictures(folder) if path.stem.lower() == 'reference'), None)
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if _is_picture(path))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.') and path.is_file()
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith('.'))

@@ -1,0 +1,170 @@
+"""The pictures of a table, fitted to the network's input once and kept, as a torch dataset."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from vit_tactile_ros.data.bags import read_pictures
+from vit_tactile_ros.data.table import DataError, Source, TouchTable
+from vit_tactile_ros.inference.decode import DecodeError, decode_compressed
+from vit_tactile_ros.inference.preprocess import fit
+from vit_tactile_ros.model import PreprocessingConfig
+
+Image = NDArray[np.uint8]
+
+
+class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
+    """Touches as (frame, reference, label): uint8 (h, w, 3) twice, fitted by `preprocess.fit`, and the class index.
+
+    The reference is zeros where the preprocessing uses none. With `cache` every picture is read and fitted at
+    construction into a temporary file, which the workers of a DataLoader share; without, at every access. The file goes
+    when the dataset does; TMPDIR says where it lies.
+
+    Raises DataError at construction for a touch without the reference that the preprocessing needs, and where a
+    picture can't be read (at construction with `cache`, else at access).
+    """
+
+    def __init__(self, table: TouchTable, preprocessing: PreprocessingConfig, cache: bool = True,
+                 progress: bool | None = None) -> None:
+        """progress: show a bar on stderr while pictures are read; None does in a terminal."""
+        self.table = table
+        self.preprocessing = preprocessing
+        self.labels = table.labels
+        references = [touch.reference for touch in table.touches]
+        if preprocessing.reference == 'none':
+            references = [None] * len(table)
+        elif None in references:
+            missing = table.touches[references.index(None)].image
+            raise DataError(
+                f'{table.origin}: {references.count(None)} of {len(table)} touches have no reference, among them '
+                f'{missing}, and this network looks at the difference to one. Give a picture of the same sensor '
+                'without contact: reference.png in the class or top folder, a reference column, or reference_image '
+                'for all; or train without a reference')
+        # A reference serves many touches: every picture is kept once.
+        sources = dict.fromkeys([touch.image for touch in table.touches] + [r for r in references if r is not None])
+        self._sources = list(sources)
+        row_of = {source: row for row, source in enumerate(self._sources)}
+        self._image_rows = np.array([row_of[touch.image] for touch in table.touches], np.int64)
+        self._reference_rows = np.array([-1 if r is None else row_of[r] for r in references], np.int64)
+        self._shape = (len(self._sources), *preprocessing.image_size, 3)
+        self._pixels: Image | None = None
+        self._path: Path | None = None
+        if cache and len(table):
+            self._fill(sys.stderr.isatty() if progress is None else progress)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        if not 0 <= index < len(self):
+            raise IndexError(f'index is {index}; must be 0 to {len(self) - 1}')
+        frame = torch.from_numpy(self._picture(int(self._image_rows[index])))
+        row = int(self._reference_rows[index])
+        reference = torch.zeros_like(frame) if row < 0 else torch.from_numpy(self._picture(row))
+        return frame, reference, int(self.labels[index])
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker that is spawned opens the file itself; only the process that made the file removes it.
+        return {k: v for k, v in self.__dict__.items() if k not in ('_pixels', '_remove')}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._pixels = None if self._path is None else np.memmap(self._path, np.uint8, 'r', shape=self._shape)
+
+    def _picture(self, row: int) -> Image:
+        # A copy: what the cache or a bag's message holds is not to be written to.
+        if self._pixels is not None:
+            return np.array(self._pixels[row])
+        return np.array(next(iter(read_fitted([self._sources[row]], self.preprocessing)))[1])
+
+    def _fill(self, progress: bool) -> None:
+        folder = tempfile.mkdtemp(prefix='touch_frames_')
+        self._remove = weakref.finalize(self, _remove_own, folder, os.getpid())
+        self._path = Path(folder) / 'pixels'
+        size = int(np.prod(self._shape))
+        try:
+            with self._path.open('wb') as file:
+                # Claimed now: a full disk found out while writing to the mapping would kill the process.
+                if hasattr(os, 'posix_fallocate'):
+                    os.posix_fallocate(file.fileno(), 0, size)
+                else:
+                    file.truncate(size)
+        except OSError as error:
+            self._remove()
+            raise DataError(f'{self.table.origin}: the fitted pictures take {size / 1e6:.0f} MB in {folder}: '
+                            f'{error.strerror}; make room, or set TMPDIR to a folder that has it') from error
+        pixels = np.memmap(self._path, np.uint8, 'r+', shape=self._shape)
+        bar = tqdm(total=len(self._sources), desc='reading pictures', mininterval=1.0, disable=not progress,
+                   leave=False)
+        try:
+            with bar:
+                for row, picture in read_fitted(self._sources, self.preprocessing):
+                    pixels[row] = picture
+                    bar.update()
+        except BaseException:
+            self._remove()
+            raise
+        self._pixels = pixels
+
+
+def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig) -> Iterator[tuple[int, Image]]:
+    """(position in `sources`, fitted picture uint8 (h, w, 3)) of all of them, in any order.
+
+    Raises DataError naming a picture that can't be read.
+    """
+    files = [row for row, source in enumerate(sources) if not source.topic]
+    read: Callable[[int], Image] = lambda row: fit(read_picture(sources[row].path), preprocessing)  # noqa: E731
+    if len(files) == 1:
+        yield files[0], read(files[0])
+    elif files:
+        # Decoding releases the interpreter's lock. Chunks, since the pool would otherwise run ahead and fill memory.
+        workers = min(8, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers) as pool:
+            for start in range(0, len(files), 32 * workers):
+                chunk = files[start:start + 32 * workers]
+                yield from zip(chunk, pool.map(read, chunk))
+    messages = [row for row, source in enumerate(sources) if source.topic]
+    for position, picture in read_pictures([sources[row] for row in messages]):
+        yield messages[position], fit(picture, preprocessing)
+
+
+def read_picture(path: Path) -> Image:
+    """The picture in a file, uint8 RGB (H, W, 3). Raises DataError for what can't be read or is cut short."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f'{path} cannot be read: {error.strerror}') from error
+    if path.suffix.lower() in ('.png', '.jpg', '.jpeg'):
+        try:
+            return decode_compressed(SimpleNamespace(data=data, format=path.suffix[1:]))
+        except DecodeError as error:
+            raise DataError(f'{path} is not a picture that can be read: {error}; replace or remove it') from error
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # raised for an empty file or an absurd size
+        image = None
+    if image is None:
+        raise DataError(f'{path} of {len(data)} bytes is not a picture that can be read; replace or remove it')
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _remove_own(folder: str, process: int) -> None:
+    if os.getpid() == process:  # a forked worker has inherited the finalizer
+        shutil.rmtree(folder, ignore_errors=True)

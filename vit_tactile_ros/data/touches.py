@@ -1,0 +1,58 @@
+"""Labelled touches from wherever the user keeps them: a folder of class folders, a CSV, or bags."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vit_tactile_ros.data.bags import find_bags, read_bags
+from vit_tactile_ros.data.folders import read_folders
+from vit_tactile_ros.data.labels_csv import read_csv
+from vit_tactile_ros.data.table import (
+    DataError,
+    NamedTouch,
+    Source,
+    Touch,
+    TouchTable,
+    build_table,
+    parse_splits,
+)
+
+__all__ = ['DataError', 'Source', 'Touch', 'TouchTable', 'load_touches', 'parse_splits']
+
+
+def load_touches(path: Path, *, label: str = 'label', group: str = 'group', image: str = 'image',
+                 reference: str = 'reference', split: str = 'split', splits: Mapping[str, Sequence[str]] | None = None,
+                 labels: Path | None = None, reference_image: Path | None = None,
+                 class_names: Sequence[str] | None = None) -> TouchTable:
+    """The touches of `path`; no picture is opened yet.
+
+    path: a folder of class folders (`folders.read_folders`), a .csv (`labels_csv.read_csv`, which says what label,
+    group, image, reference, split and splits mean), or a bag or a folder of bags (`bags.read_bags`: `labels` is a CSV
+    of intervals for bags without label messages). reference_image: one no-contact picture for the touches without one.
+    class_names: the classes and their order, if a checkpoint or the user prescribes them.
+
+    Raises DataError for everything a user can get wrong.
+    """
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise DataError(f'{path} does not exist; must be a folder of class folders, a .csv or a bag')
+    bags = find_bags(path)
+    if labels is not None and not bags:
+        raise DataError(f'labels {labels} are for bags, and {path} is none')
+    found: list[NamedTouch]
+    if bags:
+        found = read_bags(bags, labels, references=reference_image is None)
+    elif path.is_dir():
+        found = read_folders(path)
+    elif path.suffix.lower() == '.csv':
+        found = read_csv(path, image=image, label=label, group=group, reference=reference, split=split, splits=splits)
+    else:
+        raise DataError(f'{path} is neither a folder of class folders nor a .csv nor a bag (.bag, .mcap, .db3)')
+    if reference_image is not None:
+        if not Path(reference_image).expanduser().is_file():
+            raise DataError(f'reference_image {reference_image} does not exist')
+        source = Source(Path(reference_image).expanduser())
+        found = [touch if touch.reference else dataclasses.replace(touch, reference=source) for touch in found]
+    return build_table(found, str(path), class_names)
