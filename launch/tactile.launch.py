@@ -13,6 +13,7 @@ ARGUMENTS = {
     'checkpoint': ('', 'path of a .safetensors checkpoint; none: the one of params_file, else the shipped one'),
     'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; none: the one of params_file"),
     'tau': ('', "exit threshold, 0 to 1, or one per early exit; none: params_file's, else the checkpoint's"),
+    'max_accuracy_drop': ('', "in place of tau: share of answers that early exits may cost; none: params_file's"),
     'image_transport': ('', "'raw' or 'compressed'; none: the one of params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
     'autostart': ('', "'false': wait for a lifecycle manager; none: the one of params_file"),
@@ -26,7 +27,7 @@ def start_node(context):
     for name in ('checkpoint', 'device', 'image_transport'):
         if given[name]:
             parameters[name] = given[name]
-    for name in ('tau', 'autostart'):
+    for name in ('tau', 'max_accuracy_drop', 'autostart'):
         if given[name]:
             parameters[name] = yaml.safe_load(given[name])
     if given['sensors']:

@@ -9,13 +9,15 @@ import pytest
 RULE = """Imports go down the layers only:
     entry points  python -m vit_tactile_ros.<name>    may import everything below, never one another
     ros/          nodes and message filling           may import data, inference, model
+    training/     loss, loop, state, monitoring        may import evaluation, data, inference, model
+    evaluation/   exit outputs, calibration, figures  may import data, inference, model
     data/         datasets, bags, the simulator       may import inference, model
     inference/    decode, preprocess, stages, decide  may import model
     model/        attention, the ViT, checkpoint      may import none of these
 ros/ and the entry point that starts nodes (demo) alone import rclpy or generated messages."""
 
 PACKAGE = 'vit_tactile_ros'
-LAYERS = ('model', 'inference', 'data', 'ros')  # lowest first
+LAYERS = ('model', 'inference', 'data', 'evaluation', 'training', 'ros')  # lowest first
 USES_ROS = {'ros', 'demo'}
 # What each layer may import besides the standard library and the layers below; None: anything.
 LIBRARIES = {'model': {'torch', 'numpy', 'safetensors', 'performer_pytorch'}}
@@ -112,6 +114,8 @@ def test_every_folder_is_a_layer():
     ('inference/decode.py', 'from vit_tactile_ros import msg'),
     ('data/bags.py', 'from vit_tactile_ros.ros import classifier_node'),
     ('data/bags.py', 'import rclpy.node'),
+    ('data/bags.py', 'from vit_tactile_ros.evaluation import outputs'),
+    ('evaluation/outputs.py', 'from vit_tactile_ros.training import loop'),
     ('data/deep/down.py', 'from ...ros import messages'),
     ('train.py', 'from vit_tactile_ros.sweep import main'),
     ('train.py', 'from . import sweep'),

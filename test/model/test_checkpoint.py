@@ -12,6 +12,7 @@ from vit_tactile_ros.model import (
     Calibration,
     Checkpoint,
     CheckpointError,
+    DropBound,
     ModelConfig,
     PreprocessingConfig,
     Provenance,
@@ -100,7 +101,7 @@ def test_weights_on_disk_are_half_precision(path):
     """A file of twice the size, or one that only a pickle reader can read."""
     with safe_open(str(path), framework='pt') as f:
         assert {f.get_tensor(name).dtype for name in f.keys()} == {torch.float16}  # noqa: SIM118
-        assert f.metadata()['format'] == 'vit_tactile' and f.metadata()['version'] == '1'
+        assert f.metadata()['format'] == 'vit_tactile' and f.metadata()['version'] == '2'
 
 
 def test_saving_leaves_the_model_alone(tmp_path):
@@ -149,8 +150,32 @@ def test_a_safetensors_file_of_somebody_else_is_refused(path):
 
 def test_another_version_is_refused(path):
     """A newer file read with the meaning of an older format."""
-    rewrite(path, metadata=lambda m: m | {'version': '2'})
-    assert_refused(path, "metadata version is '2'", "'1'")
+    rewrite(path, metadata=lambda m: m | {'version': '3'})
+    assert_refused(path, "metadata version is '3'", "'1' and '2'")
+
+
+def test_files_of_version_1_are_read(path):
+    """A checkpoint made before risk control that no longer loads, or that seems to promise something."""
+    without = set_field('calibration', drops=..., num_samples=..., ece=...)
+    rewrite(path, metadata=lambda m: without(m) | {'version': '1'})
+    calibration = load_checkpoint(path).calibration
+    assert calibration == Calibration(temperatures=(1.5, 1.2, 0.9), tau=0.7)
+    with pytest.raises(ValueError, match='not calibrated for max_accuracy_drop: run .*calibrate'):
+        calibration.bound_for(0.01)
+
+
+def test_what_version_1_lacks_is_not_optional_since(path):
+    """A file of today that lost its bounds and is taken for one that never had any."""
+    rewrite(path, metadata=set_field('calibration', drops=...))
+    assert_refused(path, 'metadata calibration.drops: missing')
+
+
+def test_bounds_are_kept(tmp_path):
+    """Thresholds or a promise that change on their way through the file."""
+    drops = (DropBound(0.001, 0.95, (1.0, 1.0)), DropBound(0.01, 0.95, (0.6, 0.5)))
+    calibration = Calibration((1.5, 1.2, 0.9), 0.6, drops, 1234, (0.01, 0.02, 0.03))
+    save_checkpoint(tmp_path / 'c.safetensors', some_checkpoint(calibration=calibration))
+    assert load_checkpoint(tmp_path / 'c.safetensors').calibration == calibration
 
 
 @pytest.mark.parametrize('section', ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration',
@@ -198,6 +223,10 @@ def test_missing_and_unknown_fields_are_named(path, section, field):
     ('preprocessing', {'std': [0, 1, 1]}, 'metadata preprocessing.std is (0.0, 1.0, 1.0)'),
     ('calibration', {'temperatures': [1.0]}, 'calibration.temperatures has 1 values'),
     ('calibration', {'tau': 3}, 'metadata calibration.tau is 3'),
+    ('calibration', {'drops': [{'max_accuracy_drop': 0.01, 'confidence': 0.95, 'tau': [0.5]}]}, 'holds 1 thresholds'),
+    ('calibration', {'drops': [{'max_accuracy_drop': 2, 'confidence': 0.95, 'tau': [0.5, 0.5]}]},
+     'metadata calibration.max_accuracy_drop is 2'),
+    ('calibration', {'drops': [{'tau': [0.5, 0.5]}]}, 'metadata calibration.confidence: missing'),
 ))
 def test_contradictory_fields_are_named(path, section, values, part):
     """Metadata that disagrees with itself must not decide by which half is read last."""

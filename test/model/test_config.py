@@ -6,13 +6,14 @@ import math
 
 import pytest
 
-from vit_tactile_ros.model import Calibration, ModelConfig, PreprocessingConfig, Provenance
+from vit_tactile_ros.model import Calibration, DropBound, ModelConfig, PreprocessingConfig, Provenance
 from vit_tactile_ros.model.config import config_from_dict
 
 CONFIGS = (
     ModelConfig(num_classes=3, image_size=(32, 48), exits=(2, 5, 12), attention='favor_relu', qk_norm=False),
     PreprocessingConfig(image_size=(48, 64), reference='difference', orientation='match', crop='center'),
-    Calibration(temperatures=(1.5, 1.25, 1.0), tau=0.9),
+    Calibration(temperatures=(1.5, 1.25, 1.0), tau=0.9, drops=(DropBound(0.01, 0.95, (0.5, 0.625)),), num_samples=99,
+                ece=(0.01, 0.02, 0.03)),
     Provenance(command='train', data='touches', created='2026-01-01', metrics={'accuracy': 0.5, 'epoch': 3.0}),
 )
 
@@ -56,7 +57,8 @@ def test_model_config_names_the_wrong_field(field, value):
     (PreprocessingConfig, 'image_size', (4,)), (PreprocessingConfig, 'std', (0.5, 0.0, 0.5)),
     (PreprocessingConfig, 'std', (0.5, math.nan, 0.5)), (PreprocessingConfig, 'mean', (math.inf, 0.0, 0.0)),
     (Calibration, 'temperatures', (1.0, 0.0)), (Calibration, 'temperatures', (math.nan,)),
-    (Calibration, 'tau', 1.5), (Calibration, 'tau', math.nan),
+    (Calibration, 'tau', 1.5), (Calibration, 'tau', math.nan), (Calibration, 'ece', (0.1, math.nan)),
+    (Calibration, 'drops', (DropBound(0.02, 0.9, (0.5,)), DropBound(0.01, 0.9, (0.5,)))),
 ))
 def test_other_configs_name_the_wrong_field(kind, field, value):
     """A division by zero or a NaN probability later on, far from the value that causes it."""
@@ -78,10 +80,31 @@ def test_wrong_json_types_are_refused(field, value):
 
 def test_an_integer_is_accepted_for_a_float():
     """A temperature or mean of 1 that some writer stores without the point."""
-    assert config_from_dict(Calibration, {'temperatures': [1, 2.0], 'tau': 1}) == Calibration((1.0, 2.0), 1.0)
+    values = dataclasses.asdict(Calibration()) | {'temperatures': [1, 2.0], 'tau': 1}
+    assert config_from_dict(Calibration, values) == Calibration((1.0, 2.0), 1.0)
 
 
 def test_a_section_must_be_an_object():
     """A section of another JSON type must be named, not fail on its first use."""
     with pytest.raises(ValueError, match=r'Calibration is \[1\]; must be an object'):
         config_from_dict(Calibration, [1])
+
+
+@pytest.mark.parametrize(('asked', 'bound'), ((0.005, 0.005), (0.0099, 0.005), (0.01, 0.01), (0.5, 0.01)))
+def test_the_next_stricter_bound_is_taken(asked, bound):
+    """A bound in between that is interpolated, or rounded to the nearest, breaks a promise nobody has tested."""
+    calibration = Calibration(drops=(DropBound(0.005, 0.95, (0.9, 0.9)), DropBound(0.01, 0.95, (0.6, 0.6))))
+    assert calibration.bound_for(asked).max_accuracy_drop == bound
+
+
+def test_nothing_as_strict_is_refused():
+    """The loosest promise given for a stricter one."""
+    calibration = Calibration(drops=(DropBound(0.005, 0.95, (0.9, 0.9)),))
+    with pytest.raises(ValueError, match=r'calibrated for 0.005, for nothing as strict as 0.001: run .*calibrate'):
+        calibration.bound_for(0.001)
+
+
+def test_a_bound_that_could_not_be_shown_says_so():
+    """Full depth that is taken for a threshold somebody chose."""
+    assert not DropBound(0.001, 0.95, (1.0, 1.0)).is_shown
+    assert DropBound(0.001, 0.95, (1.0, 0.9)).is_shown

@@ -76,9 +76,17 @@ def test_all_stay_and_the_last_exit_always_answers():
 
 
 def test_reaching_tau_is_enough():
-    """'>' in place of '>=': tau 0 would keep a sample of probability 0, and tau 1 would keep all."""
+    """'>' in place of '>=': a confidence of exactly tau, here of two equal logits, would stay."""
+    fake = HandMade([[[7.0, 7.0]], [[0.0, 200.0]]])
+    assert early_exit(fake.stages(), (0.5,), (1.0, 1.0)).exit_index.tolist() == [0]
+
+
+def test_tau_of_one_means_the_full_depth():
+    """A float32 probability of exactly 1 that leaves early although nobody was to: no promise could be kept then."""
     fake = HandMade([[[200.0, 0.0]], [[0.0, 200.0]]])
-    assert early_exit(fake.stages(), (1.0,), (1.0, 1.0)).exit_index.tolist() == [0]
+    assert early_exit(fake.stages(), (1.0,), (1.0, 1.0)).exit_index.tolist() == [1]
+    fake = HandMade([[[200.0, 0.0]], [[0.0, 200.0]]])
+    assert early_exit(fake.stages(), (math.nextafter(1.0, 0.0),), (1.0, 1.0)).exit_index.tolist() == [0]
 
 
 def test_temperature_belongs_to_its_exit():

@@ -253,3 +253,33 @@ def test_compute_shares_of_the_default_model():
     """Stages of four blocks each cost a third of the whole, the patches almost nothing (DESIGN.md)."""
     shares = compute_shares(ModelConfig())
     assert shares == pytest.approx((0.34, 0.67, 1.0), abs=0.01)
+
+
+def test_convolutions_make_the_same_grid_of_tokens():
+    """The stem changes how patches are seen, not how many tokens there are."""
+    plain, convolved = (create_vit_tactile(3, image_size=(32, 48), exits=(1, 2), stem=stem)
+                        for stem in ('patch', 'convolution'))
+    images = torch.randn(2, 3, 32, 48)
+    assert plain.embed(images).shape == convolved.embed(images).shape == (2, 6, 192)
+
+
+def test_share_of_compute_counts_the_stem():
+    """Multiply-adds of the stem as torch's own counter sees them."""
+    from torch.utils.flop_counter import FlopCounterMode
+    config = ModelConfig(num_classes=10, image_size=(64, 96), attention='softmax', stem='convolution')
+    model = ViTTactile(config).eval()
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad(), FlopCounterMode(display=False) as to_first, torch.nn.attention.sdpa_kernel(
+            torch.nn.attention.SDPBackend.MATH):
+        next(model.stages(images))
+    with torch.no_grad(), FlopCounterMode(display=False) as to_last, torch.nn.attention.sdpa_kernel(
+            torch.nn.attention.SDPBackend.MATH):
+        for _ in model.stages(images):
+            pass
+    assert compute_shares(config)[0] == pytest.approx(to_first.get_total_flops() / to_last.get_total_flops(), rel=1e-3)
+
+
+@pytest.mark.parametrize(('field', 'value'), [('stem', 'linear'), ('patch_size', 4), ('width', 64)])
+def test_stem_that_does_not_fit_is_refused(field, value):
+    with pytest.raises(ValueError, match="stem is '(linear|convolution)'"):
+        ModelConfig(**({'stem': 'convolution', 'heads': 1, 'image_size': (64, 64)} | {field: value}))

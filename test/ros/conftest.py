@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -18,7 +19,16 @@ import torch
 from live_nodes import CLASSES, TIMEOUT, Client, NodeProcess
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
+from vit_tactile_ros.model import (
+    Calibration,
+    Checkpoint,
+    DropBound,
+    ModelConfig,
+    PreprocessingConfig,
+    ViTTactile,
+    load_checkpoint,
+    save_checkpoint,
+)
 
 
 @pytest.fixture(scope='session')
@@ -30,6 +40,16 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp('checkpoint') / 'tiny.safetensors'
     save_checkpoint(path, Checkpoint(ViTTactile(config), PreprocessingConfig(
         image_size=(32, 48), reference='difference', orientation='match'), CLASSES))
+    return path
+
+
+@pytest.fixture(scope='session')
+def calibrated_checkpoint(tiny_checkpoint, tmp_path_factory) -> Path:
+    """The tiny network with thresholds for three bounds; the strictest could not be shown."""
+    path = tmp_path_factory.mktemp('checkpoint') / 'calibrated.safetensors'
+    drops = (DropBound(0.001, 0.95, (1.0, 1.0)), DropBound(0.005, 0.95, (0.9, 0.8)), DropBound(0.02, 0.95, (0.0, 0.0)))
+    save_checkpoint(path, dataclasses.replace(load_checkpoint(tiny_checkpoint), calibration=Calibration(
+        (1.0, 1.0, 1.0), 0.7, drops, 1000, (0.01, 0.01, 0.01))))
     return path
 
 

@@ -1,13 +1,13 @@
 """The network: attention, the staged ViT, its checkpoint. Imports torch only."""
 
 from vit_tactile_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from vit_tactile_ros.model.config import Calibration, ModelConfig, PreprocessingConfig, Provenance
+from vit_tactile_ros.model.config import Calibration, DropBound, ModelConfig, PreprocessingConfig, Provenance
 from vit_tactile_ros.model.early_exit import ExitResult, early_exit, exit_probabilities, thresholds
 from vit_tactile_ros.model.shipped import shipped_checkpoint
 from vit_tactile_ros.model.vit import ViTTactile, compute_shares, create_vit_tactile
 
 __all__ = [
-    'Calibration', 'Checkpoint', 'CheckpointError', 'ExitResult', 'ModelConfig', 'PreprocessingConfig', 'Provenance',
-    'ViTTactile', 'compute_shares', 'create_vit_tactile', 'early_exit', 'exit_probabilities', 'load_checkpoint',
-    'save_checkpoint', 'shipped_checkpoint', 'thresholds',
+    'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'ModelConfig', 'PreprocessingConfig',
+    'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile', 'early_exit', 'exit_probabilities',
+    'load_checkpoint', 'save_checkpoint', 'shipped_checkpoint', 'thresholds',
 ]

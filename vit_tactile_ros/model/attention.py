@@ -53,7 +53,8 @@ class QKNorm(nn.Module):
         self.gain = nn.Parameter(torch.full((head_dim,), INITIAL_QK_RMS))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), self.gain, eps=1e-6)
+        # The gain in the input's type: under autocast torch would else fall back to a slow form.
+        return F.rms_norm(x, (x.shape[-1],), self.gain.to(x.dtype), eps=1e-6)
 
 
 class SoftmaxAttention(nn.Module):

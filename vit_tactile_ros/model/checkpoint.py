@@ -25,7 +25,12 @@ from vit_tactile_ros.model.config import (
 from vit_tactile_ros.model.vit import ViTTactile
 
 FORMAT = 'vit_tactile'
-VERSION = '1'
+VERSION = '2'
+# What version 1 did not know of, with what a file of that version means.
+VERSION_1: dict[str, dict[str, Any]] = {
+    'model': {'stem': 'patch'},
+    'calibration': {'drops': [], 'num_samples': 0, 'ece': []},
+}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
 
@@ -67,6 +72,8 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype
     os.close(handle)
     try:
         save_file(tensors, temporary, metadata)
+        with open(temporary, 'rb') as file:
+            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
         os.chmod(temporary, 0o644)  # mkstemp keeps the file to its owner; a checkpoint is shared
         os.replace(temporary, path)
     except BaseException as error:
@@ -95,9 +102,9 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
     if metadata.get('format') != FORMAT:
         raise CheckpointError(f'{path}: metadata format is {metadata.get("format")!r}; must be {FORMAT!r}: '
                               'this file was not written by vit_tactile_ros')
-    if metadata.get('version') != VERSION:
+    if metadata.get('version') not in ('1', VERSION):
         raise CheckpointError(f'{path}: metadata version is {metadata.get("version")!r}; this release reads '
-                              f'{VERSION!r}: update vit_tactile_ros or train the checkpoint again')
+                              f"'1' and {VERSION!r}: update vit_tactile_ros or train the checkpoint again")
     if unknown := sorted(set(metadata) - set(FIELDS)):
         raise CheckpointError(f'{path}: metadata {unknown[0]} is unknown; known are {", ".join(FIELDS)}')
     config = _section(path, metadata, 'model', ModelConfig)
@@ -144,6 +151,11 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
     if len(checkpoint.calibration.temperatures) not in (0, len(config.exits)):
         raise CheckpointError(f'{path}: calibration.temperatures has {len(checkpoint.calibration.temperatures)} '
                               f'values; the model has {len(config.exits)} exits')
+    early = len(config.exits) - 1
+    for drop in checkpoint.calibration.drops:
+        if len(drop.tau) != early:
+            raise CheckpointError(f'{path}: calibration.drops holds {len(drop.tau)} thresholds {drop.tau}; '
+                                  f'the model has {early} early exits')
 
 
 def _check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
@@ -166,6 +178,8 @@ def _section(path: Path, metadata: dict[str, str], name: str, kind: Any) -> Any:
     values = _json(path, metadata, name)
     if not isinstance(values, dict):
         raise CheckpointError(f'{path}: metadata {name} is {values!r}; must be an object')
+    if metadata['version'] == '1':
+        values = VERSION_1.get(name, {}) | values
     try:
         return config_from_dict(kind, values)
     except ValueError as error:

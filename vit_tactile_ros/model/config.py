@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 Attention = Literal['favor_softmax', 'favor_relu', 'softmax']
+Stem = Literal['patch', 'convolution']
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,9 @@ class ModelConfig:
     # favor_softmax and favor_relu are Performer's kernels (Choromanski et al. 2021, eq. 5 and 10).
     attention: Attention = 'favor_softmax'
     feature_map_dim: int = 256  # random features per head; unused by 'softmax'
+    # 'patch': one linear map per patch; 'convolution': three small strided convolutions before it, which see fine
+    # texture after fewer examples for 1 % more multiply-adds (Xiao et al. 2021, Early convolutions help transformers).
+    stem: Stem = 'patch'
     # FAVOR+'s fixed epsilon flattens attention to an average once queries and keys outgrow rms 1: keep them in scale.
     qk_norm: bool = True
 
@@ -37,6 +41,10 @@ class ModelConfig:
                  f'finite and at least 1 / width {self.width}')
         _require(self.attention in typing.get_args(Attention), 'attention', self.attention,
                  f'one of {", ".join(typing.get_args(Attention))}')
+        _require(self.stem in typing.get_args(Stem), 'stem', self.stem, f'one of {", ".join(typing.get_args(Stem))}')
+        _require(self.stem == 'patch' or (self.patch_size % 8 == 0 and self.width % 12 == 0), 'stem', self.stem,
+                 f"'patch' for patch_size {self.patch_size} and width {self.width}: the convolutions need multiples of "
+                 '8 and 12')
         _require(self.width % self.heads == 0, 'heads', self.heads, f'a divisor of width {self.width}')
         _require(self.width % 4 == 0, 'width', self.width, 'a multiple of 4 (2-D position embedding)')
         _require(len(self.image_size) == 2
@@ -73,17 +81,58 @@ class PreprocessingConfig:
 
 
 @dataclass(frozen=True)
+class DropBound:
+    """Thresholds that keep the accuracy lost to early exits below a bound, shown on validation data."""
+
+    max_accuracy_drop: float  # share of all samples, (0, 1): accuracy of the last exit minus that with early exits
+    confidence: float  # of that promise, (0, 1)
+    tau: tuple[float, ...]  # one per early exit; 1 throughout where the samples did not suffice: nobody leaves early
+
+    def __post_init__(self) -> None:
+        for name in ('max_accuracy_drop', 'confidence'):
+            _require(0.0 < getattr(self, name) < 1.0, name, getattr(self, name), 'above 0 and below 1')
+        _require(all(0.0 <= t <= 1.0 for t in self.tau), 'tau', self.tau, 'between 0 and 1')
+
+    @property
+    def is_shown(self) -> bool:
+        """False where the promise is kept only because nobody leaves early."""
+        return any(t < 1.0 for t in self.tau)
+
+
+@dataclass(frozen=True)
 class Calibration:
     """How the confidence of each exit is to be read."""
 
     # Divides the logits of each exit before the softmax (Guo et al. 2017); empty means 1 everywhere.
     temperatures: tuple[float, ...] = ()
     tau: float = 0.8  # the threshold recommended for this checkpoint
+    drops: tuple[DropBound, ...] = ()  # strictest first; empty: not calibrated
+    num_samples: int = 0  # that the thresholds of `drops` were chosen on
+    ece: tuple[float, ...] = ()  # expected calibration error of each exit on these samples, 0..1
 
     def __post_init__(self) -> None:
         _require(all(math.isfinite(t) and t > 0 for t in self.temperatures), 'temperatures', self.temperatures,
                  'finite numbers above 0')
         _require(0.0 <= self.tau <= 1.0, 'tau', self.tau, 'between 0 and 1')
+        bounds = [d.max_accuracy_drop for d in self.drops]
+        _require(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), 'drops', bounds, 'increasing bounds')
+        _require(self.num_samples >= 0, 'num_samples', self.num_samples, 'at least 0')
+        _require(all(0.0 <= e <= 1.0 for e in self.ece), 'ece', self.ece, 'between 0 and 1')
+
+    def bound_for(self, max_accuracy_drop: float) -> DropBound:
+        """The largest stored bound that is not above `max_accuracy_drop`; thresholds are never interpolated.
+
+        Raises ValueError saying what to do for a checkpoint that is not calibrated, or not that strictly.
+        """
+        if not self.drops:
+            raise ValueError('this checkpoint is not calibrated for max_accuracy_drop: run '
+                             'python -m vit_tactile_ros.calibrate on it, or set tau')
+        kept = [d for d in self.drops if d.max_accuracy_drop <= max_accuracy_drop]
+        if not kept:
+            stored = ', '.join(f'{d.max_accuracy_drop:g}' for d in self.drops)
+            raise ValueError(f'this checkpoint is calibrated for {stored}, for nothing as strict as '
+                             f'{max_accuracy_drop:g}: run python -m vit_tactile_ros.calibrate with it, or set tau')
+        return kept[-1]
 
 
 @dataclass(frozen=True)
@@ -96,7 +145,7 @@ class Provenance:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-Config = TypeVar('Config', ModelConfig, PreprocessingConfig, Calibration, Provenance)
+Config = TypeVar('Config', ModelConfig, PreprocessingConfig, DropBound, Calibration, Provenance)
 
 
 def config_from_dict(kind: type[Config], values: Any) -> Config:
@@ -132,6 +181,8 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
     if origin is dict:
         _require(isinstance(value, dict), name, value, 'an object')
         return {str(k): _convert(name, v, args[1]) for k, v in value.items()}
+    if dataclasses.is_dataclass(hint):
+        return config_from_dict(typing.cast(type[DropBound], hint), value)
     accepted = (int, float) if hint is float else hint
     _require(isinstance(value, accepted) and (hint is bool or not isinstance(value, bool)), name, value,
              f'of type {hint.__name__}')

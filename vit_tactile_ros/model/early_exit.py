@@ -1,4 +1,7 @@
-"""The exit decision: a sample leaves at the first exit whose largest softmax probability reaches tau."""
+"""The exit decision: a sample leaves at the first exit whose largest softmax probability reaches tau.
+
+A tau of 1 keeps every sample, also one whose float32 probability is exactly 1: it means the full depth.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,10 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
         confidence = probabilities.amax(dim=-1)
         result.confidences[rows, exit_index] = confidence
         last = exit_index == num_exits - 1
-        leaves = torch.ones_like(rows, dtype=torch.bool) if last else confidence >= tau[exit_index]
+        if last:
+            leaves = torch.ones_like(rows, dtype=torch.bool)
+        else:
+            leaves = confidence >= (float(tau[exit_index]) if tau[exit_index] < 1.0 else math.inf)
         left = rows[leaves]
         result.logits[left] = logits[leaves]
         result.probabilities[left] = probabilities[leaves]

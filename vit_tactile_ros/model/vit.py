@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_tactile_ros.model.attention import SelfAttention
-from vit_tactile_ros.model.config import Attention, ModelConfig
+from vit_tactile_ros.model.config import Attention, ModelConfig, Stem
 from vit_tactile_ros.model.early_exit import Stages, early_exit, thresholds
 
 
@@ -69,7 +69,7 @@ class PatchEmbedding(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.patch_size = config.patch_size
-        self.project = nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
+        self.project = make_stem(config)
         self._grid = (config.image_size[0] // config.patch_size, config.image_size[1] // config.patch_size)
         self.position: Tensor
         self.register_buffer('position', position_embedding(*self._grid, config.width), persistent=False)
@@ -85,6 +85,28 @@ class PatchEmbedding(nn.Module):
         if grid != self._grid:
             position = position_embedding(*grid, x.shape[1]).to(x)
         return x.flatten(2).transpose(1, 2) + position
+
+
+def make_stem(config: ModelConfig) -> nn.Module:
+    """Images to patch tokens, (B, 3, H, W) -> (B, width, H / patch, W / patch)."""
+    if config.stem == 'patch':
+        return nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
+    layers: list[nn.Module] = []
+    channels = 3
+    for out in stem_channels(config):
+        convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1)
+        # no normalisation follows that would make up for the scale
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity='relu')
+        nn.init.zeros_(cast(Tensor, convolution.bias))
+        layers += [convolution, nn.ReLU()]
+        channels = out
+    size = config.patch_size // 8  # what three strides of 2 leave of a patch
+    return nn.Sequential(*layers, nn.Conv2d(channels, config.width, size, size))
+
+
+def stem_channels(config: ModelConfig) -> tuple[int, int, int]:
+    """Channels of the three convolutions of the stem."""
+    return config.width // 12, config.width // 6, config.width // 3
 
 
 def position_embedding(rows: int, columns: int, width: int) -> Tensor:
@@ -164,6 +186,7 @@ def create_vit_tactile(
     attention: Attention = 'favor_softmax',
     image_size: tuple[int, int] = (224, 224),
     exits: tuple[int, ...] = (4, 8, 12),
+    stem: Stem = 'patch',
 ) -> ViTTactile:
     """A ViT-Tiny (patch 16, width 192, 12 blocks, 3 heads) with Performer attention and exits, untrained.
 
@@ -171,7 +194,7 @@ def create_vit_tactile(
     features per head; `image_size` (height, width) in px. Raises ValueError naming the argument that is wrong.
     """
     config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,
-                         image_size=image_size, exits=exits, depth=exits[-1] if exits else 12)
+                         image_size=image_size, exits=exits, depth=exits[-1] if exits else 12, stem=stem)
     return ViTTactile(config, tau)
 
 
@@ -187,6 +210,14 @@ def compute_shares(config: ModelConfig, image_size: tuple[int, int] | None = Non
         attention = 2 * n * d * m + 2 * n * d * m  # features of q and k; k^T v and its product with q
     block = (4 * n * d * d) + attention + int(2 * n * d * d * config.mlp_ratio)
     head = d * config.num_classes
-    embed = n * 3 * config.patch_size**2 * d
+    if config.stem == 'patch':
+        embed = n * 3 * config.patch_size**2 * d
+    else:
+        patch, embed, channels = config.patch_size, 0, 3
+        for out in stem_channels(config):
+            patch //= 2
+            embed += n * patch**2 * 9 * channels * out
+            channels = out
+        embed += n * patch**2 * channels * d
     costs = [embed + blocks * block + (i + 1) * head for i, blocks in enumerate(config.exits)]
     return tuple(cost / costs[-1] for cost in costs)

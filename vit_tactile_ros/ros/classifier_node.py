@@ -38,11 +38,11 @@ from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.reference import Reference, fixed_references
-from vit_tactile_ros.model import CheckpointError, load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.model import Calibration, CheckpointError, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import diagnostic_array, node_status, sensor_status
 from vit_tactile_ros.ros.messages import classification_message
-from vit_tactile_ros.ros.parameters import RULES, refusal
+from vit_tactile_ros.ros.parameters import NO_DROP, RULES, refusal
 from vit_tactile_ros.ros.run import run_lifecycle_node
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -51,6 +51,7 @@ from vit_tactile_ros.ros.worker import ClassificationWorker
 OVERRIDABLE_QOS = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
                                         QoSPolicyKind.DURABILITY))
 
+BOTH = 'tau is {} and max_accuracy_drop is {}; give only one of them: either decides when an image leaves'
 RCLError = rclpy_implementation.RCLError
 
 
@@ -70,30 +71,79 @@ class TactileClassifierNode(LifecycleNode):
         self._previous_statuses: dict[str, DiagnosticStatus] = {}
         self._checkpoint_path = Path()
         self._tau: tuple[float, ...] = ()
-        self._tau_is_checkpoints = False
+        self._calibration = Calibration()
+        self._decides = 'checkpoint'  # what the thresholds come from: this, 'tau' or 'max_accuracy_drop'
+        self._both_given = False
+        self._is_echo = False  # while the node itself sets the one of the two parameters that does not decide
         self._class_names: list[str] = []
         self._throttled = ThrottledLog()
         self.add_on_set_parameters_callback(self._check_parameters)
         self.add_post_set_parameters_callback(self._apply_parameters)
         for rule in RULES.values():
             self.declare_parameter(rule.name, rule.default, rule.descriptor())
+        has_tau, has_drop = self._value('tau') is not None, self._value('max_accuracy_drop') != NO_DROP
+        self._decides = 'tau' if has_tau else 'max_accuracy_drop' if has_drop else 'checkpoint'
+        self._both_given = has_tau and has_drop
 
     # Parameters
 
     def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
         num_exits = len(self._classifier.exits) if self._classifier else None
+        given = {p.name: p.value for p in parameters}
         for parameter in parameters:
             reason = refusal(parameter.name, parameter.value, self.has_parameter(parameter.name), num_exits)
             if reason:
                 return SetParametersResult(successful=False, reason=reason)
+        drop = given.get('max_accuracy_drop', NO_DROP)
+        if drop != NO_DROP and 'tau' in given:
+            return SetParametersResult(successful=False, reason=BOTH.format(given['tau'], drop))
+        if drop != NO_DROP and self._classifier is not None:
+            try:
+                self._calibration.bound_for(drop)
+            except ValueError as error:
+                return SetParametersResult(successful=False, reason=f'max_accuracy_drop is {drop:g}: {error}')
         return SetParametersResult(successful=True)
 
     def _apply_parameters(self, parameters: list[Parameter]) -> None:
         for parameter in parameters:
-            if parameter.name == 'tau' and parameter.value is not None:
-                self._tau_is_checkpoints = False
+            if self._is_echo or parameter.value is None:
+                continue
+            if parameter.name == 'tau':
+                self._decides, self._both_given = 'tau', False
+                if self.has_parameter('max_accuracy_drop') and self._value('max_accuracy_drop') != NO_DROP:
+                    self._echo('max_accuracy_drop', NO_DROP)
                 if self._classifier is not None:
                     self._tau = self._classifier.thresholds(_numbers(parameter.value))
+            elif parameter.name == 'max_accuracy_drop':
+                self._both_given = False
+                if parameter.value != NO_DROP:
+                    self._decides = 'max_accuracy_drop'
+                elif self._decides == 'max_accuracy_drop':
+                    self._decides = 'tau'  # which shows what has been in force
+                if self._classifier is not None and self._decides == 'max_accuracy_drop':
+                    self._keep_drop(self._classifier)
+
+    def _keep_drop(self, classifier: TactileClassifier) -> None:
+        """Put the thresholds in force that the checkpoint holds for max_accuracy_drop, and show them as tau."""
+        asked = self._value('max_accuracy_drop')
+        bound = self._calibration.bound_for(asked)
+        self._tau = classifier.thresholds(bound.tau)
+        self._echo('tau', bound.tau[0] if len(set(bound.tau)) == 1 else list(bound.tau) or 1.0)
+        if bound.max_accuracy_drop != asked:
+            self.get_logger().info(f'max_accuracy_drop {asked:g} is not among what this checkpoint was calibrated for: '
+                                   f'the next stricter one, {bound.max_accuracy_drop:g}, is in force')
+        if not bound.is_shown:
+            self.get_logger().warning(
+                f'max_accuracy_drop {bound.max_accuracy_drop:g} could not be shown with the '
+                f'{self._calibration.num_samples} samples of the calibration, so no image leaves early: calibrate with '
+                'more, or allow a larger drop')
+
+    def _echo(self, name: str, value: Any) -> None:
+        self._is_echo = True
+        try:
+            self.set_parameters([Parameter(name, value=value)])
+        finally:
+            self._is_echo = False
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -119,10 +169,15 @@ class TactileClassifierNode(LifecycleNode):
         classifier = TactileClassifier(checkpoint, self._value('device'), self._value('precision'),
                                        self._value('threads'))
         names = list(self._value('sensors') or [''])
-        if self._value('tau') is None or self._tau_is_checkpoints:
-            self.set_parameters([Parameter('tau', value=checkpoint.calibration.tau)])
-            self._tau_is_checkpoints = True
-        self._tau = classifier.thresholds(_numbers(self._value('tau')))
+        if self._both_given:
+            raise ValueError(BOTH.format(self._value('tau'), self._value('max_accuracy_drop')))
+        self._calibration = checkpoint.calibration
+        if self._decides == 'max_accuracy_drop':
+            self._keep_drop(classifier)
+        else:
+            if self._decides == 'checkpoint':
+                self._echo('tau', checkpoint.calibration.tau)
+            self._tau = classifier.thresholds(_numbers(self._value('tau')))
         self._class_names = list(classifier.class_names)
         references = fixed_references(list(self._value('reference_files') or ['']), names, checkpoint.preprocessing)
         self._sensors = [Sensor(name, Reference(self._value('reference_frames'), fixed))
@@ -339,7 +394,7 @@ class TactileClassifierNode(LifecycleNode):
         statuses.append(node_status(name, {
             'checkpoint': str(self._checkpoint_path), 'device': str(self._classifier.runtime.device),
             'engine': self._classifier.runtime.name, 'threads': str(self._classifier.threads),
-            'tau': ', '.join(f'{t:g}' for t in self._tau),
+            'tau': ', '.join(f'{t:g}' for t in self._tau), 'tau_from': self._decides,
         }))
         self._diagnostics_publisher.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
 

@@ -14,6 +14,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from vit_tactile_ros.model import thresholds
 
 MAX_SENSORS = 64
+NO_DROP = -1.0  # max_accuracy_drop that is not set
 _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 
@@ -113,6 +114,11 @@ def check_tau(value: Any, num_exits: int | None = None) -> str:
     return ''
 
 
+def _is_accuracy_drop(value: Any) -> str:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and (value == NO_DROP or 0 < value < 1)
+    return '' if ok else f'above 0 and below 1 (0.005 is half a point), or {NO_DROP:g}: tau decides'
+
+
 RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('autostart', True, 'Configure and activate without being told to by a lifecycle manager.', _is_bool),
     ParameterRule('checkpoint', '', "Path of a .safetensors checkpoint; '' is the shipped one.", _is_checkpoint),
@@ -123,6 +129,11 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): a sample leaves at the first exit whose '
                   'largest probability reaches it. One number, or one per early exit (one more, for the last exit, has '
                   "no effect). Unset: the checkpoint's own.", check_tau, live=True, dynamic=True),
+    ParameterRule('max_accuracy_drop', NO_DROP, 'In place of tau: share of all answers that early exits may cost, such '
+                  'as 0.005 for half a point; needs a checkpoint that vit_tactile_ros.calibrate has been run on, and '
+                  'takes the next stricter bound stored there. tau then shows the thresholds in force. '
+                  f'{NO_DROP:g}: tau decides. Of tau and this, the one set last counts.', _is_accuracy_drop, live=True,
+                  dynamic=True, float_range=(NO_DROP, 1.0)),
     ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes left/image_raw and publishes left/tactile. "
                   "[''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",

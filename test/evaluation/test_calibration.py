@@ -1,0 +1,101 @@
+"""Temperatures and thresholds on toy exits whose truth is known."""
+
+import numpy as np
+import pytest
+from toy import toy_outputs
+
+from vit_tactile_ros.evaluation.calibration import (
+    LEVELS,
+    calibrate,
+    choose_tau,
+    fit_temperatures,
+    lowest_tau,
+    measure_drop,
+    split_samples,
+)
+from vit_tactile_ros.evaluation.metrics import expected_calibration_error
+from vit_tactile_ros.evaluation.resampling import check_promise
+
+
+@pytest.mark.parametrize('scale', (0.5, 1.0, 3.0))
+def test_temperatures_undo_a_scale(scale):
+    """A temperature fitted to something else than the likelihood, or its inverse."""
+    assert fit_temperatures(toy_outputs(8000, scale=scale)) == pytest.approx((scale,) * 3, rel=0.08)
+
+
+def test_calibration_repairs_the_confidence():
+    """Temperatures that are stored and not those that make confidence equal accuracy."""
+    outputs = toy_outputs(6000, scale=3.0)
+    calibration = calibrate(outputs)
+    new = toy_outputs(6000, seed=1, scale=3.0)
+    for i in range(3):
+        before, after = (expected_calibration_error(new.probabilities(t)[i].max(axis=1), new.right[i])
+                         for t in ((), calibration.temperatures))
+        assert after < 0.03 < before
+        assert calibration.ece[i] == pytest.approx(after, abs=0.02)
+
+
+def test_drop_is_counted_in_pairs():
+    """Accuracies compared instead of answers: the test needs who lost and who gained."""
+    confidences = np.array([[0.9, 0.9, 0.9, 0.1], [1.0] * 4], np.float32)
+    right = np.array([[True, False, False, True], [False, True, True, True]])
+    drop = measure_drop(confidences, right, (0.5,))
+    assert (drop.worse, drop.better, drop.num_samples) == (2, 1, 4)
+    assert drop.mean == 0.25
+
+
+def test_looser_bounds_give_lower_thresholds():
+    """An order of bounds turned over."""
+    drops = calibrate(toy_outputs(4000)).drops
+    taus = [d.tau[0] for d in drops]
+    assert taus == sorted(taus, reverse=True) and taus[0] == 1.0 > taus[-1]
+    assert [d.max_accuracy_drop for d in drops] == sorted(d.max_accuracy_drop for d in drops)
+    assert len({d.tau for d in drops}) > 2 and all(len(d.tau) == 2 for d in drops)
+
+
+def test_the_thresholds_test_sees_no_sample_that_fitted():
+    """Temperatures fitted to the samples that test the thresholds: the promise would not be valid."""
+    fit, test = split_samples(1001, seed=0)
+    assert sorted([*fit, *test]) == list(range(1001)) and 0.2 < len(fit) / 1001 < 0.3
+    assert calibrate(toy_outputs(1001)).num_samples == len(test)
+
+
+def test_too_few_samples_leave_nobody_early():
+    """A promise made on no evidence."""
+    drop = choose_tau(toy_outputs(200), 0.001)
+    assert drop.tau == (1.0, 1.0) and not drop.is_shown
+    with pytest.raises(ValueError, match='there are 10 samples; must be at least 20'):
+        calibrate(toy_outputs(10))
+
+
+def test_recommended_tau_is_that_of_a_shown_bound():
+    """A default of never leaving early although another bound could be shown."""
+    calibration = calibrate(toy_outputs(600), (0.001, 0.02, 0.05), recommend=0.005)
+    shown = [d for d in calibration.drops if d.is_shown]
+    assert not calibration.drops[0].is_shown and shown
+    assert calibration.tau == shown[0].tau[0]
+
+
+def test_one_exit_alone():
+    """A network without early exits, whose calibration has no threshold to choose."""
+    outputs = toy_outputs(300)
+    single = type(outputs)(outputs.logits[2:], outputs.labels, outputs.class_names, (3,), (1.0,))
+    calibration = calibrate(single)
+    assert len(calibration.temperatures) == 1 and calibration.drops[0].tau == () and calibration.tau == 1.0
+
+
+def test_lowest_tau_obeys_its_own_samples():
+    """The users' table needs the drop on validation, no promise."""
+    outputs = toy_outputs(2000)
+    confidences = outputs.probabilities().max(axis=2)
+    tau = lowest_tau(outputs, 0.004, ())
+    assert measure_drop(confidences, outputs.right, tau).mean <= 0.004
+    below = LEVELS[LEVELS.index(tau[0]) + 1]
+    assert measure_drop(confidences, outputs.right, (below, below)).mean > 0.004
+
+
+def test_the_promise_is_kept_on_resampled_data():
+    """The promise itself: at 90 % confidence at least 9 of 10 calibrations keep it (here 60, 3 standard errors)."""
+    for check in check_promise(toy_outputs(1500), (0.01, 0.02, 0.05), confidence=0.9, rounds=60):
+        assert check.kept >= 60 * 0.9 - 3 * (60 * 0.9 * 0.1) ** 0.5
+        assert len(check.drops) == 60 and 0 < check.compute_share < 1 and check.shown > 30

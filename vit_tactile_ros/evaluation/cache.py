@@ -1,0 +1,52 @@
+"""Outputs kept in a folder, so that calibrating and sweeping take one forward pass; a file knows its origin."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
+from vit_tactile_ros.evaluation.parts import Part
+from vit_tactile_ros.model import Checkpoint, compute_shares
+
+
+def fingerprint(checkpoint: Checkpoint) -> str:
+    """A hash of all that the logits depend on: architecture, weights, preprocessing, classes; not the calibration."""
+    digest = hashlib.sha256(json.dumps([asdict(checkpoint.model.config), asdict(checkpoint.preprocessing),
+                                        checkpoint.class_names], sort_keys=True).encode())
+    for name, tensor in sorted(checkpoint.model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, device: torch.device | str = 'cpu',
+                   workers: int = 0, progress: str = '') -> ExitOutputs:
+    """The outputs of a part, from `folder` where it holds those of these very weights and data, else collected.
+
+    Its files are named after checkpoint and data, so a folder may be shared by many; None keeps nothing.
+    Raises as `collect_outputs` and the reading of the data do, and OSError when the folder can't be written.
+    """
+    key = hashlib.sha256(f'{fingerprint(checkpoint)} {part.key}'.encode()).hexdigest()
+    path = folder / f'outputs-{key[:20]}.npz' if folder else None
+    if path and path.is_file():
+        # A file that can't be read, from a full disk say, is collected again.
+        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
+            if str(kept['key']) == key:
+                return ExitOutputs(kept['logits'], kept['labels'], checkpoint.class_names,
+                                   checkpoint.model.config.exits, compute_shares(checkpoint.model.config))
+    outputs = collect_outputs(checkpoint.model, part.frames(), checkpoint.preprocessing, device, progress=progress,
+                              class_names=checkpoint.class_names, workers=workers)
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix('.tmp.npz')
+        np.savez(temporary, key=key, logits=outputs.logits, labels=outputs.labels)
+        temporary.replace(path)
+    return outputs

@@ -1,0 +1,123 @@
+"""The logits of every exit over a dataset, from one forward pass, and what any threshold makes of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from vit_tactile_ros.inference.preprocess import normalise
+from vit_tactile_ros.model import PreprocessingConfig, ViTTactile, compute_shares, exit_probabilities, thresholds
+
+Frames = Dataset[tuple[Tensor, Tensor, int]]
+
+
+@dataclass(frozen=True)
+class ExitOutputs:
+    """What E exits say of N labelled samples of C classes."""
+
+    logits: NDArray[np.float32]  # (E, N, C)
+    labels: NDArray[np.int64]  # (N,), 0..C-1
+    class_names: tuple[str, ...]
+    exits: tuple[int, ...]  # 1-based block that each exit follows
+    compute_shares: tuple[float, ...]  # multiply-adds up to each exit over those of the full depth
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_exits(self) -> int:
+        return len(self.exits)
+
+    def probabilities(self, temperatures: Sequence[float] = ()) -> NDArray[np.float32]:
+        """Of each exit, (E, N, C); no temperatures: 1 everywhere."""
+        return np.stack([exit_probabilities(torch.from_numpy(logits), temperature).numpy() for logits, temperature
+                         in zip(self.logits, temperatures or (1.0,) * self.num_exits, strict=True)])
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether each exit is right, (E, N)."""
+        answers: NDArray[np.bool_] = self.logits.argmax(axis=2) == self.labels
+        return answers
+
+    def decide(self, tau: float | Sequence[float], temperatures: Sequence[float] = (),
+               ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+        """Exit index, class and confidence of the exit that answers, (N,) each: what `model.early_exit` decides."""
+        probabilities = self.probabilities(temperatures)
+        chosen = choose_exits(probabilities.max(axis=2), thresholds(tau, self.num_exits))
+        answered = probabilities[chosen, np.arange(len(self))]
+        return chosen, answered.argmax(axis=1), answered.max(axis=1)
+
+    def subset(self, indices: NDArray[Any]) -> ExitOutputs:
+        return replace(self, logits=self.logits[:, indices], labels=self.labels[indices])
+
+
+def choose_exits(confidences: NDArray[np.float32], tau: Sequence[float]) -> NDArray[np.int64]:
+    """The first exit whose confidence, (E, N), reaches its threshold, (N,); `tau` has one value per early exit."""
+    limits = np.asarray([*tau, 0.0], np.float32)[:, None]  # float32, as torch compares; the last exit always answers
+    leaves = (confidences >= limits) & (np.asarray([*tau, 0.0])[:, None] < 1.0)
+    return leaves.argmax(axis=0)
+
+
+class _Inputs(Dataset[tuple[Tensor, int]]):
+    """The network's inputs of a dataset of frames, made where the frames are read (in the workers)."""
+
+    def __init__(self, frames: Frames, preprocessing: PreprocessingConfig) -> None:
+        self.frames = frames
+        self.preprocessing = preprocessing
+
+    def __len__(self) -> int:
+        return len(self.frames)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        frame, reference, label = self.frames[index]
+        return torch.from_numpy(normalise(np.asarray(frame), np.asarray(reference), self.preprocessing)), int(label)
+
+
+def inputs_of(frames: Frames, preprocessing: PreprocessingConfig, indices: Sequence[int]) -> NDArray[np.float32]:
+    """The network's inputs of some frames, float32 (len(indices), 3, h, w)."""
+    inputs = _Inputs(frames, preprocessing)
+    return np.stack([inputs[i][0].numpy() for i in indices])
+
+
+@torch.inference_mode()
+def collect_outputs(model: ViTTactile, frames: Frames, preprocessing: PreprocessingConfig,
+                    device: torch.device | str = 'cpu', batch_size: int = 64, progress: str = '', *,
+                    class_names: Sequence[str] = (), workers: int = 0) -> ExitOutputs:
+    """One forward pass of every frame (uint8 frame, reference, label) through all exits, in float32.
+
+    The model is put into eval mode and back. `progress` is the title of a progress bar; '' shows none. Without
+    `class_names` classes are called by their number.
+    Raises ValueError for an empty dataset, a label that is no class, or answers that are not finite.
+    """
+    class_names = class_names or [str(i) for i in range(model.config.num_classes)]
+    loader = DataLoader(_Inputs(frames, preprocessing), batch_size, num_workers=workers)
+    if not len(loader):
+        raise ValueError('there is no image to evaluate; give at least one')
+    was_training, on = model.training, next(model.parameters()).device
+    model.eval().to(device)
+    logits: list[Tensor] = []
+    labels: list[Tensor] = []
+    try:
+        for inputs, batch_labels in tqdm(loader, desc=progress, unit='batch', leave=False, file=sys.stderr,
+                                         disable=not progress or not sys.stderr.isatty()):
+            logits.append(torch.stack(list(model.stages(inputs.to(device)))).float().cpu())
+            labels.append(batch_labels)
+    finally:
+        model.train(was_training).to(on)
+    outputs = ExitOutputs(torch.cat(logits, dim=1).numpy(), torch.cat(labels).numpy().astype(np.int64),
+                          tuple(class_names), model.config.exits, compute_shares(model.config))
+    if outputs.labels.min() < 0 or outputs.labels.max() >= len(class_names):
+        raise ValueError(f'labels are {outputs.labels.min()} to {outputs.labels.max()}; must be 0 to '
+                         f'{len(class_names) - 1}, the classes of the checkpoint')
+    if not np.isfinite(outputs.logits).all():
+        raise ValueError('the network answers with values that are not finite: the checkpoint is of no use')
+    return outputs

@@ -1,0 +1,59 @@
+"""How often the promised accuracy drop is kept when the calibration is done again and again on other samples."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from tqdm import tqdm
+
+from vit_tactile_ros.evaluation.calibration import CONFIDENCE, calibrate, measure_drop
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
+
+
+@dataclass(frozen=True)
+class PromiseCheck:
+    """What became of one bound in `rounds` resamplings; drops are shares of all samples."""
+
+    bound: float
+    rounds: int
+    kept: int  # resamplings whose thresholds keep the bound on the whole pool, which the samples were drawn from
+    kept_on_rest: int  # resamplings of half the pool that keep it on the other half, as measured there
+    shown: int  # resamplings with samples enough to let anything leave early
+    drops: tuple[float, ...]  # on the whole pool, one per resampling
+    compute_share: float  # mean, of the full depth
+    rest_drops: tuple[float, ...]
+
+
+def check_promise(pool: ExitOutputs, bounds: Sequence[float], confidence: float = CONFIDENCE, rounds: int = 100,
+                  seed: int = 0, progress: str = '') -> list[PromiseCheck]:
+    """Calibrate `rounds` times on samples drawn from a pool whose true drop is known.
+
+    The pool stands for the world: each resampling draws as many samples as it holds, with replacement, and the promise
+    is that the drop over the whole pool, known without error, is below the bound. Beside it the plain split: calibrated
+    on a random half, measured on the other; its measurement is as noisy as the calibration, so even thresholds that
+    truly keep the bound may exceed it there now and then.
+    """
+    rng = np.random.default_rng(seed)
+    shares = np.asarray(pool.compute_shares)
+    size = len(pool)
+    found: dict[float, list[tuple[float, float, float, bool]]] = {bound: [] for bound in sorted(set(bounds))}
+    for index in tqdm(range(rounds), desc=progress, leave=False, disable=not progress or not sys.stderr.isatty()):
+        drawn = calibrate(pool.subset(rng.integers(0, size, size)), bounds, confidence, seed=seed + index)
+        order = rng.permutation(size)
+        half, rest = pool.subset(order[:size // 2]), pool.subset(order[size // 2:])
+        halves = calibrate(half, bounds, confidence, seed=seed + index)
+        confidences = pool.probabilities(drawn.temperatures).max(axis=2)
+        rest_confidences = rest.probabilities(halves.temperatures).max(axis=2)
+        for drop, half_drop in zip(drawn.drops, halves.drops, strict=True):
+            found[drop.max_accuracy_drop].append((
+                measure_drop(confidences, pool.right, drop.tau).mean,
+                measure_drop(rest_confidences, rest.right, half_drop.tau).mean,
+                float(shares[choose_exits(confidences, drop.tau)].mean()), drop.is_shown))
+    return [PromiseCheck(
+        bound=bound, rounds=rounds,
+        kept=sum(r[0] <= bound for r in rows), kept_on_rest=sum(r[1] <= bound for r in rows),
+        shown=sum(r[3] for r in rows), drops=tuple(r[0] for r in rows), rest_drops=tuple(r[1] for r in rows),
+        compute_share=float(np.mean([r[2] for r in rows]))) for bound, rows in found.items()]

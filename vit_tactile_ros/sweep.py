@@ -1,0 +1,230 @@
+"""Speed against accuracy over tau: `python -m vit_tactile_ros.sweep --tau_start 0.6 --tau_end 0.99 --n_steps 10`.
+
+One forward pass over the data, then for every tau: accuracy, drop, the share of each exit, compute, and the time of
+images that are really run one by one with early exits, against the full depth in the same minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vit_tactile_ros.evaluation.cache import cached_outputs
+from vit_tactile_ros.evaluation.calibration import lowest_tau
+from vit_tactile_ros.evaluation.figures import (
+    TradeOff,
+    confusion_figure,
+    per_class_figure,
+    reliability_figure,
+    save_figure,
+    trade_off_figure,
+)
+from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per_class_accuracy, reliability
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
+from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
+from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint, thresholds
+
+OLD_TABLE = (0.70, 0.80, 0.90, 0.95, 0.99)  # the tau of the table that users know
+OLD_DROPS = (0.001, 0.004, 0.007)  # and its accuracy drops: 0.1, 0.4 and 0.7 points
+
+
+@dataclass(frozen=True)
+class Row:
+    """One set of thresholds, judged on the test samples."""
+
+    choice: str  # where the thresholds come from
+    tau: tuple[float, ...]  # one per early exit
+    accuracy: float
+    balanced_accuracy: float
+    drop: float  # accuracy of the last exit minus this one
+    exit_rates: tuple[float, ...]
+    compute_share: float
+    time_ms: float = float('nan')  # mean of an image
+    speed_up_percent: float = float('nan')  # full time / this time - 1
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.sweep', description=__doc__,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('--tau_start', type=float, default=0.6, help='first threshold, 0 to 1')
+    parser.add_argument('--tau_end', type=float, default=0.99, help='last threshold, 0 to 1')
+    parser.add_argument('--n_steps', type=int, default=10, help='thresholds, evenly from the first to the last')
+    parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
+    parser.add_argument('--output', type=Path, default=Path('runs/sweep'), help='folder for sweep.csv and the pictures')
+    parser.add_argument('--timing_images', type=int, default=64, help='images that are run one by one at every tau')
+    parser.add_argument('--timing_rounds', type=int, default=3, help='times that each of them is run; 0: no timing')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads of the network; 0 measures which is faster')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
+    add_data_arguments(parser, 2000)
+    arguments = parser.parse_args(argv)
+    for name in ('tau_start', 'tau_end'):
+        if not 0 <= getattr(arguments, name) <= 1:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be between 0 and 1')
+    for name, least in (('n_steps', 1), ('timing_images', 1), ('timing_rounds', 0), ('threads', 0)):
+        if getattr(arguments, name) < least:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least {least}')
+    return arguments
+
+
+def judge(choice: str, tau: Sequence[float], outputs: ExitOutputs, temperatures: Sequence[float]) -> Row:
+    """Accuracy, exits and compute of thresholds on stored outputs; no time yet."""
+    limits = thresholds(tau, outputs.num_exits)
+    exits, answers, _ = outputs.decide(limits, temperatures)
+    rates = np.bincount(exits, minlength=outputs.num_exits) / len(outputs)
+    right = float((answers == outputs.labels).mean())
+    return Row(choice, limits, right, balanced_accuracy(outputs.labels, answers),
+               float(outputs.right[-1].mean()) - right, tuple(float(r) for r in rates),
+               float(rates @ np.asarray(outputs.compute_shares)))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 1: the disk refused; 2: the arguments or the data can't be used; 130: interrupted."""
+    arguments = parse_arguments(argv)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        path = arguments.checkpoint or shipped_checkpoint()
+        checkpoint = load_checkpoint(path)
+        # An untimely refusal of the folder would cost the minutes before it.
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        parts = load_parts(arguments, checkpoint)
+        if not parts['test'].size:
+            raise ValueError('the test part is empty; give --test a share above 0')
+        classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
+        collected = {name: cached_outputs(arguments.cache, checkpoint, part, classifier.runtime.device,
+                                          arguments.workers, f'{name} data')
+                     for name, part in parts.items() if part.size}
+        test, temperatures = collected['test'], classifier.temperatures
+        steps = np.linspace(arguments.tau_start, arguments.tau_end, arguments.n_steps)
+        early = test.num_exits - 1
+        choices = [('sweep', (round(float(t), 6),) * early) for t in steps]
+        choices += [('old table', (t,) * early) for t in OLD_TABLE]
+        if 'validation' in collected:
+            choices += [(f'{100 * d:g} points', lowest_tau(collected['validation'], d, temperatures))
+                        for d in OLD_DROPS]
+        choices += [(f'bound {d.max_accuracy_drop:g}', d.tau) for d in checkpoint.calibration.drops]
+        rows = [judge(name, tau, test, temperatures) for name, tau in choices]
+        timing = None
+        if arguments.timing_rounds:
+            sample = spread_sample(test.probabilities(temperatures)[0].max(axis=1), arguments.timing_images)
+            inputs = inputs_of(parts['test'].frames(), checkpoint.preprocessing, sample.tolist())
+            taus = list(dict.fromkeys(row.tau for row in rows))
+            timing = measure_times(classifier, inputs, taus, arguments.timing_rounds, 'timing')
+            rows = [Row(**(asdict(row) | {'time_ms': 1e3 * timing.early[taus.index(row.tau)],
+                                          'speed_up_percent': 100 * timing.speed_up(taus.index(row.tau))}))
+                    for row in rows]
+        _print(console, rows, test, timing, f'{path.name} on {parts["test"].description}', classifier)
+        _write_csv(arguments.output / 'sweep.csv', rows, test.exits)
+        pictures = _draw(arguments.output, rows, test, temperatures, checkpoint.calibration.tau, timing)
+    except KeyboardInterrupt:
+        print('\nsweep: stopped', file=sys.stderr)
+        return 130
+    except ValueError as error:
+        print(f'sweep: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'sweep: {error}', file=sys.stderr)
+        return 1
+    console.print(f'wrote sweep.csv, {", ".join(pictures)} to {arguments.output}', soft_wrap=True)
+    print(json.dumps({
+        'checkpoint': str(path), 'data': {name: part.description for name, part in parts.items()},
+        'temperatures': list(temperatures), 'accuracy_per_exit': test.right.mean(axis=1).tolist(),
+        'ece_per_exit': [r.ece for r in _reliability(test, temperatures)],
+        'timing': asdict(timing) if timing else None, 'machine': f'{platform.machine()}, {os.cpu_count()} cores',
+        'device': str(classifier.runtime.device), 'threads': classifier.threads,
+        'rows': [{k: None if v != v else v for k, v in asdict(row).items()} for row in rows]}))
+    return 0
+
+
+def _reliability(outputs: ExitOutputs, temperatures: Sequence[float]) -> list[Any]:
+    confidences = outputs.probabilities(temperatures).max(axis=2)
+    return [reliability(c, r) for c, r in zip(confidences, outputs.right, strict=True)]
+
+
+def _print(console: Console, rows: Sequence[Row], test: ExitOutputs, timing: Timing | None, title: str,
+           classifier: TactileClassifier) -> None:
+    console.print(title, soft_wrap=True)
+    alone = zip(test.exits, test.right.mean(axis=1), _reliability(test, classifier.temperatures), strict=True)
+    console.print('each exit alone: ' + ', '.join(
+        f'block {b} accuracy {a:.4f}, ECE {r.ece:.4f}' for b, a, r in alone), soft_wrap=True)
+    if timing:
+        blocks = ', '.join(f'{1e3 * t:.2f} ms to block {b}' for b, t in zip(test.exits, timing.exits, strict=True))
+        console.print(f'one image on {classifier.runtime.device}, {classifier.threads} threads: {blocks}'
+                      f' (median); full depth {1e3 * timing.full:.2f} ms (mean of {timing.images} images, each the '
+                      f'median of {timing.rounds} runs, all thresholds interleaved)', soft_wrap=True)
+    for heading, group in (('sweep; drop in points', [r for r in rows if r.choice == 'sweep']),
+                           ('the old table', [r for r in rows if r.choice == 'old table']),
+                           ('thresholds chosen on validation (bound: by calibrate), reported on test; drop in points',
+                            [r for r in rows if r.choice not in ('sweep', 'old table')])):
+        if not group:
+            continue
+        table = Table(title=heading, title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        has_reasons = len({r.choice for r in group}) > 1
+        for column in (('chosen for',) if has_reasons else ()):
+            table.add_column(column, no_wrap=True)
+        for column in ('tau', 'accuracy', 'drop', *(f'block {b}' for b in test.exits), 'compute', 'ms', 'speed-up'):
+            table.add_column(column, justify='right', no_wrap=True)
+        for row in group:
+            table.add_row(*([row.choice] if has_reasons else []), f'{max(row.tau, default=1.0):.4g}',
+                          f'{row.accuracy:.2%}', f'{100 * row.drop:+.2f}', *(f'{r:.1%}' for r in row.exit_rates),
+                          f'{row.compute_share:.1%}', f'{row.time_ms:.2f}' if timing else '-',
+                          f'{row.speed_up_percent:+.1f}%' if timing else '-')
+        console.print(table)
+
+
+def _write_csv(path: Path, rows: Sequence[Row], blocks: Sequence[int]) -> None:
+    temporary = path.with_suffix('.tmp')
+    with temporary.open('w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['choice', *(f'tau_block_{b}' for b in blocks[:-1]), 'accuracy', 'balanced_accuracy', 'drop',
+                         *(f'rate_block_{b}' for b in blocks), 'compute_share', 'time_ms', 'speed_up_percent'])
+        for row in rows:
+            writer.writerow([row.choice, *row.tau, row.accuracy, row.balanced_accuracy, row.drop, *row.exit_rates,
+                             row.compute_share, row.time_ms, row.speed_up_percent])
+    temporary.replace(path)
+
+
+def _draw(folder: Path, rows: Sequence[Row], test: ExitOutputs, temperatures: Sequence[float], tau: float,
+          timing: Timing | None) -> list[str]:
+    """The pictures; their names."""
+    full = float(test.right[-1].mean())
+    classes = len(test.class_names)
+    exits, answers, _ = test.decide(tau, temperatures)
+    columns = [test.logits[i].argmax(axis=1) for i in range(test.num_exits)] + [answers]
+    per_class = np.stack([per_class_accuracy(test.labels, c, classes) for c in columns], axis=1)
+    figures = {
+        'confusion.png': confusion_figure(
+            confusion(test.labels, answers, classes), test.class_names,
+            f'early exit at tau {tau:g}: accuracy {100 * np.mean(answers == test.labels):.1f} % of {len(test)} images'),
+        'reliability.png': reliability_figure(_reliability(test, temperatures), test.exits,
+                                              test.right.mean(axis=1).tolist(),
+                                              f'confidence against accuracy, {len(test)} images'),
+        'per_class.png': per_class_figure(per_class, [*(f'block {b}' for b in test.exits), f'tau {tau:g}'],
+                                          test.class_names, 'accuracy of each class, %'),
+    }
+    if timing:
+        figures['trade_off.png'] = trade_off_figure(
+            [TradeOff(max(r.tau, default=1.0), r.accuracy, r.speed_up_percent / 100, r.exit_rates)
+             for r in rows if r.choice == 'sweep'], full, test.exits,
+            f'{len(test)} images; time measured on {timing.images} of them')
+    for name, figure in figures.items():
+        save_figure(figure, folder / name)
+    return list(figures)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
