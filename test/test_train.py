@@ -1,31 +1,46 @@
-"""The trainer end to end on toy sizes, and the parts of it that a wrong number hides in."""
+"""The training command end to end on toy sizes: what it takes, says, leaves behind, and how it ends."""
 
-import copy
-import math
+import os
+import re
+import resource
+import signal
 import subprocess
 import sys
+import time
 
+import cv2
+import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 
 from vit_tactile_ros import train
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
-from vit_tactile_ros.model import ModelConfig, PreprocessingConfig, ViTTactile, load_checkpoint
+from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
+from vit_tactile_ros.training import datasets
 
 TINY = {'epochs': 2, 'epoch_size': 8, 'batch_size': 4, 'validation_size': 4, 'workers': 0, 'feature_map_dim': 16,
         'device': 'cpu'}
+WHOLE = ['checkpoint.safetensors', 'lock', 'tensorboard', 'training_state.previous', 'training_state.pt']
 
 
 def arguments(output, **changes) -> list[str]:
     """Command line of a run of two epochs of two steps each."""
-    flags = [part for name, value in (TINY | changes).items() for part in (f'--{name}', str(value))]
-    return ['--output', str(output), *flags, '--image_size', '32', '32']
+    flags = []
+    flags_of = TINY | {'exits': '1 2', 'image_size': '32 32'} | changes
+    if 'data' in changes and changes['data'] != 'simulator':
+        del flags_of['validation_size']
+    for name, value in flags_of.items():
+        flags += [f'--{name}', *str(value).split()]
+    return ['--output', str(output), *flags]
 
 
 def weights(output) -> dict[str, torch.Tensor]:
     return load_checkpoint(output / 'checkpoint.safetensors').model.state_dict()
+
+
+def files(output):
+    return {p.name: p.read_bytes() for p in output.iterdir() if p.is_file()}
 
 
 @pytest.fixture(scope='module')
@@ -36,16 +51,41 @@ def finished(tmp_path_factory):
     return output
 
 
+@pytest.fixture(scope='module')
+def presses(tmp_path_factory):
+    """A folder of class folders: 2 classes of 4 recordings of 3 pictures, and a reference."""
+    folder = tmp_path_factory.mktemp('presses')
+    rng = np.random.default_rng(0)
+    reference = np.full((48, 64, 3), 110, np.uint8)
+    cv2.imwrite(str(folder / 'reference.png'), reference)
+    for channel, name in enumerate(('edge', 'flat')):
+        (folder / name).mkdir()
+        for recording in range(4):
+            for i in range(3):
+                picture = reference + rng.integers(0, 5, reference.shape, dtype=np.uint8)
+                picture[10:30, 10:50, channel] += 80
+                cv2.imwrite(str(folder / name / f'{name}{recording}__{i}.png'), picture)
+    return folder
+
+
 def test_the_command_as_given_in_the_docs(tmp_path):
     """A trainer that runs under the tests only: its arguments, its exit code, what it leaves behind and says."""
     flags = ['--epochs', '1', '--epoch_size', '8', '--batch_size', '4', '--validation_size', '4', '--image_size', '32',
-             '32', '--workers', '0']
-    done = subprocess.run([sys.executable, '-m', 'vit_tactile_ros.train', '--output', str(tmp_path / 'run'), *flags],
-                          capture_output=True, text=True, timeout=300)
+             '32', '--workers', '1', '--evaluate']
+    done = subprocess.run([sys.executable, '-m', 'vit_tactile_ros.train', *flags], capture_output=True, text=True,
+                          timeout=300, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert 'epoch 1/1: loss' in done.stdout and 'block 12' in done.stdout
-    assert str(tmp_path / 'run' / 'checkpoint.safetensors') in done.stdout
-    assert sorted(p.name for p in (tmp_path / 'run').iterdir()) == ['checkpoint.safetensors', 'training_state.pt']
+    assert done.stderr == ''
+    assert 'epoch 1/1: loss' in done.stdout and 'block 12' in done.stdout and '0 s left' in done.stdout
+    assert '4 test images' in done.stdout
+    table = re.findall(r'^ +(\d+)  +([\d.]+)  +([\d.]+)$', done.stdout, re.MULTILINE)
+    assert [int(block) for block, *_ in table] == [4, 8, 12]
+    assert all(0 <= float(value) <= 1 for _, *values in table for value in values)
+    run, = (tmp_path / 'runs').iterdir()
+    assert re.fullmatch(r'\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d', run.name)
+    assert f'writes to runs/{run.name}' in done.stdout
+    assert f'wrote runs/{run.name}/checkpoint.safetensors' in done.stdout
+    assert sorted(p.name for p in run.iterdir()) == [n for n in WHOLE if 'previous' not in n]
 
 
 def test_the_checkpoint_says_how_to_use_it(finished):
@@ -53,62 +93,102 @@ def test_the_checkpoint_says_how_to_use_it(finished):
     checkpoint = load_checkpoint(finished / 'checkpoint.safetensors', expected_classes=CLASS_NAMES)
     assert checkpoint.model.config.image_size == checkpoint.preprocessing.image_size == (32, 32)
     assert checkpoint.model.config.feature_map_dim == 16
+    assert checkpoint.model.config.exits == (1, 2) and checkpoint.model.config.depth == 2
     assert checkpoint.preprocessing.reference == 'difference'
     provenance = checkpoint.provenance
     assert provenance.command.startswith('python -m vit_tactile_ros.train --output') and provenance.created
-    assert provenance.metrics['epoch'] == 2
-    assert all(0 <= provenance.metrics[f'accuracy_block_{block}'] <= 1 for block in (4, 8, 12))
+    assert provenance.data == 'simulated touches' and provenance.metrics['epoch'] == 2
+    assert all(0 <= provenance.metrics[f'accuracy_block_{block}'] <= 1 for block in (1, 2))
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(finished, tmp_path, monkeypatch, capsys):
-    """A resume that repeats or skips examples, restarts the schedule, or forgets the optimizer or the average."""
+def test_the_same_command_gives_the_same_weights(finished, tmp_path):
+    assert train.main(arguments(tmp_path)) == 0
+    again = weights(tmp_path)
+    assert all(torch.equal(again[name], tensor) for name, tensor in weights(finished).items())
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(finished, tmp_path):
+    """SIGKILL in the middle, no time to clean up, then the same command."""
+    command = [sys.executable, '-u', '-m', 'vit_tactile_ros.train', *arguments(tmp_path / 'run', epochs=6)]
+    environment = os.environ | {'OMP_NUM_THREADS': str(torch.get_num_threads())}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as running:
+        for line in running.stdout:
+            if 'epoch 2/6' in line:
+                time.sleep(0.05)  # somewhere in the third epoch
+                running.kill()
+                break
+    assert running.returncode == -signal.SIGKILL
+    assert train.main(arguments(tmp_path / 'run', epochs=6)) == 0
+    assert train.main(arguments(tmp_path / 'whole', epochs=6)) == 0
+    resumed = weights(tmp_path / 'run')
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in weights(tmp_path / 'whole').items())
+
+
+def test_ctrl_c_leaves_with_the_last_whole_epoch(tmp_path):
+    """A traceback, of the process or of its workers, or a wrong tale of what is saved."""
+    command = [sys.executable, '-u', '-m', 'vit_tactile_ros.train',
+               *arguments(tmp_path, epochs=500, epoch_size=32, workers=1)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                          start_new_session=True) as running:
+        for line in running.stdout:
+            if 'epoch 1/500' in line:
+                os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+                break
+        _, err = running.communicate(timeout=60)
+    assert running.returncode == 130
+    found = re.fullmatch(r'train: stopped; (\S+) holds the last whole epoch, (\d+): the same command with --output '
+                         r'\S+ goes on from there\n', err)
+    assert found, err
+    assert torch.load(tmp_path / 'training_state.pt', weights_only=True)['epoch'] == int(found[2])
+
+
+@pytest.mark.parametrize(('index', 'said'), ((5, 'holds no epoch yet'), (13, 'holds the last whole epoch, 1')))
+def test_ctrl_c_says_what_is_saved(tmp_path, monkeypatch, capsys, index, said):
+    """In the first epoch there is nothing to go on from, and it must not be claimed."""
     example = SimulatedTouches.__getitem__
 
-    def interrupted(self, index):
-        if self.size == 16 and index == 13:  # in the second epoch, after its first step
+    def interrupted(self, i):
+        if self.size == 16 and i == index:
             raise KeyboardInterrupt
-        return example(self, index)
+        return example(self, i)
 
     monkeypatch.setattr(SimulatedTouches, '__getitem__', interrupted)
     assert train.main(arguments(tmp_path)) == 130
-    assert 'run the same command to go on' in capsys.readouterr().err
-    assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 1
-    monkeypatch.undo()
-    assert train.main(arguments(tmp_path)) == 0
-    assert 'going on after epoch 1 of 2' in capsys.readouterr().out
-    resumed = weights(tmp_path)
-    for name, tensor in weights(finished).items():
-        assert torch.equal(resumed[name], tensor), name
-    states = [torch.load(folder / 'training_state.pt', weights_only=True) for folder in (finished, tmp_path)]
-    for part in ('model', 'average'):
-        for name, tensor in states[0][part].items():
-            assert torch.equal(states[1][part][name], tensor), (part, name)
+    assert said in capsys.readouterr().err
+    assert (tmp_path / 'checkpoint.safetensors').exists() == (index == 13)
 
 
-def test_training_changes_the_weights_and_not_the_projections(finished):
-    """A run that saves what it started with, or an average over projections that are drawn anew."""
-    torch.manual_seed(0)
-    start = ViTTactile(ModelConfig(num_classes=len(CLASS_NAMES), image_size=(32, 32), feature_map_dim=16)).state_dict()
-    state = torch.load(finished / 'training_state.pt', weights_only=True)
-    for name, tensor in state['model'].items():
-        assert torch.equal(tensor, start[name]) == name.endswith('projection_matrix'), name
-        assert torch.equal(state['average'][name], tensor) == name.endswith('projection_matrix'), name
+def test_ctrl_c_before_training(tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, 'read_table', interrupted)
+    assert train.main(arguments(tmp_path / 'run')) == 130
+    assert 'nothing was written' in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
 
 
 def test_a_finished_run_is_left_as_it_is(finished):
     """Starting it again must not train on, nor write another file."""
-    before = {p.name: p.read_bytes() for p in finished.iterdir()}
+    before = files(finished)
     assert train.main(arguments(finished)) == 0
-    assert {p.name: p.read_bytes() for p in finished.iterdir()} == before
+    assert files(finished) == before
+    assert sorted(p.name for p in finished.iterdir()) == WHOLE
 
 
-@pytest.mark.parametrize(('name', 'value'), (('lr', 0.5), ('epochs', 3), ('seed', 1), ('attention', 'softmax')))
+@pytest.mark.parametrize(('name', 'value'), (('lr', 0.5), ('seed', 1), ('attention', 'softmax'), ('epoch_size', 12),
+                                             ('exits', '2'), ('augment', 'none')))
 def test_changed_settings_are_refused(finished, capsys, name, value):
     """A run that goes on with settings which its checkpoint's provenance does not tell."""
-    before = {p.name: p.read_bytes() for p in finished.iterdir()}
+    before = files(finished)
     assert train.main(arguments(finished, **{name: value})) == 2
     assert f'was started with --{name} ' in capsys.readouterr().err
-    assert {p.name: p.read_bytes() for p in finished.iterdir()} == before
+    assert files(finished) == before
+
+
+def test_another_class_list_is_refused_on_resume(finished, presses, capsys):
+    assert train.main(arguments(finished, data=presses)) == 2
+    assert f'was started with the classes {", ".join(CLASS_NAMES)}; now they are edge, flat' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('changes', 'part'), (
@@ -116,7 +196,11 @@ def test_changed_settings_are_refused(finished, capsys, name, value):
     ({'validation_size': 0}, '--validation_size is 0'), ({'workers': -1}, '--workers is -1'),
     ({'seed': -1}, '--seed is -1'), ({'lr': -0.1}, '--lr is -0.1'), ({'lr': 'nan'}, '--lr is nan'),
     ({'weight_decay': -1}, '--weight_decay is -1'), ({'warmup': 1.5}, '--warmup is 1.5'), ({'ema': 2}, '--ema is 2'),
-    ({'attention': 'flash'}, '--attention'), ({'loss_weights': 1}, '--loss_weights has 1 values'),
+    ({'attention': 'flash'}, '--attention'), ({'loss_weights': 1}, '--loss_weights is (1.0,); must be 2 numbers'),
+    ({'distillation': 2}, '--distillation is 2'), ({'label_smoothing': -1}, '--label_smoothing is -1'),
+    ({'augment': 'paint'}, '--augment'), ({'augment_strength': -1}, '--augment_strength is -1'),
+    ({'precision': 'float16'}, '--precision'), ({'test': 0.9}, 'their sum must be below 1'),
+    ({'validation': 1}, '--validation is 1'), ({'split_seed': -1}, '--split_seed is -1'),
 ))
 def test_bad_arguments_are_usage_errors(tmp_path, capsys, changes, part):
     """A negative rate or count that surfaces as a traceback minutes later, or is trained with."""
@@ -127,103 +211,140 @@ def test_bad_arguments_are_usage_errors(tmp_path, capsys, changes, part):
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize(('changes', 'part'), (({'device': 'tpu'}, "device is 'tpu'"),
-                                               ({'feature_map_dim': 0}, 'feature_map_dim is 0')))
+@pytest.mark.parametrize(('changes', 'part'), (
+    ({'device': 'tpu'}, "device is 'tpu'"), ({'feature_map_dim': 0}, 'feature_map_dim is 0'),
+    ({'exits': '3 2'}, 'exits is (3, 2)'), ({'image_size': '30 32'}, 'image_size is (30, 32)'),
+    ({'data': '/no/such/folder'}, '/no/such/folder does not exist'),
+    ({'init': '/no/such.safetensors'}, '/no/such.safetensors: no such file'),
+))
 def test_settings_that_no_model_has_exit_with_2(tmp_path, capsys, changes, part):
-    """A wrong device or architecture reported as a traceback, or after the folder was made."""
+    """A wrong device, architecture or path reported as a traceback, or after the folder was made."""
     assert train.main(arguments(tmp_path / 'run', **changes)) == 2
     assert capsys.readouterr().err.startswith(f'train: {part}')
     assert not (tmp_path / 'run').exists()
 
 
-def test_image_size_must_be_multiples_of_a_patch(tmp_path, capsys):
-    """A size that the network can't take, found out after the first batch was simulated."""
-    assert train.main([*arguments(tmp_path / 'run'), '--image_size', '30', '32']) == 2
-    assert 'image_size is (30, 32)' in capsys.readouterr().err
+def test_a_folder_of_images(presses, tmp_path, capsys):
+    """The five-minute path: images by class, groups kept apart, a checkpoint with their classes."""
+    assert train.main([*arguments(tmp_path, data=presses, epochs=3, lr=3e-3, loss_weights='0.5 1'), '--evaluate',
+                       '--balance']) == 0
+    out = capsys.readouterr().out
+    checkpoint = load_checkpoint(tmp_path / 'checkpoint.safetensors', ('edge', 'flat'))
+    assert checkpoint.preprocessing.reference == 'difference'
+    counts = re.search(r': (\d+) training, (\d+) validation and (\d+) test images of 2 classes', out)
+    assert [int(n) for n in counts.groups()] == [12, 6, 6]
+    assert '6 test images' in out and 'accuracy_block_2' in checkpoint.provenance.metrics
 
 
-@pytest.mark.parametrize('fault', ('loss', 'gradient'))
-def test_divergence_ends_the_run_and_keeps_the_last_good_epoch(tmp_path, monkeypatch, capsys, fault):
-    """Weights of NaN: a finite loss with a gradient that is not got them as far as the checkpoint."""
-    if fault == 'loss':
-        monkeypatch.setattr(train, 'multi_exit_loss', lambda outputs, labels, weights: outputs[0].sum() * math.nan)
-    else:
-        monkeypatch.setattr(torch.nn.utils, 'clip_grad_norm_', lambda parameters, limit: torch.tensor(math.nan))
-    assert train.main(arguments(tmp_path)) == 1
-    assert 'at step 0 the loss is' in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
+def test_simulated_validation_is_not_asked_of_images(presses, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train.main([*arguments(tmp_path, data=presses), '--validation_size', '5'])
+    assert '--validation_size 5 is for simulated touches; --validation says' in capsys.readouterr().err
 
 
-def test_the_state_never_runs_ahead_of_the_checkpoint(tmp_path, monkeypatch):
-    """A run killed between its two files went on behind an epoch whose checkpoint was never written."""
-    def fails(*_):
-        raise OSError(28, 'no space left')
-
-    monkeypatch.setattr(train, 'save_checkpoint', fails)
-    with pytest.raises(OSError, match='no space left'):
-        train.main(arguments(tmp_path))
-    assert not (tmp_path / 'training_state.pt').exists()
-
-
-def test_learning_rate_rises_then_falls():
-    """A schedule that starts at zero, jumps at the end of the warm-up, or ends high."""
-    rates = [train.learning_rate(step, 200, 1e-3, 0.1) for step in range(200)]
-    assert rates[0] == pytest.approx(1e-3 / 20)
-    assert rates[:20] == sorted(rates[:20]) and rates[19] == rates[20] == max(rates) == pytest.approx(1e-3)
-    assert rates[20:] == sorted(rates[20:], reverse=True)
-    assert rates[110] == pytest.approx(1e-3 * (0.01 + 0.99 / 2))  # half way down
-    assert 1e-5 <= rates[-1] < 1.2e-5
-    assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) <= 1e-3 / 20 + 1e-12
+def test_images_without_references_are_taken_as_they_are(presses, tmp_path, capsys):
+    """'auto' must not ask for references that nobody has, and 'difference' must."""
+    (tmp_path / 'presses').mkdir()
+    for name in ('edge', 'flat'):
+        os.symlink(presses / name, tmp_path / 'presses' / name)
+    assert train.main(arguments(tmp_path / 'run', data=tmp_path / 'presses', epochs=1)) == 0
+    assert load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors').preprocessing.reference == 'none'
+    asked = arguments(tmp_path / 'other', data=tmp_path / 'presses', epochs=1, input='difference')
+    assert train.main(asked) == 2
+    assert 'have no reference' in capsys.readouterr().err
+    assert train.main([*asked, '--reference_image', str(presses / 'reference.png')]) == 0
+    assert load_checkpoint(tmp_path / 'other' / 'checkpoint.safetensors').preprocessing.reference == 'difference'
 
 
-@pytest.mark.parametrize('warmup', (0.0, 1.0))
-@pytest.mark.parametrize('total', (1, 2, 7))
-def test_learning_rate_of_short_runs(total, warmup):
-    """A division by zero, or a rate of zero, in a run of one step."""
-    for step in range(total):
-        assert 0 < train.learning_rate(step, total, 1.0, warmup) <= 1.0
+def test_changed_images_are_refused_on_resume(presses, tmp_path, capsys):
+    """A run that goes on with other images: its split, its order and its figures would be of neither."""
+    copy = tmp_path / 'presses'
+    for name in ('edge', 'flat'):
+        (copy / name).mkdir(parents=True)
+        for picture in (presses / name).iterdir():
+            os.link(picture, copy / name / picture.name)
+    assert train.main(arguments(tmp_path / 'run', data=copy, epochs=1)) == 0
+    for picture in (copy / 'edge').glob('edge0__*'):
+        picture.unlink()
+    assert train.main(arguments(tmp_path / 'run', data=copy, epochs=1)) == 2
+    assert 'was started with --images ' in capsys.readouterr().err
 
 
-def test_loss_weighs_the_exits():
-    """A weight on the wrong exit, or a mean in place of the sum."""
-    logits = [torch.randn(5, 4) for _ in range(3)]
-    labels = torch.tensor([0, 1, 2, 3, 0])
-    wanted = sum(w * F.cross_entropy(out, labels) for w, out in zip((0.3, 0.2, 1.0), logits, strict=True))
-    torch.testing.assert_close(train.multi_exit_loss(logits, labels, [0.3, 0.2, 1.0]), wanted)
+@pytest.mark.parametrize(('only', 'said'), (('edge', 'at least two classes'),
+                                            ('nothing', 'no ')))
+def test_data_that_cannot_be_learned_from(presses, tmp_path, capsys, only, said):
+    (tmp_path / 'data').mkdir()
+    if only == 'edge':
+        os.symlink(presses / 'edge', tmp_path / 'data' / 'edge')
+    assert train.main(arguments(tmp_path / 'run', data=tmp_path / 'data')) == 2
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / 'run').exists()
 
 
-def test_average_moves_towards_the_model():
-    """Decay and its complement exchanged: the average would be the last step."""
-    config = ModelConfig(num_classes=4, width=48, depth=1, exits=(1,), image_size=(32, 32), feature_map_dim=16)
-    model, average = ViTTactile(config), ViTTactile(config)
-    before = copy.deepcopy(average.state_dict())
-    train.average_weights(average, model, 0.9)
-    for name, tensor in average.state_dict().items():
-        torch.testing.assert_close(tensor, 0.9 * before[name] + 0.1 * model.state_dict()[name])
+def test_a_class_without_training_images(presses, tmp_path, capsys):
+    for part, names in (('train', ('edge',)), ('test', ('edge', 'flat'))):
+        for name in names:
+            (tmp_path / 'data' / part / name).mkdir(parents=True)
+            group = 0 if part == 'train' else 1
+            for i in range(3):
+                os.link(presses / name / f'{name}{group}__{i}.png', tmp_path / 'data' / part / name / f'{i}.png')
+    assert train.main(arguments(tmp_path / 'run', data=tmp_path / 'data')) == 2
+    assert "no training pictures of the class 'flat'" in capsys.readouterr().err
 
 
-def test_accuracy_is_counted_per_exit():
-    """Accuracy of one exit reported for another, or a mean over batches of different sizes."""
-    images = torch.randn(5, 3, 32, 32)
-    model = ViTTactile(ModelConfig(num_classes=4, width=48, depth=2, exits=(1, 2), image_size=(32, 32))).eval()
-    with torch.no_grad():
-        for stage, answer in zip(model.stage_modules, (1, 2), strict=True):
-            stage.head.classify.bias[answer] = 1000.0
-    labels = torch.tensor([1, 1, 2, 0, 1])
-    batches = [(images[:4], labels[:4]), (images[4:], labels[4:])]
-    assert train.accuracy_per_exit(model, batches, torch.device('cpu')) == pytest.approx([0.6, 0.2])
+def test_starting_from_a_checkpoint(finished, presses, tmp_path, capsys):
+    """Its architecture and preprocessing are taken over, its heads only for its own classes."""
+    flags = ['--output', str(tmp_path), '--data', str(presses), '--init', str(finished / 'checkpoint.safetensors'),
+             '--epochs', '1', '--workers', '0', '--image_size', '48', '64', '--device', 'cpu', '--lr', '0']
+    assert train.main(flags) == 0
+    assert 'new are the heads (other classes)' in capsys.readouterr().out
+    new, old = (load_checkpoint(folder / 'checkpoint.safetensors') for folder in (tmp_path, finished))
+    assert new.model.config.image_size == (48, 64) and new.model.config.exits == (1, 2)
+    assert new.class_names == ('edge', 'flat')
+    blocks = [(name, t) for name, t in old.model.state_dict().items() if 'head' not in name]
+    assert all(torch.equal(new.model.state_dict()[name], tensor) for name, tensor in blocks)
+
+
+def test_a_full_disk_is_explained(tmp_path, capsys):
+    """A traceback, or a checkpoint cut off, when the system refuses to write on."""
+    assert train.main(arguments(tmp_path)) == 0
+    before, limits = files(tmp_path), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+        assert train.main(arguments(tmp_path, epochs=3)) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    err = capsys.readouterr().err
+    assert err.startswith('train: epoch 3 could not be written: ') and 'holds the last whole epoch, 2' in err
+    assert files(tmp_path) == before
+
+
+def test_an_output_that_cannot_be_made(tmp_path, capsys):
+    (tmp_path / 'file').write_text('')
+    assert train.main(arguments(tmp_path / 'file' / 'run')) == 1
+    assert 'file' in capsys.readouterr().err
+
+
+def test_two_runs_in_one_folder(tmp_path, capsys):
+    from vit_tactile_ros.training.state import RunFolder
+
+    with RunFolder(tmp_path):
+        assert train.main(arguments(tmp_path)) == 1
+    assert 'another run trains in this folder' in capsys.readouterr().err
 
 
 def test_an_example_is_a_function_of_seed_and_index():
     """Examples that depend on the worker or on the order asked for: no run could be repeated or resumed."""
     preprocessing = PreprocessingConfig(image_size=(32, 48), reference='difference', orientation='match', crop='center')
     first, again, other = (SimulatedTouches(4, preprocessing, seed) for seed in (1, 1, 2))
-    values, label = first[3]
+    frame, reference, label = first[3]
     again[0]
-    assert values.shape == (3, 32, 48) and values.dtype == torch.float32 and 0 <= label < len(CLASS_NAMES)
-    assert torch.equal(again[3][0], values) and again[3][1] == label
-    assert not torch.equal(first[2][0], values) and not torch.equal(other[3][0], values)
-    assert not torch.equal(other[2][0], values)  # seed + index would make one run's examples those of the next
+    assert frame.shape == reference.shape == (32, 48, 3) and frame.dtype == reference.dtype == torch.uint8
+    assert 0 <= label < len(CLASS_NAMES)
+    assert torch.equal(again[3][0], frame) and torch.equal(again[3][1], reference) and again[3][2] == label
+    assert not torch.equal(first[2][0], frame) and not torch.equal(other[3][0], frame)
+    assert not torch.equal(other[2][0], frame)  # seed + index would make one run's examples those of the next
+    assert SimulatedTouches(4, PreprocessingConfig(image_size=(32, 48)), 1)[3][1].sum() == 0
     for index in (-1, 4):
         with pytest.raises(IndexError, match=f'index is {index}; must be 0 to 3'):
             first[index]
@@ -231,27 +352,21 @@ def test_an_example_is_a_function_of_seed_and_index():
         SimulatedTouches(0, preprocessing)
 
 
-def test_a_run_follows_its_schedule_on_fresh_examples(tmp_path, monkeypatch):
-    """A schedule that starts over with every epoch, examples seen twice, or validation on what was trained on."""
-    seeds, examples, steps = [], [], []
+def test_a_run_takes_fresh_examples(tmp_path, monkeypatch):
+    """Examples seen twice, or validation or test on what was trained on."""
+    sizes, examples = {}, []
     original, example = SimulatedTouches.__init__, SimulatedTouches.__getitem__
 
     def noted(self, size, preprocessing, seed=0):
-        seeds.append((size, seed))
+        sizes[seed] = size
         original(self, size, preprocessing, seed)
 
     def noted_example(self, index):
         examples.append((self.seed, index))
         return example(self, 0)
 
-    def noted_rate(step, total, peak, warmup):
-        steps.append((step, total))
-        return peak
-
     monkeypatch.setattr(SimulatedTouches, '__init__', noted)
     monkeypatch.setattr(SimulatedTouches, '__getitem__', noted_example)
-    monkeypatch.setattr(train, 'learning_rate', noted_rate)
-    assert train.main(arguments(tmp_path, seed=7, epoch_size=3, batch_size=2, validation_size=1)) == 0
-    assert dict(seeds) == {6: 7, 1: 7 + train.VALIDATION_SEED_OFFSET}
+    assert train.main([*arguments(tmp_path, seed=7, epoch_size=3, batch_size=2, validation_size=1), '--evaluate']) == 0
+    assert sizes == {7: 6, 7 + datasets.VALIDATION_SEED_OFFSET: 1, 7 + datasets.TEST_SEED_OFFSET: 1}
     assert [index for seed, index in examples if seed == 7] == [0, 1, 2, 3, 4, 5]
-    assert steps == [(0, 4), (1, 4), (2, 4), (3, 4)]

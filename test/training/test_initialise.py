@@ -1,0 +1,95 @@
+"""Starting from another checkpoint: what fits is taken over exactly, and what does not is said."""
+
+import dataclasses
+
+import pytest
+import torch
+from toy import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
+
+from vit_tactile_ros.model import Checkpoint, ViTTactile
+from vit_tactile_ros.training.initialise import model_config, start_from
+
+CHECKPOINT = Checkpoint(make_model(3), PREPROCESSING, CLASS_NAMES)
+IMAGES = torch.randn(2, 3, 32, 32)
+
+
+def new(**changes):
+    torch.manual_seed(0)
+    return ViTTactile(dataclasses.replace(CONFIG, **changes))
+
+
+def logits(model, images=IMAGES):
+    with torch.no_grad():
+        return list(model.stages(images))
+
+
+def test_the_same_architecture_answers_the_same():
+    model = new()
+    assert start_from(model, CHECKPOINT, CLASS_NAMES) == []
+    for ours, theirs in zip(logits(model), logits(CHECKPOINT.model), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_other_classes_get_new_heads():
+    model = new(num_classes=5)
+    heads = [stage.head.classify.weight.clone() for stage in model.stage_modules]
+    assert start_from(model, CHECKPOINT, ('a', 'b', 'c', 'd', 'e')) == ['the heads (other classes)']
+    for stage, head in zip(model.stage_modules, heads, strict=True):
+        assert torch.equal(stage.head.classify.weight, head)
+    assert torch.equal(model.embed.project.weight, CHECKPOINT.model.embed.project.weight)
+
+
+def test_as_many_but_other_classes_get_new_heads():
+    """A head that answers 'red' with what it knew of another class."""
+    model = new()
+    assert start_from(model, CHECKPOINT, ('red', 'blue', 'green')) == ['the heads (other classes)']
+
+
+def test_another_image_size_is_fine():
+    model = new(image_size=(48, 64))
+    assert start_from(model, CHECKPOINT, CLASS_NAMES) == []
+    for ours, theirs in zip(logits(model), logits(CHECKPOINT.model), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert logits(model, torch.randn(1, 3, 48, 64))[0].shape == (1, 3)
+
+
+def test_blocks_go_by_number_whatever_the_exits():
+    """Names of weights hold the stage, which another choice of exits changes."""
+    model = new(exits=(2,))
+    assert start_from(model, CHECKPOINT, CLASS_NAMES) == []
+    assert torch.equal(logits(model)[0], logits(CHECKPOINT.model)[1])
+    deeper = new(exits=(1, 3), depth=3)
+    assert start_from(deeper, CHECKPOINT, CLASS_NAMES) == [
+        'block 3 (not in the checkpoint)', 'head 3 (not in the checkpoint)']
+    assert torch.equal(logits(deeper)[0], logits(CHECKPOINT.model)[0])
+
+
+@pytest.mark.parametrize('changes', ({'feature_map_dim': 32}, {'attention': 'favor_relu'}))
+def test_another_kernel_keeps_its_own_features(changes):
+    model = new(**changes)
+    assert start_from(model, CHECKPOINT, CLASS_NAMES) == ['the random features (another kernel or number)']
+
+
+def test_the_baseline_has_no_features():
+    assert start_from(new(attention='softmax'), CHECKPOINT, CLASS_NAMES) == []
+
+
+def test_another_width_is_refused():
+    with pytest.raises(ValueError, match='width is 96; the checkpoint to start from has 48'):
+        start_from(new(width=96), CHECKPOINT, CLASS_NAMES)
+
+
+def test_architecture_is_the_checkpoints_where_nothing_else_is_asked():
+    assert model_config(CHECKPOINT, 7) == dataclasses.replace(CONFIG, num_classes=7)
+    config = model_config(CHECKPOINT, 7, image_size=(64, 64), attention='softmax', feature_map_dim=8, exits=(1, 4))
+    assert (config.image_size, config.attention, config.feature_map_dim) == ((64, 64), 'softmax', 8)
+    assert (config.exits, config.depth, config.width) == ((1, 4), 4, 48)
+
+
+def test_default_architecture():
+    config = model_config(None, 10)
+    assert (config.image_size, config.exits, config.attention, config.feature_map_dim) == (
+        (96, 128), (4, 8, 12), 'favor_softmax', 64)
+    assert model_config(None, 10, exits=(2, 4)).depth == 4
+    with pytest.raises(ValueError, match='exits is'):
+        model_config(None, 10, exits=(4, 2))

@@ -1,0 +1,319 @@
+"""fit: it learns, it can be stopped anywhere, and nothing that goes wrong costs what was saved."""
+
+import dataclasses
+import logging
+import math
+import resource
+
+import pytest
+import torch
+from toy import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
+
+from vit_tactile_ros.data.augment import AugmentConfig
+from vit_tactile_ros.model import ModelConfig, Provenance, ViTTactile, load_checkpoint
+from vit_tactile_ros.training import loop
+from vit_tactile_ros.training.batches import PIECE
+from vit_tactile_ros.training.config import TrainingConfig
+from vit_tactile_ros.training.inputs import Inputs, strengthened
+from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, fit
+from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
+from vit_tactile_ros.training.settings import SettingsError
+from vit_tactile_ros.training.state import STATE, StateError
+
+CPU = torch.device('cpu')
+SETTINGS = TrainingConfig(batch_size=16, epochs=2, lr=1e-3, ema=0.9)
+
+
+def train(output=None, model=None, frames=None, validation=None, config=SETTINGS, **others):
+    return fit(model or make_model(), frames or Colours(36), validation, PREPROCESSING, config,
+               others.pop('augment', AugmentConfig.simulated()), CPU, output, class_names=CLASS_NAMES, progress=False,
+               **others)
+
+
+def equal(first, second):
+    first, second = first.state_dict(), second.state_dict()
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_it_learns_to_tell_colours(tmp_path):
+    """The whole of it: input, loss, optimizer, average, validation, checkpoint."""
+    seen = []
+    config = dataclasses.replace(SETTINGS, epochs=8, lr=3e-3)
+    average = train(tmp_path, frames=Colours(48), validation=Colours(30, seed=1), config=config,
+                    augment=AugmentConfig.none(), on_epoch=lambda epoch, metrics: seen.append((epoch, metrics)),
+                    provenance=Provenance(command='train it', data='colours'))
+    assert [epoch for epoch, _ in seen] == list(range(1, 9))
+    assert seen[-1][1]['loss'] < 0.7 * seen[0][1]['loss']
+    assert min(seen[-1][1]['accuracy_block_1'], seen[-1][1]['accuracy_block_2']) > 0.9
+    assert not average.training
+    checkpoint = load_checkpoint(tmp_path / 'checkpoint.safetensors', CLASS_NAMES)
+    assert checkpoint.preprocessing == PREPROCESSING and checkpoint.model.config == CONFIG
+    assert checkpoint.provenance.command == 'train it' and checkpoint.provenance.data == 'colours'
+    assert checkpoint.provenance.metrics['epoch'] == 8
+    assert checkpoint.provenance.metrics['accuracy_block_2'] == seen[-1][1]['accuracy_block_2']
+    for name, tensor in average.state_dict().items():
+        torch.testing.assert_close(checkpoint.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
+
+
+def test_the_same_command_gives_the_same_weights():
+    first, second = train(), train()
+    assert equal(first, second)
+    assert not equal(first, train(config=dataclasses.replace(SETTINGS, seed=1)))
+
+
+@pytest.mark.parametrize('stop_at', (1, 5, 6))
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, stop_at):
+    """Another order, augmentation or schedule after the stop, or a forgotten optimizer or average."""
+    config = dataclasses.replace(SETTINGS, epochs=3)
+    asked = 0
+
+    class Interrupted(Colours):
+        def __getitem__(self, index):
+            nonlocal asked
+            asked += 1
+            if asked == 36 * stop_at // 2:
+                raise KeyboardInterrupt
+            return super().__getitem__(index)
+
+    with pytest.raises(Stopped) as stopped:
+        train(tmp_path, frames=Interrupted(36), config=config)
+    epochs = (stop_at - 1) // 2
+    assert ('holds no epoch yet' if epochs == 0 else f'holds the last whole epoch, {epochs}:') in str(stopped.value)
+    whole, resumed = [], []
+    first = train(config=config, on_epoch=lambda epoch, metrics: whole.append((epoch, metrics)))
+    second = train(tmp_path, config=config, on_epoch=lambda epoch, metrics: resumed.append((epoch, metrics)))
+    assert resumed == whole[epochs:]
+    assert equal(first, second)
+
+
+def test_denormal_numbers_are_left_as_they_were():
+    """A setting of the whole thread that outlives the training: numpy warns of it, results of others change."""
+    train(config=dataclasses.replace(SETTINGS, epochs=1))
+    assert torch.tensor([1e-39]).mul(1.0).item() > 0
+
+
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    average = train(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    again = train(tmp_path, model=make_model(seed=5))
+    assert equal(again, average)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_a_run_can_be_extended(tmp_path, caplog):
+    """The cosine goes over the new total, and that is said."""
+    train(tmp_path)
+    with caplog.at_level(logging.INFO):
+        train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=4))
+    assert 'the cosine now goes over 4' in caplog.text
+    assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 4
+    state = torch.load(tmp_path / STATE, weights_only=True)
+    assert state['optimizer']['param_groups'][0]['lr'] == pytest.approx(learning_rate(11, 12, 1e-3, 0.05))
+    with pytest.raises(SettingsError, match='--epochs 4; 3 is less'):
+        train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
+
+
+@pytest.mark.parametrize(('changes', 'named'), (
+    ({'config': dataclasses.replace(SETTINGS, lr=0.5)}, '--lr 0.001, now it is 0.5'),
+    ({'config': dataclasses.replace(SETTINGS, loss_weights=(0.1, 1.0))}, '--loss_weights 0.3 1.0, now it is 0.1 1.0'),
+    ({'augment': AugmentConfig()}, '--augment simulated, now it is gel'),
+    ({'settings': {'data': 'other.csv'}}, '--data mine.csv, now it is other.csv'),
+    ({'model': ViTTactile(dataclasses.replace(CONFIG, attention='softmax'))}, '--attention favor_softmax, now'),
+))
+def test_changed_settings_are_refused(tmp_path, changes, named):
+    """A run that goes on with settings which its checkpoint's provenance does not tell."""
+    train(tmp_path, **{'settings': {'data': 'mine.csv'}})
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    with pytest.raises(SettingsError, match=named):
+        train(tmp_path, **({'settings': {'data': 'mine.csv'}} | changes))
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+def test_another_class_list_is_refused(tmp_path):
+    """Heads that go on under other names: as many classes, so that no shape gives it away."""
+    train(tmp_path)
+    with pytest.raises(SettingsError, match='started with the classes red, green, blue; now they are red, blue, green'):
+        fit(make_model(), Colours(36), None, PREPROCESSING, SETTINGS, AugmentConfig.simulated(), CPU, tmp_path,
+            class_names=('red', 'blue', 'green'), progress=False)
+
+
+def test_a_damaged_state_costs_one_epoch(tmp_path, caplog):
+    average = train(tmp_path)
+    state = (tmp_path / STATE).read_bytes()
+    (tmp_path / STATE).write_bytes(state[:len(state) // 2])
+    again = train(tmp_path)
+    assert 'going on from the epoch before it' in caplog.text
+    assert equal(again, average)
+
+
+@pytest.mark.parametrize('fault', ('loss', 'gradient'))
+def test_divergence_ends_the_run_and_keeps_the_last_good_epoch(tmp_path, monkeypatch, fault):
+    """Weights of NaN: a finite loss with a gradient that is not got them as far as the checkpoint."""
+    train(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    if fault == 'loss':
+        monkeypatch.setattr(loop, 'exit_losses', lambda logits, *_: torch.stack([o.sum() * math.nan for o in logits]))
+    else:
+        monkeypatch.setattr(torch.nn.utils, 'clip_grad_norm_', lambda parameters, limit: torch.tensor(math.inf))
+    with pytest.raises(TrainingError, match='at step 6 the loss is .* lower --lr .*holds the last whole epoch, 2'):
+        train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+
+@pytest.mark.parametrize('limit', (100_000, 700_000))
+def test_a_full_disk_keeps_the_last_good_epoch(tmp_path, limit):
+    """The system refuses to write on, once the checkpoint (0.2 MB), once the state (1 MB)."""
+    train(tmp_path)
+    state = (tmp_path / STATE).read_bytes()
+    assert (tmp_path / 'checkpoint.safetensors').stat().st_size > 100_000 and len(state) > 700_000
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+        with pytest.raises(SaveError, match='epoch 3 could not be written.*holds the last whole epoch, 2'):
+            train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert (tmp_path / STATE).read_bytes() == state
+    # Whole: the one of epoch 2, or already the one of epoch 3.
+    assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == (
+        2 if limit == 100_000 else 3)
+    assert not [p for p in tmp_path.iterdir() if 'tmp' in p.name or p.name.startswith('.')]
+    resumed = train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
+    assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 3
+    assert all(torch.isfinite(t).all() for t in resumed.state_dict().values())
+
+
+def test_the_state_never_runs_ahead_of_the_checkpoint(tmp_path, monkeypatch):
+    """A run killed between its two files went on behind an epoch whose checkpoint was never written."""
+    def fails(*_):
+        raise OSError(28, 'no space left')
+
+    monkeypatch.setattr(loop, 'save_checkpoint', fails)
+    with pytest.raises(SaveError, match='no space left'):
+        train(tmp_path)
+    assert not (tmp_path / STATE).exists()
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
+    def start_another(epoch, metrics):
+        train(tmp_path)
+
+    with pytest.raises(StateError, match='another run trains in this folder'):
+        train(tmp_path, on_epoch=start_another)
+
+
+def test_bfloat16_learns_the_same():
+    """bfloat16 that is not used, or that reaches the weights or the loss."""
+    config = dataclasses.replace(SETTINGS, precision='bfloat16')
+    losses = {}
+    for name, chosen in (('float32', SETTINGS), ('bfloat16', config)):
+        def note(epoch, metrics, name=name):
+            losses.setdefault(name, []).append(metrics['loss'])
+
+        average = train(config=chosen, on_epoch=note)
+        assert all(t.dtype == torch.float32 for t in average.state_dict().values())
+    assert losses['float32'] != losses['bfloat16']
+    assert losses['float32'] == pytest.approx(losses['bfloat16'], rel=0.02)
+
+
+def test_balance_draws_classes_equally():
+    """A rare class that is never learned; a dataset that cannot say its classes."""
+    labels = []
+
+    class Unbalanced(Colours):
+        def __init__(self):
+            super().__init__(36)
+            self.labels = (torch.arange(36) >= 30).int().numpy()
+
+        def __getitem__(self, index):
+            labels.append(int(self.labels[index]))
+            return super().__getitem__(index)
+
+    config = dataclasses.replace(SETTINGS, epochs=1, balance=True)
+    train(frames=Unbalanced(), config=config)
+    assert labels.count(0) == labels.count(1) == 18
+    with pytest.raises(ValueError, match='balance needs to know the classes'):
+        train(frames=torch.utils.data.Subset(Colours(36), range(36)), config=config)
+
+
+def test_training_changes_the_weights_and_not_the_projections():
+    """An average over projections that are drawn anew, or a part that gets no gradient."""
+    start, average = make_model().state_dict(), train().state_dict()
+    for name, tensor in average.items():
+        assert torch.equal(tensor, start[name]) == name.endswith('projection_matrix'), name
+
+
+def test_what_decays():
+    """Gains and biases pulled to zero: qk_norm's gain is the scale of attention."""
+    model = make_model()
+    decayed, kept = make_optimizer(model, SETTINGS).param_groups
+    assert decayed['weight_decay'] == 0.05 and kept['weight_decay'] == 0
+    names = {id(p): name for name, p in model.named_parameters()}
+    assert {names[id(p)].rsplit('.', 1)[-1] for p in kept['params']} == {'gain', 'bias', 'weight'}
+    assert all('norm' in names[id(p)] or names[id(p)].endswith('bias') for p in kept['params'])
+    assert not any('norm' in names[id(p)] for p in decayed['params'])
+    assert len(kept['params']) + len(decayed['params']) == len(names)
+
+
+def test_learning_rate_rises_then_falls():
+    """A schedule that starts at zero, jumps at the end of the warm-up, or ends high."""
+    rates = [learning_rate(step, 200, 1e-3, 0.1) for step in range(200)]
+    assert rates[0] == pytest.approx(1e-3 / 20)
+    assert rates[:20] == sorted(rates[:20]) and rates[19] == rates[20] == max(rates) == pytest.approx(1e-3)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert rates[110] == pytest.approx(1e-3 * (0.01 + 0.99 / 2))  # half way down
+    assert 1e-5 <= rates[-1] < 1.2e-5
+    assert max(abs(a - b) for a, b in zip(rates, rates[1:], strict=False)) <= 1e-3 / 20 + 1e-12
+
+
+@pytest.mark.parametrize('warmup', (0.0, 1.0))
+@pytest.mark.parametrize('total', (1, 2, 7))
+def test_learning_rate_of_short_runs(total, warmup):
+    """A division by zero, or a rate of zero, in a run of one step."""
+    for step in range(total):
+        assert 0 < learning_rate(step, total, 1.0, warmup) <= 1.0
+
+
+def test_average_moves_towards_the_model():
+    """Decay and its complement exchanged: the average would be the last step."""
+    model, average = make_model(0), make_model(1)
+    before = {name: p.detach().clone() for name, p in average.named_parameters()}
+    move_average(average, model, 0.9)
+    new = dict(model.named_parameters())
+    for name, parameter in average.named_parameters():
+        torch.testing.assert_close(parameter.detach(), 0.9 * before[name] + 0.1 * new[name].detach())
+    assert average_decay(0, 0.998) == 0.1 and average_decay(100_000, 0.998) == 0.998
+
+
+def test_augmentation_is_a_function_of_row_step_epoch_and_seed():
+    """A resumed run, or a process with other rows, that sees other pictures."""
+    frames = Colours(20)
+    batch = (frames.frames, frames.references)
+    inputs = Inputs(AugmentConfig(), PREPROCESSING, CPU, seed=0)
+    whole = inputs(*batch, 1, 2, 0)
+    rows = slice(PIECE, 20)
+    assert torch.equal(Inputs(AugmentConfig(), PREPROCESSING, CPU, 0)(*(b[rows] for b in batch), 1, 2, PIECE),
+                       whole[rows])
+    for other in (inputs(*batch, 0, 2, 0), inputs(*batch, 1, 3, 0),
+                  Inputs(AugmentConfig(), PREPROCESSING, CPU, 1)(*batch, 1, 2, 0)):
+        assert not torch.equal(other, whole)
+    assert not torch.equal(whole[:4], inputs(*batch, 1, 2, 8)[:4])
+
+
+def test_strength_of_augmentation():
+    assert strengthened(AugmentConfig(), 1.0) == AugmentConfig()
+    weaker, stronger = strengthened(AugmentConfig(), 0.5), strengthened(AugmentConfig(), 100.0)
+    assert weaker.noise == AugmentConfig().noise / 2 and weaker.flip == AugmentConfig().flip
+    assert stronger.blur == stronger.markers == stronger.tone == 1.0
+    assert strengthened(AugmentConfig(), 0.0).noise == 0
+
+
+def test_more_exits_have_weights(tmp_path):
+    """Exits are configuration: one after every block, with the default weights."""
+    torch.manual_seed(0)
+    model = ViTTactile(ModelConfig(num_classes=3, image_size=(32, 32), width=48, depth=4, exits=(1, 2, 3, 4),
+                                   feature_map_dim=16))
+    metrics = {}
+    train(model=model, validation=Colours(6), config=dataclasses.replace(SETTINGS, epochs=1),
+          on_epoch=lambda epoch, found: metrics.update(found))
+    assert set(metrics) == {'loss', *(f'accuracy_block_{b}' for b in (1, 2, 3, 4))}

@@ -1,0 +1,81 @@
+"""The loss against the textbook's formulas, and the settings it takes."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vit_tactile_ros.training.config import TrainingConfig
+from vit_tactile_ros.training.loss import exit_losses, multi_exit_loss
+
+LABELS = torch.tensor([0, 1, 2, 3, 0])
+
+
+def exits(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(5, 4, generator=generator, requires_grad=True) for _ in range(3)]
+
+
+def test_loss_weighs_the_exits():
+    """A weight on the wrong exit, or a mean in place of the sum."""
+    logits = exits()
+    wanted = sum(w * F.cross_entropy(out, LABELS) for w, out in zip((0.3, 0.2, 1.0), logits, strict=True))
+    torch.testing.assert_close(multi_exit_loss(logits, LABELS, [0.3, 0.2, 1.0]), wanted)
+
+
+def test_distillation_is_hintons():
+    """Divergence the wrong way round, no temperature squared, or a mean over classes in place of their sum."""
+    logits = exits()
+    losses = exit_losses(logits, LABELS, distillation=0.25, temperature=3.0)
+    teacher = torch.softmax(logits[2] / 3, dim=1)
+    for i in (0, 1):
+        pupil = torch.softmax(logits[i] / 3, dim=1)
+        divergence = (teacher * (teacher / pupil).log()).sum(dim=1).mean() * 9
+        torch.testing.assert_close(losses[i], 0.75 * F.cross_entropy(logits[i], LABELS) + 0.25 * divergence)
+    torch.testing.assert_close(losses[2], F.cross_entropy(logits[2], LABELS))
+
+
+def test_the_teacher_learns_nothing_from_its_pupils():
+    """A last exit that is pulled towards what is easy to copy."""
+    logits = exits()
+    exit_losses(logits, LABELS, distillation=0.9, temperature=2.0)[:2].sum().backward()
+    assert logits[2].grad.abs().sum() == 0
+    assert logits[0].grad.abs().sum() > 0
+
+
+def test_an_exit_that_agrees_with_the_teacher_pays_for_the_label_only():
+    same = torch.randn(5, 4)
+    losses = exit_losses([same, same.clone()], LABELS, distillation=0.5, temperature=2.0)
+    torch.testing.assert_close(losses[0], 0.5 * F.cross_entropy(same, LABELS))
+
+
+def test_label_smoothing_is_torchs():
+    logits = exits()
+    wanted = torch.stack([F.cross_entropy(out, LABELS, label_smoothing=0.1) for out in logits])
+    torch.testing.assert_close(exit_losses(logits, LABELS, label_smoothing=0.1), wanted)
+
+
+def test_bfloat16_logits_give_a_float32_loss():
+    logits = [out.detach().bfloat16() for out in exits()]
+    losses = exit_losses(logits, LABELS, distillation=0.5, temperature=2.0)
+    assert losses.dtype == torch.float32
+    torch.testing.assert_close(losses, exit_losses([out.float() for out in logits], LABELS, 0.5, 2.0))
+
+
+def test_default_weights():
+    """0.3, 0.3, 1 as the docs say, and the same idea for other exits."""
+    assert TrainingConfig().weights(3) == (0.3, 0.3, 1.0)
+    assert TrainingConfig().weights(1) == (1.0,)
+    assert TrainingConfig(loss_weights=(0.5, 1.0)).weights(2) == (0.5, 1.0)
+    with pytest.raises(ValueError, match=r'loss_weights is \(0.5, 1.0\); must be 3 numbers'):
+        TrainingConfig(loss_weights=(0.5, 1.0)).weights(3)
+
+
+@pytest.mark.parametrize(('name', 'value'), (
+    ('batch_size', 0), ('epochs', 0), ('lr', -1.0), ('lr', float('nan')), ('weight_decay', float('inf')), ('seed', -1),
+    ('warmup', 1.1), ('distillation', -0.1), ('label_smoothing', 2.0), ('ema', 1.5), ('clip', 0.0),
+    ('distillation_temperature', 0.0), ('loss_weights', (0.0, 0.0)), ('loss_weights', (-1.0, 1.0)),
+    ('precision', 'float16'),
+))
+def test_settings_out_of_range_are_named(name, value):
+    with pytest.raises(ValueError, match=f'^{name} is '):
+        TrainingConfig(**{name: value})

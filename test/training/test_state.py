@@ -1,0 +1,122 @@
+"""What a run leaves in its folder survives kills, full disks and a second run."""
+
+import logging
+import os
+import resource
+
+import pytest
+import torch
+
+from vit_tactile_ros.training import state as state_module
+from vit_tactile_ros.training.state import KEYS, PREVIOUS, STATE, RunFolder, StateError
+
+
+def content(epoch, size=1000):
+    return dict.fromkeys(KEYS - {'version'}, 0) | {'epoch': epoch, 'model': {'w': torch.full((size,), float(epoch))}}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    with RunFolder(tmp_path / 'run') as opened:
+        yield opened
+
+
+def test_saved_is_loaded(folder):
+    assert folder.load() is None and folder.saved_epoch == 0
+    folder.save(content(1))
+    folder.save(content(2))
+    assert folder.load()['epoch'] == folder.saved_epoch == 2
+    assert torch.equal(folder.load()['model']['w'], torch.full((1000,), 2.0))
+    assert sorted(p.name for p in folder.path.iterdir()) == ['lock', PREVIOUS, STATE]
+
+
+@pytest.mark.parametrize('left', (0, 1, 0.01, 0.5, 0.999))
+def test_a_truncated_state_is_explained_and_the_previous_one_taken(folder, caplog, left):
+    """A traceback out of the archive reader, or a run that starts from nothing."""
+    folder.save(content(1))
+    folder.save(content(2))
+    data = (folder.path / STATE).read_bytes()
+    (folder.path / STATE).write_bytes(data[:int(len(data) * left) if left < 1 else 1])
+    with caplog.at_level(logging.WARNING):
+        assert folder.load()['epoch'] == 1
+    assert 'is not a whole state file' in caplog.text and PREVIOUS in caplog.text
+    assert 'weights_only' not in caplog.text
+
+
+def test_no_whole_state_is_an_error_that_says_what_to_do(folder):
+    folder.save(content(1))
+    (folder.path / STATE).write_bytes(b'garbage')
+    with pytest.raises(StateError, match=r'is not a whole state file.*training_state.previous: is not there.*--init'):
+        folder.load()
+
+
+def test_a_state_of_another_release_is_refused(folder):
+    torch.save({'model': {}, 'epoch': 3}, folder.path / STATE)
+    with pytest.raises(StateError, match='another release'):
+        folder.load()
+
+
+@pytest.mark.parametrize('step', ('link', 'replace', 'fsync'))
+def test_a_kill_while_saving_leaves_a_whole_state(folder, monkeypatch, step):
+    """Every system call of a save, as the last one that was made."""
+    folder.save(content(1))
+    folder.save(content(2))
+    calls = []
+    original = getattr(os, step)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*arguments):
+        calls.append(arguments)
+        raise Killed
+
+    monkeypatch.setattr(state_module.os, step, killed)
+    with pytest.raises(Killed):
+        folder.save(content(3))
+    monkeypatch.setattr(state_module.os, step, original)
+    assert calls
+    assert folder.load()['epoch'] == 2
+    folder.save(content(3))
+    assert folder.load()['epoch'] == 3
+
+
+def test_a_file_system_without_links_keeps_the_previous_state(folder, monkeypatch):
+    def refuses(*_):
+        raise PermissionError(1, 'links not supported')
+
+    monkeypatch.setattr(state_module.os, 'link', refuses)
+    for epoch in (1, 2, 3):
+        folder.save(content(epoch))
+    (folder.path / STATE).unlink()
+    assert folder.load()['epoch'] == 2
+
+
+def test_a_full_disk_leaves_what_was_saved(folder):
+    """The real thing: the system refuses the rest of the file."""
+    folder.save(content(1))
+    folder.save(content(2))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+        with pytest.raises(OSError, match='File too large'):
+            folder.save(content(3, size=100_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert folder.saved_epoch == 2 and folder.load()['epoch'] == 2
+    assert sorted(p.name for p in folder.path.iterdir()) == ['lock', PREVIOUS, STATE]
+
+
+def test_two_runs_never_share_a_folder(folder):
+    """Two trainers that overwrite each other's files in turn."""
+    with pytest.raises(StateError, match='another run trains in this folder'):
+        with RunFolder(folder.path):
+            pass
+
+
+def test_a_folder_is_free_once_its_run_has_ended(tmp_path):
+    for _ in range(2):
+        with RunFolder(tmp_path) as folder:
+            (folder.path / f'{STATE}.tmp').write_bytes(b'of a killed run')
+    with RunFolder(tmp_path):
+        assert not (tmp_path / f'{STATE}.tmp').exists()

@@ -1,0 +1,35 @@
+"""A network and pictures small enough to train in a test."""
+
+from __future__ import annotations
+
+import torch
+from torch.utils.data import Dataset
+
+from vit_tactile_ros.model import ModelConfig, PreprocessingConfig, ViTTactile
+
+CONFIG = ModelConfig(num_classes=3, image_size=(32, 32), width=48, depth=2, exits=(1, 2), feature_map_dim=16)
+PREPROCESSING = PreprocessingConfig(image_size=(32, 32), reference='difference', std=(0.1, 0.1, 0.1))
+CLASS_NAMES = ('red', 'green', 'blue')
+
+
+class Colours(Dataset):
+    """Frames whose class is the channel that is brighter than in the reference."""
+
+    def __init__(self, size: int, seed: int = 0) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self.labels = torch.arange(size).remainder(3).numpy()
+        self.references = torch.randint(80, 120, (size, 32, 32, 3), generator=generator, dtype=torch.uint8)
+        self.frames = self.references.clone()
+        for i, label in enumerate(self.labels):
+            self.frames[i, 8:24, 8:24, int(label)] += 60
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.frames[index], self.references[index], int(self.labels[index])
+
+
+def make_model(seed: int = 0) -> ViTTactile:
+    torch.manual_seed(seed)
+    return ViTTactile(CONFIG)

@@ -1,0 +1,205 @@
+"""Cross-validate on labelled touches: `python -m vit_tactile_ros.cross_validate --data labels.csv --group object`.
+
+Trains one network per fold, whole groups kept apart, and reports what it says of the groups that it never saw. With
+`--control reference` or `--control border` the network sees no touch, only what tells one recording from another: a
+result means something as far as it is above these. Can be stopped; started again it goes on with the fold it was in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vit_tactile_ros.data.augment import AUGMENTATIONS
+from vit_tactile_ros.data.controls import BorderOnly, references_as_images
+from vit_tactile_ros.data.frames import TouchFrames
+from vit_tactile_ros.data.split import folds
+from vit_tactile_ros.data.touches import DataError, TouchTable
+from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
+from vit_tactile_ros.inference.runtime import select_device
+from vit_tactile_ros.model import Checkpoint, ViTTactile, compute_shares, load_checkpoint
+from vit_tactile_ros.training.batches import Frames, Order, balanced
+from vit_tactile_ros.training.config import TrainingConfig
+from vit_tactile_ros.training.datasets import (
+    SIMULATOR,
+    add_data_arguments,
+    check_data_arguments,
+    choose_augmentation,
+    choose_preprocessing,
+    read_table,
+)
+from vit_tactile_ros.training.initialise import model_config, start_from
+from vit_tactile_ros.training.loop import TrainingError, fit
+from vit_tactile_ros.training.state import StateError
+
+logger = logging.getLogger('vit_tactile_ros.cross_validate')
+TAUS = (0.7, 0.8, 0.9, 0.95, 0.99)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.cross_validate', description=__doc__,
+                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+    parser.add_argument('--output', type=Path, required=True, help="folder for each fold's checkpoint and answers")
+    parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
+    parser.add_argument('--control', choices=('none', 'reference', 'border'), default='none',
+                        help='what the network sees instead of the touch: the no-contact picture, or the border alone')
+    parser.add_argument('--border', type=float, default=0.15, help='width of the border, share of height and width')
+    parser.add_argument('--init', type=Path, default=None, metavar='CHECKPOINT', help='start from these weights')
+    parser.add_argument('--attention', choices=('favor_softmax', 'favor_relu', 'softmax'), default=None,
+                        help="attention kernel; by default the checkpoint's, or favor_softmax")
+    parser.add_argument('--stem', choices=('patch', 'convolution'), default=None,
+                        help="by default the checkpoint's, or convolution")
+    parser.add_argument('--feature_map_dim', type=int, default=None, help='random features per head; by default 64')
+    parser.add_argument('--exits', type=int, nargs='+', default=None, metavar='BLOCK',
+                        help='blocks that an exit follows; by default 4 8 12; 12 alone is a plain ViT')
+    parser.add_argument('--image_size', type=int, nargs=2, default=None, metavar=('HEIGHT', 'WIDTH'),
+                        help='px, multiples of 16; by default 96 128')
+    parser.add_argument('--batch_size', type=int, default=32, help='images')
+    parser.add_argument('--epochs', type=int, default=10, help='per fold')
+    parser.add_argument('--images_per_epoch', type=int, default=0, help='0: as many as there are in the training part')
+    parser.add_argument('--lr', type=float, default=3e-4, help='peak learning rate of AdamW')
+    parser.add_argument('--weight_decay', type=float, default=0.05, help='of AdamW')
+    parser.add_argument('--label_smoothing', type=float, default=0.1, help='0 to 1')
+    parser.add_argument('--ema', type=float, default=0.98, help='decay per step of the moving average of the weights')
+    parser.add_argument('--augment', choices=tuple(AUGMENTATIONS), default='gel', help='what varies')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
+    parser.add_argument('--seed', type=int, default=0, help='of the folds, the weights and the order')
+    add_data_arguments(parser)
+    arguments = parser.parse_args(argv)
+    check_data_arguments(parser, arguments)
+    if arguments.data == SIMULATOR:
+        parser.error('--data is missing; give a folder of class folders, a CSV or a bag')
+    if arguments.folds < 2:
+        parser.error(f'--folds is {arguments.folds}; must be at least 2')
+    if arguments.images_per_epoch < 0:
+        parser.error(f'--images_per_epoch is {arguments.images_per_epoch}; must be at least 0')
+    if not 0 < arguments.border < 0.5:
+        parser.error(f'--border is {arguments.border}; must be above 0 and below 0.5')
+    try:
+        arguments.config = TrainingConfig(
+            batch_size=arguments.batch_size, epochs=arguments.epochs, lr=arguments.lr, ema=arguments.ema,
+            weight_decay=arguments.weight_decay, label_smoothing=arguments.label_smoothing, seed=arguments.seed)
+    except ValueError as error:
+        parser.error(f'--{error}')
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.WARNING, format='cross_validate: %(message)s')
+    try:
+        result = cross_validate(arguments)
+    except (DataError, TrainingError, StateError, ValueError, OSError) as error:
+        print(f'cross_validate: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f'\ncross_validate: stopped; the same command goes on from what {arguments.output} holds', file=sys.stderr)
+        return 130
+    print(json.dumps(result))
+    return 0
+
+
+def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
+    """Train and test every fold; returns the figures, after printing them as a table."""
+    table = read_table(arguments)
+    assert table is not None
+    parts = folds(table, arguments.folds, arguments.seed)
+    device = select_device(arguments.device)
+    checkpoint = load_checkpoint(arguments.init) if arguments.init else None
+    if arguments.control == 'reference':
+        table, arguments.input = references_as_images(table), 'frame'
+    print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
+          f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)
+    outputs = []
+    for number, part in enumerate(parts):
+        result = _fold(arguments, table, part.train, part.test, arguments.output / f'fold_{number}', checkpoint, device)
+        answers = result.logits.argmax(axis=2)
+        print(f'fold {number + 1}/{len(parts)}: {len(part.train)} training, {len(part.test)} test images; balanced '
+              'accuracy ' + ', '.join(f'block {block} {balanced_accuracy(result.labels, answer):.3f}'
+                                      for block, answer in zip(result.exits, answers, strict=True)), flush=True)
+        outputs.append(result)
+    return _report(outputs, arguments)
+
+
+def _fold(arguments: argparse.Namespace, table: TouchTable, train: NDArray[np.int64], test: NDArray[np.int64],
+          output: Path, checkpoint: Checkpoint | None, device: torch.device) -> ExitOutputs:
+    architecture = model_config(checkpoint, len(table.class_names), tuple(arguments.image_size or ()) or None,
+                                arguments.attention, arguments.feature_map_dim, tuple(arguments.exits or ()) or None,
+                                arguments.stem)
+    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint)
+    answers = output / 'answers.npz'
+    if answers.exists():
+        stored = np.load(answers)
+        if not np.array_equal(stored['test'], test):
+            raise ValueError(f'{answers} holds the answers of another fold; give another --output')
+        return ExitOutputs(stored['logits'], stored['labels'], table.class_names, architecture.exits,
+                           compute_shares(architecture))
+    torch.manual_seed(arguments.seed)
+    model = ViTTactile(architecture)
+    if checkpoint:
+        start_from(model, checkpoint, table.class_names)
+    subset = table.subset(train)
+    augment = choose_augmentation(arguments.augment, arguments.data)
+    model = fit(model, _seen(TouchFrames(subset, preprocessing), arguments), None, preprocessing, arguments.config,
+                augment, device, output, class_names=table.class_names,
+                order=_order(subset, arguments.images_per_epoch, arguments.seed))
+    result = collect_outputs(model, _seen(TouchFrames(table.subset(test), preprocessing), arguments), preprocessing,
+                             device, class_names=table.class_names)
+    np.savez(answers.with_suffix('.tmp.npz'), logits=result.logits, labels=result.labels, test=test)
+    answers.with_suffix('.tmp.npz').replace(answers)
+    return result
+
+
+def _seen(frames: Frames, arguments: argparse.Namespace) -> Frames:
+    return BorderOnly(frames, arguments.border) if arguments.control == 'border' else frames
+
+
+def _order(table: TouchTable, images_per_epoch: int, seed: int) -> Order:
+    """Classes equally often; the first `images_per_epoch` of each epoch's draws."""
+    draw = balanced(table.labels, seed)
+    return lambda epoch: draw(epoch)[:images_per_epoch or None]
+
+
+def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[str, object]:
+    exits, names = outputs[0].exits, outputs[0].class_names
+    pooled = dataclasses.replace(outputs[0], logits=np.concatenate([o.logits for o in outputs], axis=1),
+                                 labels=np.concatenate([o.labels for o in outputs]))
+    per_fold = [[balanced_accuracy(o.labels, answer) for answer in o.logits.argmax(axis=2)] for o in outputs]
+    mean, spread = np.mean(per_fold, axis=0), np.std(per_fold, axis=0)
+    print('\nexit after block  balanced accuracy, mean of folds  standard deviation  all images pooled')
+    for i, block in enumerate(exits):
+        pool = balanced_accuracy(pooled.labels, pooled.logits[i].argmax(axis=1))
+        print(f'{block:16d}  {mean[i]:32.3f}  {spread[i]:18.3f}  {pool:17.3f}')
+    print(f'chance            {1 / len(names):32.3f}')
+    if len(exits) > 1:
+        print('\n  tau  balanced accuracy  share of compute  leaving at block ' + ' '.join(f'{b:5d}' for b in exits))
+    rows = []
+    for tau in TAUS if len(exits) > 1 else ():
+        chosen, answer, _ = pooled.decide(tau)
+        rates = np.bincount(chosen, minlength=len(exits)) / len(pooled)
+        share = float(rates @ np.array(pooled.compute_shares))
+        rows.append({'tau': tau, 'balanced_accuracy': balanced_accuracy(pooled.labels, answer),
+                     'compute_share': share, 'exit_rates': rates.round(4).tolist()})
+        print(f'{tau:5.2f}  {rows[-1]["balanced_accuracy"]:17.3f}  {share:16.3f}' + ' ' * 19
+              + ' '.join(f'{rate:5.2f}' for rate in rates))
+    print('\nconfusion of the last exit (row: true class)')
+    counts = confusion(pooled.labels, pooled.logits[-1].argmax(axis=1), len(names))
+    width = max(max(map(len, names)), 5)
+    for name, row in zip(names, counts, strict=True):
+        print(f'{name:>{width}}  ' + ' '.join(f'{count:{width}d}' for count in row))
+    return {'label': arguments.label, 'group': arguments.group, 'folds': len(outputs), 'images': len(pooled),
+            'control': arguments.control, 'exits': list(exits), 'balanced_accuracy': mean.round(4).tolist(),
+            'standard_deviation': spread.round(4).tolist(), 'chance': round(1 / len(names), 4), 'taus': rows}
+
+
+if __name__ == '__main__':
+    sys.exit(main())

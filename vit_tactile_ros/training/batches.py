@@ -1,0 +1,110 @@
+"""Which examples make up an epoch, in which order, and which of them this process takes."""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import default_collate
+
+from vit_tactile_ros.training.distributed import ALONE, Processes
+
+Order = Callable[[int], NDArray[np.int64]]  # epoch (0-based) -> indices of its examples
+Frames = Dataset[tuple[Tensor, Tensor, int]]
+Batch = tuple[Tensor, Tensor, Tensor]  # frames and references, uint8 (B, h, w, 3), labels (B,)
+
+# Augmentation draws its random numbers for so many examples at once, and processes share a batch out in such pieces:
+# then an example is augmented the same way whichever process has it.
+PIECE = 8
+
+
+def shuffled(size: int, seed: int) -> Order:
+    """All examples once per epoch, in an order that is a function of seed and epoch."""
+    return lambda epoch: np.random.default_rng((seed, epoch)).permutation(size)
+
+
+def balanced(labels: NDArray[np.int64], seed: int) -> Order:
+    """As many draws per epoch as there are examples, every class equally often; small classes repeat."""
+    classes = [np.flatnonzero(labels == c) for c in np.unique(labels)]
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng((seed, epoch))
+        per_class = math.ceil(len(labels) / len(classes))
+        # Whole permutations first, so that no example is drawn twice before all of its class were.
+        drawn = [np.concatenate([rng.permutation(members) for _ in range(math.ceil(per_class / len(members)))])
+                 [:per_class] for members in classes]
+        return rng.permutation(np.concatenate(drawn))[:len(labels)]
+
+    return order
+
+
+def consecutive(epoch_size: int) -> Order:
+    """Fresh examples in every epoch, one after another, of a dataset that makes as many as one asks for."""
+    return lambda epoch: np.arange(epoch * epoch_size, (epoch + 1) * epoch_size)
+
+
+def resized(order: Order, epoch_size: int) -> Order:
+    """Epochs of `epoch_size` examples out of those of `order`, which follow one another without a gap."""
+    size = len(order(0))
+
+    def piece(epoch: int) -> NDArray[np.int64]:
+        first, last = epoch * epoch_size, (epoch + 1) * epoch_size
+        passes = np.concatenate([order(i) for i in range(first // size, math.ceil(last / size))])
+        return passes[first % size:first % size + epoch_size]
+
+    return piece
+
+
+def own_rows(batch_size: int, processes: Processes) -> slice:
+    """The rows of a batch that this process takes: whole pieces, possibly none."""
+    pieces = math.ceil(batch_size / PIECE)
+    first, last = (pieces * r // processes.count for r in (processes.rank, processes.rank + 1))
+    return slice(first * PIECE, min(last * PIECE, batch_size))
+
+
+class EpochBatches(Sampler[list[int]]):
+    """This process's share of every batch of the epoch `epoch`, which the loop sets."""
+
+    def __init__(self, order: Order, batch_size: int, processes: Processes = ALONE) -> None:
+        self.order = order
+        self.batch_size = batch_size
+        self.processes = processes
+        self.epoch = 0
+        self.epoch_size = len(order(0))
+
+    def __len__(self) -> int:
+        return math.ceil(self.epoch_size / self.batch_size)
+
+    def sizes(self) -> list[int]:
+        """Examples in each batch of an epoch, over all processes."""
+        return [min(self.batch_size, self.epoch_size - start) for start in range(0, self.epoch_size, self.batch_size)]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        indices = self.order(self.epoch).tolist()
+        for start in range(0, len(indices), self.batch_size):
+            batch = indices[start:start + self.batch_size]
+            yield batch[own_rows(len(batch), self.processes)]
+
+
+def make_loader(frames: Frames, batches: EpochBatches, workers: int, device: torch.device) -> DataLoader[Any]:
+    """Yields a `Batch`, or None where this process has no share of it. The workers live as long as the loader."""
+    return DataLoader(frames, batch_sampler=batches, num_workers=workers, collate_fn=_collate,
+                      worker_init_fn=_prepare_worker, persistent_workers=workers > 0,
+                      pin_memory=device.type == 'cuda')
+
+
+def _collate(examples: list[tuple[Tensor, Tensor, int]]) -> Any:
+    return default_collate(examples) if examples else None
+
+
+def _prepare_worker(_index: int) -> None:
+    cv2.setNumThreads(1)  # one core per worker; OpenCV would start a thread per core in each
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle

@@ -1,0 +1,62 @@
+"""The settings of a training run, in one place."""
+
+from __future__ import annotations
+
+import math
+import typing
+from dataclasses import dataclass
+from typing import Literal
+
+Precision = Literal['auto', 'float32', 'bfloat16']
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a model is trained; the fields are the flags of `python -m vit_tactile_ros.train`.
+
+    Raises ValueError naming the field that is out of its range.
+    """
+
+    batch_size: int = 64  # examples, over all processes
+    epochs: int = 100
+    lr: float = 1e-4  # peak learning rate of AdamW
+    warmup: float = 0.05  # share of the steps with a rising learning rate
+    weight_decay: float = 0.05  # of AdamW, on matrices only
+    clip: float = 1.0  # largest norm of the gradient
+    loss_weights: tuple[float, ...] = ()  # one per exit; empty: 0.3 each and 1 for the last
+    # Share of an early exit's loss that is the distance to the last exit's answer instead of to the label, 0..1.
+    distillation: float = 0.5
+    distillation_temperature: float = 2.0  # divides both sides' logits
+    label_smoothing: float = 0.0  # 0..1, of the labels only, not of the teacher
+    balance: bool = False  # draw all classes equally often
+    ema: float = 0.998  # decay per step of the moving average of the weights, 0..1
+    precision: Precision = 'auto'  # of the forward pass; 'auto': bfloat16 on CUDA devices that have it
+    seed: int = 0  # of the weights, the order of the examples and their augmentation
+
+    def __post_init__(self) -> None:
+        for name in ('batch_size', 'epochs'):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
+        for name in ('lr', 'weight_decay', 'seed'):
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), 'at least 0')
+        for name in ('warmup', 'distillation', 'label_smoothing', 'ema'):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), 'between 0 and 1')
+        for name in ('clip', 'distillation_temperature'):
+            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), 'above 0')
+        _require(all(0 <= w < math.inf for w in self.loss_weights)
+                 and (not self.loss_weights or sum(self.loss_weights) > 0), 'loss_weights', self.loss_weights,
+                 'numbers of at least 0, not all 0')
+        _require(self.precision in typing.get_args(Precision), 'precision', self.precision,
+                 f'one of {", ".join(typing.get_args(Precision))}')
+
+    def weights(self, num_exits: int) -> tuple[float, ...]:
+        """Weight of each exit's loss; raises ValueError when `loss_weights` is for another number of exits."""
+        if not self.loss_weights:
+            return (0.3,) * (num_exits - 1) + (1.0,)
+        _require(len(self.loss_weights) == num_exits, 'loss_weights', self.loss_weights,
+                 f'{num_exits} numbers, one per exit')
+        return self.loss_weights
+
+
+def _require(condition: bool, name: str, value: object, wanted: str) -> None:
+    if not condition:
+        raise ValueError(f'{name} is {value}; must be {wanted}')

@@ -1,0 +1,198 @@
+"""What a training command's --data becomes: examples to train on, to validate on and to test on."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
+from vit_tactile_ros.data.frames import TouchFrames
+from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.data.split import split_touches
+from vit_tactile_ros.data.touches import TouchTable, load_touches, parse_splits
+from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
+from vit_tactile_ros.training.batches import Frames, Order, balanced, consecutive, resized, shuffled
+from vit_tactile_ros.training.inputs import strengthened
+
+# Keep simulated validation and test examples apart from every training seed.
+VALIDATION_SEED_OFFSET = 1_000_000
+TEST_SEED_OFFSET = 2_000_000
+SIMULATOR = 'simulator'
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Examples by part, with the order of the training examples and a description for people."""
+
+    train: Frames
+    validation: Frames | None
+    make_test: Callable[[], Frames | None]  # only made when it is asked for
+    order: Order | None  # None: all of them, as the config says
+    description: str
+    settings: dict[str, Any]  # what must not change when a run goes on
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but for flags that have none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = action.default is None or action.default is False or action.default == []
+        return action.help if none else super()._get_help_string(action)
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group('data')
+    group.add_argument('--data', default=SIMULATOR, metavar='PATH',
+                       help="folder of class folders, CSV, or bag; 'simulator' for simulated touches")
+    group.add_argument('--label', default='label', help='column of a CSV with the class')
+    group.add_argument('--group', default='group', help='column with the object, recording or press; a+b joins two')
+    group.add_argument('--image', default='image', help="column with the picture's path")
+    group.add_argument('--reference', default='reference', help="column with the no-contact picture's path")
+    group.add_argument('--split', default='split', help='column with train, validation or test')
+    group.add_argument('--splits', nargs='+', default=[], metavar='PART=NAMES',
+                       help='what the names in that column mean, as test=new_pose,regrasp')
+    group.add_argument('--labels', type=Path, default=None, help='CSV of intervals with the labels of a bag')
+    group.add_argument('--reference_image', type=Path, default=None, help='no-contact picture of all images')
+    group.add_argument('--input', choices=('auto', 'difference', 'frame'), default='auto',
+                       help='what the network sees: difference to the reference, or the frame; '
+                            'auto: the difference where every image has a reference')
+    group.add_argument('--split_by', choices=('auto', 'group', 'frame'), default='auto',
+                       help='what is kept together where the data names no parts')
+    group.add_argument('--validation', type=float, default=0.15, help='share of the images, 0 to 1')
+    group.add_argument('--test', type=float, default=0.15, help='share of the images, 0 to 1')
+    group.add_argument('--split_seed', type=int, default=0,
+                       help='of that split, apart from --seed so that other runs are tested on the same images')
+    group.add_argument('--epoch_size', type=int, default=None,
+                       help='examples in an epoch; by default all images, or 6400 simulated ones')
+    group.add_argument('--validation_size', type=int, default=None,
+                       help='simulated examples for validation; by default 1000')
+
+
+def check_data_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    simulated = arguments.data == SIMULATOR
+    if simulated:
+        arguments.epoch_size = 6400 if arguments.epoch_size is None else arguments.epoch_size
+        arguments.validation_size = 1000 if arguments.validation_size is None else arguments.validation_size
+    elif arguments.validation_size is not None:
+        parser.error(f'--validation_size {arguments.validation_size} is for simulated touches; --validation says which '
+                     'share of the images is for validation')
+    for name in ('epoch_size', 'validation_size'):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
+    if arguments.split_seed < 0:
+        parser.error(f'--split_seed is {arguments.split_seed}; must be at least 0')
+    for name in ('validation', 'test'):
+        if not 0 <= getattr(arguments, name) < 1:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be from 0 to below 1')
+    if arguments.validation + arguments.test >= 1:
+        parser.error(f'--validation {arguments.validation} and --test {arguments.test} leave nothing to train on; '
+                     'their sum must be below 1')
+
+
+def read_table(arguments: argparse.Namespace) -> TouchTable | None:
+    """The labelled touches that the arguments name, None for the simulator; raises `data.touches.DataError`."""
+    if arguments.data == SIMULATOR:
+        return None
+    return load_touches(Path(arguments.data), label=arguments.label, group=arguments.group, image=arguments.image,
+                        reference=arguments.reference, split=arguments.split,
+                        splits=parse_splits(arguments.splits) or None, labels=arguments.labels,
+                        reference_image=arguments.reference_image)
+
+
+def class_names_of(table: TouchTable | None) -> tuple[str, ...]:
+    return CLASS_NAMES if table is None else table.class_names
+
+
+def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: str,
+                         checkpoint: Checkpoint | None) -> PreprocessingConfig:
+    """Differences to the reference where there is one for every image, unless `asked` says what to take.
+
+    A checkpoint to start from keeps its preprocessing, but for the image size, where the kind of input is the same.
+    """
+    has_references = table is None or all(touch.reference is not None for touch in table.touches)
+    difference = has_references if asked == 'auto' else asked == 'difference'
+    if checkpoint and (checkpoint.preprocessing.reference == 'difference') == difference:
+        return dataclasses.replace(checkpoint.preprocessing, image_size=image_size)
+    # Differences of a gel's frames are small: a std of 0.1 brings them to the scale that the network starts with.
+    return PreprocessingConfig(image_size=image_size, reference='difference' if difference else 'none',
+                               orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3)
+
+
+def choose_augmentation(kind: str, data: str, strength: float = 1.0) -> AugmentConfig:
+    """The variation called `kind`; 'auto' is 'gel' for images, 'simulated' for simulated touches."""
+    if kind == 'auto':
+        kind = 'simulated' if data == SIMULATOR else 'gel'
+    return strengthened(AUGMENTATIONS[kind](), strength)
+
+
+def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, preprocessing: PreprocessingConfig,
+                 progress: bool = True) -> TrainingData:
+    """Split and read what `read_table` found; raises `data.touches.DataError` for what is wrong with it.
+
+    Of the arguments it takes those of `add_data_arguments` and epochs, seed, balance and workers.
+    """
+    seed = arguments.seed
+    if table is None:
+        validation = SimulatedTouches(arguments.validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET)
+        return TrainingData(
+            train=SimulatedTouches(arguments.epochs * arguments.epoch_size, preprocessing, seed),
+            validation=_HeldInMemory(validation, arguments.workers, 'validation examples', progress),
+            make_test=lambda: SimulatedTouches(arguments.validation_size, preprocessing, seed + TEST_SEED_OFFSET),
+            order=consecutive(arguments.epoch_size), description='simulated touches',
+            settings={'data': SIMULATOR, 'epoch_size': arguments.epoch_size,
+                      'validation_size': arguments.validation_size})
+    split = split_touches(table, arguments.validation, arguments.test, arguments.split_seed, arguments.split_by)
+    parts = table.subset(split.train), table.subset(split.validation), table.subset(split.test)
+    order = None
+    if arguments.epoch_size is not None:
+        labels = parts[0].labels
+        order = resized(balanced(labels, seed) if arguments.balance else shuffled(len(labels), seed),
+                        arguments.epoch_size)
+    return TrainingData(
+        train=TouchFrames(parts[0], preprocessing),
+        validation=TouchFrames(parts[1], preprocessing) if len(parts[1]) else None,
+        make_test=lambda: TouchFrames(parts[2], preprocessing) if len(parts[2]) else None,
+        order=order,
+        description=f'{table.origin}: {len(parts[0])} training, {len(parts[1])} validation and {len(parts[2])} test '
+                    f'images of {len(table.class_names)} classes',
+        settings={'data': str(arguments.data), 'epoch_size': arguments.epoch_size,
+                  'images': f'{len(parts[0])} for training, {_digest(parts[0])}'})
+
+
+def _digest(table: TouchTable) -> str:
+    """A name of the training images and their labels that changes with them, but not with the folder they lie in."""
+    lines = [f'{touch.image.path.name} {touch.image.topic} {touch.image.stamp} {touch.label} {touch.group}'
+             for touch in table.touches]
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]
+
+
+class _HeldInMemory(Dataset[tuple[Tensor, Tensor, int]]):
+    """Examples made once, when first asked for: a validation set is gone through in every epoch."""
+
+    def __init__(self, frames: SimulatedTouches, workers: int, name: str, progress: bool) -> None:
+        self._frames = frames
+        self._workers = workers
+        self._name = name
+        self._progress = progress
+        self._examples: list[tuple[Tensor, Tensor, int]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        if self._examples is None:
+            loader = DataLoader(self._frames, batch_size=None, num_workers=self._workers)
+            bar = tqdm(loader, desc=self._name, leave=False, mininterval=1.0,
+                       disable=None if self._progress else True)
+            self._examples = [(frame.clone(), reference.clone(), int(label)) for frame, reference, label in bar]
+        return self._examples[index]

@@ -1,0 +1,71 @@
+"""The weights that training starts from: another checkpoint's, wherever they fit."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile
+
+
+def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str, ...]) -> list[str]:
+    """Copy the weights of `checkpoint` into `model`; returns what stays as it was drawn, for people.
+
+    Blocks go by their number, whatever the exits. Heads fit where both networks have an exit after the same block and
+    `class_names` are the checkpoint's; random features where kernel and their number are the same. The position
+    embedding is computed, so that the image size may differ. Raises ValueError where no block would fit.
+    """
+    theirs, ours = checkpoint.model.config, model.config
+    for name in ('width', 'heads', 'patch_size', 'mlp_ratio', 'qk_norm'):
+        if getattr(theirs, name) != getattr(ours, name):
+            raise ValueError(f'{name} is {getattr(ours, name)}; the checkpoint to start from has '
+                             f'{getattr(theirs, name)}')
+    same_classes = class_names == checkpoint.class_names
+    source, target = _by_block(checkpoint.model), _by_block(model)
+    drawn: dict[str, None] = {}
+    for name, tensor in target.items():
+        part = name.split('.')[0]
+        if part.startswith('head') and not same_classes:
+            drawn['the heads (other classes)'] = None
+        elif name.endswith('projection_matrix') and (theirs.attention, theirs.feature_map_dim) != (
+                ours.attention, ours.feature_map_dim):
+            drawn['the random features (another kernel or number)'] = None
+        elif name not in source:
+            drawn[f'{part} (not in the checkpoint)'] = None
+        else:
+            with torch.no_grad():
+                tensor.copy_(source[name])
+    return list(drawn)
+
+
+def _by_block(model: ViTTactile) -> dict[str, Tensor]:
+    """Weights named by the number of the block they belong to or follow, whatever stages these form."""
+    named = {}
+    starts = (0, *model.config.exits)
+    for name, tensor in model.state_dict().items():
+        if name.startswith('stage_modules.'):
+            _, stage, kind, rest = name.split('.', 3)
+            if kind == 'blocks':
+                index, rest = rest.split('.', 1)
+                name = f'block {starts[int(stage)] + int(index) + 1}.{rest}'
+            else:
+                name = f'head {model.config.exits[int(stage)]}.{rest}'
+        named[name] = tensor
+    return named
+
+
+def model_config(checkpoint: Checkpoint | None, num_classes: int, image_size: tuple[int, int] | None = None,
+                 attention: str | None = None, feature_map_dim: int | None = None,
+                 exits: tuple[int, ...] | None = None, stem: str | None = None) -> ModelConfig:
+    """The architecture asked for; what is not given (None) is the checkpoint's, or without one the default.
+
+    Raises ValueError naming the field that is wrong.
+    """
+    start = checkpoint.model.config if checkpoint else ModelConfig(feature_map_dim=64, image_size=(96, 128),
+                                                                   stem='convolution')
+    asked: dict[str, Any] = {'image_size': image_size, 'attention': attention, 'feature_map_dim': feature_map_dim,
+                             'stem': stem, 'exits': exits, 'depth': exits[-1] if exits else None}
+    return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})

@@ -1,0 +1,59 @@
+"""A batch of uint8 pictures to the network's input, augmented, on the device that trains."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vit_tactile_ros.data.augment import Augment, AugmentConfig, to_input
+from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.training.batches import PIECE
+
+# Their scale is not one of strength.
+_NOT_STRENGTHS = {'flip', 'marker_size'}
+_AT_MOST = {'shift': 0.5, 'rotation_deg': 180.0, 'hue_deg': 180.0} | dict.fromkeys(
+    ('swap', 'blur', 'markers', 'erase_markers', 'tone'), 1.0)
+
+
+def strengthened(augment: AugmentConfig, factor: float) -> AugmentConfig:
+    """Every variation `factor` times as strong or as frequent, as far as it can be; 1 changes nothing."""
+    if factor == 1:
+        return augment
+    stronger: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(augment).items():
+        if isinstance(value, (int, float)) and name not in _NOT_STRENGTHS:
+            stronger[name] = min(value * factor, _AT_MOST.get(name, math.inf))
+    return dataclasses.replace(augment, **stronger)
+
+
+class Inputs:
+    """Augmentation that is a function of the seed, the epoch, the step and the row, whoever has the row."""
+
+    def __init__(self, augment: AugmentConfig, preprocessing: PreprocessingConfig, device: torch.device,
+                 seed: int) -> None:
+        self.augment = Augment(augment).to(device)
+        self.preprocessing = preprocessing
+        self.device = device
+        self.seed = seed
+        self._generator = torch.Generator(device)
+
+    @torch.no_grad()
+    def __call__(self, frames: Tensor, references: Tensor, epoch: int, step: int, first_row: int) -> Tensor:
+        """The rows from `first_row` (a multiple of `PIECE`) on of the batch of a step, uint8 (B, h, w, 3) each, to
+        the input, float32 (B, 3, h, w).
+        """
+        frames = frames.to(self.device, non_blocking=True)
+        references = references.to(self.device, non_blocking=True)
+        pieces = []
+        for start in range(0, len(frames), PIECE):
+            entropy = np.random.SeedSequence((self.seed, epoch, step, first_row + start))
+            self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+            rows = slice(start, start + PIECE)
+            frame, reference = self.augment(frames[rows], references[rows], self._generator)
+            pieces.append(to_input(frame, reference, self.preprocessing))
+        return torch.cat(pieces)

@@ -1,0 +1,289 @@
+"""The training loop: one epoch at a time, each ending in a checkpoint and a state to go on from."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import logging
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+
+from vit_tactile_ros.data.augment import AugmentConfig
+from vit_tactile_ros.evaluation.outputs import collect_outputs
+from vit_tactile_ros.model import Calibration, Checkpoint, PreprocessingConfig, Provenance, ViTTactile, save_checkpoint
+from vit_tactile_ros.training.batches import EpochBatches, Frames, Order, balanced, make_loader, own_rows, shuffled
+from vit_tactile_ros.training.config import TrainingConfig
+from vit_tactile_ros.training.distributed import ALONE, Processes, from_first, sum_over_processes
+from vit_tactile_ros.training.inputs import Inputs
+from vit_tactile_ros.training.loss import exit_losses
+from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
+from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
+from vit_tactile_ros.training.settings import check_settings, settings_of
+from vit_tactile_ros.training.state import RunFolder
+
+logger = logging.getLogger(__name__)
+
+
+class TrainingError(RuntimeError):
+    """Training that can't go on; the message says at which step, why, and what to do."""
+
+
+class SaveError(OSError):
+    """An epoch that the disk refuses; the message says why and what is saved."""
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C, with what is saved."""
+
+
+def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | None, preprocessing: PreprocessingConfig,
+        config: TrainingConfig, augment: AugmentConfig, device: torch.device, output: Path | None = None, *,
+        class_names: Sequence[str] = (), order: Order | None = None, workers: int = 0, processes: Processes = ALONE,
+        use_wandb: bool = False, settings: Mapping[str, Any] | None = None, provenance: Provenance | None = None,
+        on_epoch: Callable[[int, dict[str, float]], None] | None = None, progress: bool = True) -> ViTTactile:
+    """Train `model` and return the moving average of its weights, in eval mode on the CPU.
+
+    `order` says which examples make up each epoch (default: all of them, shuffled). With `output`, the folder gets a
+    checkpoint (that needs `class_names`), a state and logs after every epoch, and a run that was stopped goes on where
+    its last whole epoch ended; `settings` are the caller's own that must not change in between. `on_epoch` is called
+    after every epoch with the number of epochs done and their metrics; what it raises ends the training.
+
+    Raises TrainingError when the loss is not finite, StateError or SettingsError when `output` cannot be gone on from,
+    SaveError when the disk refuses, Stopped at Ctrl-C. What `output` held before stays whole in each case.
+    """
+    with contextlib.ExitStack() as stack:
+        if device.type == 'cpu':
+            # Attention's small features are denormal soon, and those are slow. A setting of the whole thread.
+            torch.set_flush_denormal(True)
+            stack.callback(torch.set_flush_denormal, False)
+        folder = stack.enter_context(RunFolder(output)) if output and processes.first else None
+        run = _Run(model, train_frames, preprocessing, config, augment, device, order, workers, processes)
+        everything = settings_of(run.model.config, preprocessing, config, augment, settings or {})
+        state = from_first(folder.load() if folder else None, processes)
+        if state is not None:
+            check_settings(state, everything, class_names, output)
+            run.restore(state)
+            logger.info('going on after epoch %d of %d', run.epoch, config.epochs)
+            if state['settings']['epochs'] != config.epochs:
+                logger.info('the run was started for %d epochs: the cosine now goes over %d, so that the learning '
+                            'rate goes on at %.3g', state['settings']['epochs'], config.epochs, run.rate(run.step))
+        if folder and run.epoch < config.epochs:
+            run.log = RunLog(folder.path, everything, run.step, use_wandb)
+            stack.callback(run.log.close)
+        begun, first_epoch = time.monotonic(), run.epoch
+        try:
+            while run.epoch < config.epochs:
+                started = time.monotonic()
+                loss = run.train_epoch(progress and processes.first)
+                metrics = run.end_epoch(validation_frames, progress)
+                if folder:
+                    _save(folder, run, class_names, everything, provenance or Provenance(), metrics)
+                taken = time.monotonic() - begun
+                left = taken / (run.epoch - first_epoch) * (config.epochs - run.epoch)
+                logger.info('epoch %d/%d: loss %.3f%s, %.0f s, %s left', run.epoch, config.epochs, loss,
+                            _accuracies(run.model, metrics), time.monotonic() - started, _duration(left))
+                if on_epoch:
+                    on_epoch(run.epoch, {'loss': loss, **metrics})
+        except KeyboardInterrupt:
+            raise Stopped(_what_is_saved(folder)) from None
+        except TrainingError as error:
+            raise TrainingError(f'{error}; {_what_is_saved(folder)}') from None
+        except torch.cuda.OutOfMemoryError as error:
+            raise TrainingError(f'{error}: lower --batch_size (it is {config.batch_size}) or --image_size; '
+                                f'{_what_is_saved(folder)}') from None
+        except OSError as error:  # of the epoch's files or of the logs
+            raise SaveError(f'epoch {max(run.epoch, 1)} could not be written: {error}; {_what_is_saved(folder)}'
+                            ) from error
+        return run.average.cpu().eval()
+
+
+class _Run:
+    """Everything that moves while a model is trained."""
+
+    def __init__(self, model: ViTTactile, frames: Frames, preprocessing: PreprocessingConfig, config: TrainingConfig,
+                 augment: AugmentConfig, device: torch.device, order: Order | None, workers: int,
+                 processes: Processes) -> None:
+        self.model = model.to(device).train()
+        self.average = copy.deepcopy(self.model).eval()
+        self.config = config
+        self.preprocessing = preprocessing
+        self.augment = augment
+        self.device = device
+        self.processes = processes
+        self.weights = torch.tensor(config.weights(len(model.config.exits)), device=device)
+        self.bfloat16 = config.precision == 'bfloat16' or (
+            config.precision == 'auto' and device.type == 'cuda' and torch.cuda.is_bf16_supported())
+        self.optimizer = make_optimizer(self.model, config)
+        self.inputs = Inputs(augment, preprocessing, device, config.seed)
+        self.batches = EpochBatches(order or _order(frames, config), config.batch_size, processes)
+        self.loader: DataLoader[Any] = make_loader(frames, self.batches, workers, device)
+        self.watch = CollapseWatch(model.config.attention, model.config.qk_norm)
+        self.epoch = 0  # whole epochs done
+        self.log: RunLog | None = None
+        self._last_inputs: Tensor | None = None
+        if processes.count > 1:  # the same start even where the machines draw differently
+            self.model.load_state_dict(from_first(self.model.state_dict(), processes))
+            self.average.load_state_dict(self.model.state_dict())
+
+    @property
+    def step(self) -> int:
+        """Steps done at the start of the epoch."""
+        return self.epoch * len(self.batches)
+
+    def rate(self, step: int) -> float:
+        return learning_rate(step, self.config.epochs * len(self.batches), self.config.lr, self.config.warmup)
+
+    def state(self) -> dict[str, Any]:
+        return {'epoch': self.epoch, 'model': self.model.state_dict(), 'average': self.average.state_dict(),
+                'optimizer': self.optimizer.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state['model'])
+        self.average.load_state_dict(state['average'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.epoch = state['epoch']
+
+    def train_epoch(self, progress: bool) -> float:
+        """One pass over the epoch's examples; returns their mean weighted loss."""
+        self.batches.epoch = self.epoch
+        sizes = self.batches.sizes()
+        # Reading a figure waits for the device, so on CUDA it is done every ten steps only.
+        every = 1 if self.device.type == 'cpu' else 10
+        pending: list[Tensor] = []
+        total, started = 0.0, time.monotonic()
+        bar = tqdm(self.loader, desc=f'epoch {self.epoch + 1}/{self.config.epochs}', mininterval=1.0, leave=False,
+                   disable=not (progress and sys.stderr.isatty()))
+        for i, batch in enumerate(bar):
+            pending.append(self._train_step(batch, i, sizes[i]))
+            if len(pending) < every and i + 1 < len(sizes):
+                continue
+            for step, row in enumerate(torch.stack(pending).tolist(), start=i + 1 - len(pending)):
+                loss = self._read(row, self.step + step)
+                total += loss * sizes[step]
+            pending.clear()
+            bar.set_postfix(loss=f'{loss:.3f}')
+        if self.log:
+            self.log.scalars({'images_per_s': sum(sizes) / (time.monotonic() - started)}, self.step + len(sizes) - 1)
+        return total / sum(sizes)
+
+    def _train_step(self, batch: Any, i: int, size: int) -> Tensor:
+        """One step of AdamW; returns each exit's loss over the whole batch and the gradient's norm, (E + 1,)."""
+        step = self.step + i
+        for group in self.optimizer.param_groups:
+            group['lr'] = self.rate(step)
+        self.optimizer.zero_grad(set_to_none=False)
+        losses = torch.zeros_like(self.weights)
+        if batch is not None:
+            frames, references, labels = batch
+            inputs = self.inputs(frames, references, self.epoch, i, own_rows(size, self.processes).start)
+            if step == 0 and self.log:
+                self.log.pictures('inputs', inputs, self.preprocessing, step)
+            self._last_inputs = inputs
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
+                logits = self.model(inputs)
+            # This process's part of the mean over the whole batch, so that the sum over processes is that mean.
+            losses = exit_losses(logits, labels.to(self.device, non_blocking=True), self.config.distillation,
+                                 self.config.distillation_temperature, self.config.label_smoothing)
+            losses = losses * (len(labels) / size)
+            (losses * self.weights).sum().backward()
+        gradients = [_gradient(p) for p in self.model.parameters()]
+        losses = losses.detach()
+        sum_over_processes([*gradients, losses], self.processes)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
+        self.optimizer.step()
+        move_average(self.average, self.model, average_decay(step, self.config.ema))
+        return torch.cat((losses, norm.detach().reshape(1)))
+
+    def _read(self, row: list[float], step: int) -> float:
+        """Log the figures of a step; returns its weighted loss. Raises TrainingError if they are not finite."""
+        *losses, norm = row
+        loss = sum(w * value for w, value in zip(self.weights.tolist(), losses, strict=True))
+        if not (math.isfinite(loss) and math.isfinite(norm)):
+            raise TrainingError(f'at step {step} the loss is {loss} and the norm of its gradient {norm}: lower '
+                                f'--lr (it is {self.config.lr}) or raise --warmup')
+        if self.log:
+            exits = self.model.config.exits
+            self.log.scalars({'loss/total': loss, 'learning_rate': self.rate(step), 'gradient_norm': norm}
+                             | {f'loss/block_{b}': value for b, value in zip(exits, losses, strict=True)}, step)
+        return loss
+
+    def end_epoch(self, validation_frames: Frames | None, progress: bool) -> dict[str, float]:
+        """Count the epoch, look at attention and validate, in the first process; returns the metrics."""
+        self.epoch += 1
+        metrics: dict[str, float] = {}
+        if not self.processes.first:
+            return metrics
+        last_step = self.step - 1
+        if self._last_inputs is not None:
+            rms = query_key_rms(self.model, self._last_inputs)
+            if self.log:
+                self.log.scalars({f'rms/{name}_{block}': value for block, pair in enumerate(rms, start=1)
+                                  for name, value in zip(('query', 'key'), pair, strict=True)}, last_step)
+            self.watch.look(rms)
+        if validation_frames is not None:
+            outputs = collect_outputs(self.average, validation_frames, self.preprocessing, self.device,
+                                      self.config.batch_size, 'validation' if progress else '')
+            metrics = {f'accuracy_block_{block}': float(right.mean())
+                       for block, right in zip(outputs.exits, outputs.right, strict=True)}
+            if self.log:
+                self.log.scalars({f'validation/{name}': a for name, a in metrics.items()}, last_step)
+        return metrics
+
+
+def _order(frames: Frames, config: TrainingConfig) -> Order:
+    if not config.balance:
+        return shuffled(len(frames), config.seed)  # type: ignore[arg-type]
+    labels = getattr(frames, 'labels', None)
+    if labels is None:
+        raise ValueError(f'balance needs to know the classes beforehand, and {type(frames).__name__} has no labels')
+    return balanced(labels, config.seed)
+
+
+def _gradient(parameter: torch.nn.Parameter) -> Tensor:
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad
+
+
+def _save(folder: RunFolder, run: _Run, class_names: Sequence[str], settings: dict[str, Any], provenance: Provenance,
+          metrics: dict[str, float]) -> None:
+    provenance = dataclasses.replace(provenance, created=date.today().isoformat(),
+                                     metrics=metrics | {'epoch': run.epoch})
+    save_checkpoint(folder.checkpoint, Checkpoint(copy.deepcopy(run.average).cpu(), run.preprocessing,
+                                                  tuple(class_names), Calibration(), provenance))
+    # Last: a run killed in between does the epoch again, where the other order would lose its checkpoint.
+    folder.save({**run.state(), 'settings': settings, 'class_names': list(class_names)})
+
+
+def _what_is_saved(folder: RunFolder | None) -> str:
+    if folder is None:
+        return 'nothing was to be saved'
+    if not folder.saved_epoch:
+        return f'{folder.path} holds no epoch yet: the first one was not finished'
+    return (f'{folder.path} holds the last whole epoch, {folder.saved_epoch}: the same command with --output '
+            f'{folder.path} goes on from there')
+
+
+def _accuracies(model: ViTTactile, metrics: dict[str, float]) -> str:
+    if not metrics:
+        return ''
+    return ', validation accuracy ' + ', '.join(f'block {b} {metrics[f"accuracy_block_{b}"]:.3f}'
+                                                for b in model.config.exits)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f'{seconds:.0f} s'
+    minutes = round(seconds / 60)
+    return f'{minutes} min' if minutes < 90 else f'{minutes // 60} h {minutes % 60} min'

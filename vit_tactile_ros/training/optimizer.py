@@ -1,0 +1,44 @@
+"""How the weights move: AdamW, the learning rate of every step, the moving average."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+
+from vit_tactile_ros.model import ViTTactile
+from vit_tactile_ros.training.config import TrainingConfig
+
+
+def make_optimizer(model: ViTTactile, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW that decays matrices only: gains and biases have no scale that a decay could keep small."""
+    parameters = list(model.parameters())
+    groups: list[dict[str, Any]] = [
+        {'params': [p for p in parameters if p.ndim >= 2], 'weight_decay': config.weight_decay},
+        {'params': [p for p in parameters if p.ndim < 2], 'weight_decay': 0.0},
+    ]
+    try:
+        return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+    except RuntimeError:  # a device that the fused form does not know
+        return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def learning_rate(step: int, total: int, peak: float, warmup: float) -> float:
+    """Linear warm-up over the share `warmup` of the steps, then a half cosine to 1 % of the peak."""
+    rising = max(1, int(total * warmup))
+    if step < rising:
+        return peak * (step + 1) / rising
+    progress = (step - rising) / max(1, total - rising)
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def average_decay(step: int, decay: float) -> float:
+    """Decay at a step: a young average follows quickly, so that it is of use before 1 / (1 - decay) steps."""
+    return min(decay, (1 + step) / (10 + step))
+
+
+@torch.no_grad()
+def move_average(average: ViTTactile, model: ViTTactile, decay: float) -> None:
+    """Move the average's parameters towards the model's by 1 - decay."""
+    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)

@@ -1,0 +1,54 @@
+"""What may not change between the start of a run and its going on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
+from vit_tactile_ros.model import ModelConfig, PreprocessingConfig
+from vit_tactile_ros.training.config import TrainingConfig
+
+
+class SettingsError(ValueError):
+    """A run that was started with other settings than it is to go on with."""
+
+
+def settings_of(model: ModelConfig, preprocessing: PreprocessingConfig, config: TrainingConfig, augment: AugmentConfig,
+                others: Mapping[str, Any]) -> dict[str, Any]:
+    """All settings of a run by the names of their flags, as plain JSON values."""
+    kind = next((name for name, make in AUGMENTATIONS.items() if make() == augment), dataclasses.asdict(augment))
+    settings = {**dataclasses.asdict(model), **dataclasses.asdict(config),
+                'loss_weights': config.weights(len(model.exits)),
+                'preprocessing': dataclasses.asdict(preprocessing), 'augment': kind, **others}
+    return dict(json.loads(json.dumps(settings)))
+
+
+def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_names: Sequence[str],
+                   output: Path | None) -> None:
+    """Raises SettingsError naming the first setting, or the classes, that differ from those of the state.
+
+    More epochs than before are fine.
+    """
+    if list(state['class_names']) != list(class_names):
+        raise SettingsError(f'{output} was started with the classes {", ".join(state["class_names"])}; now they are '
+                            f'{", ".join(class_names)}: give the same data to go on, or another --output (with '
+                            '--init to start from these weights)')
+    before = state['settings']
+    for name, value in settings.items():
+        if name == 'epochs':
+            if value < before['epochs']:
+                raise SettingsError(f'{output} was started with --epochs {before["epochs"]}; {value} is less, and a '
+                                    'run can only be extended')
+        elif before.get(name) != value:
+            raise SettingsError(f'{output} was started with --{name} {_flag(before.get(name))}, now it is '
+                                f'{_flag(value)}: give the same settings to go on, or another --output')
+
+
+def _flag(value: Any) -> str:
+    if isinstance(value, list):
+        return ' '.join(str(v) for v in value)
+    return '(not given)' if value in ('', None) else str(value)

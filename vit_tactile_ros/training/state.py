@@ -1,0 +1,144 @@
+"""The folder of a run: what is needed to go on, written so that no kill and no full disk can spoil it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import logging
+import os
+import pickle
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+logger = logging.getLogger(__name__)
+
+STATE = 'training_state.pt'
+PREVIOUS = 'training_state.previous'
+CHECKPOINT = 'checkpoint.safetensors'
+VERSION = 2
+KEYS = {'version', 'epoch', 'model', 'average', 'optimizer', 'settings', 'class_names'}
+
+
+class StateError(RuntimeError):
+    """A folder that a run cannot go on from; the message says what to do."""
+
+
+class RunFolder:
+    """One run's folder, this process's alone while it is open: `with RunFolder(path) as folder`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoint = path / CHECKPOINT
+        self.saved_epoch = 0  # epochs in what the folder holds
+        self._lock: Any = None
+
+    def __enter__(self) -> RunFolder:
+        """Raises StateError when another run has the folder."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.path / 'lock').open('a')
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies
+        except BlockingIOError:
+            self._lock.close()
+            raise StateError(f'{self.path}: another run trains in this folder at the moment; give another '
+                             '--output, or wait') from None
+        (self.path / f'{STATE}.tmp').unlink(missing_ok=True)  # of a run that was killed while it wrote
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 traceback: TracebackType | None) -> None:
+        self._lock.close()
+
+    def load(self) -> dict[str, Any] | None:
+        """The last whole state, on the CPU; None in a new folder.
+
+        A damaged state is explained (a warning) and the one before it is taken. Raises StateError when that is
+        damaged too, or when another release wrote it.
+        """
+        current, previous = self.path / STATE, self.path / PREVIOUS
+        if not current.exists() and not previous.exists():
+            return None
+        try:
+            state = _read(current)
+        except _Damaged as error:
+            state = self._load_previous(current, previous, str(error))
+        self.saved_epoch = state['epoch']
+        return state
+
+    def _load_previous(self, current: Path, previous: Path, reason: str) -> dict[str, Any]:
+        try:
+            state = _read(previous)
+        except _Damaged as error:
+            raise StateError(f'{current}: {reason}; {previous}: {error}. The weights of the last epoch may still be '
+                             f'in {self.checkpoint.name}: start in another --output, with --init {self.checkpoint}'
+                             ) from None
+        logger.warning('%s: %s; going on from the epoch before it, %s', current, reason, previous.name)
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Make `state` the current one and the current one the previous; all or nothing.
+
+        Raises OSError when the disk refuses.
+        """
+        current, previous, temporary = self.path / STATE, self.path / PREVIOUS, self.path / f'{STATE}.tmp'
+        buffer = io.BytesIO()  # torch's own writer says nothing of why it failed
+        torch.save({'version': VERSION, **state}, buffer)
+        try:
+            with temporary.open('wb') as file:
+                file.write(buffer.getbuffer())
+                file.flush()
+                os.fsync(file.fileno())
+            if current.exists():
+                _keep(current, previous)
+            os.replace(temporary, current)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(self.path)
+        self.saved_epoch = state['epoch']
+
+
+class _Damaged(Exception):
+    pass
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location='cpu', weights_only=True)
+    except FileNotFoundError:
+        raise _Damaged('is not there') from None
+    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+        size = path.stat().st_size
+        # torch's own text is long and tells users to trust the file with weights_only=False
+        raise _Damaged(f'is not a whole state file ({size} bytes, {type(error).__name__}), cut off or '
+                       'overwritten') from error
+    if not isinstance(state, dict) or state.get('version') != VERSION or set(state) != KEYS:
+        raise StateError(f'{path}: was written by another release of vit_tactile_ros; start in another --output, '
+                         f'with --init {path.with_name(CHECKPOINT)} to start from its weights')
+    return state
+
+
+def _keep(current: Path, previous: Path) -> None:
+    """Make the current file the previous one while it stays where it is, so that a kill always finds one."""
+    link = previous.with_name(f'{previous.name}.tmp')
+    link.unlink(missing_ok=True)
+    try:
+        os.link(current, link)
+    except OSError:  # a file system without hard links
+        os.replace(current, previous)
+    else:
+        os.replace(link, previous)
+
+
+def sync_folder(path: Path) -> None:
+    """Have the disk remember the renames in a folder; some file systems cannot and need not."""
+    with contextlib.suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
