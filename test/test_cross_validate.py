@@ -8,8 +8,9 @@ import pytest
 
 from vit_tactile_ros.cross_validate import main
 
-SMALL = ['--image_size', '32', '32', '--exits', '1', '2', '--feature_map_dim', '8', '--batch_size', '8', '--epochs', '3',
-         '--folds', '2', '--lr', '0.003', '--augment', 'none', '--label_smoothing', '0', '--device', 'cpu']
+SMALL = ['--image_size', '32', '32', '--exits', '1', '2', '--feature_map_dim', '8', '--batch_size', '8',
+         '--epochs', '3', '--folds', '2', '--lr', '0.003', '--augment', 'none', '--label_smoothing', '0',
+         '--device', 'cpu']
 
 
 @pytest.fixture

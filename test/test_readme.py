@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -47,6 +49,14 @@ def test_executables_and_modules_exist():
     assert modules
     for module in modules:
         assert (ROOT / 'vit_tactile_ros' / f'{module}.py').is_file()
+
+
+@pytest.mark.parametrize('line', [line for line in shell_lines() if line.startswith('python -m vit_tactile_ros.')
+                                  and '--help' not in line])
+def test_commands_are_understood(line):
+    """Every command's flags and values are taken by its own parser."""
+    _, _, module, *arguments = shlex.split(line)
+    importlib.import_module(module).parse_arguments(arguments)
 
 
 @pytest.mark.parametrize('file', sorted(set(re.findall(r'\]\(([^)#:]+)\)', README))))

@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
 from vit_tactile_ros.evaluation.cache import cached_outputs
 from vit_tactile_ros.evaluation.calibration import (
     BOUNDS,
@@ -41,7 +42,7 @@ from vit_tactile_ros.model import Calibration, load_checkpoint, save_checkpoint,
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.calibrate', description=__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
     parser.add_argument('--output', type=Path, help='.safetensors file to write; none: the same file, replaced whole')
     parser.add_argument('--max_accuracy_drop', type=float, nargs='+', default=list(BOUNDS), metavar='BOUND',
@@ -56,6 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
     add_data_arguments(parser, 6000)
     arguments = parser.parse_args(argv)
+    check_split_arguments(parser, arguments)
     for name in ('max_accuracy_drop', 'confidence', 'recommend'):
         value = getattr(arguments, name)
         if not all(0 < v < 1 for v in (value if isinstance(value, list) else [value])):

@@ -18,24 +18,25 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vit_tactile_ros.data.arguments import (
+    HelpFormatter,
+    add_table_arguments,
+    check_table_arguments,
+    read_frames,
+    read_table,
+)
 from vit_tactile_ros.data.augment import AUGMENTATIONS
-from vit_tactile_ros.data.controls import BorderOnly, references_as_images
-from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.split import folds
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Checkpoint, ViTTactile, compute_shares, load_checkpoint
-from vit_tactile_ros.training.batches import Frames, Order, balanced
+from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
-    SIMULATOR,
-    add_data_arguments,
-    check_data_arguments,
     choose_augmentation,
     choose_preprocessing,
-    read_table,
 )
 from vit_tactile_ros.training.initialise import model_config, start_from
 from vit_tactile_ros.training.loop import TrainingError, fit
@@ -47,12 +48,9 @@ TAUS = (0.7, 0.8, 0.9, 0.95, 0.99)
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.cross_validate', description=__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument('--output', type=Path, required=True, help="folder for each fold's checkpoint and answers")
     parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
-    parser.add_argument('--control', choices=('none', 'reference', 'border'), default='none',
-                        help='what the network sees instead of the touch: the no-contact picture, or the border alone')
-    parser.add_argument('--border', type=float, default=0.15, help='width of the border, share of height and width')
     parser.add_argument('--init', type=Path, default=None, metavar='CHECKPOINT', help='start from these weights')
     parser.add_argument('--attention', choices=('favor_softmax', 'favor_relu', 'softmax'), default=None,
                         help="attention kernel; by default the checkpoint's, or favor_softmax")
@@ -65,7 +63,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='px, multiples of 16; by default 96 128')
     parser.add_argument('--batch_size', type=int, default=32, help='images')
     parser.add_argument('--epochs', type=int, default=10, help='per fold')
-    parser.add_argument('--images_per_epoch', type=int, default=0, help='0: as many as there are in the training part')
+    parser.add_argument('--epoch_size', type=int, default=None,
+                        help='images in an epoch, all classes equally often; by default as many as are to train on')
+    parser.add_argument('--input', choices=('auto', 'difference', 'frame'), default='auto',
+                        help='what the network sees: difference to the reference, or the frame; '
+                             'auto: the difference where every image has a reference')
     parser.add_argument('--lr', type=float, default=3e-4, help='peak learning rate of AdamW')
     parser.add_argument('--weight_decay', type=float, default=0.05, help='of AdamW')
     parser.add_argument('--label_smoothing', type=float, default=0.1, help='0 to 1')
@@ -73,17 +75,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--augment', choices=tuple(AUGMENTATIONS), default='gel', help='what varies')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
     parser.add_argument('--seed', type=int, default=0, help='of the folds, the weights and the order')
-    add_data_arguments(parser)
+    add_table_arguments(parser, default=None)
     arguments = parser.parse_args(argv)
-    check_data_arguments(parser, arguments)
-    if arguments.data == SIMULATOR:
-        parser.error('--data is missing; give a folder of class folders, a CSV or a bag')
+    check_table_arguments(parser, arguments)
     if arguments.folds < 2:
         parser.error(f'--folds is {arguments.folds}; must be at least 2')
-    if arguments.images_per_epoch < 0:
-        parser.error(f'--images_per_epoch is {arguments.images_per_epoch}; must be at least 0')
-    if not 0 < arguments.border < 0.5:
-        parser.error(f'--border is {arguments.border}; must be above 0 and below 0.5')
+    if arguments.epoch_size is not None and arguments.epoch_size < 1:
+        parser.error(f'--epoch_size is {arguments.epoch_size}; must be at least 1')
     try:
         arguments.config = TrainingConfig(
             batch_size=arguments.batch_size, epochs=arguments.epochs, lr=arguments.lr, ema=arguments.ema,
@@ -102,7 +100,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f'cross_validate: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(f'\ncross_validate: stopped; the same command goes on from what {arguments.output} holds', file=sys.stderr)
+        print(f'\ncross_validate: stopped; the same command goes on with what {arguments.output} holds',
+              file=sys.stderr)
         return 130
     print(json.dumps(result))
     return 0
@@ -115,8 +114,6 @@ def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
     parts = folds(table, arguments.folds, arguments.seed)
     device = select_device(arguments.device)
     checkpoint = load_checkpoint(arguments.init) if arguments.init else None
-    if arguments.control == 'reference':
-        table, arguments.input = references_as_images(table), 'frame'
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)
     outputs = []
@@ -149,24 +146,19 @@ def _fold(arguments: argparse.Namespace, table: TouchTable, train: NDArray[np.in
         start_from(model, checkpoint, table.class_names)
     subset = table.subset(train)
     augment = choose_augmentation(arguments.augment, arguments.data)
-    model = fit(model, _seen(TouchFrames(subset, preprocessing), arguments), None, preprocessing, arguments.config,
+    model = fit(model, read_frames(arguments, subset, preprocessing), None, preprocessing, arguments.config,
                 augment, device, output, class_names=table.class_names,
-                order=_order(subset, arguments.images_per_epoch, arguments.seed))
-    result = collect_outputs(model, _seen(TouchFrames(table.subset(test), preprocessing), arguments), preprocessing,
+                order=_order(subset, arguments.epoch_size, arguments.seed))
+    result = collect_outputs(model, read_frames(arguments, table.subset(test), preprocessing), preprocessing,
                              device, class_names=table.class_names)
     np.savez(answers.with_suffix('.tmp.npz'), logits=result.logits, labels=result.labels, test=test)
     answers.with_suffix('.tmp.npz').replace(answers)
     return result
 
 
-def _seen(frames: Frames, arguments: argparse.Namespace) -> Frames:
-    return BorderOnly(frames, arguments.border) if arguments.control == 'border' else frames
-
-
-def _order(table: TouchTable, images_per_epoch: int, seed: int) -> Order:
-    """Classes equally often; the first `images_per_epoch` of each epoch's draws."""
-    draw = balanced(table.labels, seed)
-    return lambda epoch: draw(epoch)[:images_per_epoch or None]
+def _order(table: TouchTable, epoch_size: int | None, seed: int) -> Order:
+    order = balanced(table.labels, seed)
+    return resized(order, epoch_size) if epoch_size else order
 
 
 def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[str, object]:

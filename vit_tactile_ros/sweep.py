@@ -22,6 +22,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
 from vit_tactile_ros.evaluation.cache import cached_outputs
 from vit_tactile_ros.evaluation.calibration import lowest_tau
 from vit_tactile_ros.evaluation.figures import (
@@ -60,7 +61,7 @@ class Row:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.sweep', description=__doc__,
-                                     formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+                                     formatter_class=HelpFormatter)
     parser.add_argument('--tau_start', type=float, default=0.6, help='first threshold, 0 to 1')
     parser.add_argument('--tau_end', type=float, default=0.99, help='last threshold, 0 to 1')
     parser.add_argument('--n_steps', type=int, default=10, help='thresholds, evenly from the first to the last')
@@ -72,6 +73,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
     add_data_arguments(parser, 2000)
     arguments = parser.parse_args(argv)
+    check_split_arguments(parser, arguments)
     for name in ('tau_start', 'tau_end'):
         if not 0 <= getattr(arguments, name) <= 1:
             parser.error(f'--{name} is {getattr(arguments, name)}; must be between 0 and 1')

@@ -16,19 +16,18 @@ from pathlib import Path
 
 import torch
 
+from vit_tactile_ros.data.arguments import HelpFormatter, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.model import Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
-    HelpFormatter,
     add_data_arguments,
     check_data_arguments,
     choose_augmentation,
     choose_preprocessing,
     class_names_of,
     prepare_data,
-    read_table,
 )
 from vit_tactile_ros.training.distributed import from_first, join, leave
 from vit_tactile_ros.training.initialise import model_config, start_from
@@ -46,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--output', type=Path, default=None,
                         help='folder for checkpoint, logs and what is needed to go on; by default runs/<date-time>')
     parser.add_argument('--batch_size', type=int, default=defaults.batch_size, help='examples, over all processes')
-    parser.add_argument('--epochs', type=int, default=defaults.epochs, help='may be more when a run goes on')
+    parser.add_argument('--epochs', type=int, default=defaults.epochs, help='may change when a run goes on')
     parser.add_argument('--lr', type=float, default=defaults.lr, help='peak learning rate of AdamW')
     parser.add_argument('--warmup', type=float, default=defaults.warmup,
                         help='share of the steps with a rising learning rate')

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
+from vit_tactile_ros.data.arguments import HelpFormatter, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
-    HelpFormatter,
     TrainingData,
     add_data_arguments,
     check_data_arguments,
@@ -31,7 +31,6 @@ from vit_tactile_ros.training.datasets import (
     choose_preprocessing,
     class_names_of,
     prepare_data,
-    read_table,
 )
 from vit_tactile_ros.training.initialise import model_config, start_from
 from vit_tactile_ros.training.loop import TrainingError, fit

@@ -100,7 +100,7 @@ def test_a_finished_run_is_left_as_it_is(tmp_path):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
-def test_a_run_can_be_extended(tmp_path, caplog):
+def test_the_number_of_epochs_can_change(tmp_path, caplog):
     """The cosine goes over the new total, and that is said."""
     train(tmp_path)
     with caplog.at_level(logging.INFO):
@@ -109,7 +109,7 @@ def test_a_run_can_be_extended(tmp_path, caplog):
     assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 4
     state = torch.load(tmp_path / STATE, weights_only=True)
     assert state['optimizer']['param_groups'][0]['lr'] == pytest.approx(learning_rate(11, 12, 1e-3, 0.05))
-    with pytest.raises(SettingsError, match='--epochs 4; 3 is less'):
+    with pytest.raises(SettingsError, match='has done 4 epochs already; --epochs 3 is less'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
 
 

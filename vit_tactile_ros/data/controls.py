@@ -7,7 +7,6 @@ recording session. A result about touch stands only as far as it is above these.
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +14,6 @@ from torch.utils.data import Dataset
 
 from vit_tactile_ros.data.touches import DataError, TouchTable
 
-Control = Literal['none', 'reference', 'border']
 Frames = Dataset[tuple[Tensor, Tensor, int]]
 
 

@@ -9,13 +9,18 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 
-from vit_tactile_ros.data.frames import TouchFrames
+from vit_tactile_ros.data.arguments import (
+    add_split_arguments,
+    add_table_arguments,
+    read_frames,
+    read_table,
+    split_table,
+)
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
-from vit_tactile_ros.data.split import split_touches
-from vit_tactile_ros.data.touches import DataError, TouchTable, load_touches, parse_splits
+from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.evaluation.outputs import Frames
-from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
+from vit_tactile_ros.model import Checkpoint
 
 # Far from the seeds that training draws its examples and its own validation from.
 SEEDS = {'validation': 2_000_000_000, 'test': 3_000_000_000}
@@ -42,20 +47,14 @@ class Part:
 
 def add_data_arguments(parser: argparse.ArgumentParser, size: int) -> None:
     """What names the data, for `load_parts`; `size` is the default number of simulated touches per part."""
-    data = parser.add_argument_group('data')
-    data.add_argument('--data', type=Path, help='folder of class folders, .csv or bag; none: simulated touches')
-    data.add_argument('--size', type=int, default=size, help='simulated touches per part (validation, test)')
-    data.add_argument('--seed', type=int, default=0, help='of simulated touches, of the split and of random choices')
-    data.add_argument('--validation', type=float, default=0.15, help='share of --data, 0 to 1, as in training')
-    data.add_argument('--test', type=float, default=0.15, help='share of --data, 0 to 1, as in training')
-    for name in ('image', 'reference', 'label', 'group', 'split'):
-        data.add_argument(f'--{name}', default=name, metavar='COLUMN', help=f'column of a .csv that holds the {name}')
-    data.add_argument('--splits', nargs='+', metavar='PART=NAME', help='what a .csv calls its parts, such as train=fit')
-    data.add_argument('--labels', type=Path, help='CSV of intervals that labels a bag without label messages')
-    data.add_argument('--reference_image', type=Path, help='no-contact picture for touches that name none')
-    data.add_argument('--workers', type=int, default=0, help='processes that read or simulate; 0: this one')
-    data.add_argument('--cache', type=Path, metavar='FOLDER',
-                      help="keeps the network's answers there, so that calibrate and sweep need one pass")
+    add_table_arguments(parser)
+    add_split_arguments(parser)
+    group = parser.add_argument_group('what is judged on')
+    group.add_argument('--size', type=int, default=size, help='simulated touches per part (validation, test)')
+    group.add_argument('--seed', type=int, default=0, help='of simulated touches and of random choices')
+    group.add_argument('--workers', type=int, default=0, help='processes that read or simulate; 0: this one')
+    group.add_argument('--cache', type=Path, metavar='FOLDER',
+                       help="keeps the network's answers there, so that calibrate and sweep need one pass")
 
 
 def load_parts(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Part]:
@@ -63,15 +62,11 @@ def load_parts(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[st
     if arguments.size < 1 or arguments.seed < 0 or arguments.workers < 0:
         raise DataError(f'--size is {arguments.size}, --seed {arguments.seed} and --workers {arguments.workers}; '
                         'must be at least 1, 0 and 0')
-    if arguments.data is None:
+    table = read_table(arguments, checkpoint.class_names)
+    if table is None:
         return {name: _simulated(name, arguments.size, arguments.seed, checkpoint) for name in PARTS}
-    table = load_touches(
-        arguments.data, label=arguments.label, group=arguments.group, image=arguments.image,
-        reference=arguments.reference, split=arguments.split,
-        splits=parse_splits(arguments.splits) if arguments.splits else None, labels=arguments.labels,
-        reference_image=arguments.reference_image, class_names=checkpoint.class_names)
-    split = split_touches(table, arguments.validation, arguments.test, arguments.seed)
-    return {name: _real(name, table.subset(getattr(split, name)), checkpoint.preprocessing) for name in PARTS}
+    split = split_table(arguments, table)
+    return {name: _real(name, table.subset(getattr(split, name)), arguments, checkpoint) for name in PARTS}
 
 
 def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
@@ -89,8 +84,8 @@ def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
                 f'simulated {start} {size} {digest.hexdigest()}', lambda: touches)
 
 
-def _real(name: str, table: TouchTable, preprocessing: PreprocessingConfig) -> Part:
-    digest = hashlib.sha256()
+def _real(name: str, table: TouchTable, arguments: argparse.Namespace, checkpoint: Checkpoint) -> Part:
+    digest = hashlib.sha256(f'{arguments.control} {arguments.border}\n'.encode())
     for touch in table.touches:
         for source in (touch.image, touch.reference):
             if source:
@@ -98,4 +93,5 @@ def _real(name: str, table: TouchTable, preprocessing: PreprocessingConfig) -> P
                 digest.update(f'{source} {stat and (stat.st_size, stat.st_mtime_ns)}\n'.encode())
         digest.update(f'{touch.label}\n'.encode())
     return Part(len(table), f'{len(table)} touches of {table.origin} ({name})', f'real {digest.hexdigest()}',
-                partial(TouchFrames, table, preprocessing), len(set(table.groups)) if table.has_groups else 0)
+                partial(read_frames, arguments, table, checkpoint.preprocessing),
+                len(set(table.groups)) if table.has_groups else 0)

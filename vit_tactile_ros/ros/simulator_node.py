@@ -17,11 +17,9 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from vit_tactile_ros.data.simulator import CLASS_NAMES, DIGIT, GELSIGHT, SensorUnit, TouchSequence
+from vit_tactile_ros.data.simulator import CLASS_NAMES, SensorUnit, TouchSequence, load_sensor, sensor_names
 from vit_tactile_ros.msg import TactileLabel
 from vit_tactile_ros.ros.messages import image_message
-
-SENSORS = {'gelsight': GELSIGHT, 'digit': DIGIT}
 
 
 class TactileSimulatorNode(Node):
@@ -43,14 +41,15 @@ class TactileSimulatorNode(Node):
         transport = declare('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).")
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 1 <= rate <= 120:
             raise ValueError(f'rate is {rate!r}; must be a number from 1 to 120')
-        if kind not in SENSORS:
-            raise ValueError(f'sensor is {kind!r}; must be one of {", ".join(SENSORS)}')
+        if kind not in sensor_names():
+            raise ValueError(f'sensor is {kind!r}; must be one of {", ".join(sensor_names())}')
         if transport not in ('raw', 'compressed'):
             raise ValueError(f"image_transport is {transport!r}; must be 'raw' or 'compressed'")
 
         self._rng = np.random.default_rng(seed)
-        self._unit = SensorUnit(SENSORS[kind], self._rng)
-        self._film = TouchSequence(SENSORS[kind], self._rng)
+        config = load_sensor(kind)
+        self._unit = SensorUnit(config, self._rng)
+        self._film = TouchSequence(config, self._rng)
         self._frame_id = frame_id
         self._compressed = transport == 'compressed'
         self._images = self.create_publisher(

@@ -7,19 +7,24 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vit_tactile_ros.data.arguments import (
+    SIMULATOR,
+    add_split_arguments,
+    add_table_arguments,
+    check_split_arguments,
+    read_frames,
+    split_table,
+)
 from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
-from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
-from vit_tactile_ros.data.split import split_touches
-from vit_tactile_ros.data.touches import TouchTable, load_touches, parse_splits
+from vit_tactile_ros.data.touches import TouchTable
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
 from vit_tactile_ros.training.batches import Frames, Order, balanced, consecutive, resized, shuffled
 from vit_tactile_ros.training.inputs import strengthened
@@ -27,7 +32,6 @@ from vit_tactile_ros.training.inputs import strengthened
 # Keep simulated validation and test examples apart from every training seed.
 VALIDATION_SEED_OFFSET = 1_000_000
 TEST_SEED_OFFSET = 2_000_000
-SIMULATOR = 'simulator'
 
 
 @dataclass(frozen=True)
@@ -42,36 +46,13 @@ class TrainingData:
     settings: dict[str, Any]  # what must not change when a run goes on
 
 
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but for flags that have none."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = action.default is None or action.default is False or action.default == []
-        return action.help if none else super()._get_help_string(action)
-
-
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group('data')
-    group.add_argument('--data', default=SIMULATOR, metavar='PATH',
-                       help="folder of class folders, CSV, or bag; 'simulator' for simulated touches")
-    group.add_argument('--label', default='label', help='column of a CSV with the class')
-    group.add_argument('--group', default='group', help='column with the object, recording or press; a+b joins two')
-    group.add_argument('--image', default='image', help="column with the picture's path")
-    group.add_argument('--reference', default='reference', help="column with the no-contact picture's path")
-    group.add_argument('--split', default='split', help='column with train, validation or test')
-    group.add_argument('--splits', nargs='+', default=[], metavar='PART=NAMES',
-                       help='what the names in that column mean, as test=new_pose,regrasp')
-    group.add_argument('--labels', type=Path, default=None, help='CSV of intervals with the labels of a bag')
-    group.add_argument('--reference_image', type=Path, default=None, help='no-contact picture of all images')
+    add_table_arguments(parser)
+    add_split_arguments(parser)
+    group = parser.add_argument_group('what is trained on')
     group.add_argument('--input', choices=('auto', 'difference', 'frame'), default='auto',
                        help='what the network sees: difference to the reference, or the frame; '
                             'auto: the difference where every image has a reference')
-    group.add_argument('--split_by', choices=('auto', 'group', 'frame'), default='auto',
-                       help='what is kept together where the data names no parts')
-    group.add_argument('--validation', type=float, default=0.15, help='share of the images, 0 to 1')
-    group.add_argument('--test', type=float, default=0.15, help='share of the images, 0 to 1')
-    group.add_argument('--split_seed', type=int, default=0,
-                       help='of that split, apart from --seed so that other runs are tested on the same images')
     group.add_argument('--epoch_size', type=int, default=None,
                        help='examples in an epoch; by default all images, or 6400 simulated ones')
     group.add_argument('--validation_size', type=int, default=None,
@@ -79,8 +60,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def check_data_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    simulated = arguments.data == SIMULATOR
-    if simulated:
+    if arguments.data == SIMULATOR:
         arguments.epoch_size = 6400 if arguments.epoch_size is None else arguments.epoch_size
         arguments.validation_size = 1000 if arguments.validation_size is None else arguments.validation_size
     elif arguments.validation_size is not None:
@@ -89,24 +69,7 @@ def check_data_arguments(parser: argparse.ArgumentParser, arguments: argparse.Na
     for name in ('epoch_size', 'validation_size'):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
-    if arguments.split_seed < 0:
-        parser.error(f'--split_seed is {arguments.split_seed}; must be at least 0')
-    for name in ('validation', 'test'):
-        if not 0 <= getattr(arguments, name) < 1:
-            parser.error(f'--{name} is {getattr(arguments, name)}; must be from 0 to below 1')
-    if arguments.validation + arguments.test >= 1:
-        parser.error(f'--validation {arguments.validation} and --test {arguments.test} leave nothing to train on; '
-                     'their sum must be below 1')
-
-
-def read_table(arguments: argparse.Namespace) -> TouchTable | None:
-    """The labelled touches that the arguments name, None for the simulator; raises `data.touches.DataError`."""
-    if arguments.data == SIMULATOR:
-        return None
-    return load_touches(Path(arguments.data), label=arguments.label, group=arguments.group, image=arguments.image,
-                        reference=arguments.reference, split=arguments.split,
-                        splits=parse_splits(arguments.splits) or None, labels=arguments.labels,
-                        reference_image=arguments.reference_image)
+    check_split_arguments(parser, arguments)
 
 
 def class_names_of(table: TouchTable | None) -> tuple[str, ...]:
@@ -151,7 +114,7 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
             order=consecutive(arguments.epoch_size), description='simulated touches',
             settings={'data': SIMULATOR, 'epoch_size': arguments.epoch_size,
                       'validation_size': arguments.validation_size})
-    split = split_touches(table, arguments.validation, arguments.test, arguments.split_seed, arguments.split_by)
+    split = split_table(arguments, table)
     parts = table.subset(split.train), table.subset(split.validation), table.subset(split.test)
     order = None
     if arguments.epoch_size is not None:
@@ -159,13 +122,13 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
         order = resized(balanced(labels, seed) if arguments.balance else shuffled(len(labels), seed),
                         arguments.epoch_size)
     return TrainingData(
-        train=TouchFrames(parts[0], preprocessing),
-        validation=TouchFrames(parts[1], preprocessing) if len(parts[1]) else None,
-        make_test=lambda: TouchFrames(parts[2], preprocessing) if len(parts[2]) else None,
+        train=read_frames(arguments, parts[0], preprocessing),
+        validation=read_frames(arguments, parts[1], preprocessing) if len(parts[1]) else None,
+        make_test=lambda: read_frames(arguments, parts[2], preprocessing) if len(parts[2]) else None,
         order=order,
         description=f'{table.origin}: {len(parts[0])} training, {len(parts[1])} validation and {len(parts[2])} test '
                     f'images of {len(table.class_names)} classes',
-        settings={'data': str(arguments.data), 'epoch_size': arguments.epoch_size,
+        settings={'data': str(arguments.data), 'control': arguments.control, 'epoch_size': arguments.epoch_size,
                   'images': f'{len(parts[0])} for training, {_digest(parts[0])}'})
 
 

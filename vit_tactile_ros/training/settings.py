@@ -31,7 +31,7 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
                    output: Path | None) -> None:
     """Raises SettingsError naming the first setting, or the classes, that differ from those of the state.
 
-    More epochs than before are fine.
+    More or fewer epochs than planned are fine, but for fewer than are done.
     """
     if list(state['class_names']) != list(class_names):
         raise SettingsError(f'{output} was started with the classes {", ".join(state["class_names"])}; now they are '
@@ -40,9 +40,8 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
     before = state['settings']
     for name, value in settings.items():
         if name == 'epochs':
-            if value < before['epochs']:
-                raise SettingsError(f'{output} was started with --epochs {before["epochs"]}; {value} is less, and a '
-                                    'run can only be extended')
+            if value < state['epoch']:
+                raise SettingsError(f'{output} has done {state["epoch"]} epochs already; --epochs {value} is less')
         elif before.get(name) != value:
             raise SettingsError(f'{output} was started with --{name} {_flag(before.get(name))}, now it is '
                                 f'{_flag(value)}: give the same settings to go on, or another --output')

@@ -8,9 +8,14 @@
 from .contact import CLASS_NAMES, Contact
 from .example import sample_example
 from .sampling import sample_contact
-from .sensor import DIGIT, GELSIGHT, Gel, Glow, Light, Markers, SensorConfig
+from .sensor import Gel, Glow, Light, Markers, SensorConfig
+from .sensor_file import SensorFileError, load_sensor, save_sensor, sensor_names
 from .sequence import TouchSequence
 from .unit import SensorUnit
 
+GELSIGHT = load_sensor('gelsight')
+DIGIT = load_sensor('digit')
+
 __all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'Light', 'Markers', 'SensorConfig',
-           'SensorUnit', 'TouchSequence', 'sample_contact', 'sample_example']
+           'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor', 'sample_contact', 'sample_example',
+           'save_sensor', 'sensor_names']

@@ -57,7 +57,7 @@ def _add_specks(picture: np.ndarray, count: int, rng: np.random.Generator) -> No
         picture *= 1 - mask * np.float32(1 / 255)
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)  # sizes: sensors at several resolutions
 def _noise_store(height: int, width: int) -> np.ndarray:
     """Unit noise (3, H + spare, W + spare), half of it shared by neighbours as a camera's debayering does."""
     rng = np.random.default_rng(20240229)

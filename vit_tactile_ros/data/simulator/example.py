@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from .contact import CLASS_NAMES
 from .sampling import sample_contact
-from .sensor import DIGIT, GELSIGHT, Light, Markers, SensorConfig
+from .sensor import Light, Markers, SensorConfig
+from .sensor_file import load_sensor, sensor_names
 from .unit import SensorUnit
 
 
@@ -19,7 +21,8 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
     """One training example: (image, reference, class_id), both uint8 (H, W, 3) RGB of the same unit.
 
     The reference is a no-contact frame with noise of its own, taken a while before: light and gel have
-    drifted a little since. config: GELSIGHT or DIGIT by chance if not given, so H and W differ by call.
+    drifted a little since. config: any of the package's sensors if not given, at any of the resolutions that cameras
+    are run at, so H and W differ by call.
     class_name: drawn with equal chances from CLASS_NAMES if not given; ValueError if unknown.
     """
     if class_name is None:
@@ -29,7 +32,8 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
     else:
         raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(CLASS_NAMES)}')
     if config is None:
-        config = GELSIGHT if rng.random() < 0.5 else DIGIT
+        sensors = _sensors()
+        config = _resized(sensors[int(rng.integers(len(sensors)))], float(rng.choice(_RESOLUTIONS)))
     varied = randomise(config, rng)
     unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
     contact = None
@@ -37,13 +41,31 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
         contact = sample_contact(CLASS_NAMES[class_id], varied, rng)
         pull = rng.normal(0.0, 0.3, 2)
         contact = dataclasses.replace(contact, shear_x_mm=float(pull[0]), shear_y_mm=float(pull[1]))
-    image = unit.render(contact, rng, lighting=_drift(unit, rng))
+    creep = rng.normal(0.0, 0.08, 2)  # the gel has not come back quite from the touch before
+    image = unit.render(contact, rng, lighting=_drift(unit, rng), creep_mm=(float(creep[0]), float(creep[1])))
     reference = unit.reference
+    if rng.random() < 0.3:
+        image = _moved(image, unit.mm_per_px, rng)
     if rng.random() < 0.3:
         # streams are often compressed, the picture and its reference alike
         quality = int(rng.integers(60, 96))
         image, reference = _compressed(image, quality), _compressed(reference, quality)
     return image, reference, class_id
+
+
+# Half the resolution costs a quarter of the time, and is what several drivers publish.
+_RESOLUTIONS = (0.5, 0.5, 0.5, 0.75, 1.0)
+
+
+@lru_cache(maxsize=1)
+def _sensors() -> tuple[SensorConfig, ...]:
+    return tuple(load_sensor(name) for name in sensor_names())
+
+
+def _resized(config: SensorConfig, factor: float) -> SensorConfig:
+    """The same sensor with its camera at another resolution."""
+    return dataclasses.replace(config, height=round(config.height * factor), width=round(config.width * factor),
+                               mm_per_px=config.mm_per_px / factor, lens_blur_px=config.lens_blur_px * factor)
 
 
 def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
@@ -63,29 +85,41 @@ def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
                             rgb=tuple(glow.rgb[channel] for channel in order))
         for glow in config.glows)
     markers = None
-    if rng.random() < 0.3:
-        markers = Markers(pitch_mm=rng.uniform(1.3, 2.6), radius_mm=rng.uniform(0.15, 0.35),
-                          darkness=rng.uniform(0.5, 0.95))
+    if rng.random() < 0.35:
+        pitch = rng.uniform(1.3, 2.6)
+        markers = Markers(pitch_mm=pitch, radius_mm=pitch * rng.uniform(0.1, 0.22), darkness=rng.uniform(0.5, 0.95))
     thickness = math.exp(rng.normal(0.0, 0.15))
+    spreads = config.gel.spread_mm
+    if rng.random() < 0.4:  # a thick soft gel is drawn down far around the contact
+        spreads = (2.0 * spreads[0], *spreads)
     gel = dataclasses.replace(
-        config.gel, spread_mm=tuple(spread * thickness for spread in config.gel.spread_mm),
+        config.gel, spread_mm=tuple(spread * thickness for spread in spreads),
         skin_mm=config.gel.skin_mm * math.exp(rng.normal(0.0, 0.3)))
     paint = [level * math.exp(rng.normal(0.0, 0.15)) for level in config.background_rgb]
     return dataclasses.replace(
         config, lights=lights, glows=glows, markers=markers, gel=gel,
         background_rgb=tuple(paint[channel] for channel in order),
+        depth_rgb=tuple((np.array(config.depth_rgb) + rng.normal(0.0, 5.0, 3)).tolist()),
         mm_per_px=config.mm_per_px * math.exp(rng.uniform(-0.12, 0.12)),
-        vignette=rng.uniform(0.1, 0.6), shadow=rng.uniform(0.0, 0.6), lens_blur_px=rng.uniform(0.0, 1.6),
-        noise=rng.uniform(0.4, 3.0), texture=rng.uniform(0.2, 2.5))
+        vignette=rng.uniform(0.1, 0.6), shadow=rng.uniform(0.0, 0.6),
+        lens_blur_px=config.lens_blur_px * rng.uniform(0.0, 2.5),
+        noise=rng.uniform(0.4, 2.5), texture=rng.uniform(0.2, 2.0))
 
 
 def _drift(unit: SensorUnit, rng: np.random.Generator) -> np.ndarray:
     """How the brightness has changed since the reference, flicker and a slow gradient: (3, H, W)."""
     height, width = unit.config.height, unit.config.width
-    flicker = 1 + 0.012 * rng.standard_normal((3, 1, 1))
-    corners = 1 + 0.008 * rng.standard_normal((2, 2))
-    gradient = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    flicker = 1 + 0.015 * rng.standard_normal((3, 1, 1))
+    corners = 1 + 0.012 * rng.standard_normal((3, 4))
+    gradient = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
     return flicker.astype(np.float32) * gradient
+
+
+def _moved(image: np.ndarray, mm_per_px: float, rng: np.random.Generator) -> np.ndarray:
+    """The picture after the camera or the whole gel moved by some hundredths of a millimetre."""
+    shift = rng.normal(0.0, 0.03 / mm_per_px, 2)
+    move = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
+    return cv2.warpAffine(image, move, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:

@@ -13,10 +13,11 @@ _REACH_MM = 2.5  # how far around the contact's centre the gel's surface is drag
 
 
 def marker_shade(markers: Markers, contact: Contact | None, centre_px: tuple[float, float], mm_per_px: float,
-                 shape: tuple[int, ...]) -> np.ndarray:
+                 shape: tuple[int, ...], creep_mm: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
     """The share of light that the dots leave, float32 (H, W) in 0 to 1.
 
-    centre_px: where the point (0, 0) mm lies in the picture. Without a contact the dots are at rest.
+    centre_px: where the point (0, 0) mm lies in the picture. creep_mm: how far all dots are from their places, as a
+    gel that was dragged comes back slowly. Without a contact and creep the dots are at rest.
     """
     height, width = shape
     # two rows more than the picture shows, so that shear moves dots in from outside
@@ -29,6 +30,7 @@ def marker_shade(markers: Markers, contact: Contact | None, centre_px: tuple[flo
         # pressing pushes the surface outwards, friction drags it along
         grid = grid + near * (0.12 * contact.depth_mm * offset / _REACH_MM
                               + (contact.shear_x_mm, contact.shear_y_mm))
+    grid = grid + creep_mm
     pixels = (grid / mm_per_px + centre_px) * 2**_SUBPIXEL_BITS
     mask = np.zeros(shape, np.uint8)
     radius = int(round(markers.radius_mm / mm_per_px * 2**_SUBPIXEL_BITS))

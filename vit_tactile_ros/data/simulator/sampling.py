@@ -40,8 +40,9 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
     """The shallowest press (mm) that still shows this shape's class, and the deepest sensible one."""
     c = contact
     if c.class_name == 'sphere':
-        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm, and not beyond the ball's equator
-        shallowest, deepest = max(0.28, 0.5 / c.radius_mm), 0.75 * c.radius_mm
+        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm; small balls go in to their equator, as the
+        # 4 mm ball of Taxim's calibration does
+        shallowest, deepest = max(0.28, 0.5 / c.radius_mm), c.radius_mm
     elif c.class_name == 'cylinder':
         # a narrower strip would pass for an edge: at least 0.9 mm to each side
         shallowest, deepest = max(0.28, 0.4 / c.radius_mm), 0.7 * c.radius_mm

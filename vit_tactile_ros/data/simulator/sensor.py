@@ -15,7 +15,9 @@ class Light:
 
     azimuth_rad: float
     elevation_rad: float  # above the gel's plane; grazing lights (0.3 to 0.7) show shape, steep ones do not
-    rgb: tuple[float, ...]  # red, green, blue: grey levels that a surface facing the light receives, per channel
+    # red, green, blue: grey levels that a surface facing the light receives; a camera's colour correction may make one
+    # negative
+    rgb: tuple[float, ...]
     falloff: float = 0.25  # brightness changes by exp(+-falloff) from the centre to the near or far border
 
 
@@ -46,7 +48,7 @@ class Gel:
     # standard deviations of the blurs of the displaced surface, wide ones first (a pyramid as in Taxim)
     spread_mm: tuple[float, ...] = (0.75, 0.32, 0.13)
     skin_mm: float = 0.07  # the painted skin rounds off anything finer than this (standard deviation)
-    max_depth_mm: float = 1.4  # deeper presses would reach the gel's backing
+    max_depth_mm: float = 2.0  # deeper presses would reach the gel's backing
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,7 @@ class SensorConfig:
     lights: tuple[Light, ...]
     background_rgb: tuple[float, ...]  # grey levels, before glows and vignette
     glows: tuple[Glow, ...]
+    depth_rgb: tuple[float, ...] = (0.0, 0.0, 0.0)  # grey levels per mm that the surface comes towards the camera
     vignette: float = 0.35  # share of the light lost in the corners, 0 to 1
     shadow: float = 0.35  # share of a light lost behind a steep bump, 0 to 1; 0 turns shadows off
     lens_blur_px: float = 0.6  # standard deviation
@@ -68,6 +71,7 @@ class SensorConfig:
     specks: int = 4  # dust grains and scratches of a unit, on average
     gel: Gel = field(default_factory=Gel)
     markers: Markers | None = None
+    source: str = ''  # where the figures come from, for people
 
     def __post_init__(self) -> None:
         for name in ('height', 'width'):
@@ -82,46 +86,3 @@ class SensorConfig:
     def half_size_mm(self) -> tuple[float, float]:
         """Half the visible width and half the visible height (x, y) in mm."""
         return self.width * self.mm_per_px / 2, self.height * self.mm_per_px / 2
-
-
-# Colours and glows are set by eye after published pictures; a calibration to real units replaces them.
-GELSIGHT = SensorConfig(
-    name='gelsight',
-    height=240,
-    width=320,
-    mm_per_px=0.058,  # 18.6 x 13.9 mm
-    lights=(
-        Light(azimuth_rad=-1.9, elevation_rad=0.45, rgb=(125.0, 28.0, 12.0), falloff=0.15),
-        Light(azimuth_rad=2.75, elevation_rad=0.45, rgb=(14.0, 84.0, 22.0), falloff=0.30),
-        Light(azimuth_rad=0.85, elevation_rad=0.45, rgb=(16.0, 30.0, 125.0), falloff=0.15),
-    ),
-    background_rgb=(34.0, 88.0, 92.0),
-    glows=(
-        Glow(0.50, 0.50, 0.24, 0.25, (88.0, 18.0, 52.0)),
-        Glow(0.50, 0.28, 0.40, 0.26, (-6.0, 16.0, 42.0)),
-        Glow(0.45, 1.00, 0.35, 0.30, (36.0, 8.0, -18.0)),
-        Glow(0.00, 0.40, 0.18, 0.50, (0.0, 26.0, 6.0)),
-    ),
-)
-
-DIGIT = SensorConfig(
-    name='digit',
-    height=320,
-    width=240,
-    mm_per_px=0.0625,  # 15 x 20 mm
-    lights=(
-        Light(azimuth_rad=3.0, elevation_rad=0.45, rgb=(130.0, 22.0, 24.0), falloff=0.35),
-        Light(azimuth_rad=0.2, elevation_rad=0.45, rgb=(18.0, 120.0, 22.0), falloff=0.30),
-        Light(azimuth_rad=-1.5, elevation_rad=0.45, rgb=(22.0, 26.0, 110.0), falloff=0.20),
-    ),
-    background_rgb=(42.0, 88.0, 74.0),
-    glows=(
-        Glow(0.18, 0.36, 0.26, 0.20, (122.0, -4.0, 22.0)),
-        Glow(0.58, 0.38, 0.30, 0.28, (26.0, 46.0, 4.0)),
-        Glow(0.45, 0.02, 0.40, 0.14, (46.0, 16.0, 76.0)),
-        Glow(0.42, 0.76, 0.24, 0.12, (30.0, 6.0, 54.0)),
-        Glow(0.00, 1.00, 0.35, 0.22, (26.0, -22.0, -4.0)),
-    ),
-    noise=1.5,
-    vignette=0.30,
-)

@@ -43,9 +43,10 @@ class SensorUnit:
         self.lights = tuple(
             Light(azimuth_rad=light.azimuth_rad + roll + draw(0.10),
                   elevation_rad=min(max(light.elevation_rad + draw(0.05), 0.15), 1.2),
-                  rgb=tuple(max(level * math.exp(draw(0.12)), 0.0) for level in light.rgb),
+                  rgb=tuple(level * math.exp(draw(0.12)) for level in light.rgb),
                   falloff=light.falloff + draw(0.06))
             for light in config.lights)
+        self.depth_rgb = tuple(self.gain * level for level in config.depth_rgb)
 
         columns = (np.arange(config.width) - self.centre_px[0]) * self.mm_per_px
         rows = (np.arange(config.height) - self.centre_px[1]) * self.mm_per_px
@@ -68,11 +69,11 @@ class SensorUnit:
         self.reference = self.render(None, rng)
 
     def render(self, contact: Contact | None, rng: np.random.Generator,
-               lighting: np.ndarray | float = 1.0) -> np.ndarray:
+               lighting: np.ndarray | float = 1.0, creep_mm: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """The camera's frame, uint8 (H, W, 3) RGB; None is no contact.
 
         rng: for this frame's noise. lighting: brightness relative to the unit's own, anything that broadcasts
-        to (3, H, W), for flicker and drift.
+        to (3, H, W), for flicker and drift. creep_mm: how far (x, y) the markers are from their places.
         """
         picture = self._picture
         np.copyto(picture, self.background)
@@ -80,7 +81,7 @@ class SensorUnit:
             self._add_shading(contact, picture)
         markers = self.config.markers
         if markers is not None:
-            dots = marker_shade(markers, contact, self.centre_px, self.mm_per_px, picture.shape[1:])
+            dots = marker_shade(markers, contact, self.centre_px, self.mm_per_px, picture.shape[1:], creep_mm)
             picture *= self._through_lens(dots)
         if not (np.isscalar(lighting) and lighting == 1.0):
             picture *= np.asarray(lighting, np.float32)
@@ -148,7 +149,9 @@ class SensorUnit:
             change -= np.float32(flat)
             change *= reach[window]
         changes = (self._colours @ received.reshape(len(self.lights), -1)).reshape((3,) + surface.shape)
-        for plane, change in zip(picture, changes):
+        for plane, change, per_mm in zip(picture, changes, self.depth_rgb):
+            if per_mm:
+                cv2.scaleAdd(surface, per_mm, change, dst=change)
             lit = plane[window]
             lit += self._through_lens(change)
             # a negative brightness would blink under the lighting; cameras see no less than black

@@ -1,0 +1,99 @@
+"""The command-line arguments that name labelled touches, the same for every command, and what they read."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from vit_tactile_ros.data.controls import BorderOnly, Frames, references_as_images
+from vit_tactile_ros.data.frames import TouchFrames
+from vit_tactile_ros.data.split import Split, split_touches
+from vit_tactile_ros.data.touches import TouchTable, load_touches, parse_splits
+from vit_tactile_ros.model import PreprocessingConfig
+
+SIMULATOR = 'simulator'
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows defaults, but for flags that have none."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        none = action.default is None or action.default is False or action.default == []
+        return action.help if none else super()._get_help_string(action)
+
+
+def add_table_arguments(parser: argparse.ArgumentParser, default: str | None = SIMULATOR) -> None:
+    """`--data` and what explains it; `default` None makes it required, for commands that need real touches."""
+    group = parser.add_argument_group('data')
+    simulated = f"; '{SIMULATOR}' for simulated touches" if default else ''
+    group.add_argument('--data', default=default, required=default is None, metavar='PATH',
+                       help=f'folder of class folders, CSV, or bag{simulated}')
+    group.add_argument('--label', default='label', metavar='COLUMN', help='column of a CSV with the class')
+    group.add_argument('--group', default='group', metavar='COLUMN',
+                       help='column with the object, recording or press; a+b joins two')
+    group.add_argument('--image', default='image', metavar='COLUMN', help="column with the picture's path")
+    group.add_argument('--reference', default='reference', metavar='COLUMN',
+                       help="column with the no-contact picture's path, or a pattern of columns: gel{gel}.png")
+    group.add_argument('--split', default='split', metavar='COLUMN', help='column with train, validation or test')
+    group.add_argument('--splits', nargs='+', default=[], metavar='PART=NAMES',
+                       help='what the names in that column mean, as test=new_pose,regrasp')
+    group.add_argument('--labels', type=Path, default=None, metavar='CSV',
+                       help='intervals with the labels of a bag: start,end,label')
+    group.add_argument('--reference_image', type=Path, default=None, metavar='PICTURE',
+                       help='no-contact picture of all images that name none')
+    group.add_argument('--control', choices=('none', 'reference', 'border'), default='none',
+                       help='show no touch, only what tells one recording from another: the no-contact picture in '
+                            'place of the image, or the border of the image alone')
+    group.add_argument('--border', type=float, default=0.15, metavar='SHARE', help='width of that border, of the image')
+
+
+def add_split_arguments(parser: argparse.ArgumentParser) -> None:
+    """How touches are split where the data names no parts; the same values give the same parts in every command."""
+    group = parser.add_argument_group('split, where the data names no parts')
+    group.add_argument('--split_by', choices=('auto', 'group', 'frame'), default='auto', help='what is kept together')
+    group.add_argument('--validation', type=float, default=0.15, metavar='SHARE', help='of the images, 0 to 1')
+    group.add_argument('--test', type=float, default=0.15, metavar='SHARE', help='of the images, 0 to 1')
+    group.add_argument('--split_seed', type=int, default=0,
+                       help='of that split, apart from --seed: all commands must judge on the same images')
+
+
+def check_table_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.border < 0.5:
+        parser.error(f'--border is {arguments.border}; must be above 0 and below 0.5')
+    if arguments.control != 'none' and arguments.data == SIMULATOR:
+        parser.error(f'--control {arguments.control} needs real touches: name them with --data')
+
+
+def check_split_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    check_table_arguments(parser, arguments)
+    if arguments.split_seed < 0:
+        parser.error(f'--split_seed is {arguments.split_seed}; must be at least 0')
+    for name in ('validation', 'test'):
+        if not 0 <= getattr(arguments, name) < 1:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be from 0 to below 1')
+    if arguments.validation + arguments.test >= 1:
+        parser.error(f'--validation {arguments.validation} and --test {arguments.test} leave nothing to train on; '
+                     'their sum must be below 1')
+
+
+def read_table(arguments: argparse.Namespace, class_names: Sequence[str] | None = None) -> TouchTable | None:
+    """The labelled touches that the arguments name, None for the simulator; raises `data.touches.DataError`."""
+    if arguments.data == SIMULATOR:
+        return None
+    table = load_touches(Path(arguments.data), label=arguments.label, group=arguments.group, image=arguments.image,
+                        reference=arguments.reference, split=arguments.split,
+                        splits=parse_splits(arguments.splits) or None, labels=arguments.labels,
+                        reference_image=arguments.reference_image, class_names=class_names)
+    return references_as_images(table) if arguments.control == 'reference' else table
+
+
+def read_frames(arguments: argparse.Namespace, table: TouchTable, preprocessing: PreprocessingConfig) -> Frames:
+    """The pictures of the table as a network is to see them; raises `data.touches.DataError` for an unreadable one."""
+    frames = TouchFrames(table, preprocessing)
+    return BorderOnly(frames, arguments.border) if arguments.control == 'border' else frames
+
+
+def split_table(arguments: argparse.Namespace, table: TouchTable) -> Split:
+    """The parts of the table; raises `data.touches.DataError`."""
+    return split_touches(table, arguments.validation, arguments.test, arguments.split_seed, arguments.split_by)

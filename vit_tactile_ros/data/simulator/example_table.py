@@ -1,0 +1,59 @@
+"""Example-based tables of colour by gradient (as in Taxim, Si and Yuan 2022), to compare with and to fit lights to."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vit_tactile_ros.data.table import DataError
+
+_KEYS = ('bins', 'grad_r', 'grad_g', 'grad_b')
+
+
+@dataclass(frozen=True)
+class ExampleTable:
+    """For every bin of tilt and direction, the change of colour as a quadratic polynomial of the place."""
+
+    coefficients: np.ndarray  # float64 (bins, bins, 3, 6): RGB; of x^2, y^2, xy, x, y, 1 in px
+
+    def change(self, slope_x: np.ndarray, slope_y: np.ndarray, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
+        """Grey levels (n, 3) RGB that surface points of these slopes (mm per mm, towards the camera) change by.
+
+        Conventions found by trying all on real presses: the tilt is counted from 0 to pi/2, the direction from -pi to
+        pi, and it is that of the surface's ascent, so a ball's left side has direction 0.
+        """
+        bins = len(self.coefficients)
+        tilt, direction = np.arctan(np.hypot(slope_x, slope_y)), np.arctan2(slope_y, slope_x)
+        row = np.clip((tilt / (math.pi / 2 / (bins - 1))).astype(int), 0, bins - 1)
+        column = np.clip(((direction + math.pi) / (2 * math.pi / (bins - 1))).astype(int), 0, bins - 1)
+        x, y = np.asarray(x_px, np.float64), np.asarray(y_px, np.float64)
+        place = np.stack([x * x, y * y, x * y, x, y, np.ones_like(x)], axis=-1)
+        return np.einsum('nck,nk->nc', self.coefficients[row, column], place)
+
+
+def load_table(path: Path, channels: str = 'bgr') -> ExampleTable:
+    """A .npz with bins, grad_r, grad_g and grad_b, each (bins, bins, 6).
+
+    channels: 'bgr' if grad_r holds the blue channel, as in Taxim's GelSight tables, whose pictures OpenCV read; 'rgb'
+    if the names are right. Raises DataError for another file.
+    """
+    if channels not in ('bgr', 'rgb'):
+        raise DataError(f'channels is {channels!r}; must be bgr or rgb')
+    try:
+        with np.load(path) as file:
+            if missing := [key for key in _KEYS if key not in file]:
+                raise DataError(f'{path} has no {missing[0]!r}; a table of Taxim has {", ".join(_KEYS)}')
+            planes = [np.asarray(file[key], np.float64) for key in _KEYS[1:]]
+            bins = int(file['bins'])
+    except (OSError, zipfile.BadZipFile, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f'{path} cannot be read as a table (.npz): {error}') from error
+    for key, plane in zip(_KEYS[1:], planes):
+        if plane.shape != (bins, bins, 6):
+            raise DataError(f'{path}: {key} has the shape {plane.shape}; must be ({bins}, {bins}, 6), as bins says')
+    return ExampleTable(np.stack(planes if channels == 'rgb' else planes[::-1], axis=2))

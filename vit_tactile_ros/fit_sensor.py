@@ -1,0 +1,269 @@
+"""Fit the simulator to your own sensor: press a ball into its gel 20 times, label the contact discs, run
+
+    python -m vit_tactile_ros.fit_sensor --presses presses.csv --reference reference.png --output my_sensor.json
+
+presses.csv has the columns image, center_x_px, center_y_px, contact_radius_px, ball_radius_mm and mm_per_px. Without
+presses, --from_table fits the lights to an example-based table (.npz of Taxim) of the sensor.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from vit_tactile_ros.data.simulator import Contact, SensorConfig, SensorFileError, SensorUnit, load_sensor, save_sensor
+from vit_tactile_ros.data.simulator.example_table import load_table
+from vit_tactile_ros.data.simulator.fitting import (
+    ROUNDS,
+    Placement,
+    Predictor,
+    Shading,
+    View,
+    fit_lights_to_table,
+    fit_shading,
+    predict,
+    predict_from_table,
+    refine,
+    view_of,
+)
+from vit_tactile_ros.data.simulator.glow_fit import fit_background
+from vit_tactile_ros.data.simulator.presses import PressSet, read_picture, read_presses
+from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.evaluation.figures import save_figure
+from vit_tactile_ros.evaluation.press_errors import PressError, press_error, press_figure, zero
+
+NUM_SHOWN = 3  # presses in the picture
+FITTED = 'fitted'
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.fit_sensor', description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add('--presses', type=Path, help='CSV of ball presses; pictures relative to its folder')
+    add('--reference', type=Path, help='picture without contact, of the same size; the background is fitted to it')
+    add('--output', type=Path, required=True, help='sensor file (.json) to write')
+    add('--table', type=Path, help='example-based table (.npz) of the same sensor and picture size, to compare with')
+    add('--from_table', type=Path, help='table (.npz) to fit the lights to, in place of presses')
+    add('--table_channels', choices=('bgr', 'rgb'), default='bgr',
+        help="'bgr' (default) if the table's grad_r holds blue, as in Taxim's GelSight tables; 'rgb' if it is red")
+    add('--table_size', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
+        help='px of the pictures that --from_table was made from; none: the size of the base sensor')
+    add('--picture', type=Path, help=f'PNG of {NUM_SHOWN} held-out presses, real and simulated')
+    add('--base', default='gelsight', help='sensor that gives what a ball does not show: noise, texture, skin, lens')
+    add('--hold_out', type=float, default=0.25, help='share of the presses kept for measuring (0.25)')
+    add('--lights', type=int, default=3, help='how many lights to fit (3); 6 come a little closer and render slower')
+    add('--positive_colours', action='store_true', help='no light may darken a channel (slightly worse fit)')
+    add('--rounds', type=int, default=ROUNDS, help=f'of fitting lights and ball places in turn ({ROUNDS})')
+    add('--scale', type=float, default=1.0, help='resolution of the written sensor relative to the pictures (1)')
+    add('--name', help="the sensor's name; none: that of the output file")
+    add('--source', help='where the presses come from and under which licence, kept in the file')
+    arguments = parser.parse_args(argv)
+    if (arguments.presses is None) == (arguments.from_table is None):
+        parser.error('give either --presses or --from_table')
+    if arguments.presses and not arguments.reference:
+        parser.error('--presses needs --reference, the picture without contact')
+    if arguments.output.suffix != '.json':
+        parser.error(f'--output is {arguments.output}; must end in .json')
+    if not 1 <= arguments.lights <= 12:
+        parser.error(f'--lights is {arguments.lights}; must be 1 to 12')
+    if arguments.rounds < 1:
+        parser.error(f'--rounds is {arguments.rounds}; must be at least 1')
+    if not 0.25 <= arguments.scale <= 8:
+        parser.error(f'--scale is {arguments.scale}; must be 0.25 to 8')
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: written; 1: the disk refused; 2: the arguments or the data can't be used; 130: interrupted."""
+    arguments = parse_arguments(argv)
+    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    cv2.setNumThreads(1)
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        fit = _fit_presses if arguments.presses else _fit_table
+        result = fit(console, arguments, load_sensor(arguments.base))
+    except KeyboardInterrupt:
+        print('\nfit_sensor: stopped; no sensor file was written', file=sys.stderr)
+        return 130
+    except (DataError, SensorFileError, ValueError) as error:
+        print(f'fit_sensor: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'fit_sensor: {error}', file=sys.stderr)
+        return 1
+    console.print(f'wrote {arguments.output}', soft_wrap=True)
+    print(json.dumps({'sensor': str(arguments.output), **result}))
+    return 0
+
+
+def _fit_presses(console: Console, arguments: argparse.Namespace, base: SensorConfig) -> dict[str, Any]:
+    presses = read_presses(arguments.presses, arguments.reference)
+    fitted, held = presses.split(arguments.hold_out)
+    table = load_table(arguments.table, arguments.table_channels) if arguments.table else None
+    height, width = presses.reference.shape[:2]
+    blur = base.lens_blur_px * max(width, height) / max(base.width, base.height)
+    train_views, held_views = ([view_of(press, base.gel) for press in part.presses] for part in (fitted, held))
+    shading, train_places = fit_shading(train_views, base.gel, blur, arguments.lights, not arguments.positive_colours,
+                                        arguments.rounds)
+    background, glows, background_error = fit_background(presses.reference)
+    config = _rounded(replace(
+        base, name=arguments.name or arguments.output.stem, source=_source(arguments, presses, fitted), height=height,
+        width=width, mm_per_px=presses.mm_per_px, lights=shading.lights, depth_rgb=shading.depth_rgb, gel=shading.gel,
+        lens_blur_px=blur, background_rgb=background, glows=glows, vignette=0.0, shadow=0.0))
+    # what is measured is what is written
+    shading = Shading(config.lights, config.depth_rgb, config.gel, config.lens_blur_px)
+    models: dict[str, Predictor] = {FITTED: partial(predict, shading=shading)}
+    if table:
+        models['table'] = partial(predict_from_table, table=table, gel=shading.gel)
+    errors, refined = _measure(models, train_views, held_views, {FITTED: train_places})
+    _report(console, errors, background_error, presses, bool(table))
+    if arguments.picture:
+        shown = _spread(len(held_views), NUM_SHOWN)
+        views = [held_views[i] for i in shown]
+        places = {name: [refined[name][i] for i in shown] for name in models}
+        figure = press_figure(views, _renders(config, views, places[FITTED]),
+                              {name: (predictor, places[name]) for name, predictor in models.items()})
+        arguments.picture.parent.mkdir(parents=True, exist_ok=True)
+        save_figure(figure, arguments.picture)
+        console.print(f'drew {arguments.picture}', soft_wrap=True)
+    _write(arguments, config)
+    return {'presses': len(presses.presses), 'clipped_radii': presses.num_clipped, 'background_error': background_error,
+            'errors': [asdict(error) for error in errors]}
+
+
+def _fit_table(console: Console, arguments: argparse.Namespace, base: SensorConfig) -> dict[str, Any]:
+    table = load_table(arguments.from_table, arguments.table_channels)
+    width, height = arguments.table_size or (base.width, base.height)
+    lights, error, nothing = fit_lights_to_table(table, (height, width), arguments.lights,
+                                                 not arguments.positive_colours)
+    source = arguments.source or f'Lights: fitted to the gradient-to-colour table {arguments.from_table.name}.'
+    config = replace(base, name=arguments.name or arguments.output.stem, source=source, height=height, width=width,
+                     mm_per_px=base.mm_per_px * max(base.width, base.height) / max(width, height), lights=lights,
+                     lens_blur_px=base.lens_blur_px * max(width, height) / max(base.width, base.height),
+                     depth_rgb=(0.0, 0.0, 0.0))
+    result: dict[str, Any] = {'table_error': error, 'no_model_error': nothing}
+    if arguments.reference:
+        background, glows, result['background_error'] = fit_background(read_picture(arguments.reference, 'reference'))
+        config = replace(config, background_rgb=background, glows=glows)
+    console.print(f'{len(lights)} lights differ from the table by {error:.1f} grey levels (mean absolute), no light at '
+                  f'all by {nothing:.1f}; the table knows nothing of the gel, which stays that of {base.name}',
+                  soft_wrap=True)
+    _write(arguments, _rounded(config))
+    return result
+
+
+def _measure(models: dict[str, Predictor], train: Sequence[View], held: Sequence[View],
+             known: dict[str, list[Placement]]) -> tuple[list[PressError], dict[str, list[Placement]]]:
+    """Errors of every model with labelled, shifted and refined geometry; the held-out presses' refined places.
+
+    known: the training presses' refined places, where a fit has found them already.
+    """
+    errors, places = [], {}
+    labelled = {'train': [view.labelled for view in train], 'held-out': [view.labelled for view in held]}
+    shift = {}
+    for name, predictor in models.items():
+        refined = {'train': known.get(name) or [refine(view, predictor, view.labelled) for view in train]}
+        # by how much people's labels are off on average, seen on the presses that were fitted
+        shift[name] = np.mean([(place.x_px - label.x_px, place.y_px - label.y_px, place.depth_mm - label.depth_mm)
+                               for place, label in zip(refined['train'], labelled['train'])], axis=0).tolist()
+        shifted = {part: [place.moved(*shift[name]) for place in labels] for part, labels in labelled.items()}
+        refined['held-out'] = [refine(view, predictor, place) for view, place in zip(held, shifted['held-out'])]
+        places[name] = refined['held-out']
+        for part, views in (('train', train), ('held-out', held)):
+            for geometry, chosen in (('labelled', labelled), ('shifted', shifted), ('refined', refined)):
+                errors.append(press_error(part, name, geometry, views, chosen[part], predictor))
+    for part, views in (('train', train), ('held-out', held)):
+        errors.append(press_error(part, 'no model', 'any', views, labelled[part], zero))
+    return sorted(errors, key=lambda error: error.part == 'held-out'), places
+
+
+def _report(console: Console, errors: Sequence[PressError], background_error: float, presses: PressSet,
+            has_table: bool) -> None:
+    table = Table('presses', 'n', 'model', 'geometry', 'error in the disc', 'around it', 'pixels in / around',
+                  title='mean absolute colour error, grey levels')
+    before = errors[0]
+    for error in errors:
+        if error.part != before.part:
+            table.add_section()
+        table.add_row(error.part, str(error.presses), error.model, error.geometry, f'{error.disc:.2f}',
+                      f'{error.ring:.2f}', f'{error.disc_pixels} / {error.ring_pixels}')
+        before = error
+    console.print(table)
+    lines = ["Geometry: as labelled; labels shifted by the model's mean correction on the train presses; or each "
+             "model's own best centre and depth of every press, within a few px of the label."]
+    if has_table:
+        lines.append('The table was probably calibrated on all presses with these labels, the held-out ones included.')
+    if presses.num_clipped:
+        lines.append(f'{presses.num_clipped} of {len(presses.presses)} labelled contacts were larger than the ball and '
+                     'taken for its own radius.')
+    lines.append(f'Background and glows: {background_error:.1f} grey levels from the reference.')
+    for line in lines:
+        console.print(line, soft_wrap=True)
+
+
+def _renders(config: SensorConfig, views: Sequence[View], places: Sequence[Placement]) -> list[np.ndarray]:
+    """The simulator's own pictures of the presses, by the sensor's nominal unit."""
+    rng = np.random.default_rng(0)
+    unit = SensorUnit(replace(config, specks=0), rng, variation=0)
+    return [unit.render(Contact('sphere', place.depth_mm, radius_mm=view.press.ball_radius_mm,
+                                x_mm=(place.x_px - unit.centre_px[0]) * config.mm_per_px,
+                                y_mm=(place.y_px - unit.centre_px[1]) * config.mm_per_px), rng)
+            for view, place in zip(views, places)]
+
+
+def _spread(length: int, count: int) -> list[int]:
+    return sorted(set(np.linspace(0, length - 1, count).round().astype(int).tolist()))
+
+
+def _source(arguments: argparse.Namespace, presses: PressSet, fitted: PressSet) -> str:
+    radii = sorted({press.ball_radius_mm for press in presses.presses})
+    balls = f'{len(presses.presses)} presses of a ball of {", ".join(f"{radius:g}" for radius in radii)} mm radius'
+    how = (f"Lights, depth_rgb and the gel's spread_mm: fitted to {len(fitted.presses)} of {balls}; background and "
+           f'glows: least squares on the no-contact picture; the rest: {arguments.base}.')
+    return f'{arguments.source} {how}' if arguments.source else how
+
+
+def _rounded(config: SensorConfig) -> SensorConfig:
+    """The figures with as many digits as they deserve, for people who read the file."""
+    levels = lambda rgb: tuple(round(level, 1) for level in rgb)  # noqa: E731
+    return replace(
+        config, mm_per_px=round(config.mm_per_px, 6), lens_blur_px=round(config.lens_blur_px, 3),
+        lights=tuple(replace(light, azimuth_rad=round(light.azimuth_rad, 3), falloff=round(light.falloff, 3),
+                             elevation_rad=round(light.elevation_rad, 3), rgb=levels(light.rgb))
+                     for light in config.lights),
+        background_rgb=levels(config.background_rgb), depth_rgb=levels(config.depth_rgb),
+        glows=tuple(replace(glow, x=round(glow.x, 3), y=round(glow.y, 3), width_x=round(glow.width_x, 3),
+                            width_y=round(glow.width_y, 3), rgb=levels(glow.rgb)) for glow in config.glows),
+        gel=replace(config.gel, spread_mm=tuple(round(spread, 3) for spread in config.gel.spread_mm)))
+
+
+def _write(arguments: argparse.Namespace, config: SensorConfig) -> None:
+    factor = arguments.scale
+    config = replace(config, height=round(config.height * factor), width=round(config.width * factor),
+                     mm_per_px=config.mm_per_px / factor, lens_blur_px=round(config.lens_blur_px * factor, 3))
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    # written beside and renamed, so that a full disk leaves an older file whole
+    temporary = arguments.output.with_name(f'.{arguments.output.name}.tmp')
+    try:
+        save_sensor(temporary, config)
+        os.replace(temporary, arguments.output)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
