@@ -1,17 +1,18 @@
 """calibrate end to end on toy sizes: what it writes, says and refuses."""
 
 import json
+import os
+import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from vit_tactile_ros import calibrate
+from vit_tactile_ros import calibrate, train
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.model import load_checkpoint, save_checkpoint
@@ -100,6 +101,51 @@ def test_own_touches(tmp_path, capsys):
     assert load_checkpoint(path).calibration.num_samples == 27
 
 
+@pytest.fixture
+def trained(tmp_path):
+    """Labelled pictures, and the folder of a checkpoint that was trained on part of them, on references alone."""
+    rng = np.random.default_rng(0)
+    for name in ('ball', 'edge'):
+        (tmp_path / 'data' / name).mkdir(parents=True)
+        for i in range(60):
+            picture = rng.integers(0, 255, (32, 32, 3), dtype=np.uint8)
+            cv2.imwrite(str(tmp_path / 'data' / name / f'{name}{i}__x.png'), picture)
+    cv2.imwrite(str(tmp_path / 'data' / 'reference.png'), np.full((32, 32, 3), 100, np.uint8))
+
+    def make(*flags):
+        assert train.main(['--data', str(tmp_path / 'data'), '--output', str(tmp_path / 'run'), '--epochs', '1',
+                           '--exits', '1', '2', '--image_size', '32', '32', '--feature_map_dim', '8', '--device',
+                           'cpu', '--workers', '0', '--validation', '0.4', *flags]) == 0
+        return ['--data', str(tmp_path / 'data'), '--checkpoint', str(tmp_path / 'run' / 'checkpoint.safetensors')]
+
+    return make
+
+
+def test_training_images_are_not_calibrated_on(trained, capsys):
+    """Other split flags than in training, which make a promise out of images that the network knows by heart."""
+    flags = trained()
+    assert calibrate.main(flags) == 2
+    assert 'this checkpoint was trained with --validation 0.4, now it is 0.15' in capsys.readouterr().err
+    assert calibrate.main([*flags, '--validation', '0.4']) == 0
+
+
+def test_a_control_is_calibrated_as_it_was_trained(trained, capsys):
+    flags = [*trained('--control', 'reference'), '--validation', '0.4', '--control', 'reference']
+    assert calibrate.main(flags) == 0
+    assert answer(capsys)['data'].startswith('48 touches of')
+
+
+def test_a_network_that_looks_at_differences_has_no_such_control(trained, capsys):
+    """A refusal that speaks of missing references, where every image has one."""
+    assert calibrate.main([*trained(), '--validation', '0.4', '--control', 'reference']) == 2
+    assert 'take a network that was trained with --control reference' in capsys.readouterr().err
+
+
+def test_an_empty_validation_part(trained, capsys):
+    assert calibrate.main([*trained('--validation', '0'), '--validation', '0']) == 2
+    assert 'there are no validation images; --validation is 0: give a larger share' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(('flags', 'message'), (
     (['--checkpoint', 'nowhere.safetensors'], 'no such file'),
     (['--data', 'nowhere'], 'nowhere does not exist'),
@@ -130,29 +176,65 @@ def test_arguments_out_of_range(path, capsys, flags):
     assert error.value.code == 2 and 'must be' in capsys.readouterr().err
 
 
-def test_a_full_disk_leaves_the_checkpoint(path, monkeypatch, capsys):
-    """The only copy of a trained network replaced by half a file."""
-    before = path.read_bytes()
+def test_a_full_disk_leaves_the_checkpoint(path, capsys):
+    """The only copy of a trained network replaced by half a file: the system refuses to write on."""
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, limits[1]))
+        assert calibrate.main(['--checkpoint', str(path), '--size', '40']) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert 'the checkpoint is as it was' in capsys.readouterr().err and path.read_bytes() == before
+    assert os.listdir(path.parent) == [path.name]
 
-    def full(*_):
-        raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(calibrate, 'save_checkpoint', full)
-    assert calibrate.main(['--checkpoint', str(path), '--size', '40']) == 1
-    assert 'No space left' in capsys.readouterr().err and path.read_bytes() == before
+def test_the_shipped_checkpoint_is_not_rewritten(capsys):
+    """A file of the installation, replaced because nobody named one."""
+    with pytest.raises(SystemExit) as error:
+        calibrate.main(['--size', '40'])
+    assert error.value.code == 2 and '--output must name a file' in capsys.readouterr().err
+    assert calibrate.parse_arguments(['--check', '5']).output is None
+
+
+def test_a_link_to_a_checkpoint_stays_one(path, tmp_path):
+    link = tmp_path / 'link.safetensors'
+    link.symlink_to(path)
+    assert calibrate.main(['--checkpoint', str(link), '--size', '40']) == 0
+    assert link.is_symlink() and load_checkpoint(path).calibration.drops
+
+
+def test_a_folder_that_refuses_is_found_out_first(path, monkeypatch, capsys):
+    """Minutes of work whose result has no place to go."""
+    monkeypatch.setattr(SimulatedTouches, '__getitem__', lambda *_: pytest.fail('simulated'))
+    monkeypatch.setattr(calibrate, 'cached_outputs', lambda *_: pytest.fail('worked'))
+    monkeypatch.setattr(calibrate, 'load_parts', lambda *_: pytest.fail('read the data'))
+    assert calibrate.main(['--checkpoint', str(path), '--output', str(path / 'new.safetensors')]) == 1
+    assert 'the checkpoint is as it was' in capsys.readouterr().err
 
 
 def test_ctrl_c_leaves_cleanly(path):
     """A traceback of forty lines, or a process that has to be killed."""
     before = path.read_bytes()
-    with subprocess.Popen([sys.executable, '-u', '-c', 'print("up", flush=True)\nimport sys\n'
-                           'from vit_tactile_ros.calibrate import main\nprint("in", flush=True)\nsys.exit(main())',
-                           '--checkpoint', str(path), '--size', '100000'],
+    program = """
+import sys
+from vit_tactile_ros.calibrate import main
+from vit_tactile_ros.data.simulated import SimulatedTouches
+example = SimulatedTouches.__getitem__
+
+def noted(self, index):
+    if index == 20:
+        print('simulates', flush=True)
+    return example(self, index)
+
+SimulatedTouches.__getitem__ = noted
+sys.exit(main())
+"""
+    with subprocess.Popen([sys.executable, '-c', program, '--checkpoint', str(path), '--size', '100000'],
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        while process.stdout.readline().strip() != 'in':
-            assert process.poll() is None
-        time.sleep(1.0)  # into the simulation, which takes minutes
-        process.send_signal(signal.SIGINT)
+        for line in process.stdout:
+            if line == 'simulates\n':
+                process.send_signal(signal.SIGINT)
+                break
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and 'nothing was written' in error and 'Traceback' not in error
     assert path.read_bytes() == before

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from vit_tactile_ros import sweep
+from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.data.split import split_touches
+from vit_tactile_ros.data.touches import load_touches
 from vit_tactile_ros.evaluation.outputs import collect_outputs, inputs_of
 from vit_tactile_ros.evaluation.parts import SEEDS
 from vit_tactile_ros.inference.classifier import TactileClassifier
@@ -88,6 +91,31 @@ def test_thresholds_are_chosen_on_validation(finished):
                                  checkpoint.preprocessing)
     for drop, name in ((0.001, '0.1 points'), (0.004, '0.4 points'), (0.007, '0.7 points')):
         assert chosen[name] == lowest_tau(validation, drop, CALIBRATION.temperatures)
+
+
+def test_own_touches(tmp_path, capsys):
+    """Rows of another part, or of other pictures, than the test part of the user's."""
+    rng = np.random.default_rng(0)
+    for name in ('nothing', 'ball', 'edge', 'weave'):
+        for recording in range(5):
+            picture = tmp_path / 'data' / name / f'{name}{recording}__0.png'
+            picture.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(picture), rng.integers(0, 255, (32, 32, 3), dtype=np.uint8))
+    cv2.imwrite(str(tmp_path / 'data' / 'reference.png'), np.full((32, 32, 3), 100, np.uint8))
+    path = tmp_path / 'toy.safetensors'
+    save_checkpoint(path, toy_checkpoint())
+    flags = ['--checkpoint', str(path), '--data', str(tmp_path / 'data'), '--timing_rounds', '0', '--output',
+             str(tmp_path / 'out'), '--validation', '0.2']
+    assert sweep.main([*flags, '--test', '0.4']) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result['data']['test'] == f'8 touches of {tmp_path / "data"} (test)'
+    checkpoint = load_checkpoint(path)
+    table = load_touches(tmp_path / 'data', class_names=checkpoint.class_names)
+    frames = TouchFrames(table.subset(split_touches(table, 0.2, 0.4).test), checkpoint.preprocessing)
+    right = collect_outputs(checkpoint.model, frames, checkpoint.preprocessing).right
+    assert result['accuracy_per_exit'] == pytest.approx(right.mean(axis=1).tolist())
+    assert sweep.main([*flags, '--test', '0']) == 2
+    assert 'there are no test images; --test is 0: give a larger share' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('exits', ((3,), (1, 2, 3, 4, 5)))

@@ -1,8 +1,11 @@
 """The training command end to end on toy sizes: what it takes, says, leaves behind, and how it ends."""
 
+import dataclasses
+import logging
 import os
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,9 +18,11 @@ import torch
 
 from vit_tactile_ros import train
 from vit_tactile_ros.data.simulated import SimulatedTouches
-from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.data.simulator import CLASS_NAMES, GELSIGHT, sample_example, save_sensor
+from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
 from vit_tactile_ros.training import datasets
+from vit_tactile_ros.training.distributed import Processes
 
 TINY = {'epochs': 2, 'epoch_size': 8, 'batch_size': 4, 'validation_size': 4, 'workers': 0, 'feature_map_dim': 16,
         'device': 'cpu'}
@@ -124,22 +129,26 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(finished, tmp_path):
     assert all(torch.equal(resumed[name], tensor) for name, tensor in weights(tmp_path / 'whole').items())
 
 
-def test_ctrl_c_leaves_with_the_last_whole_epoch(tmp_path):
-    """A traceback, of the process or of its workers, or a wrong tale of what is saved."""
+@pytest.mark.parametrize(('kind', 'code'), ((signal.SIGINT, 130), (signal.SIGTERM, 143)))
+def test_a_stop_saves_what_was_learned(tmp_path, kind, code):
+    """A traceback, of the process or of its workers, a wrong tale of what is saved, or hours of an epoch lost."""
     command = [sys.executable, '-u', '-m', 'vit_tactile_ros.train',
-               *arguments(tmp_path, epochs=500, epoch_size=32, workers=1)]
+               *arguments(tmp_path, epochs=2, epoch_size=2000, workers=1, validation_size=1)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           start_new_session=True) as running:
-        for line in running.stdout:
-            if 'epoch 1/500' in line:
-                os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-                break
+        while not list(tmp_path.glob('tensorboard/*')):  # made right before the first step
+            assert running.poll() is None
+            time.sleep(0.05)
+        os.killpg(running.pid, kind)  # as a terminal or a service manager does: to the workers, too
         _, err = running.communicate(timeout=60)
-    assert running.returncode == 130
-    found = re.fullmatch(r'train: stopped; (\S+) holds the last whole epoch, (\d+): the same command with --output '
-                         r'\S+ goes on from there\n', err)
-    assert found, err
-    assert torch.load(tmp_path / 'training_state.pt', weights_only=True)['epoch'] == int(found[2])
+    assert running.returncode == code
+    found = re.search(r'train: stopped; (\S+) holds all up to step (\d+) of epoch 1: the same command with --output '
+                      r'\S+ goes on from there; checkpoint.safetensors is the moving average so far\n$', err)
+    assert found and 'Traceback' not in err, err
+    state = torch.load(tmp_path / 'training_state.pt', weights_only=True)
+    assert state['epoch'] == 0 and state['step'] == int(found[2]) > 0
+    assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics == {
+        'epoch': 0, 'step': state['step']}
 
 
 @pytest.mark.parametrize(('index', 'said'), ((5, 'holds no epoch yet'), (13, 'holds the last whole epoch, 1')))
@@ -224,6 +233,60 @@ def test_settings_that_no_model_has_exit_with_2(tmp_path, capsys, changes, part)
     assert not (tmp_path / 'run').exists()
 
 
+def test_sensors_are_chosen(tmp_path, capsys):
+    """Touches of the package's sensors under the name of one's own, or a run that goes on with others."""
+    config = dataclasses.replace(GELSIGHT, name='mine', noise=2.0)
+    save_sensor(tmp_path / 'mine.json', config)
+    drawn = SimulatedTouches(20, PreprocessingConfig(image_size=(32, 32)), sensors=[config])
+    wanted = sample_example(np.random.default_rng((0, 3)), sensors=[config])[0]
+    assert np.array_equal(drawn[3][0], fit(wanted, drawn.preprocessing))
+    flags = arguments(tmp_path / 'run', epochs=1)
+    assert train.main([*flags, '--sensors', 'digit', str(tmp_path / 'mine.json')]) == 0
+    assert 'simulated touches of digit, mine' in capsys.readouterr().out
+    assert train.main(flags) == 2
+    assert 'was started with --sensors digit' in capsys.readouterr().err
+    save_sensor(tmp_path / 'mine.json', dataclasses.replace(config, noise=3.0))
+    assert train.main([*flags, '--sensors', 'digit', str(tmp_path / 'mine.json')]) == 2
+    assert 'was started with --sensors' in capsys.readouterr().err
+    with pytest.raises(ValueError, match='sensors is empty'):
+        SimulatedTouches(20, drawn.preprocessing, sensors=[])
+
+
+def test_a_state_from_before_sensors_could_be_chosen(finished, tmp_path, capsys):
+    """A run of weeks that cannot go on after an update."""
+    shutil.copytree(finished, tmp_path / 'run')
+    path = tmp_path / 'run' / 'training_state.pt'
+    state = torch.load(path, weights_only=True)
+    del state['step'], state['loss_sum'], state['settings']['sensors']
+    torch.save(state | {'version': 2}, path)
+    assert train.main(arguments(tmp_path / 'run')) == 0
+    assert 'going on after epoch 2 of 2' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(('flags', 'said'), ((['--sensors', 'skin'], '--sensors: skin: no such sensor'),
+                                             (['--data', 'touches', '--sensors', 'digit'], 'for simulated touches')))
+def test_sensors_that_cannot_be_had(tmp_path, capsys, flags, said):
+    with pytest.raises(SystemExit):
+        train.main(['--output', str(tmp_path / 'run'), *flags])
+    assert said in capsys.readouterr().err
+
+
+def test_what_goes_wrong_in_another_process_is_said(monkeypatch, capsys):
+    """A run of several processes that ends without a word, as only the first may speak."""
+    monkeypatch.setattr(train, 'join', lambda _: (Processes(1, 2), torch.device('cpu')))
+
+    def fails(*_):
+        logging.getLogger('vit_tactile_ros').warning('said by the first one')
+        raise ValueError('no such disk here')
+
+    monkeypatch.setattr(train, 'read_table', fails)
+    try:
+        assert train.main([]) == 2
+    finally:
+        logging.disable(logging.NOTSET)
+    assert capsys.readouterr().err == 'train, process 1: no such disk here\n'
+
+
 def test_a_folder_of_images(presses, tmp_path, capsys):
     """The five-minute path: images by class, groups kept apart, a checkpoint with their classes."""
     assert train.main([*arguments(tmp_path, data=presses, epochs=3, lr=3e-3, loss_weights='0.5 1'), '--evaluate',
@@ -254,6 +317,63 @@ def test_images_without_references_are_taken_as_they_are(presses, tmp_path, caps
     assert 'have no reference' in capsys.readouterr().err
     assert train.main([*asked, '--reference_image', str(presses / 'reference.png')]) == 0
     assert load_checkpoint(tmp_path / 'other' / 'checkpoint.safetensors').preprocessing.reference == 'difference'
+
+
+def test_images_of_which_some_have_a_reference(presses, tmp_path, capsys):
+    """The difference dropped for all, without a word, since one picture lacks its reference."""
+    rows = [f'{picture},{presses / "reference.png" if i else ""},{picture.parent.name},{picture.name.split("__")[0]}'
+            for i, picture in enumerate(sorted(presses.glob('*/*.png')))]
+    data = tmp_path / 'labels.csv'
+    data.write_text('\n'.join(['image,reference,label,group', *rows]) + '\n')
+    assert train.main(arguments(tmp_path / 'run', data=data, epochs=1)) == 2
+    err = capsys.readouterr().err
+    assert '1 of 24 images have no reference, the first is' in err and 'edge0__0.png; give --reference_image' in err
+    assert train.main(arguments(tmp_path / 'run', data=data, epochs=1, input='frame')) == 0
+    assert 'train: input: the frames, without a reference' in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors').preprocessing.reference == 'none'
+
+
+def test_a_checkpoint_of_the_other_input_is_not_started_from_unasked(finished, presses, tmp_path, capsys):
+    """Weights that learned differences fed with frames, since the references were forgotten."""
+    for name in ('edge', 'flat'):
+        (tmp_path / 'presses').mkdir(exist_ok=True)
+        os.symlink(presses / name, tmp_path / 'presses' / name)
+    flags = arguments(tmp_path / 'run', data=tmp_path / 'presses', epochs=1, init=finished / 'checkpoint.safetensors')
+    assert train.main(flags) == 2
+    err = capsys.readouterr().err
+    assert '--init names a network that looks at differences to the reference' in err and '--input frame' in err
+    assert train.main([*flags, '--input', 'frame']) == 0
+    assert train.main(arguments(tmp_path / 'back', data=presses, epochs=1,
+                                init=tmp_path / 'run' / 'checkpoint.safetensors')) == 2
+    assert 'looks at frames, and this data would be shown as differences' in capsys.readouterr().err
+
+
+def test_the_border_alone_with_balanced_classes(presses, tmp_path, capsys):
+    """Classes that nobody knows behind the control; a run that goes on with another border or input."""
+    asked = {'data': presses, 'epochs': 1, 'control': 'border', 'border': 0.2}
+    flags = [*arguments(tmp_path, **asked), '--balance']
+    flags = flags[:(at := flags.index('--epoch_size'))] + flags[at + 2:]
+    assert train.main(flags) == 0
+    assert train.main([*flags, '--border', '0.3']) == 2
+    assert 'was started with --border 0.2, now it is 0.3' in capsys.readouterr().err
+    assert train.main([*flags, '--control', 'none']) == 2
+    assert 'was started with --control border, now it is none' in capsys.readouterr().err
+    assert train.main([*flags, '--input', 'frame']) == 2
+    assert 'was started with --input difference, now it is frame' in capsys.readouterr().err
+
+
+def test_the_references_alone(presses, tmp_path, capsys):
+    """A control that asks for references of the references."""
+    flags = arguments(tmp_path, data=presses, epochs=1, control='reference')
+    assert train.main(flags) == 0
+    assert load_checkpoint(tmp_path / 'checkpoint.safetensors').preprocessing.reference == 'none'
+    assert train.main([*flags, '--input', 'difference']) == 2
+    assert 'nothing would be left of the difference' in capsys.readouterr().err
+
+
+def test_balance_is_said_to_mean_nothing_to_the_simulator(tmp_path, capsys):
+    assert train.main([*arguments(tmp_path, epochs=1), '--balance']) == 0
+    assert '--balance has no effect' in capsys.readouterr().err
 
 
 def test_changed_images_are_refused_on_resume(presses, tmp_path, capsys):
@@ -357,9 +477,9 @@ def test_a_run_takes_fresh_examples(tmp_path, monkeypatch):
     sizes, examples = {}, []
     original, example = SimulatedTouches.__init__, SimulatedTouches.__getitem__
 
-    def noted(self, size, preprocessing, seed=0):
+    def noted(self, size, preprocessing, seed=0, sensors=None):
         sizes[seed] = size
-        original(self, size, preprocessing, seed)
+        original(self, size, preprocessing, seed, sensors)
 
     def noted_example(self, index):
         examples.append((self.seed, index))

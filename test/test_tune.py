@@ -4,6 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
+import cv2
+import numpy as np
 import optuna
 import pytest
 
@@ -156,14 +158,35 @@ def test_bad_arguments_are_usage_errors(tmp_path, capsys, changes, part):
     assert part in capsys.readouterr().err
 
 
-def test_data_without_validation_is_refused(tmp_path, capsys):
-    import cv2
-    import numpy as np
+def test_the_input_belongs_to_the_study(tmp_path, accuracies, capsys):
+    """Accuracies of frames compared with accuracies of differences."""
+    assert tune.main(arguments(tmp_path)) == 0
+    assert tune.main(arguments(tmp_path, input='frame')) == 2
+    assert 'was started with input difference, now it is frame' in capsys.readouterr().err
 
+
+def test_the_control_belongs_to_the_study_and_to_the_command(touches, tmp_path, accuracies, capsys):
+    """A command that trains on whole images what was tuned on their borders."""
+    asked = {'data': touches, 'control': 'border', 'border': '0.2'}
+    assert tune.main(arguments(tmp_path, **asked)) == 0
+    parsed = train.parse_arguments(shlex.split(capsys.readouterr().out.splitlines()[-1])[3:])
+    assert (parsed.control, parsed.border) == ('border', 0.2)
+    assert tune.main(arguments(tmp_path, **asked | {'border': 0.3})) == 2
+    assert 'was started with border 0.2, now it is 0.3' in capsys.readouterr().err
+    assert tune.main(arguments(tmp_path, data=touches)) == 2
+    assert 'was started with control border, now it is none' in capsys.readouterr().err
+
+
+@pytest.fixture
+def touches(tmp_path):
     for name in ('a', 'b'):
         (tmp_path / 'data' / name).mkdir(parents=True)
         for i in range(3):
             picture = np.random.default_rng((ord(name), i)).integers(0, 255, (32, 32, 3), dtype=np.uint8)
             cv2.imwrite(str(tmp_path / 'data' / name / f'{i}__x.png'), picture)
-    assert tune.main(arguments(tmp_path, data=tmp_path / 'data', validation=0)) == 2
-    assert 'no validation images to choose by' in capsys.readouterr().err
+    return tmp_path / 'data'
+
+
+def test_data_without_validation_is_refused(touches, tmp_path, capsys):
+    assert tune.main(arguments(tmp_path, data=touches, validation=0)) == 2
+    assert 'no validation images; --validation is 0: give a larger share' in capsys.readouterr().err

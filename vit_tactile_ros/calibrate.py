@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.calibrate', description=__doc__,
                                      formatter_class=HelpFormatter)
     parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
-    parser.add_argument('--output', type=Path, help='.safetensors file to write; none: the same file, replaced whole')
+    parser.add_argument('--output', type=Path,
+                        help='.safetensors file to write; none: the file of --checkpoint, replaced whole')
     parser.add_argument('--max_accuracy_drop', type=float, nargs='+', default=list(BOUNDS), metavar='BOUND',
                         help='bounds to store, shares of all images between 0 and 1 (0.005 is half a point)')
     parser.add_argument('--confidence', type=float, default=CONFIDENCE, help='of each promise, between 0 and 1')
@@ -62,6 +64,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         value = getattr(arguments, name)
         if not all(0 < v < 1 for v in (value if isinstance(value, list) else [value])):
             parser.error(f'--{name} is {value}; must be above 0 and below 1')
+    if not (arguments.checkpoint or arguments.output or arguments.check):
+        parser.error('--output must name a file where --checkpoint names none: the shipped checkpoint stays as it is')
     if arguments.check < 0:
         parser.error(f'--check is {arguments.check}; must be at least 0')
     return arguments
@@ -75,9 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         path = arguments.checkpoint or shipped_checkpoint()
         checkpoint = load_checkpoint(path)
-        part = load_parts(arguments, checkpoint)['validation']
-        if not part.size:
-            raise ValueError('the validation part is empty; give --validation a share above 0')
+        output = (arguments.output or path).resolve()  # a link to a checkpoint stays one
+        _check_folder((arguments.plot if arguments.check else output).parent)
+        part = load_parts(arguments, checkpoint, 'validation')['validation']
         outputs = cached_outputs(arguments.cache, checkpoint, part, select_device(arguments.device), arguments.workers,
                                  'validation data')
         console.print(f'{path.name} on {part.description}')
@@ -90,7 +94,6 @@ def main(argv: list[str] | None = None) -> int:
             return _check(console, outputs, bounds, arguments)
         calibration = calibrate(outputs, bounds, arguments.confidence, arguments.seed, arguments.recommend)
         results = _report(console, outputs, calibration, arguments.seed)
-        output = arguments.output or path
         save_checkpoint(output, replace(checkpoint, calibration=calibration))
     except KeyboardInterrupt:
         print('\ncalibrate: stopped; nothing was written', file=sys.stderr)
@@ -106,6 +109,13 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps({'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration),
                       'bounds': results}))
     return 0
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises OSError for a folder that can't be written to: now, not after minutes of work."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, seed: int) -> list[dict[str, Any]]:

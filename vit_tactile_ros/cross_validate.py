@@ -13,12 +13,13 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from vit_tactile_ros.data.arguments import (
+    SIMULATOR,
     HelpFormatter,
     add_table_arguments,
     check_table_arguments,
@@ -26,24 +27,36 @@ from vit_tactile_ros.data.arguments import (
     read_table,
 )
 from vit_tactile_ros.data.augment import AUGMENTATIONS
-from vit_tactile_ros.data.split import folds
-from vit_tactile_ros.data.touches import DataError, TouchTable
+from vit_tactile_ros.data.split import Split, folds
+from vit_tactile_ros.data.touches import TouchTable
+from vit_tactile_ros.data.training_part import digest, training_part
+from vit_tactile_ros.evaluation.cache import DamagedOutputs, read_outputs, write_outputs
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
 from vit_tactile_ros.inference.runtime import select_device
-from vit_tactile_ros.model import Checkpoint, ViTTactile, compute_shares, load_checkpoint
+from vit_tactile_ros.model import (
+    Checkpoint,
+    ModelConfig,
+    PreprocessingConfig,
+    Provenance,
+    ViTTactile,
+    load_checkpoint,
+)
 from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
     choose_augmentation,
     choose_preprocessing,
+    data_settings,
 )
-from vit_tactile_ros.training.initialise import model_config, start_from
+from vit_tactile_ros.training.initialise import init_path, model_config, start_from
 from vit_tactile_ros.training.loop import TrainingError, fit
+from vit_tactile_ros.training.settings import check_settings, settings_of
 from vit_tactile_ros.training.state import StateError
 
 logger = logging.getLogger('vit_tactile_ros.cross_validate')
 TAUS = (0.7, 0.8, 0.9, 0.95, 0.99)
+ANSWERS = 'answers.npz'  # of a fold's network to its test images
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -51,7 +64,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument('--output', type=Path, required=True, help="folder for each fold's checkpoint and answers")
     parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
-    parser.add_argument('--init', type=Path, default=None, metavar='CHECKPOINT', help='start from these weights')
+    parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
+                        help="'shipped', or a file: start from these weights")
     parser.add_argument('--attention', choices=('favor_softmax', 'favor_relu', 'softmax'), default=None,
                         help="attention kernel; by default the checkpoint's, or favor_softmax")
     parser.add_argument('--stem', choices=('patch', 'convolution'), default=None,
@@ -77,6 +91,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--seed', type=int, default=0, help='of the folds, the weights and the order')
     add_table_arguments(parser, default=None)
     arguments = parser.parse_args(argv)
+    if arguments.data == SIMULATOR:
+        parser.error(f'--data {SIMULATOR}: simulated touches are endless and have no groups to keep apart; name real '
+                     f'ones (a folder of that name is ./{SIMULATOR})')
     check_table_arguments(parser, arguments)
     if arguments.folds < 2:
         parser.error(f'--folds is {arguments.folds}; must be at least 2')
@@ -92,11 +109,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
+    """0: done; 1: training or the disk failed; 2: the arguments or the data can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
     logging.basicConfig(level=logging.WARNING, format='cross_validate: %(message)s')
+    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # tells which input it chose
     try:
         result = cross_validate(arguments)
-    except (DataError, TrainingError, StateError, ValueError, OSError) as error:
+    except ValueError as error:  # settings, data and checkpoints that can't be right are all ValueErrors
+        print(f'cross_validate: {error}', file=sys.stderr)
+        return 2
+    except (TrainingError, StateError, OSError) as error:
         print(f'cross_validate: {error}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -107,52 +129,91 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Fold:
+    """What one fold trains and tests, and where it is kept."""
+
+    train: TouchTable
+    test: TouchTable
+    output: Path
+    own_settings: dict[str, Any]  # those that `fit` can't know
+    settings: dict[str, Any]  # all that its answers depend on
+    provenance: Provenance
+
+
 def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
     """Train and test every fold; returns the figures, after printing them as a table."""
     table = read_table(arguments)
     assert table is not None
+    if table.has_splits:
+        logger.warning('%s says which images are for training, validation and test; that is ignored, since every image '
+                       'is tested in one of the folds', table.origin)
     parts = folds(table, arguments.folds, arguments.seed)
     device = select_device(arguments.device)
     checkpoint = load_checkpoint(arguments.init) if arguments.init else None
+    architecture = model_config(checkpoint, len(table.class_names), tuple(arguments.image_size or ()) or None,
+                                arguments.attention, arguments.feature_map_dim, tuple(arguments.exits or ()) or None,
+                                arguments.stem)
+    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint, arguments.control)
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)
+    plans = [_plan(arguments, table, part, number, architecture, preprocessing) for number, part in enumerate(parts)]
+    # All before any training: answers of other settings are to be refused now, not hours later.
+    finished = [_finished(fold, architecture) for fold in plans]
     outputs = []
-    for number, part in enumerate(parts):
-        result = _fold(arguments, table, part.train, part.test, arguments.output / f'fold_{number}', checkpoint, device)
+    for number, fold in enumerate(plans):
+        result = finished[number] or _train(fold, arguments, architecture, preprocessing, checkpoint, device)
         answers = result.logits.argmax(axis=2)
-        print(f'fold {number + 1}/{len(parts)}: {len(part.train)} training, {len(part.test)} test images; balanced '
+        print(f'fold {number + 1}/{len(parts)}: {len(fold.train)} training, {len(fold.test)} test images; balanced '
               'accuracy ' + ', '.join(f'block {block} {balanced_accuracy(result.labels, answer):.3f}'
                                       for block, answer in zip(result.exits, answers, strict=True)), flush=True)
         outputs.append(result)
     return _report(outputs, arguments)
 
 
-def _fold(arguments: argparse.Namespace, table: TouchTable, train: NDArray[np.int64], test: NDArray[np.int64],
-          output: Path, checkpoint: Checkpoint | None, device: torch.device) -> ExitOutputs:
-    architecture = model_config(checkpoint, len(table.class_names), tuple(arguments.image_size or ()) or None,
-                                arguments.attention, arguments.feature_map_dim, tuple(arguments.exits or ()) or None,
-                                arguments.stem)
-    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint)
-    answers = output / 'answers.npz'
-    if answers.exists():
-        stored = np.load(answers)
-        if not np.array_equal(stored['test'], test):
-            raise ValueError(f'{answers} holds the answers of another fold; give another --output')
-        return ExitOutputs(stored['logits'], stored['labels'], table.class_names, architecture.exits,
-                           compute_shares(architecture))
+def _plan(arguments: argparse.Namespace, table: TouchTable, part: Split, number: int, architecture: ModelConfig,
+          preprocessing: PreprocessingConfig) -> Fold:
+    train, test = table.subset(part.train), table.subset(part.test)
+    own = {'label': arguments.label, 'group': arguments.group, 'folds': arguments.folds,
+           'init': str(arguments.init or ''), **data_settings(arguments, train),
+           'test_images': f'{len(test)}, {digest(test)}'}
+    settings = settings_of(architecture, preprocessing, arguments.config,
+                           choose_augmentation(arguments.augment, arguments.data), own)
+    provenance = Provenance('python -m vit_tactile_ros.cross_validate',
+                            f'{table.origin}: all but fold {number + 1} of {arguments.folds}',
+                            training_part=training_part(arguments, table, train))
+    return Fold(train, test, arguments.output / f'fold_{number}', own, settings, provenance)
+
+
+def _finished(fold: Fold, architecture: ModelConfig) -> ExitOutputs | None:
+    """The answers of a fold that is done; raises SettingsError for those of other settings."""
+    path = fold.output / ANSWERS
+    if not path.exists():
+        return None
+    try:
+        key, outputs = read_outputs(path, fold.test.class_names, architecture)
+    except DamagedOutputs as error:
+        logger.warning('%s; that fold is tested again', error)
+        return None
+    check_settings(json.loads(key), fold.settings, fold.test.class_names, fold.output)
+    return outputs
+
+
+def _train(fold: Fold, arguments: argparse.Namespace, architecture: ModelConfig, preprocessing: PreprocessingConfig,
+           checkpoint: Checkpoint | None, device: torch.device) -> ExitOutputs:
+    """Train a fold, or go on with it, test it, and keep the answers."""
     torch.manual_seed(arguments.seed)
     model = ViTTactile(architecture)
     if checkpoint:
-        start_from(model, checkpoint, table.class_names)
-    subset = table.subset(train)
-    augment = choose_augmentation(arguments.augment, arguments.data)
-    model = fit(model, read_frames(arguments, subset, preprocessing), None, preprocessing, arguments.config,
-                augment, device, output, class_names=table.class_names,
-                order=_order(subset, arguments.epoch_size, arguments.seed))
-    result = collect_outputs(model, read_frames(arguments, table.subset(test), preprocessing), preprocessing,
-                             device, class_names=table.class_names)
-    np.savez(answers.with_suffix('.tmp.npz'), logits=result.logits, labels=result.labels, test=test)
-    answers.with_suffix('.tmp.npz').replace(answers)
+        start_from(model, checkpoint, fold.train.class_names)
+    model = fit(model, read_frames(arguments, fold.train, preprocessing), None, preprocessing, arguments.config,
+                choose_augmentation(arguments.augment, arguments.data), device, fold.output,
+                class_names=fold.train.class_names, order=_order(fold.train, arguments.epoch_size, arguments.seed),
+                settings=fold.own_settings, provenance=fold.provenance)
+    result = collect_outputs(model, read_frames(arguments, fold.test, preprocessing), preprocessing, device,
+                             class_names=fold.test.class_names)
+    key = json.dumps({'settings': fold.settings, 'class_names': fold.test.class_names})
+    write_outputs(fold.output / ANSWERS, key, result)
     return result
 
 

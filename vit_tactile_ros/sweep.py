@@ -103,9 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         checkpoint = load_checkpoint(path)
         # An untimely refusal of the folder would cost the minutes before it.
         arguments.output.mkdir(parents=True, exist_ok=True)
-        parts = load_parts(arguments, checkpoint)
-        if not parts['test'].size:
-            raise ValueError('the test part is empty; give --test a share above 0')
+        parts = load_parts(arguments, checkpoint, 'test')
         classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
         collected = {name: cached_outputs(arguments.cache, checkpoint, part, classifier.runtime.device,
                                           arguments.workers, f'{name} data')

@@ -1,6 +1,8 @@
 """Train the early-exit ViT: `python -m vit_tactile_ros.train --data touches/ --output runs/first`.
 
-A run can be stopped at any moment; started again with the same --output, it goes on where its last whole epoch ended.
+Ctrl-C and SIGTERM finish the step in hand and save what was learned (exit status 130 or 143); a second Ctrl-C stops at
+once. Started again with the same --output, a run goes on from there as if it had not been stopped; one that was killed
+goes on where its last whole epoch ended.
 On several GPUs: `torchrun --nproc_per_node 4 -m vit_tactile_ros.train ...`; --batch_size counts all of them together.
 """
 
@@ -19,9 +21,10 @@ import torch
 from vit_tactile_ros.data.arguments import HelpFormatter, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.evaluation.outputs import collect_outputs
-from vit_tactile_ros.model import Provenance, ViTTactile, load_checkpoint
+from vit_tactile_ros.model import PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
+    TrainingData,
     add_data_arguments,
     check_data_arguments,
     choose_augmentation,
@@ -30,10 +33,11 @@ from vit_tactile_ros.training.datasets import (
     prepare_data,
 )
 from vit_tactile_ros.training.distributed import from_first, join, leave
-from vit_tactile_ros.training.initialise import model_config, start_from
-from vit_tactile_ros.training.loop import TrainingError, fit
+from vit_tactile_ros.training.initialise import init_path, model_config, start_from
+from vit_tactile_ros.training.loop import Stopped, TrainingError, fit
 from vit_tactile_ros.training.monitoring import LogError
 from vit_tactile_ros.training.state import StateError
+from vit_tactile_ros.training.stopping import Stop
 
 logger = logging.getLogger('vit_tactile_ros.train')  # also when it is __main__
 
@@ -67,8 +71,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='makes every variation so many times as strong')
     parser.add_argument('--precision', choices=('auto', 'float32', 'bfloat16'), default=defaults.precision,
                         help='of the forward pass; auto: bfloat16 on CUDA devices that have it')
-    parser.add_argument('--init', type=Path, default=None, metavar='CHECKPOINT',
-                        help='start from the weights of this checkpoint, and its architecture where no flag says more')
+    parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
+                        help="'shipped', or a file: start from these weights, and their architecture where no flag "
+                             'says more')
     parser.add_argument('--attention', choices=('favor_softmax', 'favor_relu', 'softmax'), default=None,
                         help='attention kernel; by default favor_softmax')
     parser.add_argument('--stem', choices=('patch', 'convolution'), default=None,
@@ -109,8 +114,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     command = shlex.join(['python', '-m', 'vit_tactile_ros.train', *(argv if argv is not None else sys.argv[1:])])
     _log_to_terminal()
+    with Stop() as stop:
+        return _main(arguments, command, stop)
+
+
+def _main(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     try:
-        return _train(arguments, command)
+        return _train(arguments, command, stop)
     except ValueError as error:  # settings, data and checkpoints that can't be right are all ValueErrors
         logger.error('%s', error)
         return 2
@@ -118,16 +128,18 @@ def main(argv: list[str] | None = None) -> int:
         logger.error('%s', error)
         return 1
     except KeyboardInterrupt as stopped:
-        logger.error('stopped; %s', stopped if str(stopped) else 'training had not begun, so nothing was written')
-        return 130
+        # A warning, as one process says it for all.
+        logger.warning('stopped; %s', stopped if str(stopped) else 'training had not begun, so nothing was written')
+        return stop.exit_code
     finally:
         leave()
 
 
-def _train(arguments: argparse.Namespace, command: str) -> int:
+def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     processes, device = join(arguments.device)
     if not processes.first:
-        logging.disable(logging.ERROR)  # one process speaks for all
+        logging.disable(logging.WARNING)  # one process speaks for all, but for what went wrong in another
+        _log_to_terminal(f'train, process {processes.rank}')
     config: TrainingConfig = arguments.config
 
     table = read_table(arguments)
@@ -137,7 +149,8 @@ def _train(arguments: argparse.Namespace, command: str) -> int:
                                 arguments.attention, arguments.feature_map_dim,
                                 tuple(arguments.exits or ()) or None, arguments.stem)
     config.weights(len(architecture.exits))
-    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint)
+    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint,
+                                         arguments.control)
     augment = choose_augmentation(arguments.augment, arguments.data, arguments.augment_strength)
     data = prepare_data(table, arguments, preprocessing, progress=processes.first)
 
@@ -151,28 +164,39 @@ def _train(arguments: argparse.Namespace, command: str) -> int:
     average = fit(model, data.train, data.validation, preprocessing, config, augment, device, output,
                   class_names=class_names, order=data.order, workers=arguments.workers, processes=processes,
                   use_wandb=arguments.use_wandb, settings=data.settings | {'init': str(arguments.init or '')},
-                  provenance=Provenance(command=command, data=data.description))
+                  provenance=Provenance(command, data.description, training_part=data.training_part), stop=stop)
     if not processes.first:
         return 0
+    written = output / 'checkpoint.safetensors'
     if arguments.evaluate:
-        from vit_tactile_ros.evaluation.metrics import balanced_accuracy  # scikit-learn takes seconds to load
-
-        test = data.make_test()
-        if test is None:
-            logger.warning('--evaluate: the data has no test images')
-        else:
-            outputs = collect_outputs(average, test, preprocessing, device, config.batch_size, 'test',
-                                      class_names=class_names, workers=arguments.workers)
-            print(f'{len(outputs)} test images')
-            print('exit after block  accuracy  balanced accuracy')
-            for block, right, answers in zip(outputs.exits, outputs.right, outputs.logits.argmax(axis=2), strict=True):
-                balanced = balanced_accuracy(outputs.labels, answers)
-                print(f'{block:16d}  {right.mean():8.4f}  {balanced:17.4f}')
-    print(f'train: wrote {output / "checkpoint.safetensors"}')
+        try:
+            stop.check()
+            _evaluate(average, data, preprocessing, device, config.batch_size, class_names, arguments.workers)
+        except KeyboardInterrupt:
+            raise Stopped(f'training is done and {written} whole, but --evaluate was not finished') from None
+    print(f'train: wrote {written}')
     return 0
 
 
-def _log_to_terminal() -> None:
+def _evaluate(model: ViTTactile, data: TrainingData, preprocessing: PreprocessingConfig, device: torch.device,
+              batch_size: int, class_names: tuple[str, ...], workers: int) -> None:
+    """Print the accuracy per exit on the test images."""
+    from vit_tactile_ros.evaluation.metrics import balanced_accuracy  # scikit-learn takes seconds to load
+
+    test = data.make_test()
+    if test is None:
+        logger.warning('--evaluate: the data has no test images')
+    else:
+        outputs = collect_outputs(model, test, preprocessing, device, batch_size, 'test',
+                                  class_names=class_names, workers=workers)
+        print(f'{len(outputs)} test images')
+        print('exit after block  accuracy  balanced accuracy')
+        for block, right, answers in zip(outputs.exits, outputs.right, outputs.logits.argmax(axis=2), strict=True):
+            balanced = balanced_accuracy(outputs.labels, answers)
+            print(f'{block:16d}  {right.mean():8.4f}  {balanced:17.4f}')
+
+
+def _log_to_terminal(name: str = 'train') -> None:
     """Progress to stdout, warnings and errors to stderr."""
     package = logging.getLogger('vit_tactile_ros')
     package.handlers.clear()
@@ -180,7 +204,7 @@ def _log_to_terminal() -> None:
     out.addFilter(lambda record: record.levelno <= logging.INFO)
     err.setLevel(logging.WARNING)
     for handler in (out, err):
-        handler.setFormatter(logging.Formatter('train: %(message)s'))
+        handler.setFormatter(logging.Formatter(f'{name}: %(message)s'))
         package.addHandler(handler)
     package.setLevel(logging.INFO)
 

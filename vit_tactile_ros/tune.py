@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from vit_tactile_ros.data.arguments import HelpFormatter, read_table
+from vit_tactile_ros.data.arguments import HelpFormatter, empty_part, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint
@@ -32,8 +32,9 @@ from vit_tactile_ros.training.datasets import (
     class_names_of,
     prepare_data,
 )
-from vit_tactile_ros.training.initialise import model_config, start_from
+from vit_tactile_ros.training.initialise import init_path, model_config, start_from
 from vit_tactile_ros.training.loop import TrainingError, fit
+from vit_tactile_ros.training.settings import INPUTS
 
 OBJECTIVES = ('mean', 'last')
 
@@ -54,7 +55,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='what varies (auto is gel for images, simulated for simulated touches); its strength is '
                              'searched')
     parser.add_argument('--balance', action='store_true', help='draw all classes equally often')
-    parser.add_argument('--init', type=Path, default=None, metavar='CHECKPOINT', help='start each trial from it')
+    parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
+                        help="'shipped', or a file: start each trial from it")
     parser.add_argument('--exits', type=int, nargs='+', default=None, metavar='BLOCK',
                         help='blocks that an exit follows, the last being the depth; by default 4 8 12')
     parser.add_argument('--image_size', type=int, nargs=2, default=None, metavar=('HEIGHT', 'WIDTH'),
@@ -101,12 +103,13 @@ def _search(arguments: argparse.Namespace) -> int:
     class_names = class_names_of(table)
     architecture = model_config(checkpoint, len(class_names), tuple(arguments.image_size or ()) or None,
                                 exits=tuple(arguments.exits or ()) or None)
-    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint)
+    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint,
+                                         arguments.control)
     data = prepare_data(table, arguments, preprocessing)
     if data.validation is None:
-        raise ValueError(f'{arguments.data} leaves no validation images to choose by; raise --validation, or name '
-                         'some validation in the split column')
-    study = _open_study(arguments, architecture, data)
+        assert table is not None  # there are always simulated ones
+        raise empty_part(arguments, table, 'validation')
+    study = _open_study(arguments, architecture, data, INPUTS[preprocessing.reference])
 
     def run(trial: optuna.Trial) -> float:
         config, model_settings, strength = suggest(trial, arguments, len(architecture.exits))
@@ -182,8 +185,8 @@ def train_command(params: dict[str, Any], arguments: argparse.Namespace, num_exi
     words = ['python', '-m', 'vit_tactile_ros.train']
     defaults = vars(parse_arguments(['--data', str(arguments.data)]))
     for name in ('data', 'label', 'group', 'image', 'reference', 'split', 'splits', 'labels', 'reference_image',
-                 'input', 'split_by', 'validation', 'test', 'split_seed', 'epoch_size', 'validation_size', 'batch_size',
-                 'augment', 'init', 'exits', 'image_size', 'seed'):
+                 'control', 'border', 'input', 'split_by', 'validation', 'test', 'split_seed', 'epoch_size',
+                 'validation_size', 'sensors', 'batch_size', 'augment', 'init', 'exits', 'image_size', 'seed'):
         value = getattr(arguments, name)
         if name == 'data' or value != defaults[name]:
             words += [f'--{name}', *(str(v) for v in (value if isinstance(value, (list, tuple)) else [value]))]
@@ -197,7 +200,7 @@ def train_command(params: dict[str, Any], arguments: argparse.Namespace, num_exi
     return shlex.join(words)
 
 
-def _open_study(arguments: argparse.Namespace, architecture: ModelConfig, data: TrainingData) -> Any:
+def _open_study(arguments: argparse.Namespace, architecture: ModelConfig, data: TrainingData, input_kind: str) -> Any:
     """The study of that name, new or not; raises ValueError when it was started on something else."""
     import optuna
 
@@ -215,7 +218,7 @@ def _open_study(arguments: argparse.Namespace, architecture: ModelConfig, data: 
                          'sqlite:///runs/tune.db') from error
     asked = {name: str(getattr(arguments, name)) for name in (
         'epochs', 'batch_size', 'objective', 'search_attention', 'augment', 'balance', 'init', 'seed')}
-    asked |= {name: str(value) for name, value in data.settings.items()}
+    asked |= {name: str(value) for name, value in data.settings.items()} | {'input': input_kind}
     asked |= {name: str(getattr(architecture, name)) for name in ('exits', 'image_size', 'num_classes')}
     before = study.user_attrs.get('settings')
     if before is None:
@@ -237,4 +240,5 @@ def _short(value: Any) -> str:
 
 if __name__ == '__main__':
     logging.basicConfig(format='tune: %(message)s')
+    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # tells which input it chose
     sys.exit(main())

@@ -8,10 +8,12 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
-from vit_tactile_ros.data.augment import AUGMENTATIONS, Augment, AugmentConfig, to_input
+from vit_tactile_ros.data.augment import AUGMENTATIONS, Augment, AugmentConfig, _Draw, to_input
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.training.inputs import Inputs
 
 NONE = AugmentConfig.none()
 SIZE = (48, 64)
@@ -85,6 +87,53 @@ def test_pictures_of_a_batch_vary_on_their_own():
     frames = pictures(1).expand(6, -1, -1, -1)
     frame, _ = Augment(AugmentConfig())(frames, frames, generator())
     assert all((frame[a] - frame[b]).abs().mean() > 1 for a in range(6) for b in range(a))
+
+
+def test_the_host_decides_how_many_get_what():
+    """A question to the GPU, whose answer the host waits for: drawn by `luck`, the other draws are left as they are."""
+    augment, frames = Augment(AugmentConfig.other_gel()), pictures(8)
+    first, _ = augment(frames, pictures(8, 1), generator(3), generator(5))
+    again, _ = augment(frames, pictures(8, 1), generator(3), generator(5))
+    assert torch.equal(first, again)
+    drawn, luck = generator(3), generator(5)
+    chosen = _Draw(8, drawn, torch.device('cpu'), luck).chosen(0.3)[0]
+    assert not torch.equal(luck.get_state(), generator(5).get_state())
+    alone = generator(3)
+    assert torch.equal(torch.randperm(8, generator=alone)[:len(chosen)], chosen)
+    assert torch.equal(drawn.get_state(), alone.get_state())
+
+
+def test_nothing_is_copied_from_the_host():
+    """Constants made anew for every batch: each copy to a GPU waits for it."""
+    preprocessing = PreprocessingConfig(image_size=SIZE, reference='difference', std=(0.1,) * 3)
+    augment, frames = Augment(dataclasses.replace(AugmentConfig.other_gel(), swap=1.0)), pictures(8)
+    to_input(*augment(frames, frames, generator()), preprocessing)
+    copied = []
+
+    class Watch(TorchFunctionMode):
+        def __torch_function__(self, func, types, args=(), kwargs=None):
+            name = getattr(func, '__name__', '')
+            by_list = name == '__getitem__' and isinstance(args[1], tuple) and any(isinstance(a, list) for a in args[1])
+            if by_list or name in ('tensor', 'as_tensor', 'new_tensor', 'from_numpy', 'item'):
+                copied.append(func)
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        to_input(*augment(frames, frames, generator()), preprocessing)
+    assert not copied
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason='there is no CUDA device')
+def test_the_gpu_is_never_waited_for():
+    device = torch.device('cuda')
+    inputs = Inputs(AugmentConfig.other_gel(), PreprocessingConfig(image_size=SIZE, reference='difference'), device, 0)
+    frames = pictures(20).to(device)
+    inputs(frames, frames, 0, 0, 0)
+    torch.cuda.set_sync_debug_mode('error')
+    try:
+        inputs(frames, frames, 0, 1, 0)
+    finally:
+        torch.cuda.set_sync_debug_mode('default')
 
 
 GEOMETRY = dict(shift=0.1, rotation_deg=30.0, scale=0.2, flip=0.5)

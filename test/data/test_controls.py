@@ -30,6 +30,14 @@ def test_border_only_keeps_the_border_and_hides_the_rest():
     assert (OneTouch.frame == 200).all(), 'the dataset itself must stay as it is'
 
 
+def test_border_only_knows_the_classes_as_far_as_its_frames_do():
+    """Classes that can't be drawn equally often behind the control."""
+    assert BorderOnly(OneTouch()).labels is None
+    frames = OneTouch()
+    frames.labels = np.array([3])
+    assert BorderOnly(frames).labels.tolist() == [3]
+
+
 @pytest.mark.parametrize('border', [0, 0.5, float('nan')])
 def test_border_must_leave_something_to_hide(border):
     with pytest.raises(ValueError, match='border is'):

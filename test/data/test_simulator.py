@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 import json
 import math
+import resource
 
 import cv2
 import numpy as np
@@ -272,6 +273,11 @@ def test_a_saved_sensor_loads_as_it_was(tmp_path):
     (lambda values: values['gel'].update(spread_mm=[0.1, None]), r'gel.spread_mm\[1\] is None; must be of type float'),
     (lambda values: values.update(gel=3), 'gel is 3; must be an object'),
     (lambda values: values.update(mm_per_px=-1), 'mm_per_px is -1.0; it must be a positive number'),
+    (lambda values: values.update(noise=float('nan')), 'noise is nan; must be a finite number'),
+    (lambda values: values['lights'][0].update(falloff=float('inf')), r'lights\[0\].falloff is inf; must be a finite'),
+    (lambda values: values.update(noise=10**400), 'noise is 10+; must be a finite number'),
+    (lambda values: values['lights'][0].update(rgb=[1, 2]), r'lights\[0\].rgb is \[1, 2\]; must be three numbers'),
+    (lambda values: values.update(background_rgb=[1] * 4), r'background_rgb is \[1, 1, 1, 1\]; must be three numbers'),
 ])
 def test_a_wrong_sensor_file_is_refused_by_name_and_field(tmp_path, change, message):
     path = tmp_path / 'mine.json'
@@ -282,6 +288,23 @@ def test_a_wrong_sensor_file_is_refused_by_name_and_field(tmp_path, change, mess
     with pytest.raises(SensorFileError, match=message) as error:
         load_sensor(path)
     assert 'mine.json' in str(error.value)
+
+
+def test_a_sensor_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    """A fit of an hour replaced by half a file; a link to it that becomes a copy."""
+    path, link = tmp_path / 'mine.json', tmp_path / 'link.json'
+    save_sensor(path, GELSIGHT)
+    link.symlink_to(path)
+    save_sensor(link, DIGIT)
+    assert link.is_symlink() and load_sensor(path) == DIGIT
+    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
+        with pytest.raises(OSError, match='too large'):
+            save_sensor(path, GELSIGHT)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['link.json', 'mine.json']
 
 
 def test_an_unknown_sensor_or_a_file_that_is_no_json_is_refused(tmp_path):

@@ -170,6 +170,22 @@ def test_what_version_1_lacks_is_not_optional_since(path):
     assert_refused(path, 'metadata calibration.drops: missing')
 
 
+@pytest.mark.parametrize('version', ('1', '2'))
+def test_files_that_do_not_tell_their_training_part_are_read(path, version):
+    """A checkpoint made before that was recorded, which no longer loads."""
+    without_part, without = set_field('provenance', training_part=...), set_field('calibration', drops=...)
+    rewrite(path, metadata=lambda m: (without if version == '1' else dict)(without_part(m)) | {'version': version})
+    assert load_checkpoint(path).provenance == Provenance('train --output x', 'touches', '2026-01-02',
+                                                          {'accuracy': 0.25, 'epoch': 3})
+
+
+def test_the_training_part_is_kept(tmp_path):
+    """What keeps training images out of a calibration, lost on its way through the file."""
+    provenance = Provenance(training_part={'place': 'abc', 'split_seed': '3'})
+    save_checkpoint(tmp_path / 'c.safetensors', some_checkpoint(provenance=provenance))
+    assert load_checkpoint(tmp_path / 'c.safetensors').provenance == provenance
+
+
 def test_bounds_are_kept(tmp_path):
     """Thresholds or a promise that change on their way through the file."""
     drops = (DropBound(0.001, 0.95, (1.0, 1.0)), DropBound(0.01, 0.95, (0.6, 0.5)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 from live_nodes import wait_until
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
-from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.data.simulator import CLASS_NAMES, GELSIGHT, save_sensor
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.msg import TactileLabel
 
@@ -36,7 +38,18 @@ def test_images_and_labels_belong_together(start, client, sensor, transport, sha
     assert images[0].header.frame_id == labels[0].header.frame_id == 'thumb'
 
 
-@pytest.mark.parametrize(('name', 'value'), [('sensor', 'skin'), ('rate', '0.0'), ('image_transport', 'theora')])
+def test_a_sensor_of_ones_own(start, client, tmp_path):
+    """What fit_sensor wrote is shown as it is."""
+    save_sensor(tmp_path / 'mine.json', dataclasses.replace(GELSIGHT, name='mine', height=96, width=128))
+    images: list = []
+    client.create_subscription(Image, 'image_raw', images.append, qos_profile_sensor_data)
+    start('simulator_node', sensor=str(tmp_path / 'mine.json'))
+    wait_until(lambda: images, lambda: 'an image')
+    assert decode(images[0]).shape == (96, 128, 3)
+
+
+@pytest.mark.parametrize(('name', 'value'), [('sensor', 'skin'), ('sensor', '/no/such.json'), ('rate', '0.0'),
+                                             ('image_transport', 'theora')])
 def test_wrong_parameter(start, name, value):
     """One line that names the parameter, and status 2."""
     node = start('simulator_node', **{name: value})

@@ -70,6 +70,13 @@ def test_batches_of_processes_join_to_the_batches_of_one():
     assert len(whole) == len(parts[0]) == len(parts[1]) == 3
 
 
+@pytest.mark.parametrize('first', (1, 2, 3))
+def test_batches_that_are_done_are_left_out(first):
+    batches = EpochBatches(shuffled(45, seed=0), 20)
+    whole, batches.first = list(batches), first
+    assert list(batches) == whole[first:] and len(batches) == 3
+
+
 @pytest.mark.parametrize('workers', (0, 1))
 def test_a_loader_serves_one_epoch_after_another(workers):
     """Workers that live on with the order of the first epoch; a process without a share of a small batch."""

@@ -1,6 +1,7 @@
 """Two processes on one CPU against one process."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -53,11 +54,43 @@ def test_one_process_speaks_for_all(two):
     assert out.count('epoch 1/2: loss') == out.count('epoch 2/2: loss') == out.count('train: wrote ') == 1
 
 
-def test_one_process_goes_on_with_what_two_began(two, capfd):
+def test_one_process_goes_on_with_what_two_began(two, tmp_path, capfd):
     """A state that depends on how many processes wrote it."""
-    output, _ = two
+    output = shutil.copytree(two[0], tmp_path / 'run')
     assert train.main([*TRAIN[2:], '--output', str(output), '--epochs', '3']) == 0
     assert 'going on after epoch 2 of 3' in capfd.readouterr().out
+
+
+def test_all_processes_stop_after_the_same_step(two, tmp_path):
+    """A process that waits for one that has left, or a state that was cut off with it: only the second one is asked."""
+    output, _ = two
+    program = tmp_path / 'program.py'
+    program.write_text("""
+import os, signal, sys
+from vit_tactile_ros import train
+from vit_tactile_ros.data.simulated import SimulatedTouches
+
+example = SimulatedTouches.__getitem__
+
+def asked(self, index):
+    if index == 36 + 10 and os.environ['RANK'] == '1':  # of the first batch of the second epoch
+        os.kill(os.getpid(), signal.SIGTERM)
+    return example(self, index)
+
+SimulatedTouches.__getitem__ = asked
+sys.exit(train.main())
+""")
+    torchrun = '-m', 'torch.distributed.run', '--standalone', '--nproc_per_node', '2'
+    run_folder = tmp_path / 'run'
+    code, _, err = run(*torchrun, str(program), *TRAIN[2:], '--output', str(run_folder))
+    assert code != 0
+    assert err.count('train: stopped; ') == 1 and 'holds all up to step 1 of epoch 2: ' in err, err
+    state = torch.load(run_folder / STATE, weights_only=True)
+    assert (state['epoch'], state['step']) == (1, 1)
+    code, _, err = run(*torchrun, *TRAIN, '--output', str(run_folder))
+    assert code == 0, err
+    ours, theirs = (torch.load(folder / STATE, weights_only=True) for folder in (run_folder, output))
+    assert all(torch.equal(ours['average'][name], tensor) for name, tensor in theirs['average'].items())
 
 
 def test_alone_nothing_is_sent(monkeypatch):

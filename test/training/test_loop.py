@@ -3,7 +3,9 @@
 import dataclasses
 import logging
 import math
+import os
 import resource
+import signal
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from toy import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
 from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.model import ModelConfig, Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training import loop
+from vit_tactile_ros.training import state as state_module
 from vit_tactile_ros.training.batches import PIECE
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.inputs import Inputs, strengthened
@@ -19,6 +22,7 @@ from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, fit
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError
+from vit_tactile_ros.training.stopping import Stop
 
 CPU = torch.device('cpu')
 SETTINGS = TrainingConfig(batch_size=16, epochs=2, lr=1e-3, ema=0.9)
@@ -86,6 +90,124 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, stop_at):
     assert equal(first, second)
 
 
+@pytest.mark.parametrize('stop_at', (1, 3, 5))
+def test_going_on_within_an_epoch_equals_an_uninterrupted_run(tmp_path, stop_at):
+    """A step done twice or left out, also where an epoch ends: asked while the batch of each step is fetched."""
+    config = dataclasses.replace(SETTINGS, epochs=3)
+    stop, asked = Stop(), 0
+
+    class Asking(Colours):
+        def __getitem__(self, index):
+            nonlocal asked
+            asked += 1
+            if asked == {1: 1, 2: 17, 0: 33}[stop_at % 3] + 36 * ((stop_at - 1) // 3):
+                stop.ask(signal.SIGTERM)
+            return super().__getitem__(index)
+
+    validation = Colours(6, seed=1)
+    with pytest.raises(Stopped, match=f'holds all up to step {(stop_at - 1) % 3 + 1} of epoch {(stop_at + 2) // 3}:'):
+        train(tmp_path, frames=Asking(36), validation=validation, config=config, stop=stop)
+    assert stop.exit_code == 143
+    state, epochs = torch.load(tmp_path / STATE, weights_only=True), (stop_at - 1) // 3
+    assert state['epoch'] * 3 + state['step'] == stop_at
+    checkpoint = load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics
+    assert checkpoint['epoch'] == epochs and ('step' in checkpoint) == (epochs == 0)
+    whole, resumed = [], []
+    first = train(validation=validation, config=config, on_epoch=lambda *found: whole.append(found))
+    second = train(tmp_path, validation=validation, config=config, on_epoch=lambda *found: resumed.append(found))
+    assert resumed == whole[epochs:]
+    assert equal(first, second)
+    assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 3
+
+
+def test_a_stop_during_validation_ends_it(tmp_path):
+    """Minutes of validation before one may leave, or its epoch lost."""
+    stop = Stop()
+
+    class Asking(Colours):
+        def __getitem__(self, index):
+            assert index < 3
+            if index == 2:
+                stop.ask()
+            return super().__getitem__(index)
+
+    with pytest.raises(Stopped, match='holds all up to step 3 of epoch 1:'):
+        train(tmp_path, validation=Asking(6), stop=stop)
+    assert stop.exit_code == 130
+    whole = train(validation=Colours(6))
+    assert equal(train(tmp_path, validation=Colours(6)), whole)
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path, monkeypatch):
+    """In the midst of the step that the first one waits for, and of the save after it: the last state stays whole."""
+    train(tmp_path)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
+    config = dataclasses.replace(SETTINGS, epochs=3)
+
+    class Impatient(Colours):
+        def __getitem__(self, index):
+            stop.ask()
+            return super().__getitem__(index)
+
+    stop = Stop()
+    with pytest.raises(Stopped, match='holds the last whole epoch, 2:'):
+        train(tmp_path, frames=Impatient(36), config=config, stop=stop)
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
+
+    stop = Stop()
+    replace = os.replace
+
+    def asked_again(*paths):
+        stop.ask()
+        replace(*paths)
+
+    class Asking(Colours):
+        def __getitem__(self, index):
+            if not stop.number:
+                stop.ask()
+            return super().__getitem__(index)
+
+    monkeypatch.setattr(state_module.os, 'replace', asked_again)
+    with pytest.raises(Stopped, match='holds the last whole epoch, 2:'):
+        train(tmp_path, frames=Asking(36), config=config, stop=stop)
+    assert torch.load(tmp_path / STATE, weights_only=True)['epoch'] == 2
+
+
+def test_a_stop_that_cannot_be_saved_is_explained(tmp_path):
+    train(tmp_path)
+    stop, before = Stop(), resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class Asking(Colours):
+        def __getitem__(self, index):
+            if not stop.number:
+                stop.ask()
+                resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+            return super().__getitem__(index)
+
+    try:
+        with pytest.raises(SaveError, match='step 1 of epoch 3 could not be written: .*holds the last whole epoch, 2'):
+            train(tmp_path, frames=Asking(36), config=dataclasses.replace(SETTINGS, epochs=3), stop=stop)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_fewer_epochs_than_are_begun(tmp_path):
+    """A run whose last steps belong to an epoch that is not to be."""
+    stop = Stop()
+
+    class Asking(Colours):
+        def __getitem__(self, index):
+            if stop.number == 0:
+                stop.ask()
+            return super().__getitem__(index)
+
+    train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=1))
+    with pytest.raises(Stopped, match='checkpoint.safetensors is that of epoch 1'):
+        train(tmp_path, frames=Asking(36), stop=stop)
+    with pytest.raises(SettingsError, match='has done 1 epochs and a part of another already; --epochs 1 is less'):
+        train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=1))
+
+
 def test_denormal_numbers_are_left_as_they_were():
     """A setting of the whole thread that outlives the training: numpy warns of it, results of others change."""
     train(config=dataclasses.replace(SETTINGS, epochs=1))
@@ -142,7 +264,7 @@ def test_a_damaged_state_costs_one_epoch(tmp_path, caplog):
     state = (tmp_path / STATE).read_bytes()
     (tmp_path / STATE).write_bytes(state[:len(state) // 2])
     again = train(tmp_path)
-    assert 'going on from the epoch before it' in caplog.text
+    assert 'going on from the state before it' in caplog.text
     assert equal(again, average)
 
 

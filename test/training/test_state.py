@@ -50,6 +50,15 @@ def test_no_whole_state_is_an_error_that_says_what_to_do(folder):
         folder.load()
 
 
+def test_a_state_of_before_steps_were_saved(folder):
+    """Of a run that is to go on with this release."""
+    old = content(3)
+    del old['step'], old['loss_sum']
+    torch.save(old | {'version': 2}, folder.path / STATE)
+    state = folder.load()
+    assert state['epoch'] == 3 and state['step'] == 0 and state['loss_sum'] == 0
+
+
 def test_a_state_of_another_release_is_refused(folder):
     torch.save({'model': {}, 'epoch': 3}, folder.path / STATE)
     with pytest.raises(StateError, match='another release'):

@@ -9,10 +9,11 @@ from pathlib import Path
 from vit_tactile_ros.data.controls import BorderOnly, Frames, references_as_images
 from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.split import Split, split_touches
-from vit_tactile_ros.data.touches import TouchTable, load_touches, parse_splits
+from vit_tactile_ros.data.touches import DataError, TouchTable, load_touches, parse_splits
 from vit_tactile_ros.model import PreprocessingConfig
 
 SIMULATOR = 'simulator'
+_SPLIT_DEFAULTS = {'split_by': 'auto', 'validation': 0.15, 'test': 0.15}
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
@@ -51,9 +52,11 @@ def add_table_arguments(parser: argparse.ArgumentParser, default: str | None = S
 def add_split_arguments(parser: argparse.ArgumentParser) -> None:
     """How touches are split where the data names no parts; the same values give the same parts in every command."""
     group = parser.add_argument_group('split, where the data names no parts')
-    group.add_argument('--split_by', choices=('auto', 'group', 'frame'), default='auto', help='what is kept together')
-    group.add_argument('--validation', type=float, default=0.15, metavar='SHARE', help='of the images, 0 to 1')
-    group.add_argument('--test', type=float, default=0.15, metavar='SHARE', help='of the images, 0 to 1')
+    group.add_argument('--split_by', choices=('auto', 'group', 'frame'), default=None,
+                       help='what is kept together; by default auto: groups where they are known')
+    for part in ('validation', 'test'):
+        group.add_argument(f'--{part}', type=float, default=None, metavar='SHARE',
+                           help=f'of the images, 0 to 1; by default {_SPLIT_DEFAULTS[part]}')
     group.add_argument('--split_seed', type=int, default=0,
                        help='of that split, apart from --seed: all commands must judge on the same images')
 
@@ -66,7 +69,13 @@ def check_table_arguments(parser: argparse.ArgumentParser, arguments: argparse.N
 
 
 def check_split_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Also fills in what was not given, and notes in `split_asked` what was."""
     check_table_arguments(parser, arguments)
+    arguments.split_asked = [f'--{name} {getattr(arguments, name)}' for name in _SPLIT_DEFAULTS
+                             if getattr(arguments, name) is not None]
+    for name, default in _SPLIT_DEFAULTS.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, default)
     if arguments.split_seed < 0:
         parser.error(f'--split_seed is {arguments.split_seed}; must be at least 0')
     for name in ('validation', 'test'):
@@ -85,15 +94,35 @@ def read_table(arguments: argparse.Namespace, class_names: Sequence[str] | None 
                         reference=arguments.reference, split=arguments.split,
                         splits=parse_splits(arguments.splits) or None, labels=arguments.labels,
                         reference_image=arguments.reference_image, class_names=class_names)
-    return references_as_images(table) if arguments.control == 'reference' else table
+    if arguments.control == 'reference':
+        references_as_images(table)  # refuses a touch without one now, not when its part is read
+    return table
 
 
 def read_frames(arguments: argparse.Namespace, table: TouchTable, preprocessing: PreprocessingConfig) -> Frames:
     """The pictures of the table as a network is to see them; raises `data.touches.DataError` for an unreadable one."""
+    if arguments.control == 'reference':
+        # Here and not in the table: images of one reference count as copies, which would change how it is split.
+        if preprocessing.reference == 'difference':
+            raise DataError('--control reference: shows the reference in place of the image, and this network looks at '
+                            'the difference of the two, in which nothing would be left; take a network that was '
+                            'trained with --control reference or --input frame')
+        table = references_as_images(table)
     frames = TouchFrames(table, preprocessing)
     return BorderOnly(frames, arguments.border) if arguments.control == 'border' else frames
 
 
 def split_table(arguments: argparse.Namespace, table: TouchTable) -> Split:
-    """The parts of the table; raises `data.touches.DataError`."""
+    """The parts of the table; raises `data.touches.DataError`, also for flags that the table leaves no use for."""
+    if table.has_splits and arguments.split_asked:
+        raise DataError(f'{table.origin} says itself which images are for training, validation and test, so '
+                        f'{" ".join(arguments.split_asked)} would have no effect; leave it out (or, to split a CSV '
+                        "regardless, give --split '')")
     return split_touches(table, arguments.validation, arguments.test, arguments.split_seed, arguments.split_by)
+
+
+def empty_part(arguments: argparse.Namespace, table: TouchTable, part: str) -> DataError:
+    """What to say when the part 'validation' or 'test' of a split table is needed and has no images."""
+    remedy = (f'name some of them {part} in its split column or folders' if table.has_splits else
+              f'--{part} is {getattr(arguments, part):g}: give a larger share')
+    return DataError(f'{table.origin}: there are no {part} images; {remedy}')

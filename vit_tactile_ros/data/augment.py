@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -96,19 +97,26 @@ class Augment(nn.Module):
     def __init__(self, config: AugmentConfig) -> None:
         super().__init__()
         self.config = config
+        # The cross product with the grey axis, which turns hues. A buffer: made in every call, it would be copied from
+        # the host each time, and the copy waits for the device.
+        cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
+        self.register_buffer('_cross', cross, persistent=False)
 
     @torch.no_grad()
-    def forward(self, frames: Tensor, references: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, references: Tensor, generator: torch.Generator,
+                luck: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """frames, references: uint8 (B, h, w, 3). Returns both as float32 (B, 3, h, w), 0 to 255.
 
         generator: draws everything; on the CPU it gives every device the same variation (up to rounding), on the GPU it
         is faster.
+        luck: a generator on the CPU that draws how many pictures get what, in place of `generator`: with one on the GPU
+        the host would have to wait for the answer.
         """
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape != references.shape:
             raise ValueError(f'frames are {tuple(frames.shape)} and references {tuple(references.shape)}; '
                              'both must be (B, h, w, 3)')
         config = self.config
-        draw = _Draw(len(frames), generator, frames.device)
+        draw = _Draw(len(frames), generator, frames.device, luck or generator)
         frame, reference = _planes(frames), _planes(references)
         erased, marked = draw.chosen(config.erase_markers, config.markers)
         if len(erased):
@@ -131,7 +139,7 @@ class Augment(nn.Module):
                 picture[chosen] = torch.lerp(sharp, _binomial(sharp), share)
         frame -= reference  # from here on the difference
         if config.hue_deg or config.swap or config.mixing or config.contrast:
-            frame = torch.bmm(_colour_matrix(draw, config), frame.flatten(2)).view_as(frame)
+            frame = torch.bmm(_colour_matrix(draw, config, self.get_buffer('_cross')), frame.flatten(2)).view_as(frame)
         if config.uneven:
             frame *= _slow_field(draw, frame.shape[2:], config.uneven).add_(1).clamp_(0.2, 2)
         if config.brightness or config.tone:
@@ -149,16 +157,27 @@ def to_input(frames: Tensor, references: Tensor, preprocessing: PreprocessingCon
     values = frames
     if preprocessing.reference == 'difference':
         values = (frames - references).add_(127.5).clamp_(0, 255)
-    mean = values.new_tensor(preprocessing.mean).view(3, 1, 1)
-    std = values.new_tensor(preprocessing.std).view(3, 1, 1)
-    return values * (1 / (255 * std)) - mean / std
+    scale, shift = _scale_and_shift(preprocessing.mean, preprocessing.std, values.dtype, values.device)
+    return values * scale - shift
+
+
+@lru_cache(maxsize=8)
+def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype,
+                     device: torch.device) -> tuple[Tensor, Tensor]:
+    """What grey levels are multiplied with and what is subtracted then, (3, 1, 1) each.
+
+    Kept on the device: copying them there for every batch would wait for it.
+    """
+    with torch.inference_mode(False):  # whoever asks first
+        mean_, std_ = (torch.tensor(v, dtype=dtype, device=device).view(3, 1, 1) for v in (mean, std))
+        return 1 / (255 * std_), mean_ / std_
 
 
 class _Draw:
     """Random numbers for a batch, from one generator, on one device."""
 
-    def __init__(self, batch: int, generator: torch.Generator, device: torch.device) -> None:
-        self.batch, self.generator, self.device = batch, generator, device
+    def __init__(self, batch: int, generator: torch.Generator, device: torch.device, luck: torch.Generator) -> None:
+        self.batch, self.generator, self.device, self.luck = batch, generator, device, luck
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         values = torch.rand(shape or (self.batch,), generator=self.generator, device=self.generator.device)
@@ -178,7 +197,7 @@ class _Draw:
         """
         order = torch.randperm(self.batch, generator=self.generator, device=self.generator.device).to(self.device)
         # What is left over of a whole number is decided by chance: a batch of one is varied sometimes, too.
-        luck = torch.rand(3, generator=self.generator, device=self.generator.device).tolist()
+        luck = torch.rand(3, generator=self.luck, device=self.luck.device).tolist()
         a, b, both = (math.floor(share * self.batch + u) for share, u in zip((first, second, first / 2), luck))
         start = min(a - min(both, a, b), self.batch - b)
         return order[:a], order[start:start + b]
@@ -219,7 +238,8 @@ def _shear(draw: _Draw, size: torch.Size, config: AugmentConfig) -> Tensor:
     reach = draw.uniform(0.3, 1.5, 2, draw.batch, 1)  # wide: the whole surface moves
     hill_x = torch.exp(-0.5 * ((x - centre[0]) / reach[0]) ** 2)
     hill_y = torch.exp(-0.5 * ((y - centre[1]) / reach[1]) ** 2)
-    pull = draw.normal(2 * config.shear, draw.batch, 2) * torch.tensor([1.0, size[1] / size[0]], device=draw.device)
+    pull = draw.normal(2 * config.shear, draw.batch, 2)
+    pull[:, 1] *= size[1] / size[0]
     return (hill_y[:, :, None] * hill_x[:, None, :])[..., None] * pull[:, None, None, :]
 
 
@@ -287,7 +307,7 @@ def _binomial(pictures: Tensor) -> Tensor:
     return blurred.div_(256)
 
 
-def _colour_matrix(draw: _Draw, config: AugmentConfig) -> Tensor:
+def _colour_matrix(draw: _Draw, config: AugmentConfig, cross: Tensor) -> Tensor:
     """What mixes the channels of the difference, (B, 3, 3).
 
     With three lights a third of a turn apart, moving them around the gel turns the colours about the grey axis by the
@@ -295,13 +315,12 @@ def _colour_matrix(draw: _Draw, config: AugmentConfig) -> Tensor:
     """
     angle = draw.uniform(-1, 1, draw.batch, 1, 1) * math.radians(config.hue_deg)
     grey = torch.full((3, 3), 1 / 3, device=draw.device)
-    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]], device=draw.device) / math.sqrt(3)
     identity = torch.eye(3, device=draw.device)
     matrix = torch.cos(angle) * (identity - grey) + torch.sin(angle) * cross + grey  # Rodrigues about (1, 1, 1)
     matrix = matrix + draw.normal(config.mixing, draw.batch, 3, 3)
     if config.swap:
         swapped = (draw.uniform(0, 1) < config.swap)[:, None, None]
-        matrix = torch.where(swapped, matrix[:, [1, 0, 2]], matrix)
+        matrix = torch.where(swapped, torch.stack((matrix[:, 1], matrix[:, 0], matrix[:, 2]), 1), matrix)
     return matrix * torch.exp(draw.uniform(-1, 1, draw.batch, 1, 1) * config.contrast)
 
 

@@ -34,6 +34,7 @@ class BorderOnly(Dataset[tuple[Tensor, Tensor, int]]):
         if not 0 < border < 0.5:
             raise ValueError(f'border is {border}; must be above 0 and below 0.5')
         self.frames = frames
+        self.labels = getattr(frames, 'labels', None)  # where they are known beforehand, for classes drawn equally
         self.border = border
 
     def __len__(self) -> int:

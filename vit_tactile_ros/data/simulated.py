@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vit_tactile_ros.data.simulator import sample_example
+from vit_tactile_ros.data.simulator import SensorConfig, sample_example
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
+
+
+def sensor_key(config: SensorConfig) -> str:
+    """A name of a sensor that changes with its figures."""
+    return f'{config.name} {hashlib.sha256(repr(config).encode()).hexdigest()[:12]}'
 
 
 class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
 
     Classes are `simulator.CLASS_NAMES`. The reference is zeros where the preprocessing uses none, as in
-    `frames.TouchFrames`.
+    `frames.TouchFrames`. `sensors` are those that touches are drawn from, by default all of the package.
     """
 
-    def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0) -> None:
+    def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,
+                 sensors: Sequence[SensorConfig] | None = None) -> None:
         if size < 1:
             raise ValueError(f'size is {size}; must be at least 1')
+        if sensors is not None and not sensors:
+            raise ValueError('sensors is empty; name at least one, or none for all of the package')
         self.size = size
         self.preprocessing = preprocessing
         self.seed = seed
+        self.sensors = sensors
 
     def __len__(self) -> int:
         return self.size
@@ -34,7 +46,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         if not 0 <= index < self.size:
             raise IndexError(f'index is {index}; must be 0 to {self.size - 1}')
         cv2.setNumThreads(1)
-        image, reference, class_id = sample_example(np.random.default_rng((self.seed, index)))
+        image, reference, class_id = sample_example(np.random.default_rng((self.seed, index)), sensors=self.sensors)
         frame = torch.from_numpy(fit(image, self.preprocessing))
         if self.preprocessing.reference == 'none':
             return frame, torch.zeros_like(frame), class_id

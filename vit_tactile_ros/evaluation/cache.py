@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,7 +15,11 @@ import torch
 
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
 from vit_tactile_ros.evaluation.parts import Part
-from vit_tactile_ros.model import Checkpoint, compute_shares
+from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares
+
+
+class DamagedOutputs(Exception):
+    """A file of outputs that can't be read, from a full disk say."""
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
@@ -37,16 +42,33 @@ def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, devi
     key = hashlib.sha256(f'{fingerprint(checkpoint)} {part.key}'.encode()).hexdigest()
     path = folder / f'outputs-{key[:20]}.npz' if folder else None
     if path and path.is_file():
-        # A file that can't be read, from a full disk say, is collected again.
-        with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(path) as kept:
-            if str(kept['key']) == key:
-                return ExitOutputs(kept['logits'], kept['labels'], checkpoint.class_names,
-                                   checkpoint.model.config.exits, compute_shares(checkpoint.model.config))
+        with contextlib.suppress(DamagedOutputs):  # they are collected again
+            kept_key, kept = read_outputs(path, checkpoint.class_names, checkpoint.model.config)
+            if kept_key == key:
+                return kept
     outputs = collect_outputs(checkpoint.model, part.frames(), checkpoint.preprocessing, device, progress=progress,
                               class_names=checkpoint.class_names, workers=workers)
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix('.tmp.npz')
-        np.savez(temporary, key=key, logits=outputs.logits, labels=outputs.labels)
-        temporary.replace(path)
+        write_outputs(path, key, outputs)
     return outputs
+
+
+def write_outputs(path: Path, key: str, outputs: ExitOutputs) -> None:
+    """Keep outputs, whole or not at all, with a `key` that says what they are of; OSError when the disk refuses."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix('.tmp.npz')
+    np.savez(temporary, key=key, logits=outputs.logits, labels=outputs.labels)
+    temporary.replace(path)
+
+
+def read_outputs(path: Path, class_names: Sequence[str], config: ModelConfig) -> tuple[str, ExitOutputs]:
+    """The key and the outputs that `write_outputs` wrote, if they are of these classes and this architecture.
+
+    Raises DamagedOutputs for a file that is not whole.
+    """
+    try:
+        with np.load(path) as kept:
+            return str(kept['key']), ExitOutputs(kept['logits'], kept['labels'], tuple(class_names), config.exits,
+                                                 compute_shares(config))
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+        raise DamagedOutputs(f'{path} is not a whole file of answers ({type(error).__name__})') from error

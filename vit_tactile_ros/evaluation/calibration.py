@@ -25,6 +25,9 @@ BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # share of all samples
 CONFIDENCE = 0.95
 FIT_SHARE = 0.25  # of the samples fits the temperatures, which the thresholds' test must not have seen; the rest tests
 TEMPERATURES = (0.05, 20.0)  # range searched
+# The default tau is never less: on touches unlike the samples, an exit that finds its own class less likely than not
+# should ask the next one. (Bounds may go lower: they speak of touches like the samples.)
+LEAST_TAU = 0.5
 LEVELS = (*(round(float(t), 4) for t in special.expit(np.arange(8.0, -2.01, -0.125))), 0.0)  # candidate thresholds
 
 Tau = tuple[float, ...]
@@ -111,7 +114,7 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
     """Temperatures from one part of the samples, thresholds for every bound from the other.
 
     The default tau becomes that of the largest bound not above `recommend` that could be shown, else of the strictest
-    that could. Raises ValueError for fewer than 20 samples.
+    that could, and never less than LEAST_TAU. Raises ValueError for fewer than 20 samples.
     """
     if len(outputs) < 20:
         raise ValueError(f'there are {len(outputs)} samples; must be at least 20, and hundreds to be of use')
@@ -122,6 +125,6 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
     shown = [d for d in drops if d.is_shown]
     recommended = [d for d in shown if d.max_accuracy_drop <= recommend][-1:] or shown[:1]
     return Calibration(
-        temperatures=temperatures, tau=recommended[0].tau[0] if recommended else 1.0, drops=drops,
+        temperatures=temperatures, tau=max(recommended[0].tau[0], LEAST_TAU) if recommended else 1.0, drops=drops,
         num_samples=len(test),
         ece=tuple(expected_calibration_error(c, r) for c, r in zip(confidences, right, strict=True)))

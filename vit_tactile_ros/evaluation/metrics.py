@@ -12,11 +12,6 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
 
-def accuracy(labels: Ints, answers: Ints) -> float:
-    """Share of right answers, 0..1."""
-    return float(np.mean(labels == answers))
-
-
 def balanced_accuracy(labels: Ints, answers: Ints) -> float:
     """Mean over the classes that occur of the share of right answers, 0..1."""
     return float(metrics.recall_score(labels, answers, labels=np.unique(labels), average='macro', zero_division=0.0))

@@ -12,6 +12,7 @@ from pathlib import Path
 from vit_tactile_ros.data.arguments import (
     add_split_arguments,
     add_table_arguments,
+    empty_part,
     read_frames,
     read_table,
     split_table,
@@ -19,6 +20,7 @@ from vit_tactile_ros.data.arguments import (
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.data.touches import DataError, TouchTable
+from vit_tactile_ros.data.training_part import check_training_part, training_part
 from vit_tactile_ros.evaluation.outputs import Frames
 from vit_tactile_ros.model import Checkpoint
 
@@ -57,8 +59,12 @@ def add_data_arguments(parser: argparse.ArgumentParser, size: int) -> None:
                        help="keeps the network's answers there, so that calibrate and sweep need one pass")
 
 
-def load_parts(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[str, Part]:
-    """The validation and test parts that the arguments name. Raises DataError for every mistake of the user's."""
+def load_parts(arguments: argparse.Namespace, checkpoint: Checkpoint, needed: str) -> dict[str, Part]:
+    """The validation and test parts that the arguments name.
+
+    Raises DataError for every mistake of the user's: where the part `needed` has no images, and where these parts hold
+    images that the checkpoint was trained on, since flags or data are not those of its training.
+    """
     if arguments.size < 1 or arguments.seed < 0 or arguments.workers < 0:
         raise DataError(f'--size is {arguments.size}, --seed {arguments.seed} and --workers {arguments.workers}; '
                         'must be at least 1, 0 and 0')
@@ -66,6 +72,10 @@ def load_parts(arguments: argparse.Namespace, checkpoint: Checkpoint) -> dict[st
     if table is None:
         return {name: _simulated(name, arguments.size, arguments.seed, checkpoint) for name in PARTS}
     split = split_table(arguments, table)
+    check_training_part(checkpoint.provenance.training_part,
+                        training_part(arguments, table, table.subset(split.train)), table.origin)
+    if not len(getattr(split, needed)):
+        raise empty_part(arguments, table, needed)
     return {name: _real(name, table.subset(getattr(split, name)), arguments, checkpoint) for name in PARTS}
 
 

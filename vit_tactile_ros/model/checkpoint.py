@@ -31,6 +31,8 @@ VERSION_1: dict[str, dict[str, Any]] = {
     'model': {'stem': 'patch'},
     'calibration': {'drops': [], 'num_samples': 0, 'ece': []},
 }
+# What files of any version may lack, with what that means.
+OPTIONAL: dict[str, dict[str, Any]] = {'provenance': {'training_part': {}}}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
 
@@ -180,6 +182,7 @@ def _section(path: Path, metadata: dict[str, str], name: str, kind: Any) -> Any:
         raise CheckpointError(f'{path}: metadata {name} is {values!r}; must be an object')
     if metadata['version'] == '1':
         values = VERSION_1.get(name, {}) | values
+    values = OPTIONAL.get(name, {}) | values
     try:
         return config_from_dict(kind, values)
     except ValueError as error:

@@ -143,6 +143,8 @@ class Provenance:
     data: str = ''
     created: str = ''  # ISO 8601 date
     metrics: dict[str, float] = field(default_factory=dict)
+    # Tells the training images from others (`data.training_part`); empty: simulated, or unknown.
+    training_part: dict[str, str] = field(default_factory=dict)
 
 
 Config = TypeVar('Config', ModelConfig, PreprocessingConfig, DropBound, Calibration, Provenance)

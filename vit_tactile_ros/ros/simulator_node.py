@@ -17,7 +17,14 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from vit_tactile_ros.data.simulator import CLASS_NAMES, SensorUnit, TouchSequence, load_sensor, sensor_names
+from vit_tactile_ros.data.simulator import (
+    CLASS_NAMES,
+    SensorFileError,
+    SensorUnit,
+    TouchSequence,
+    load_sensor,
+    sensor_names,
+)
 from vit_tactile_ros.msg import TactileLabel
 from vit_tactile_ros.ros.messages import image_message
 
@@ -33,7 +40,7 @@ class TactileSimulatorNode(Node):
             descriptor = ParameterDescriptor(description=description, read_only=True, **limits)
             return self.declare_parameter(name, default, descriptor).value
 
-        kind = declare('sensor', 'gelsight', "'gelsight' (320x240) or 'digit' (240x320).")
+        kind = declare('sensor', 'gelsight', f'One of {", ".join(sensor_names())}, or the path of a .json sensor file.')
         rate = declare('rate', 30.0, 'Images per second, 1 to 120.', dynamic_typing=True)  # 60 as well as 60.0
         seed = declare('seed', 0, 'Fixes the unit and the film of touches.',
                        integer_range=[IntegerRange(from_value=0, to_value=2**31 - 1, step=1)])
@@ -41,13 +48,14 @@ class TactileSimulatorNode(Node):
         transport = declare('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).")
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 1 <= rate <= 120:
             raise ValueError(f'rate is {rate!r}; must be a number from 1 to 120')
-        if kind not in sensor_names():
-            raise ValueError(f'sensor is {kind!r}; must be one of {", ".join(sensor_names())}')
+        try:
+            config = load_sensor(kind)
+        except SensorFileError as error:
+            raise ValueError(f'sensor is {kind!r}: {error}') from error
         if transport not in ('raw', 'compressed'):
             raise ValueError(f"image_transport is {transport!r}; must be 'raw' or 'compressed'")
 
         self._rng = np.random.default_rng(seed)
-        config = load_sensor(kind)
         self._unit = SensorUnit(config, self._rng)
         self._film = TouchSequence(config, self._rng)
         self._frame_id = frame_id

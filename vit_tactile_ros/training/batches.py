@@ -71,16 +71,18 @@ def own_rows(batch_size: int, processes: Processes) -> slice:
 
 
 class EpochBatches(Sampler[list[int]]):
-    """This process's share of every batch of the epoch `epoch`, which the loop sets."""
+    """This process's share of the batches of the epoch `epoch` from `first` on; the loop sets both."""
 
     def __init__(self, order: Order, batch_size: int, processes: Processes = ALONE) -> None:
         self.order = order
         self.batch_size = batch_size
         self.processes = processes
         self.epoch = 0
+        self.first = 0
         self.epoch_size = len(order(0))
 
     def __len__(self) -> int:
+        """Batches of a whole epoch."""
         return math.ceil(self.epoch_size / self.batch_size)
 
     def sizes(self) -> list[int]:
@@ -89,7 +91,7 @@ class EpochBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         indices = self.order(self.epoch).tolist()
-        for start in range(0, len(indices), self.batch_size):
+        for start in range(self.first * self.batch_size, len(indices), self.batch_size):
             batch = indices[start:start + self.batch_size]
             yield batch[own_rows(len(batch), self.processes)]
 
@@ -107,4 +109,5 @@ def _collate(examples: list[tuple[Tensor, Tensor, int]]) -> Any:
 
 def _prepare_worker(_index: int) -> None:
     cv2.setNumThreads(1)  # one core per worker; OpenCV would start a thread per core in each
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process's to handle
+    for kind in (signal.SIGINT, signal.SIGTERM):  # which may go to all processes; the main one ends its workers
+        signal.signal(kind, signal.SIG_IGN)

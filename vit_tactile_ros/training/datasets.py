@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
+import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -22,12 +22,15 @@ from vit_tactile_ros.data.arguments import (
     split_table,
 )
 from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
-from vit_tactile_ros.data.simulated import SimulatedTouches
-from vit_tactile_ros.data.simulator import CLASS_NAMES
-from vit_tactile_ros.data.touches import TouchTable
+from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
+from vit_tactile_ros.data.simulator import CLASS_NAMES, SensorFileError, load_sensor
+from vit_tactile_ros.data.touches import DataError, TouchTable
+from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
 from vit_tactile_ros.training.batches import Frames, Order, balanced, consecutive, resized, shuffled
 from vit_tactile_ros.training.inputs import strengthened
+
+logger = logging.getLogger(__name__)
 
 # Keep simulated validation and test examples apart from every training seed.
 VALIDATION_SEED_OFFSET = 1_000_000
@@ -44,6 +47,7 @@ class TrainingData:
     order: Order | None  # None: all of them, as the config says
     description: str
     settings: dict[str, Any]  # what must not change when a run goes on
+    training_part: dict[str, str] = field(default_factory=dict)  # for the provenance
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,6 +61,9 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
                        help='examples in an epoch; by default all images, or 6400 simulated ones')
     group.add_argument('--validation_size', type=int, default=None,
                        help='simulated examples for validation; by default 1000')
+    group.add_argument('--sensors', nargs='+', default=None, metavar='NAME|FILE',
+                       help='sensors that simulated touches are drawn from, .json files among them; by default all of '
+                            'the package')
 
 
 def check_data_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
@@ -66,6 +73,12 @@ def check_data_arguments(parser: argparse.ArgumentParser, arguments: argparse.Na
     elif arguments.validation_size is not None:
         parser.error(f'--validation_size {arguments.validation_size} is for simulated touches; --validation says which '
                      'share of the images is for validation')
+    if arguments.sensors and arguments.data != SIMULATOR:
+        parser.error(f'--sensors {" ".join(arguments.sensors)} is for simulated touches; leave out --data')
+    try:
+        arguments.sensor_configs = [load_sensor(name) for name in arguments.sensors] if arguments.sensors else None
+    except SensorFileError as error:
+        parser.error(f'--sensors: {error}')
     for name in ('epoch_size', 'validation_size'):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
@@ -77,18 +90,49 @@ def class_names_of(table: TouchTable | None) -> tuple[str, ...]:
 
 
 def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: str,
-                         checkpoint: Checkpoint | None) -> PreprocessingConfig:
-    """Differences to the reference where there is one for every image, unless `asked` says what to take.
+                         checkpoint: Checkpoint | None, control: str = 'none') -> PreprocessingConfig:
+    """Differences to the reference where there is one for every image, unless `asked` says what to take; logs which.
 
-    A checkpoint to start from keeps its preprocessing, but for the image size, where the kind of input is the same.
+    The control 'reference' leaves no difference, so it takes frames. A checkpoint to start from keeps its
+    preprocessing, but for the image size, where the kind of input is the same. Raises DataError for touches of which
+    only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
     """
-    has_references = table is None or all(touch.reference is not None for touch in table.touches)
-    difference = has_references if asked == 'auto' else asked == 'difference'
-    if checkpoint and (checkpoint.preprocessing.reference == 'difference') == difference:
+    difference = _takes_difference(table, asked, control)
+    same = checkpoint is not None and (checkpoint.preprocessing.reference == 'difference') == difference
+    if checkpoint and not same and asked == 'auto':
+        kinds = {True: 'differences to the reference', False: 'frames'}
+        remedy = '--input difference to change to these' if difference else '--input frame to change to these'
+        if difference:
+            remedy += ', or --input frame'
+        elif control != 'reference':
+            remedy += ', or a reference for every image (--reference_image)'
+        raise DataError(f'--init names a network that looks at {kinds[not difference]}, and this data would be shown '
+                        f'as {kinds[difference]}: give {remedy}')
+    logger.info('input: %s', 'the difference of each image to its reference' if difference else
+                'the references, as frames' if control == 'reference' else 'the frames, without a reference')
+    if checkpoint and same:
         return dataclasses.replace(checkpoint.preprocessing, image_size=image_size)
     # Differences of a gel's frames are small: a std of 0.1 brings them to the scale that the network starts with.
     return PreprocessingConfig(image_size=image_size, reference='difference' if difference else 'none',
                                orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3)
+
+
+def _takes_difference(table: TouchTable | None, asked: str, control: str) -> bool:
+    if control == 'reference':
+        if asked == 'difference':
+            raise DataError('--input difference: with --control reference the reference stands in for the image, and '
+                            'nothing would be left of the difference; leave --input out')
+        return False
+    if table is None or asked == 'frame':
+        return asked != 'frame'
+    missing = [touch.image for touch in table.touches if touch.reference is None]
+    if asked == 'auto' and len(missing) == len(table):
+        return False
+    if missing:
+        raise DataError(f'{table.origin}: {len(missing)} of {len(table)} images have no reference, the first is '
+                        f'{missing[0]}; give --reference_image, a picture without contact for these, or --input frame '
+                        'to do without references')
+    return True
 
 
 def choose_augmentation(kind: str, data: str, strength: float = 1.0) -> AugmentConfig:
@@ -106,14 +150,21 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
     """
     seed = arguments.seed
     if table is None:
-        validation = SimulatedTouches(arguments.validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET)
+        if arguments.balance:
+            logger.warning('--balance has no effect: the simulator makes all classes equally often')
+        sensors = arguments.sensor_configs
+        validation = SimulatedTouches(arguments.validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors)
+        description = 'simulated touches' + (f' of {", ".join(c.name for c in sensors)}' if sensors else '')
         return TrainingData(
-            train=SimulatedTouches(arguments.epochs * arguments.epoch_size, preprocessing, seed),
+            train=SimulatedTouches(arguments.epochs * arguments.epoch_size, preprocessing, seed, sensors),
             validation=_HeldInMemory(validation, arguments.workers, 'validation examples', progress),
-            make_test=lambda: SimulatedTouches(arguments.validation_size, preprocessing, seed + TEST_SEED_OFFSET),
-            order=consecutive(arguments.epoch_size), description='simulated touches',
+            make_test=lambda: SimulatedTouches(arguments.validation_size, preprocessing, seed + TEST_SEED_OFFSET,
+                                               sensors),
+            order=consecutive(arguments.epoch_size), description=description,
             settings={'data': SIMULATOR, 'epoch_size': arguments.epoch_size,
-                      'validation_size': arguments.validation_size})
+                      'validation_size': arguments.validation_size,
+                      # None, as in the states of runs that could not choose
+                      'sensors': sensors and [sensor_key(c) for c in sensors]})
     split = split_table(arguments, table)
     parts = table.subset(split.train), table.subset(split.validation), table.subset(split.test)
     order = None
@@ -128,15 +179,14 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
         order=order,
         description=f'{table.origin}: {len(parts[0])} training, {len(parts[1])} validation and {len(parts[2])} test '
                     f'images of {len(table.class_names)} classes',
-        settings={'data': str(arguments.data), 'control': arguments.control, 'epoch_size': arguments.epoch_size,
-                  'images': f'{len(parts[0])} for training, {_digest(parts[0])}'})
+        settings=data_settings(arguments, parts[0]), training_part=training_part(arguments, table, parts[0]))
 
 
-def _digest(table: TouchTable) -> str:
-    """A name of the training images and their labels that changes with them, but not with the folder they lie in."""
-    lines = [f'{touch.image.path.name} {touch.image.topic} {touch.image.stamp} {touch.label} {touch.group}'
-             for touch in table.touches]
-    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()[:12]
+def data_settings(arguments: argparse.Namespace, train: TouchTable) -> dict[str, Any]:
+    """What says which real images a run trains on and how they are shown."""
+    return {'data': str(arguments.data), 'control': arguments.control,
+            'border': arguments.border if arguments.control == 'border' else None, 'epoch_size': arguments.epoch_size,
+            'images': f'{len(train)} for training, {digest(train)}'}
 
 
 class _HeldInMemory(Dataset[tuple[Tensor, Tensor, int]]):

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile
+from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, shipped_checkpoint
+
+
+def init_path(text: str) -> Path:
+    """What `--init` names: a file, or 'shipped' for the checkpoint that comes with the package."""
+    try:
+        return shipped_checkpoint() if text == 'shipped' else Path(text)
+    except FileNotFoundError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str, ...]) -> list[str]:
@@ -24,7 +34,7 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
             raise ValueError(f'{name} is {getattr(ours, name)}; the checkpoint to start from has '
                              f'{getattr(theirs, name)}')
     same_classes = class_names == checkpoint.class_names
-    source, target = _by_block(checkpoint.model), _by_block(model)
+    source, target = weights_by_block(checkpoint.model), weights_by_block(model)
     drawn: dict[str, None] = {}
     for name, tensor in target.items():
         part = name.split('.')[0]
@@ -41,7 +51,7 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
     return list(drawn)
 
 
-def _by_block(model: ViTTactile) -> dict[str, Tensor]:
+def weights_by_block(model: ViTTactile) -> dict[str, Tensor]:
     """Weights named by the number of the block they belong to or follow, whatever stages these form."""
     named = {}
     starts = (0, *model.config.exits)

@@ -32,7 +32,11 @@ def strengthened(augment: AugmentConfig, factor: float) -> AugmentConfig:
 
 
 class Inputs:
-    """Augmentation that is a function of the seed, the epoch, the step and the row, whoever has the row."""
+    """Augmentation that is a function of the seed, the epoch, the step and the row, whoever has the row.
+
+    On a GPU, which small pieces would leave idle, it is one of the rows that are augmented together: there a run is the
+    same again with as many processes.
+    """
 
     def __init__(self, augment: AugmentConfig, preprocessing: PreprocessingConfig, device: torch.device,
                  seed: int) -> None:
@@ -41,6 +45,8 @@ class Inputs:
         self.device = device
         self.seed = seed
         self._generator = torch.Generator(device)
+        # What decides shapes is drawn where it is needed: on the host.
+        self._luck = self._generator if device.type == 'cpu' else torch.Generator()
 
     @torch.no_grad()
     def __call__(self, frames: Tensor, references: Tensor, epoch: int, step: int, first_row: int) -> Tensor:
@@ -50,10 +56,13 @@ class Inputs:
         frames = frames.to(self.device, non_blocking=True)
         references = references.to(self.device, non_blocking=True)
         pieces = []
-        for start in range(0, len(frames), PIECE):
+        piece = PIECE if self.device.type == 'cpu' else len(frames)
+        for start in range(0, len(frames), piece):
             entropy = np.random.SeedSequence((self.seed, epoch, step, first_row + start))
-            self._generator.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-            rows = slice(start, start + PIECE)
-            frame, reference = self.augment(frames[rows], references[rows], self._generator)
+            seed = int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1))
+            self._generator.manual_seed(seed)
+            self._luck.manual_seed(seed)
+            rows = slice(start, start + piece)
+            frame, reference = self.augment(frames[rows], references[rows], self._generator, self._luck)
             pieces.append(to_input(frame, reference, self.preprocessing))
         return torch.cat(pieces)

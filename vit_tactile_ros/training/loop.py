@@ -1,4 +1,4 @@
-"""The training loop: one epoch at a time, each ending in a checkpoint and a state to go on from."""
+"""The training loop: epochs, each ending in a checkpoint and a state to go on from; a stop in between saves a state."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import logging
 import math
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,7 @@ from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import check_settings, settings_of
 from vit_tactile_ros.training.state import RunFolder
+from vit_tactile_ros.training.stopping import Stop, StopAsked
 
 logger = logging.getLogger(__name__)
 
@@ -44,44 +46,55 @@ class SaveError(OSError):
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C, with what is saved."""
+    """Ctrl-C or SIGTERM, with what is saved."""
 
 
 def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | None, preprocessing: PreprocessingConfig,
         config: TrainingConfig, augment: AugmentConfig, device: torch.device, output: Path | None = None, *,
         class_names: Sequence[str] = (), order: Order | None = None, workers: int = 0, processes: Processes = ALONE,
         use_wandb: bool = False, settings: Mapping[str, Any] | None = None, provenance: Provenance | None = None,
-        on_epoch: Callable[[int, dict[str, float]], None] | None = None, progress: bool = True) -> ViTTactile:
+        on_epoch: Callable[[int, dict[str, float]], None] | None = None, progress: bool = True,
+        stop: Stop | None = None) -> ViTTactile:
     """Train `model` and return the moving average of its weights, in eval mode on the CPU.
 
     `order` says which examples make up each epoch (default: all of them, shuffled). With `output`, the folder gets a
-    checkpoint (that needs `class_names`), a state and logs after every epoch, and a run that was stopped goes on where
+    checkpoint (that needs `class_names`), a state and logs after every epoch, and a run that was killed goes on where
     its last whole epoch ended; `settings` are the caller's own that must not change in between. `on_epoch` is called
     after every epoch with the number of epochs done and their metrics; what it raises ends the training.
+
+    When `stop` is asked, the step is finished and the state saved, so that going on gives what no stop would have
+    given. All processes leave after the same step, whichever was asked. A KeyboardInterrupt that does not come from
+    `stop`, a second Ctrl-C for one, ends at once with what was saved before.
 
     Raises TrainingError when the loss is not finite, StateError or SettingsError when `output` cannot be gone on from,
     SaveError when the disk refuses, Stopped at Ctrl-C. What `output` held before stays whole in each case.
     """
+    stop = stop or Stop()
     with contextlib.ExitStack() as stack:
         if device.type == 'cpu':
             # Attention's small features are denormal soon, and those are slow. A setting of the whole thread.
             torch.set_flush_denormal(True)
             stack.callback(torch.set_flush_denormal, False)
         folder = stack.enter_context(RunFolder(output)) if output and processes.first else None
-        run = _Run(model, train_frames, preprocessing, config, augment, device, order, workers, processes)
+        run = _Run(model, train_frames, preprocessing, config, augment, device, order, workers, processes, stop)
         everything = settings_of(run.model.config, preprocessing, config, augment, settings or {})
         state = from_first(folder.load() if folder else None, processes)
         if state is not None:
             check_settings(state, everything, class_names, output)
             run.restore(state)
-            logger.info('going on after epoch %d of %d', run.epoch, config.epochs)
+            logger.info('going on after epoch %d of %d%s', run.epoch, config.epochs,
+                        f' and {run.done} of {len(run.batches)} steps' if run.done else '')
             if state['settings']['epochs'] != config.epochs:
                 logger.info('the run was started for %d epochs: the cosine now goes over %d, so that the learning '
-                            'rate goes on at %.3g', state['settings']['epochs'], config.epochs, run.rate(run.step))
+                            'rate goes on at %.3g', state['settings']['epochs'], config.epochs,
+                            run.rate(run.step + run.done))
         if folder and run.epoch < config.epochs:
-            run.log = RunLog(folder.path, everything, run.step, use_wandb)
+            run.log = RunLog(folder.path, everything, run.step + run.done, use_wandb)
             stack.callback(run.log.close)
-        begun, first_epoch = time.monotonic(), run.epoch
+        begun, share = time.monotonic(), 1 / len(run.batches)
+        first_epoch = run.epoch + run.done * share
+        if run.epoch < config.epochs:
+            stack.enter_context(stop.holding(True))
         try:
             while run.epoch < config.epochs:
                 started = time.monotonic()
@@ -90,11 +103,23 @@ def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | Non
                 if folder:
                     _save(folder, run, class_names, everything, provenance or Provenance(), metrics)
                 taken = time.monotonic() - begun
-                left = taken / (run.epoch - first_epoch) * (config.epochs - run.epoch)
+                left = taken / max(run.epoch - first_epoch, share) * (config.epochs - run.epoch)
                 logger.info('epoch %d/%d: loss %.3f%s, %.0f s, %s left', run.epoch, config.epochs, loss,
                             _accuracies(run.model, metrics), time.monotonic() - started, _duration(left))
                 if on_epoch:
                     on_epoch(run.epoch, {'loss': loss, **metrics})
+        except StopAsked:
+            try:
+                if folder:
+                    _save_part(folder, run, class_names, everything, provenance or Provenance())
+                if not run.validating:
+                    _wait_for_the_first(processes)
+            except OSError as error:
+                raise SaveError(f'stopped, but step {run.done} of epoch {run.epoch + 1} could not be written: {error}; '
+                                f'{_what_is_saved(folder)}') from error
+            except KeyboardInterrupt:
+                pass
+            raise Stopped(_what_is_saved(folder)) from None
         except KeyboardInterrupt:
             raise Stopped(_what_is_saved(folder)) from None
         except TrainingError as error:
@@ -113,7 +138,7 @@ class _Run:
 
     def __init__(self, model: ViTTactile, frames: Frames, preprocessing: PreprocessingConfig, config: TrainingConfig,
                  augment: AugmentConfig, device: torch.device, order: Order | None, workers: int,
-                 processes: Processes) -> None:
+                 processes: Processes, stop: Stop) -> None:
         self.model = model.to(device).train()
         self.average = copy.deepcopy(self.model).eval()
         self.config = config
@@ -121,6 +146,7 @@ class _Run:
         self.augment = augment
         self.device = device
         self.processes = processes
+        self.stop = stop
         self.weights = torch.tensor(config.weights(len(model.config.exits)), device=device)
         self.bfloat16 = config.precision == 'bfloat16' or (
             config.precision == 'auto' and device.type == 'cuda' and torch.cuda.is_bf16_supported())
@@ -130,10 +156,15 @@ class _Run:
         self.loader: DataLoader[Any] = make_loader(frames, self.batches, workers, device)
         self.watch = CollapseWatch(model.config.attention, model.config.qk_norm)
         self.epoch = 0  # whole epochs done
+        self.done = 0  # steps done of the next one
+        self.loss_sum = 0.0  # of the examples of these
+        self.validating = False
         self.log: RunLog | None = None
         self._last_inputs: Tensor | None = None
         if processes.count > 1:  # the same start even where the machines draw differently
-            self.model.load_state_dict(from_first(self.model.state_dict(), processes))
+            # From the CPU: another process's device may not be pickled, nor may it hold a second copy.
+            start = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
+            self.model.load_state_dict(from_first(start, processes))
             self.average.load_state_dict(self.model.state_dict())
 
     @property
@@ -145,40 +176,55 @@ class _Run:
         return learning_rate(step, self.config.epochs * len(self.batches), self.config.lr, self.config.warmup)
 
     def state(self) -> dict[str, Any]:
-        return {'epoch': self.epoch, 'model': self.model.state_dict(), 'average': self.average.state_dict(),
-                'optimizer': self.optimizer.state_dict()}
+        return {'epoch': self.epoch, 'step': self.done, 'loss_sum': self.loss_sum, 'model': self.model.state_dict(),
+                'average': self.average.state_dict(), 'optimizer': self.optimizer.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state['model'])
         self.average.load_state_dict(state['average'])
         self.optimizer.load_state_dict(state['optimizer'])
-        self.epoch = state['epoch']
+        self.epoch, self.done, self.loss_sum = state['epoch'], state['step'], state['loss_sum']
 
     def train_epoch(self, progress: bool) -> float:
-        """One pass over the epoch's examples; returns their mean weighted loss."""
-        self.batches.epoch = self.epoch
+        """One pass over the epoch's examples that are not done; returns the mean weighted loss of all of them.
+
+        Raises StopAsked between two steps, the same ones in all processes.
+        """
+        alone = self.processes.count == 1
+        if alone:
+            self.stop.check()
+        self.batches.epoch, self.batches.first = self.epoch, self.done
         sizes = self.batches.sizes()
         # Reading a figure waits for the device, so on CUDA it is done every ten steps only.
         every = 1 if self.device.type == 'cpu' else 10
         pending: list[Tensor] = []
-        total, started = 0.0, time.monotonic()
+        first, started = self.done, time.monotonic()
         bar = tqdm(self.loader, desc=f'epoch {self.epoch + 1}/{self.config.epochs}', mininterval=1.0, leave=False,
-                   disable=not (progress and sys.stderr.isatty()))
-        for i, batch in enumerate(bar):
+                   initial=first, disable=not (progress and sys.stderr.isatty()))
+        for i, batch in enumerate(bar, start=first):
             pending.append(self._train_step(batch, i, sizes[i]))
-            if len(pending) < every and i + 1 < len(sizes):
+            stopping = alone and self.stop.number > 0
+            if len(pending) < every and i + 1 < len(sizes) and not stopping:
                 continue
-            for step, row in enumerate(torch.stack(pending).tolist(), start=i + 1 - len(pending)):
+            for step, (*row, asked) in enumerate(torch.stack(pending).tolist(), start=i + 1 - len(pending)):
                 loss = self._read(row, self.step + step)
-                total += loss * sizes[step]
+                self.loss_sum += loss * sizes[step]
+                stopping = stopping or asked > 0
             pending.clear()
+            self.done = i + 1
+            if stopping:
+                self.stop.number = self.stop.number or signal.SIGTERM  # another process was asked
+                raise StopAsked
             bar.set_postfix(loss=f'{loss:.3f}')
         if self.log:
-            self.log.scalars({'images_per_s': sum(sizes) / (time.monotonic() - started)}, self.step + len(sizes) - 1)
-        return total / sum(sizes)
+            self.log.scalars({'images_per_s': sum(sizes[first:]) / (time.monotonic() - started)},
+                             self.step + len(sizes) - 1)
+        return self.loss_sum / sum(sizes)
 
     def _train_step(self, batch: Any, i: int, size: int) -> Tensor:
-        """One step of AdamW; returns each exit's loss over the whole batch and the gradient's norm, (E + 1,)."""
+        """One step of AdamW; returns (E + 2,): each exit's loss over the whole batch, the gradient's norm, and how many
+        processes were asked to stop.
+        """
         step = self.step + i
         for group in self.optimizer.param_groups:
             group['lr'] = self.rate(step)
@@ -199,11 +245,12 @@ class _Run:
             (losses * self.weights).sum().backward()
         gradients = [_gradient(p) for p in self.model.parameters()]
         losses = losses.detach()
-        sum_over_processes([*gradients, losses], self.processes)
+        asked = losses.new_full((1,), float(self.stop.number > 0))
+        sum_over_processes([*gradients, losses, asked], self.processes)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip)
         self.optimizer.step()
         move_average(self.average, self.model, average_decay(step, self.config.ema))
-        return torch.cat((losses, norm.detach().reshape(1)))
+        return torch.cat((losses, norm.detach().reshape(1), asked))
 
     def _read(self, row: list[float], step: int) -> float:
         """Log the figures of a step; returns its weighted loss. Raises TrainingError if they are not finite."""
@@ -219,12 +266,22 @@ class _Run:
         return loss
 
     def end_epoch(self, validation_frames: Frames | None, progress: bool) -> dict[str, float]:
-        """Count the epoch, look at attention and validate, in the first process; returns the metrics."""
-        self.epoch += 1
+        """Look at attention and validate, in the first process, and count the epoch; returns the metrics.
+
+        Raises StopAsked in the midst of it, as it can be done again.
+        """
         metrics: dict[str, float] = {}
-        if not self.processes.first:
-            return metrics
-        last_step = self.step - 1
+        if self.processes.first:
+            self.validating = True
+            with self.stop.holding(False):
+                metrics = self._look_and_validate(validation_frames, progress)
+            self.validating = False
+        self.epoch, self.done, self.loss_sum = self.epoch + 1, 0, 0.0
+        return metrics
+
+    def _look_and_validate(self, validation_frames: Frames | None, progress: bool) -> dict[str, float]:
+        metrics: dict[str, float] = {}
+        last_step = self.step + len(self.batches) - 1
         if self._last_inputs is not None:
             rms = query_key_rms(self.model, self._last_inputs)
             if self.log:
@@ -266,13 +323,35 @@ def _save(folder: RunFolder, run: _Run, class_names: Sequence[str], settings: di
     folder.save({**run.state(), 'settings': settings, 'class_names': list(class_names)})
 
 
+def _save_part(folder: RunFolder, run: _Run, class_names: Sequence[str], settings: dict[str, Any],
+               provenance: Provenance) -> None:
+    """Save an epoch as far as it got; a checkpoint only where there is none, as a whole epoch's is worth more."""
+    if (run.epoch, run.done) == (folder.saved_epoch, folder.saved_step):
+        return
+    if not folder.checkpoint.exists():
+        _save(folder, run, class_names, settings, provenance, {'step': run.done})
+    else:
+        folder.save({**run.state(), 'settings': settings, 'class_names': list(class_names)})
+
+
+def _wait_for_the_first(processes: Processes) -> None:
+    """torchrun ends all processes when one has ended: not before the first one has saved."""
+    with contextlib.suppress(RuntimeError):  # it has ended already, and said why
+        from_first(None, processes)
+
+
 def _what_is_saved(folder: RunFolder | None) -> str:
     if folder is None:
         return 'nothing was to be saved'
+    go_on = f'the same command with --output {folder.path} goes on from there'
+    if folder.saved_step:
+        checkpoint = (f'{folder.checkpoint.name} is that of epoch {folder.saved_epoch}' if folder.saved_epoch else
+                      f'{folder.checkpoint.name} is the moving average so far')
+        return (f'{folder.path} holds all up to step {folder.saved_step} of epoch {folder.saved_epoch + 1}: {go_on}; '
+                f'{checkpoint}')
     if not folder.saved_epoch:
         return f'{folder.path} holds no epoch yet: the first one was not finished'
-    return (f'{folder.path} holds the last whole epoch, {folder.saved_epoch}: the same command with --output '
-            f'{folder.path} goes on from there')
+    return f'{folder.path} holds the last whole epoch, {folder.saved_epoch}: {go_on}'
 
 
 def _accuracies(model: ViTTactile, metrics: dict[str, float]) -> str:

@@ -26,11 +26,3 @@ def exit_losses(logits: Sequence[Tensor], labels: Tensor, distillation: float = 
             divergence = F.kl_div(pupil, teacher, reduction='batchmean', log_target=True) * temperature**2
             losses[i] = (1 - distillation) * losses[i] + distillation * divergence
     return torch.stack(losses)
-
-
-def multi_exit_loss(logits: Sequence[Tensor], labels: Tensor, weights: Sequence[float], distillation: float = 0.0,
-                    temperature: float = 1.0, label_smoothing: float = 0.0) -> Tensor:
-    """Weighted sum of `exit_losses`, a scalar; one weight per exit."""
-    assert len(weights) == len(logits)
-    losses = exit_losses(logits, labels, distillation, temperature, label_smoothing)
-    return (losses * losses.new_tensor(weights)).sum()

@@ -19,8 +19,10 @@ logger = logging.getLogger(__name__)
 STATE = 'training_state.pt'
 PREVIOUS = 'training_state.previous'
 CHECKPOINT = 'checkpoint.safetensors'
-VERSION = 2
-KEYS = {'version', 'epoch', 'model', 'average', 'optimizer', 'settings', 'class_names'}
+VERSION = 3
+KEYS = {'version', 'epoch', 'step', 'loss_sum', 'model', 'average', 'optimizer', 'settings', 'class_names'}
+# What states of version 2 lack, which were only written where an epoch ended.
+ADDED = {'step': 0, 'loss_sum': 0.0}
 
 
 class StateError(RuntimeError):
@@ -33,7 +35,8 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = path / CHECKPOINT
-        self.saved_epoch = 0  # epochs in what the folder holds
+        self.saved_epoch = 0  # whole epochs in what the folder holds
+        self.saved_step = 0  # and steps of the one after them
         self._lock: Any = None
 
     def __enter__(self) -> RunFolder:
@@ -66,7 +69,7 @@ class RunFolder:
             state = _read(current)
         except _Damaged as error:
             state = self._load_previous(current, previous, str(error))
-        self.saved_epoch = state['epoch']
+        self.saved_epoch, self.saved_step = state['epoch'], state['step']
         return state
 
     def _load_previous(self, current: Path, previous: Path, reason: str) -> dict[str, Any]:
@@ -76,7 +79,7 @@ class RunFolder:
             raise StateError(f'{current}: {reason}; {previous}: {error}. The weights of the last epoch may still be '
                              f'in {self.checkpoint.name}: start in another --output, with --init {self.checkpoint}'
                              ) from None
-        logger.warning('%s: %s; going on from the epoch before it, %s', current, reason, previous.name)
+        logger.warning('%s: %s; going on from the state before it, %s', current, reason, previous.name)
         return state
 
     def save(self, state: dict[str, Any]) -> None:
@@ -99,7 +102,7 @@ class RunFolder:
             temporary.unlink(missing_ok=True)
             raise
         sync_folder(self.path)
-        self.saved_epoch = state['epoch']
+        self.saved_epoch, self.saved_step = state['epoch'], state['step']
 
 
 class _Damaged(Exception):
@@ -116,6 +119,8 @@ def _read(path: Path) -> dict[str, Any]:
         # torch's own text is long and tells users to trust the file with weights_only=False
         raise _Damaged(f'is not a whole state file ({size} bytes, {type(error).__name__}), cut off or '
                        'overwritten') from error
+    if isinstance(state, dict) and state.get('version') == 2:
+        state = ADDED | state | {'version': VERSION}
     if not isinstance(state, dict) or state.get('version') != VERSION or set(state) != KEYS:
         raise StateError(f'{path}: was written by another release of vit_tactile_ros; start in another --output, '
                          f'with --init {path.with_name(CHECKPOINT)} to start from its weights')

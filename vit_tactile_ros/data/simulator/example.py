@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 
 import cv2
@@ -17,12 +18,13 @@ from .unit import SensorUnit
 
 
 def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
-                   class_name: str | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+                   class_name: str | None = None,
+                   sensors: Sequence[SensorConfig] | None = None) -> tuple[np.ndarray, np.ndarray, int]:
     """One training example: (image, reference, class_id), both uint8 (H, W, 3) RGB of the same unit.
 
     The reference is a no-contact frame with noise of its own, taken a while before: light and gel have
-    drifted a little since. config: any of the package's sensors if not given, at any of the resolutions that cameras
-    are run at, so H and W differ by call.
+    drifted a little since. config: if not given, any of `sensors` (by default of the package's), at any of the
+    resolutions that cameras are run at, so H and W differ by call.
     class_name: drawn with equal chances from CLASS_NAMES if not given; ValueError if unknown.
     """
     if class_name is None:
@@ -32,7 +34,7 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
     else:
         raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(CLASS_NAMES)}')
     if config is None:
-        sensors = _sensors()
+        sensors = _sensors() if sensors is None else sensors
         config = _resized(sensors[int(rng.integers(len(sensors)))], float(rng.choice(_RESOLUTIONS)))
     varied = randomise(config, rng)
     unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
@@ -107,12 +109,17 @@ def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
 
 
 def _drift(unit: SensorUnit, rng: np.random.Generator) -> np.ndarray:
-    """How the brightness has changed since the reference, flicker and a slow gradient: (3, H, W)."""
+    """How the brightness has changed since the reference, flicker and a slow colour gradient: (3, H, W).
+
+    A press lifts the whole gel a little, which real sensors show far away from the contact: up to 6 grey levels around
+    Taxim's ball presses. Networks that did not see this called these balls cylinders.
+    """
     height, width = unit.config.height, unit.config.width
     flicker = 1 + 0.015 * rng.standard_normal((3, 1, 1))
-    corners = 1 + 0.012 * rng.standard_normal((3, 4))
+    strength = rng.uniform(0.0, 0.04)
+    corners = 1 + strength * rng.standard_normal((3, 4, 3))
     gradient = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return flicker.astype(np.float32) * gradient
+    return flicker.astype(np.float32) * gradient.transpose(2, 0, 1)
 
 
 def _moved(image: np.ndarray, mm_per_px: float, rng: np.random.Generator) -> np.ndarray:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
+import tempfile
 import types
 import typing
 from pathlib import Path
@@ -44,8 +47,19 @@ def load_sensor(sensor: str | Path) -> SensorConfig:
 
 
 def save_sensor(path: Path, config: SensorConfig) -> None:
-    """Write `config` as a sensor file that `load_sensor` reads."""
-    path.write_text(json.dumps(dataclasses.asdict(config), indent=2) + '\n', encoding='utf-8')
+    """Write `config` as a sensor file that `load_sensor` reads, whole or not at all. Raises OSError."""
+    path = path.resolve()  # a link stays one
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
+    try:
+        with open(handle, 'w', encoding='utf-8') as file:
+            file.write(json.dumps(dataclasses.asdict(config), indent=2) + '\n')
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp keeps the file to its owner
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 def _build(kind: Any, value: Any, where: str) -> Any:
@@ -56,6 +70,8 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     if origin is tuple:
         if not isinstance(value, list):
             raise ValueError(f'{where} is {value!r}; must be a list')
+        if where.endswith('rgb') and len(value) != 3:
+            raise ValueError(f'{where} is {value!r}; must be three numbers: red, green, blue')
         return tuple(_build(arguments[0], item, f'{where}[{i}]') for i, item in enumerate(value))
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
@@ -74,4 +90,6 @@ def _build(kind: Any, value: Any, where: str) -> Any:
     accepted = (int, float) if kind is float else kind
     if not isinstance(value, accepted) or isinstance(value, bool):
         raise ValueError(f'{where} is {value!r}; must be of type {kind.__name__}')
+    if kind is float and not abs(value) <= sys.float_info.max:  # NaN too; an int may be too large for a float
+        raise ValueError(f'{where} is {value!r}; must be a finite number')
     return kind(value)
