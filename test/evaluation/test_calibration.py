@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from toy import toy_outputs
+from toy_outputs import toy_outputs
 
 from vit_tactile_ros.evaluation.calibration import (
     LEVELS,

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 import pytest
-from toy import toy_outputs
+from toy_outputs import toy_outputs
 
 from vit_tactile_ros.evaluation import figures
 from vit_tactile_ros.evaluation.metrics import reliability

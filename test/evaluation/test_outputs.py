@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy import NAMES, ToyFrames, toy_checkpoint, toy_outputs
+from toy_outputs import NAMES, ToyFrames, toy_checkpoint, toy_outputs
 
 from vit_tactile_ros.evaluation.cache import cached_outputs, fingerprint
 from vit_tactile_ros.evaluation.outputs import collect_outputs, inputs_of

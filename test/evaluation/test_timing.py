@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from toy import toy_checkpoint
+from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros.evaluation.timing import measure_times, spread_sample
 from vit_tactile_ros.inference.classifier import TactileClassifier

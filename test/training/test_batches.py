@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from toy import Colours
+from toy_training import Colours
 
 from vit_tactile_ros.training.batches import (
     PIECE,

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 import torch
-from toy import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
+from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
 
 from vit_tactile_ros.model import Checkpoint, ViTTactile
 from vit_tactile_ros.training.initialise import model_config, start_from

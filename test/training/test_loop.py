@@ -9,7 +9,7 @@ import signal
 
 import pytest
 import torch
-from toy import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
+from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
 
 from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.model import ModelConfig, Provenance, ViTTactile, load_checkpoint

@@ -8,7 +8,7 @@ import sys
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
+from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
 
 from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.model import ViTTactile
