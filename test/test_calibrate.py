@@ -18,7 +18,7 @@ from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.model import load_checkpoint, save_checkpoint
 
 sys.path.append(str(Path(__file__).parent / 'evaluation'))
-from toy import toy_checkpoint
+from toy_outputs import toy_checkpoint
 
 
 @pytest.fixture

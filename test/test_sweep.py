@@ -22,7 +22,7 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import Calibration, DropBound, load_checkpoint, save_checkpoint
 
 sys.path.append(str(Path(__file__).parent / 'evaluation'))
-from toy import toy_checkpoint
+from toy_outputs import toy_checkpoint
 
 PICTURES = ['confusion.png', 'per_class.png', 'reliability.png']
 CALIBRATION = Calibration((1.2, 0.9, 1.1), 0.5, (DropBound(0.01, 0.95, (0.7, 0.7)),), 100, (0.0, 0.0, 0.0))
