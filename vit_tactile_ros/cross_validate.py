@@ -49,7 +49,7 @@ from vit_tactile_ros.training.datasets import (
     choose_preprocessing,
     data_settings,
 )
-from vit_tactile_ros.training.initialise import init_path, model_config, start_from
+from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from
 from vit_tactile_ros.training.loop import TrainingError, fit
 from vit_tactile_ros.training.settings import check_settings, settings_of
 from vit_tactile_ros.training.state import StateError
@@ -66,15 +66,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
     parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
                         help="'shipped', or a file: start from these weights")
-    parser.add_argument('--attention', choices=('favor_softmax', 'favor_relu', 'softmax'), default=None,
-                        help="attention kernel; by default the checkpoint's, or favor_softmax")
-    parser.add_argument('--stem', choices=('patch', 'convolution'), default=None,
-                        help="by default the checkpoint's, or convolution")
-    parser.add_argument('--feature_map_dim', type=int, default=None, help='random features per head; by default 64')
-    parser.add_argument('--exits', type=int, nargs='+', default=None, metavar='BLOCK',
-                        help='blocks that an exit follows; by default 4 8 12; 12 alone is a plain ViT')
-    parser.add_argument('--image_size', type=int, nargs=2, default=None, metavar=('HEIGHT', 'WIDTH'),
-                        help='px, multiples of 16; by default 96 128')
+    add_architecture_arguments(parser)
     parser.add_argument('--batch_size', type=int, default=32, help='images')
     parser.add_argument('--epochs', type=int, default=10, help='per fold')
     parser.add_argument('--epoch_size', type=int, default=None,
@@ -151,9 +143,7 @@ def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
     parts = folds(table, arguments.folds, arguments.seed)
     device = select_device(arguments.device)
     checkpoint = load_checkpoint(arguments.init) if arguments.init else None
-    architecture = model_config(checkpoint, len(table.class_names), tuple(arguments.image_size or ()) or None,
-                                arguments.attention, arguments.feature_map_dim, tuple(arguments.exits or ()) or None,
-                                arguments.stem)
+    architecture = asked_architecture(arguments, checkpoint, len(table.class_names))
     preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint, arguments.control)
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)
@@ -238,8 +228,7 @@ def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[s
     rows = []
     for tau in TAUS if len(exits) > 1 else ():
         chosen, answer, _ = pooled.decide(tau)
-        rates = np.bincount(chosen, minlength=len(exits)) / len(pooled)
-        share = float(rates @ np.array(pooled.compute_shares))
+        rates, share = pooled.spent(chosen)
         rows.append({'tau': tau, 'balanced_accuracy': balanced_accuracy(pooled.labels, answer),
                      'compute_share': share, 'exit_rates': rates.round(4).tolist()})
         print(f'{tau:5.2f}  {rows[-1]["balanced_accuracy"]:17.3f}  {share:16.3f}' + ' ' * 19

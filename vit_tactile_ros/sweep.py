@@ -87,11 +87,11 @@ def judge(choice: str, tau: Sequence[float], outputs: ExitOutputs, temperatures:
     """Accuracy, exits and compute of thresholds on stored outputs; no time yet."""
     limits = thresholds(tau, outputs.num_exits)
     exits, answers, _ = outputs.decide(limits, temperatures)
-    rates = np.bincount(exits, minlength=outputs.num_exits) / len(outputs)
+    rates, compute_share = outputs.spent(exits)
     right = float((answers == outputs.labels).mean())
     return Row(choice, limits, right, balanced_accuracy(outputs.labels, answers),
                float(outputs.right[-1].mean()) - right, tuple(float(r) for r in rates),
-               float(rates @ np.asarray(outputs.compute_shares)))
+               compute_share)
 
 
 def main(argv: list[str] | None = None) -> int:

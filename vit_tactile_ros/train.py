@@ -33,7 +33,7 @@ from vit_tactile_ros.training.datasets import (
     prepare_data,
 )
 from vit_tactile_ros.training.distributed import from_first, join, leave
-from vit_tactile_ros.training.initialise import init_path, model_config, start_from
+from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from
 from vit_tactile_ros.training.loop import Stopped, TrainingError, fit
 from vit_tactile_ros.training.monitoring import LogError
 from vit_tactile_ros.training.state import StateError
@@ -74,15 +74,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
                         help="'shipped', or a file: start from these weights, and their architecture where no flag "
                              'says more')
-    parser.add_argument('--attention', choices=('favor_softmax', 'favor_relu', 'softmax'), default=None,
-                        help='attention kernel; by default favor_softmax')
-    parser.add_argument('--stem', choices=('patch', 'convolution'), default=None,
-                        help='what makes tokens of the image; convolution (the default) learns fine texture faster')
-    parser.add_argument('--feature_map_dim', type=int, default=None, help='random features per head; by default 64')
-    parser.add_argument('--exits', type=int, nargs='+', default=None, metavar='BLOCK',
-                        help='blocks that an exit follows, the last being the depth; by default 4 8 12')
-    parser.add_argument('--image_size', type=int, nargs=2, default=None, metavar=('HEIGHT', 'WIDTH'),
-                        help='px, multiples of 16; by default 96 128')
+    add_architecture_arguments(parser)
     parser.add_argument('--evaluate', action='store_true',
                         help='at the end, accuracy per exit on the test images, which nothing else looks at')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
@@ -145,9 +137,7 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     table = read_table(arguments)
     class_names = class_names_of(table)
     checkpoint = load_checkpoint(arguments.init) if arguments.init else None
-    architecture = model_config(checkpoint, len(class_names), tuple(arguments.image_size or ()) or None,
-                                arguments.attention, arguments.feature_map_dim,
-                                tuple(arguments.exits or ()) or None, arguments.stem)
+    architecture = asked_architecture(arguments, checkpoint, len(class_names))
     config.weights(len(architecture.exits))
     preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint,
                                          arguments.control)

@@ -32,7 +32,7 @@ from vit_tactile_ros.training.datasets import (
     class_names_of,
     prepare_data,
 )
-from vit_tactile_ros.training.initialise import init_path, model_config, start_from
+from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from
 from vit_tactile_ros.training.loop import TrainingError, fit
 from vit_tactile_ros.training.settings import INPUTS
 
@@ -57,10 +57,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--balance', action='store_true', help='draw all classes equally often')
     parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
                         help="'shipped', or a file: start each trial from it")
-    parser.add_argument('--exits', type=int, nargs='+', default=None, metavar='BLOCK',
-                        help='blocks that an exit follows, the last being the depth; by default 4 8 12')
-    parser.add_argument('--image_size', type=int, nargs=2, default=None, metavar=('HEIGHT', 'WIDTH'),
-                        help='px, multiples of 16; by default 96 128')
+    add_architecture_arguments(parser, kernel=False)
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
     parser.add_argument('--workers', type=int, default=1, help='processes that read or simulate')
     parser.add_argument('--seed', type=int, default=0, help='of every trial: weights, order, augmentation')
@@ -101,8 +98,7 @@ def _search(arguments: argparse.Namespace) -> int:
     table = read_table(arguments)
     checkpoint = load_checkpoint(arguments.init) if arguments.init else None
     class_names = class_names_of(table)
-    architecture = model_config(checkpoint, len(class_names), tuple(arguments.image_size or ()) or None,
-                                exits=tuple(arguments.exits or ()) or None)
+    architecture = asked_architecture(arguments, checkpoint, len(class_names))
     preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint,
                                          arguments.control)
     data = prepare_data(table, arguments, preprocessing)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from vit_tactile_ros.data.controls import BorderOnly, Frames, references_as_images
-from vit_tactile_ros.data.frames import TouchFrames
+from vit_tactile_ros.data.controls import BorderOnly, references_as_images
+from vit_tactile_ros.data.frames import Frames, TouchFrames
 from vit_tactile_ros.data.split import Split, split_touches
 from vit_tactile_ros.data.touches import DataError, TouchTable, load_touches, parse_splits
 from vit_tactile_ros.model import PreprocessingConfig

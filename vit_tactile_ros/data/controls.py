@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.touches import DataError, TouchTable
-
-Frames = Dataset[tuple[Tensor, Tensor, int]]
 
 
 def references_as_images(table: TouchTable) -> TouchTable:

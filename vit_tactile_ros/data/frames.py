@@ -28,6 +28,7 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
+Frames = Dataset[tuple[Tensor, Tensor, int]]  # frame and reference, uint8 (h, w, 3) each, and label
 
 
 class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):

@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import PreprocessingConfig, ViTTactile, compute_shares, exit_probabilities, thresholds
-
-Frames = Dataset[tuple[Tensor, Tensor, int]]
 
 
 @dataclass(frozen=True)
@@ -55,6 +54,11 @@ class ExitOutputs:
         chosen = choose_exits(probabilities.max(axis=2), thresholds(tau, self.num_exits))
         answered = probabilities[chosen, np.arange(len(self))]
         return chosen, answered.argmax(axis=1), answered.max(axis=1)
+
+    def spent(self, exit_index: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
+        """The rate of each exit, (E,), and the mean share of compute that leaving at `exit_index`, (N,), takes."""
+        rates = np.bincount(exit_index, minlength=self.num_exits) / len(exit_index)
+        return rates, float(rates @ np.asarray(self.compute_shares))
 
     def subset(self, indices: NDArray[Any]) -> ExitOutputs:
         return replace(self, logits=self.logits[:, indices], labels=self.labels[indices])

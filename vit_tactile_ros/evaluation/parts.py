@@ -17,11 +17,11 @@ from vit_tactile_ros.data.arguments import (
     read_table,
     split_table,
 )
+from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import check_training_part, training_part
-from vit_tactile_ros.evaluation.outputs import Frames
 from vit_tactile_ros.model import Checkpoint
 
 # Far from the seeds that training draws its examples and its own validation from.

@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Sampler
 from torch.utils.data.dataloader import default_collate
 
+from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.training.distributed import ALONE, Processes
 
 Order = Callable[[int], NDArray[np.int64]]  # epoch (0-based) -> indices of its examples
-Frames = Dataset[tuple[Tensor, Tensor, int]]
 Batch = tuple[Tensor, Tensor, Tensor]  # frames and references, uint8 (B, h, w, 3), labels (B,)
 
 # Augmentation draws its random numbers for so many examples at once, and processes share a batch out in such pieces:

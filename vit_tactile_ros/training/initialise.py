@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, shipped_checkpoint
+from vit_tactile_ros.model.config import Attention, Stem
 
 
 def init_path(text: str) -> Path:
@@ -19,6 +20,30 @@ def init_path(text: str) -> Path:
         return shipped_checkpoint() if text == 'shipped' else Path(text)
     except FileNotFoundError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def add_architecture_arguments(parser: argparse.ArgumentParser, kernel: bool = True) -> None:
+    """Flags of the network; `kernel` False leaves out those of attention and stem, for who searches these."""
+    if kernel:
+        parser.add_argument('--attention', choices=get_args(Attention), default=None,
+                            help='attention kernel; by default that of --init, or favor_softmax')
+        parser.add_argument('--stem', choices=get_args(Stem), default=None,
+                            help='what makes tokens of the image: convolution learns fine texture faster; by default '
+                                 'that of --init, or convolution')
+        parser.add_argument('--feature_map_dim', type=int, default=None,
+                            help='random features per head; by default those of --init, or 64')
+    parser.add_argument('--exits', type=int, nargs='+', default=None, metavar='BLOCK',
+                        help='blocks that an exit follows, the last being the depth; by default those of --init, or '
+                             '4 8 12; 12 alone is a plain ViT')
+    parser.add_argument('--image_size', type=int, nargs=2, default=None, metavar=('HEIGHT', 'WIDTH'),
+                        help='px, multiples of 16; by default that of --init, or 96 128')
+
+
+def asked_architecture(arguments: argparse.Namespace, checkpoint: Checkpoint | None, num_classes: int) -> ModelConfig:
+    """`model_config` of these flags; raises ValueError naming the one that is wrong."""
+    kernel = {name: getattr(arguments, name, None) for name in ('attention', 'stem', 'feature_map_dim')}
+    return model_config(checkpoint, num_classes, tuple(arguments.image_size or ()) or None,
+                        exits=tuple(arguments.exits or ()) or None, **kernel)
 
 
 def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str, ...]) -> list[str]:

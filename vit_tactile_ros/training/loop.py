@@ -21,9 +21,10 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vit_tactile_ros.data.augment import AugmentConfig
+from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.model import Calibration, Checkpoint, PreprocessingConfig, Provenance, ViTTactile, save_checkpoint
-from vit_tactile_ros.training.batches import EpochBatches, Frames, Order, balanced, make_loader, own_rows, shuffled
+from vit_tactile_ros.training.batches import EpochBatches, Order, balanced, make_loader, own_rows, shuffled
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.distributed import ALONE, Processes, from_first, sum_over_processes
 from vit_tactile_ros.training.inputs import Inputs
