@@ -7,6 +7,7 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +24,7 @@ from vit_tactile_ros.data.arguments import (
 )
 from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
 from vit_tactile_ros.data.frames import Frames
+from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.simulator import CLASS_NAMES, SensorFileError, load_sensor
 from vit_tactile_ros.data.touches import DataError, TouchTable
@@ -62,6 +64,11 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
                        help='examples in an epoch; by default all images, or 6400 simulated ones')
     group.add_argument('--validation_size', type=int, default=None,
                        help='simulated examples for validation; by default 1000')
+    group.add_argument('--rendered', type=Path, default=None, metavar='FOLDER',
+                       help='keep simulated touches there once they are rendered, for later epochs and runs')
+    group.add_argument('--distinct', type=int, default=None,
+                       help='different simulated touches to train on, over and over, with --rendered; by default all '
+                            'epochs bring new ones')
     group.add_argument('--sensors', nargs='+', default=None, metavar='NAME|FILE',
                        help='sensors that simulated touches are drawn from, .json files among them; by default all of '
                             'the package')
@@ -74,13 +81,18 @@ def check_data_arguments(parser: argparse.ArgumentParser, arguments: argparse.Na
     elif arguments.validation_size is not None:
         parser.error(f'--validation_size {arguments.validation_size} is for simulated touches; --validation says which '
                      'share of the images is for validation')
+    for name in ('rendered', 'distinct'):
+        if getattr(arguments, name) is not None and arguments.data != SIMULATOR:
+            parser.error(f'--{name} {getattr(arguments, name)} is for simulated touches; leave out --data')
+    if arguments.distinct is not None and arguments.rendered is None:
+        parser.error(f'--distinct {arguments.distinct} goes with --rendered FOLDER, which keeps them')
     if arguments.sensors and arguments.data != SIMULATOR:
         parser.error(f'--sensors {" ".join(arguments.sensors)} is for simulated touches; leave out --data')
     try:
         arguments.sensor_configs = [load_sensor(name) for name in arguments.sensors] if arguments.sensors else None
     except SensorFileError as error:
         parser.error(f'--sensors: {error}')
-    for name in ('epoch_size', 'validation_size'):
+    for name in ('epoch_size', 'validation_size', 'distinct'):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
     check_split_arguments(parser, arguments)
@@ -156,13 +168,18 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
         sensors = arguments.sensor_configs
         validation = SimulatedTouches(arguments.validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors)
         description = 'simulated touches' + (f' of {", ".join(c.name for c in sensors)}' if sensors else '')
+        touches = SimulatedTouches(arguments.distinct or arguments.epochs * arguments.epoch_size, preprocessing,
+                                   seed, sensors)
+        order = consecutive(arguments.epoch_size)
+        if arguments.distinct:
+            order = resized(shuffled(arguments.distinct, seed), arguments.epoch_size)
         return TrainingData(
-            train=SimulatedTouches(arguments.epochs * arguments.epoch_size, preprocessing, seed, sensors),
+            train=RenderedTouches(touches, arguments.rendered) if arguments.rendered else touches,
             validation=_HeldInMemory(validation, arguments.workers, 'validation examples', progress),
             make_test=lambda: SimulatedTouches(arguments.validation_size, preprocessing, seed + TEST_SEED_OFFSET,
                                                sensors),
-            order=consecutive(arguments.epoch_size), description=description,
-            settings={'data': SIMULATOR, 'epoch_size': arguments.epoch_size,
+            order=order, description=description,
+            settings={'data': SIMULATOR, 'epoch_size': arguments.epoch_size, 'distinct': arguments.distinct,
                       'validation_size': arguments.validation_size,
                       # None, as in the states of runs that could not choose
                       'sensors': sensors and [sensor_key(c) for c in sensors]})
