@@ -33,7 +33,7 @@ from vit_tactile_ros.training.datasets import (
     prepare_data,
 )
 from vit_tactile_ros.training.distributed import from_first, join, leave
-from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from
+from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from_all
 from vit_tactile_ros.training.loop import Stopped, TrainingError, fit
 from vit_tactile_ros.training.monitoring import LogError
 from vit_tactile_ros.training.state import StateError
@@ -71,9 +71,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='makes every variation so many times as strong')
     parser.add_argument('--precision', choices=('auto', 'float32', 'bfloat16'), default=defaults.precision,
                         help='of the forward pass; auto: bfloat16 on CUDA devices that have it')
-    parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
+    parser.add_argument('--init', type=init_path, nargs='+', default=None, metavar='CHECKPOINT',
                         help="'shipped', or a file: start from these weights, and their architecture where no flag "
-                             'says more')
+                             'says more; of several the first one gives the architecture, and a later one the weights '
+                             'of the blocks that it has')
     add_architecture_arguments(parser)
     parser.add_argument('--evaluate', action='store_true',
                         help='at the end, accuracy per exit on the test images, which nothing else looks at')
@@ -136,7 +137,8 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
 
     table = read_table(arguments)
     class_names = class_names_of(table)
-    checkpoint = load_checkpoint(arguments.init) if arguments.init else None
+    checkpoints = [load_checkpoint(path) for path in arguments.init or ()]
+    checkpoint = checkpoints[0] if checkpoints else None
     architecture = asked_architecture(arguments, checkpoint, len(class_names))
     config.weights(len(architecture.exits))
     preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint,
@@ -146,14 +148,14 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
 
     torch.manual_seed(config.seed)
     model = ViTTactile(architecture)
-    if checkpoint:
-        drawn = start_from(model, checkpoint, class_names)
-        logger.info('starts from %s%s', arguments.init, f'; new are {", ".join(drawn)}' if drawn else '')
+    if checkpoints:
+        drawn = start_from_all(model, checkpoints, class_names)
+        logger.info('starts from %s%s', _init(arguments), f'; new are {", ".join(drawn)}' if drawn else '')
     output = from_first(arguments.output or Path('runs') / datetime.now().strftime('%Y-%m-%d_%H-%M-%S'), processes)
     logger.info('%s; writes to %s', data.description, output)
     average = fit(model, data.train, data.validation, preprocessing, config, augment, device, output,
                   class_names=class_names, order=data.order, workers=arguments.workers, processes=processes,
-                  use_wandb=arguments.use_wandb, settings=data.settings | {'init': str(arguments.init or '')},
+                  use_wandb=arguments.use_wandb, settings=data.settings | {'init': _init(arguments)},
                   provenance=Provenance(command, data.description, training_part=data.training_part), stop=stop)
     if not processes.first:
         return 0
@@ -166,6 +168,10 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
             raise Stopped(f'training is done and {written} whole, but --evaluate was not finished') from None
     print(f'train: wrote {written}')
     return 0
+
+
+def _init(arguments: argparse.Namespace) -> str:
+    return ' '.join(str(path) for path in arguments.init or ())
 
 
 def _evaluate(model: ViTTactile, data: TrainingData, preprocessing: PreprocessingConfig, device: torch.device,

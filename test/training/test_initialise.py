@@ -7,7 +7,7 @@ import torch
 from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
 
 from vit_tactile_ros.model import Checkpoint, ViTTactile
-from vit_tactile_ros.training.initialise import model_config, start_from
+from vit_tactile_ros.training.initialise import model_config, start_from, start_from_all
 
 CHECKPOINT = Checkpoint(make_model(3), PREPROCESSING, CLASS_NAMES)
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -62,6 +62,20 @@ def test_blocks_go_by_number_whatever_the_exits():
     assert start_from(deeper, CHECKPOINT, CLASS_NAMES) == [
         'block 3 (not in the checkpoint)', 'head 3 (not in the checkpoint)']
     assert torch.equal(logits(deeper)[0], logits(CHECKPOINT.model)[0])
+
+
+def test_of_several_the_later_one_gives_the_blocks_that_it_has():
+    shallow = Checkpoint(ViTTactile(dataclasses.replace(CONFIG, exits=(1,), depth=1)).eval(), PREPROCESSING,
+                         CLASS_NAMES)
+    model = new()
+    assert start_from_all(model, [CHECKPOINT, shallow], CLASS_NAMES) == []
+    assert torch.equal(logits(model)[0], logits(shallow.model)[0])
+    for ours, theirs in zip(model.stage_modules[1:], CHECKPOINT.model.stage_modules[1:], strict=True):
+        for weight, wanted in zip(ours.parameters(), theirs.parameters(), strict=True):
+            assert torch.equal(weight, wanted)
+    deeper = new(exits=(1, 3), depth=3)
+    assert start_from_all(deeper, [CHECKPOINT, shallow], CLASS_NAMES) == [
+        'block 3 (not in the checkpoint)', 'head 3 (not in the checkpoint)']
 
 
 @pytest.mark.parametrize('changes', ({'feature_map_dim': 32}, {'attention': 'favor_relu'}))

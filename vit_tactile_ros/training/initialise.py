@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -74,6 +75,16 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
             with torch.no_grad():
                 tensor.copy_(source[name])
     return list(drawn)
+
+
+def start_from_all(model: ViTTactile, checkpoints: Sequence[Checkpoint], class_names: tuple[str, ...]) -> list[str]:
+    """`start_from` each in turn, so that later ones replace what earlier ones gave; returns what none of them gave.
+
+    Blocks are refinements of one residual stream, so that deep ones still fit after the first ones were trained on:
+    grown this way, a network with 12 blocks starts about where the one with 4 had come to.
+    """
+    drawn = [start_from(model, checkpoint, class_names) for checkpoint in checkpoints]
+    return [part for part in drawn[0] if all(part in others for others in drawn)]
 
 
 def weights_by_block(model: ViTTactile) -> dict[str, Tensor]:
