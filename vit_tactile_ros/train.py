@@ -33,7 +33,12 @@ from vit_tactile_ros.training.datasets import (
     prepare_data,
 )
 from vit_tactile_ros.training.distributed import from_first, join, leave
-from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from_all
+from vit_tactile_ros.training.initialise import (
+    add_architecture_arguments,
+    asked_architecture,
+    init_path,
+    start_from_all,
+)
 from vit_tactile_ros.training.loop import Stopped, TrainingError, fit
 from vit_tactile_ros.training.monitoring import LogError
 from vit_tactile_ros.training.state import StateError

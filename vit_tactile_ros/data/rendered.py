@@ -78,7 +78,7 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
 
 def _checksum(record: NDArray[np.uint8]) -> bytes:
     # Started with 1: the checksum of an empty record, all zeros, must not be zero.
-    return zlib.crc32(record[_CHECKSUM:], 1).to_bytes(_CHECKSUM, 'little')
+    return zlib.crc32(record[_CHECKSUM:].data, 1).to_bytes(_CHECKSUM, 'little')
 
 
 def _key(touches: SimulatedTouches) -> str:

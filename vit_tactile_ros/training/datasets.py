@@ -170,7 +170,7 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
         description = 'simulated touches' + (f' of {", ".join(c.name for c in sensors)}' if sensors else '')
         touches = SimulatedTouches(arguments.distinct or arguments.epochs * arguments.epoch_size, preprocessing,
                                    seed, sensors)
-        order = consecutive(arguments.epoch_size)
+        order: Order | None = consecutive(arguments.epoch_size)
         if arguments.distinct:
             order = resized(shuffled(arguments.distinct, seed), arguments.epoch_size)
         return TrainingData(
