@@ -40,7 +40,7 @@ class FrameTable:
     bag: NDArray[np.str_]  # (N,) name
     sensor: NDArray[np.str_]  # (N,)
     topic: NDArray[np.str_]  # (N,)
-    index: NDArray[np.int64]  # (N,) position of the message among its topic's in the bag, 0-based, rejected ones counted
+    index: NDArray[np.int64]  # (N,) of the message among those replayed of its topic, 0-based; rejected ones count
     stamp: NDArray[np.int64]  # (N,) ns, of the header; the bag's clock where the header has none
     received: NDArray[np.int64]  # (N,) ns, the bag's clock
     seconds: NDArray[np.float64]  # (N,) s by the bag's clock since its first message
@@ -74,20 +74,21 @@ class FrameTable:
     @property
     def probabilities(self) -> NDArray[np.float32]:
         """Of the exit that answers, (N, C)."""
-        everywhere = self._outputs().probabilities(self.temperatures)
+        everywhere = self.outputs_of_all().probabilities(self.temperatures)
         return everywhere[self.exit_index, np.arange(len(self))]
 
     def outputs(self) -> ExitOutputs:
         """The labelled rows, for sweeps, calibration and figures."""
-        return self._outputs().subset(np.flatnonzero(self.is_labelled))
+        return self.outputs_of_all().subset(np.flatnonzero(self.is_labelled))
 
-    def _outputs(self) -> ExitOutputs:
+    def outputs_of_all(self) -> ExitOutputs:
+        """All rows; labels may be UNLABELLED."""
         return ExitOutputs(self.logits, self.label, self.class_names, self.exits, self.compute_shares)
 
     def decided(self, tau: float | Sequence[float]) -> FrameTable:
         """The same frames answered at another tau, by the rule of the live node; times are not known then."""
         limits = thresholds(tau, len(self.exits))
-        exit_index, class_id, confidence = self._outputs().decide(limits, self.temperatures)
+        exit_index, class_id, confidence = self.outputs_of_all().decide(limits, self.temperatures)
         return replace(self, tau=limits, exit_index=exit_index, class_id=class_id, confidence=confidence,
                        inference_time=np.full(len(self), np.nan))
 
