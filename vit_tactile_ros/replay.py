@@ -38,7 +38,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--labels', type=Path, help='CSV of start,end,label[,sensor][,bag] in s from the start of the '
                         'bag or since 1970; none: the TactileLabel messages in the bag, if any')
     parser.add_argument('--topics', nargs='+', default=[], help='image topics; none: all')
-    parser.add_argument('--sensors', nargs='+', default=[], help="such as left for /left/image_raw; none: all")
+    parser.add_argument('--sensors', nargs='+', default=[], help='such as left for /left/image_raw; none: all')
     parser.add_argument('--start', type=float, help="s from the bag's first message")
     parser.add_argument('--stop', type=float, help="s from the bag's first message")
     parser.add_argument('--reference_frames', type=int, default=5,
@@ -133,13 +133,14 @@ def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySe
     calibration = checkpoint.calibration
     if arguments.max_accuracy_drop is not None:
         try:
-            tau = tuple(calibration.bound_for(arguments.max_accuracy_drop).tau)
+            tau: float | tuple[float, ...] = tuple(calibration.bound_for(arguments.max_accuracy_drop).tau)
         except ValueError as error:
             raise ValueError(f'--max_accuracy_drop is {arguments.max_accuracy_drop:g}: {error}') from error
     else:
-        given = arguments.tau if arguments.tau is not None else calibration.tau
-        tau = given[0] if isinstance(given, list) and len(given) == 1 else given
-    files = tuple((sensor.strip('/'), file) for sensor, _, file in (t.partition('=') for t in arguments.reference_files))
+        given = arguments.tau or [calibration.tau]
+        tau = given[0] if len(given) == 1 else tuple(given)
+    files = tuple((sensor.strip('/'), file) for sensor, _, file in
+                  (text.partition('=') for text in arguments.reference_files))
     return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), tuple(arguments.topics),
                           tuple(arguments.sensors), arguments.start, arguments.stop, arguments.labels,
                           arguments.reference_frames, files, arguments.batch_size, arguments.timing_frames)
@@ -201,7 +202,7 @@ def _count(bags: list[Path]) -> int | None:
 
 
 def _play_live(arguments: argparse.Namespace, path: Path, settings: ReplaySettings, bags: list[Path],
-               table: FrameTable) -> tuple[dict[str, Any], list[str]]:
+               table: FrameTable) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         from vit_tactile_ros.ros.live_replay import play_live
     except ImportError as error:

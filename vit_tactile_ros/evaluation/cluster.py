@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ RETRIES = 5  # of a recording whose worker is lost
 
 
 def replay_on_cluster(bags: Sequence[Path], names: Sequence[str], checkpoint: Path, device: str, threads: int,
-                      settings: ReplaySettings, address: str, progress: Callable[[int], None] = lambda images: None,
+                      settings: ReplaySettings, address: str, progress: Callable[[int], Any] = lambda images: None,
                       ) -> list[Replayed | str]:
     """Per bag its result, or what went wrong with it.
 
@@ -28,7 +29,7 @@ def replay_on_cluster(bags: Sequence[Path], names: Sequence[str], checkpoint: Pa
         raise ValueError("--ray needs Ray, which is an optional extra: pip install 'vit_tactile_ros[cluster]' or "
                          'pip install ray') from error
     try:
-        ray.init(address=address or None, log_to_driver=False, include_dashboard=False, logging_level='error')
+        ray.init(address=address or None, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(f'no Ray cluster at {address or "this machine"}: {error}') from error
     try:

@@ -100,7 +100,7 @@ class FrameTable:
     @staticmethod
     def empty(class_names: Sequence[str], exits: Sequence[int], compute_shares: Sequence[float],
               temperatures: Sequence[float], tau: Sequence[float]) -> FrameTable:
-        columns = {name: np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
+        columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
         return FrameTable(**columns, logits=np.empty((len(exits), 0, len(class_names)), np.float32),
                           class_names=tuple(class_names), exits=tuple(exits), compute_shares=tuple(compute_shares),
                           temperatures=tuple(temperatures), tau=tuple(tau))
@@ -153,7 +153,7 @@ class FrameTable:
             with path.open(newline='', encoding='utf-8') as file:
                 header, *rows = csv.reader(file)
             at = {name: header.index(name) for name in _COLUMNS}
-            columns = {name: np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows
+            columns: dict[str, Any] = {name: np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows
                        else np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
             start = header.index('exit_block') + 1
             logits = np.array([row[start:] for row in rows], np.float32).reshape(shape) if rows else np.empty(

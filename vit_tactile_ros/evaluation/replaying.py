@@ -61,7 +61,7 @@ class Row(NamedTuple):
 
     sensor: str
     topic: str
-    index: int
+    number: int  # the table's index
     stamp: int
     received: int
     label: int
@@ -137,7 +137,7 @@ class _Kept(NamedTuple):
 
 
 def replay(path: Path, name: str, classifier: TactileClassifier, settings: ReplaySettings,
-           progress: Callable[[int], None] = lambda images: None) -> Replayed:
+           progress: Callable[[int], Any] = lambda images: None) -> Replayed:
     """Every image of a recording through all exits; memory holds a few batches of pictures, whatever its size.
 
     `progress` is told how many images were read since the last time. Ctrl-C ends it with what was done. Raises
@@ -212,7 +212,7 @@ class _Collected:
         logits = torch.stack(list(classifier.runtime.stages(torch.from_numpy(inputs)))).float().cpu().numpy()
         for place, row in enumerate(rows):
             if not np.isfinite(logits[:, place]).all():
-                self.reject(row.topic, 'not finite', row.index, row.received,
+                self.reject(row.topic, 'not finite', row.number, row.received,
                             ValueError('the network answered with numbers that are not finite'))
                 continue
             timed = every and len(self._rows) % every == 0

@@ -1,4 +1,4 @@
-"""Recordings played over DDS into the real node: what it supersedes at a speed, and whether it answers as replay does."""
+"""Recordings played over DDS into the real node: what it supersedes, and whether it answers as replay does."""
 
 from __future__ import annotations
 
