@@ -128,7 +128,7 @@ def test_a_damaged_chunk_in_the_middle(tmp_path):
     path = write(tmp_path, 'mcap', 'storage')
     file = file_of(path)
     data = bytearray(file.read_bytes())
-    place = data.index(ZSTD_MAGIC, len(data) // 2)
+    place = data.index(ZSTD_MAGIC, len(data) // 4)
     data[place:place + 4] = bytes(4)
     file.write_bytes(data)
     numbers, recording = read(path)
@@ -157,7 +157,7 @@ def test_a_split_bag(tmp_path):
         single = write(tmp_path, 'mcap', numbers=range(3 * part, 3 * part + 3), name=f'part{part}')
         file_of(single).rename(folder / f'split_{part}.mcap')
     assert read(folder)[0] == list(range(33))
-    (folder / 'split_4.mcap').write_bytes((folder / 'split_4.mcap').read_bytes()[:200_000])
+    (folder / 'split_4.mcap').write_bytes((folder / 'split_4.mcap').read_bytes()[:100_000])
     numbers, recording = read(folder)
     assert numbers == sorted(set(range(33)) - {n for n in (12, 13, 14) if n not in numbers})
     assert len(recording.problems) == 1 and 'split_4.mcap' in recording.problems[0]

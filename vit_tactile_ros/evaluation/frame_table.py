@@ -107,7 +107,7 @@ class FrameTable:
 
     @staticmethod
     def concatenate(tables: Sequence[FrameTable]) -> FrameTable:
-        """Their rows in the order given. Raises ValueError for tables of different networks or settings, or for none."""
+        """Their rows in the order given; ValueError for tables of different networks or settings, or for none."""
         if not tables:
             raise ValueError('there is no table to join; give at least one')
         first = tables[0]
