@@ -181,6 +181,12 @@ class Recording:
             raise DataError(f'a message of {found.topic} ({found.msgtype}) cannot be read: {error!r}') from error
 
 
+def stamp_of(message: Any, found: Found) -> int:
+    """ns; the header's, or the bag's clock where the header has none."""
+    at = message.header.stamp
+    return int(at.sec) * 10**9 + int(at.nanosec) or found.received
+
+
 def is_recording(path: Path) -> bool:
     """Whether a bag lies there, perhaps a damaged one."""
     if path.is_dir():

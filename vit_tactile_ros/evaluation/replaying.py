@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,8 +13,8 @@ import torch
 from numpy.typing import NDArray
 
 from vit_tactile_ros.data.bags import LABEL_SUFFIX, image_connections, read_intervals, sensor_of
-from vit_tactile_ros.data.recording import Recording
-from vit_tactile_ros.data.salvage import Found
+from vit_tactile_ros.data.prefetch import Prefetch
+from vit_tactile_ros.data.recording import Recording, stamp_of
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.frame_table import FrameTable, Rejection, merge_rejections
 from vit_tactile_ros.evaluation.truth import Truth, TruthByInterval, TruthByMessage
@@ -24,8 +22,6 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.reference import Reference, fixed_references
-
-Item = TypeVar('Item')
 
 
 @dataclass(frozen=True)
@@ -275,50 +271,3 @@ def sensor_frames(sensors: Sequence[str], settings: ReplaySettings, classifier: 
     fixed = fixed_references([files.get(sensor, '') for sensor in sensors], sensors, classifier.preprocessing)
     return {sensor: SensorFrames(Reference(settings.reference_frames, picture), classifier)
             for sensor, picture in zip(sensors, fixed, strict=True)}
-
-
-def stamp_of(message: Any, found: Found) -> int:
-    """ns; the header's, or the bag's clock where the header has none."""
-    at = message.header.stamp
-    return int(at.sec) * 10**9 + int(at.nanosec) or found.received
-
-
-class Prefetch(Iterator[Item]):
-    """An iterator that a thread runs ahead of its reader, by at most `depth` items."""
-
-    def __init__(self, items: Iterator[Item], depth: int) -> None:
-        self._items = items
-        self._queue: queue.Queue[tuple[Item | None, BaseException | None]] = queue.Queue(depth)
-        self._is_closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name='decode', daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        end: BaseException = StopIteration()
-        try:
-            for item in self._items:
-                if not self._put((item, None)):
-                    return
-        except BaseException as error:  # the reader's to handle
-            end = error
-        self._put((None, end))
-
-    def _put(self, entry: tuple[Item | None, BaseException | None]) -> bool:
-        while not self._is_closed.is_set():
-            try:
-                self._queue.put(entry, timeout=0.1)
-                return True
-            except queue.Full:
-                continue
-        return False
-
-    def __next__(self) -> Item:
-        item, error = self._queue.get()
-        if error is not None:
-            raise error
-        return item  # type: ignore[return-value]
-
-    def close(self) -> None:
-        """End the thread and wait for it."""
-        self._is_closed.set()
-        self._thread.join()

@@ -22,9 +22,9 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from vit_tactile_ros.data.recording import Recording
+from vit_tactile_ros.data.prefetch import Prefetch
+from vit_tactile_ros.data.recording import Recording, stamp_of
 from vit_tactile_ros.data.table import DataError
-from vit_tactile_ros.evaluation.replaying import Prefetch, stamp_of
 from vit_tactile_ros.msg import TactileClassification
 
 WAIT = 30.0  # s for the node to be found
@@ -57,7 +57,8 @@ class Player:
         for topic, sensor in order['sensors'].items():
             self._node.create_subscription(TactileClassification, f'{sensor}/tactile'.strip('/'),
                                            partial(self._hear, topic), qos)
-        threading.Thread(target=self._spin, daemon=True).start()
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
 
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException):
@@ -75,6 +76,11 @@ class Player:
                 raise SystemExit('bag_player: the node is not there')
             time.sleep(0.01)
         time.sleep(0.5)  # the subscriber has to know of us too, and says nothing of it
+
+    def close(self) -> None:
+        """End the thread first: rclpy aborts the process if its executor is cut off."""
+        rclpy.try_shutdown()
+        self._thread.join(WAIT)
 
     def publish_and_wait(self, topic: str, message: Image | CompressedImage) -> None:
         """Until the node has answered; an image that it rejects costs ANSWER seconds."""
@@ -96,7 +102,7 @@ def main(order: dict[str, Any]) -> None:
     player = Player(order)
     player.wait_for_node()
     gathered = dict.fromkeys(order['sensors'], 0)
-    sent, paced, late, begun, first = 0, 0, 0.0, 0.0, 0
+    sent, paced, late, begun, first, last = 0, 0, 0.0, 0.0, 0, 0
     with Recording(Path(order['bag'])) as recording:
         prepared = Prefetch(_prepared(recording, order), 30)
         for topic, received, message in prepared:
@@ -106,7 +112,8 @@ def main(order: dict[str, Any]) -> None:
             if gathered[topic] < order['reference_frames']:
                 gathered[topic] += 1
                 player.publish_and_wait(topic, message)
-                begun = 0.0  # the clock starts with the next one
+                if begun:  # the clock stood still meanwhile
+                    begun = time.monotonic() - (received - first) / 1e9 / order['speed']
                 continue
             if not begun:
                 begun, first = time.monotonic(), received
@@ -115,11 +122,11 @@ def main(order: dict[str, Any]) -> None:
             time.sleep(max(0.0, wait))
             player.publishers[topic].publish(message)
             paced += 1
-        took = time.monotonic() - begun if begun else 0.0
+            last = received
         prepared.close()
     time.sleep(0.5)  # a publisher that goes takes what is under way with it
-    print(json.dumps({'sent': sent, 'paced': paced, 'seconds': took, 'latest': late}))
-    rclpy.try_shutdown()
+    print(json.dumps({'sent': sent, 'paced': paced, 'seconds': (last - first) / 1e9 / order['speed'], 'latest': late}))
+    player.close()
 
 
 def _prepared(recording: Recording, order: dict[str, Any]) -> Any:
