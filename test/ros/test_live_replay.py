@@ -24,5 +24,5 @@ def test_live_equals_offline(tmp_path, tiny_checkpoint):
     live = json.loads(ended.stdout.splitlines()[-1])['live'][0]
     assert live['sent'] == 60 and live['answered'] + live['superseded'] == 60
     # The first five of each are waited for, whatever else the machine does.
-    assert live['common'] == live['answered'] >= 10
+    assert 10 <= live['common'] <= live['answered']
     assert live['class_differs'] == live['exit_differs'] == 0 and live['probability_difference'] < 1e-5

@@ -186,14 +186,16 @@ class _Session:
 
     def _settle(self, before: Counter[str]) -> Counter[str]:
         """What was counted since `before`, once nothing is under way any more."""
-        end, steady = time.monotonic() + 10.0, 0
+        end, steady, needed = time.monotonic() + 10.0, 0, 5
         last: Counter[str] = Counter()
-        while time.monotonic() < end and steady < 5:
+        while time.monotonic() < end and steady < needed:
             until = time.monotonic() + 0.11
             while (left := until - time.monotonic()) > 0:
                 rclpy.spin_once(self._node, timeout_sec=left)
             counted = Counter({key: value - before[key] for key, value in self._totals().items()})
-            quiet = counted == last and not self._totals()['pending'] and counted['classified'] == len(self._answers)
+            quiet = counted == last and not self._totals()['pending']
+            # An answer may still be under way; with equal stamps, though, there are fewer for good.
+            needed = 5 if counted['classified'] == len(self._answers) else 15
             steady, last = steady + 1 if quiet else 0, counted
         return last
 
