@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Answers:
 
     class_id: Ints  # (N,)
     compute_share: Floats  # (N,), of its own full depth
-    inference_time: Floats  # (N,), s
+    inference_time: Floats  # (N,), s; NaN where it was not measured, and then so is its mean
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Comparison:
     resamples: int
 
 
-def compare(a: Answers, b: Answers, labels: Ints, touches: Ints, num_classes: int, *, resamples: int = 2000,
+def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_classes: int, *, resamples: int = 2000,
             confidence: float = 0.95, seed: int = 0) -> Comparison:
     """Compare on the frames with a label, (N,) 0..C-1; on all, without intervals, where every label is -1.
 
-    touches: (N,), equal for frames of one touch. Estimates: agreement (share of equal classes), accuracy_a, accuracy_b,
+    touches: (N,) of any type, equal for frames of one touch. Estimates: agreement (share of equal classes), accuracy_a, accuracy_b,
     accuracy (B - A), balanced_accuracy (B - A), compute_a, compute_b, compute (B - A), latency_a, latency_b (mean, s),
     latency (B - A) and latency_ratio (B / A). Raises ValueError for arrays of different lengths or no frame.
     """
