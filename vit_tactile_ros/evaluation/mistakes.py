@@ -1,0 +1,61 @@
+"""The most confident wrong answers of a recording, with their pictures fetched from the bags again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.data.bags import read_pictures
+from vit_tactile_ros.data.table import DataError, Source
+from vit_tactile_ros.evaluation.frame_table import FrameTable
+
+Image = NDArray[np.uint8]
+Reader = Callable[[Sequence[Source]], Iterator[tuple[int, Image]]]
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """One wrong answer."""
+
+    row: int  # of the table
+    picture: Image | None  # uint8 RGB (H, W, 3); None where it could not be read again
+    problem: str = ''  # why
+
+
+def worst_mistakes(table: FrameTable, most: int = 12, per_touch: int = 2) -> list[int]:
+    """Rows of wrong answers, the most confident first, at most `per_touch` of each touch: its frames are alike."""
+    wrong = np.flatnonzero(table.is_labelled & ~table.right)
+    taken, rows = Counter[str](), []
+    for row in wrong[np.argsort(-table.confidence[wrong], kind='stable')].tolist():
+        touch = str(table.touch[row])
+        if taken[touch] < per_touch and len(rows) < most:
+            taken[touch] += 1
+            rows.append(row)
+    return rows
+
+
+def fetch_mistakes(table: FrameTable, rows: Sequence[int], bags: Mapping[str, Path],
+                   read: Reader = read_pictures) -> list[Mistake]:
+    """The rows with their pictures, in the order of `rows`; `bags` says where the bag of each name lies."""
+    pictures: dict[int, Image] = {}
+    problems: dict[int, str] = {}
+    by_bag: dict[str, list[int]] = {}
+    for row in rows:
+        by_bag.setdefault(str(table.bag[row]), []).append(row)
+    for bag, own in by_bag.items():
+        if bag not in bags:
+            problems |= dict.fromkeys(own, f'the bag {bag} is not at hand')
+            continue
+        sources = [Source(bags[bag], str(table.topic[row]), int(table.received[row])) for row in own]
+        try:
+            for place, picture in read(sources):
+                pictures[own[place]] = picture
+        except (DataError, OSError) as error:  # the other bags' pictures are still worth showing
+            problems |= dict.fromkeys(own, str(error))
+    return [Mistake(row, pictures.get(row), '' if row in pictures else problems.get(row, 'not found in the bag'))
+            for row in rows]
