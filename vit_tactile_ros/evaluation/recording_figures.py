@@ -47,7 +47,7 @@ def sweep_recording(outputs: ExitOutputs, temperatures: Sequence[float], taus: S
 
 def sweep_figure(points: Sequence[SweepPoint], tau: float, is_labelled: bool, title: str) -> Figure:
     """Accuracy above, compute below, over tau; a line at the tau in force."""
-    figure = Figure(figsize=(6.5, 5.2), layout='constrained')
+    figure = Figure(figsize=(5.2, 4.5), layout='constrained')
     upper, lower = figure.subplots(2, 1, sharex=True)
     taus = [p.tau for p in points]
     for axes, values, colour, name in (
@@ -84,6 +84,9 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
         drop = 0.18 * (index - (len(table.exits) - 1) / 2)
         axes.plot(table.seconds[here], places[here] + drop, marker, color=colour, markersize=3.4, linestyle='none',
                   markeredgewidth=0)
+        wrong = here & table.is_labelled & ~table.right
+        axes.plot(table.seconds[wrong], places[wrong] + drop, marker, color=colour, markersize=5.5, linestyle='none',
+                  markeredgecolor='black', markeredgewidth=1.0)
         marks.append(Line2D([], [], color=colour, marker=marker, linestyle='none',
                             label=f'block {block}: {here.mean():.0%}'.replace('%', ' %')))
     if table.is_labelled.any():
@@ -106,7 +109,7 @@ def exits_figure(table: FrameTable, title: str) -> Figure:
     classes = np.unique(table.class_id)
     if len(classes) <= 40:
         groups += [(f'answer {table.class_names[c]}', table.class_id == c) for c in classes]
-    figure = Figure(figsize=(6.5, 1.2 + 0.3 * len(groups)), layout='constrained')
+    figure = Figure(figsize=(5.2, 1.2 + 0.29 * len(groups)), layout='constrained')
     axes = figure.subplots()
     left = np.zeros(len(groups))
     for index, (block, colour) in enumerate(zip(table.exits, _colours(len(table.exits)))):
@@ -133,7 +136,7 @@ def latency_figure(table: FrameTable, title: str) -> Figure:
     times, exits = 1e3 * table.inference_time[known], table.exit_index[known]
     highest = np.percentile(times, 99.5) * 1.1
     edges = np.linspace(0, highest, 61)
-    figure = Figure(figsize=(6.5, 3.6), layout='constrained')
+    figure = Figure(figsize=(5.2, 3.6), layout='constrained')
     axes = figure.subplots()
     axes.hist([np.minimum(times[exits == index], highest) for index in range(len(table.exits))], edges, stacked=True,
               color=_colours(len(table.exits)), label=[f'block {block}' for block in table.exits])

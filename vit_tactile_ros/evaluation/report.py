@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,12 @@ import jinja2
 import numpy as np
 from matplotlib.figure import Figure
 
-from vit_tactile_ros.data.bags import read_pictures
 from vit_tactile_ros.evaluation.alignment import answers_of
 from vit_tactile_ros.evaluation.comparison import FEW_TOUCHES, Estimate, compare
 from vit_tactile_ros.evaluation.figures import confusion_figure, reliability_figure, save_figure
 from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, reliability
-from vit_tactile_ros.evaluation.mistakes import Mistake, Reader, fetch_mistakes, worst_mistakes
-from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.evaluation.mistakes import Mistake, fetch_mistakes, worst_mistakes
 from vit_tactile_ros.evaluation.recording_figures import (
     exits_figure,
     latency_figure,
@@ -46,7 +44,7 @@ class _Picture:
 
 def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[str, Path] | None = None,
                  missing: Sequence[str] = (), facts: Mapping[str, str] | None = None, mistakes: int = 12,
-                 per_touch: int = 2, read: Reader = read_pictures) -> Path:
+                 per_touch: int = 2) -> Path:
     """Write `report.html` and its PNG files into the folder, which is made; returns the page's path.
 
     bags: where the bag of each name lies, for the pictures of mistakes. missing: what was asked for and is not in the
@@ -64,10 +62,10 @@ def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[s
         'frames': len(table), 'labelled': len(labelled), 'few': 0, 'latency': None}
     if len(table):
         context |= _exits_and_times(table, folder) | _sweep(table, labelled, folder)
-        context |= {'timelines': _timelines(table, folder), 'max_timelines': MAX_TIMELINES}
+        context |= _timelines(table, folder)
     if len(labelled):
         context |= _accuracy(labelled, folder)
-        shown = fetch_mistakes(table, worst_mistakes(table, mistakes, per_touch), bags or {}, read)
+        shown = fetch_mistakes(table, worst_mistakes(table, mistakes, per_touch), bags or {})
         context['mistakes'] = [_mistake(number, one, table, folder) for number, one in enumerate(shown, 1)]
         context['num_wrong'] = int((~labelled.right).sum())
         context['per_touch'] = per_touch
@@ -85,8 +83,8 @@ def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[s
 
 def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, str]]:
     """(figure, name, remark)"""
-    sensors = len({(b, t) for b, t in zip(table.bag.tolist(), table.topic.tolist())})
-    found = [(f'{len(table):,}', 'frames', f'{len(np.unique(table.bag))} bag(s), {sensors} stream(s)')]
+    streams = len(set(zip(table.bag.tolist(), table.topic.tolist())))
+    found = [(f'{len(table):,}', 'frames', f'bags: {len(np.unique(table.bag))}, image topics: {streams}')]
     if len(labelled):
         answers = answers_of(labelled)
         judged = compare(answers_of(labelled.decided(1.0)), answers, labelled.label, labelled.touch,
@@ -96,7 +94,7 @@ def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, 
             (_percent(accuracy.value), 'accuracy', f'95 % interval {_range(accuracy)}, over {judged.touches} touches'),
             (_percent(balanced_accuracy(labelled.label, labelled.class_id)), 'balanced accuracy',
              'mean of the classes\' recalls'),
-            (f'{100 * gain.value:+.2f} points', 'against full depth',
+            (f'{100 * gain.value:+.2f}', 'points against full depth',
              f'{100 * gain.low:+.2f} to {100 * gain.high:+.2f}: what leaving early changes')]
     if len(table):
         shares = np.asarray(table.compute_shares)[table.exit_index]
@@ -145,9 +143,8 @@ def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, A
     if len(labelled):
         outputs, temperatures = labelled.outputs(), labelled.temperatures
     else:  # judged by what the full depth says
-        outputs = ExitOutputs(table.logits, table.logits[-1].argmax(axis=1).astype(np.int64), table.class_names,
-                              table.exits, table.compute_shares)
-        temperatures = table.temperatures
+        outputs, temperatures = table.outputs_of_all(), table.temperatures
+        outputs = replace(outputs, labels=outputs.logits[-1].argmax(axis=1))
     tau = max(table.tau, default=1.0)
     listed = sweep_recording(outputs, temperatures, sorted({*LISTED, tau}))
     figure = sweep_figure(sweep_recording(outputs, temperatures, SWEPT), tau, bool(len(labelled)),
@@ -159,7 +156,7 @@ def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, A
             'blocks': table.exits}
 
 
-def _timelines(table: FrameTable, folder: Path) -> list[_Picture]:
+def _timelines(table: FrameTable, folder: Path) -> dict[str, Any]:
     streams = dict.fromkeys(zip(table.bag.tolist(), table.topic.tolist()))
     pictures = []
     for number, (bag, topic) in enumerate(list(streams)[:MAX_TIMELINES], 1):
@@ -169,7 +166,7 @@ def _timelines(table: FrameTable, folder: Path) -> list[_Picture]:
         title = f'{bag}: {topic}, {len(own)} frames' + (f', accuracy {_percent(judged.mean())}' if len(judged) else '')
         pictures.append(_plot(timeline_figure(own, title), folder, f'timeline_{number:02d}.png',
                               f'Truth and answers over time: {title}'))
-    return pictures
+    return {'timelines': pictures, 'not_drawn': len(streams) - len(pictures)}
 
 
 def _mistake(number: int, one: Mistake, table: FrameTable, folder: Path) -> dict[str, Any]:
