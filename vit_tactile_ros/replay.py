@@ -55,6 +55,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--timing_frames', type=int, default=100,
                         help='frames per bag that are run alone as well, for the latency; 0: none')
     parser.add_argument('--output', type=Path, default=Path('runs/replay'), help='folder for the results')
+    parser.add_argument('--report', action='store_true',
+                        help='also write report.html, a page with pictures that needs no other file, to --output')
     parser.add_argument('--live', action='store_true', help='also play each bag into the real node, over ROS 2')
     parser.add_argument('--speed', type=float, default=1.0, help='of --live; 1 is as recorded')
     parser.add_argument('--find_speed', action='store_true',
@@ -110,6 +112,8 @@ def main(argv: list[str] | None = None) -> int:
             summary['missing'] += wrong
         text = json.dumps(summary)
         (arguments.output / 'summary.json').write_text(text + '\n', encoding='utf-8')
+        if arguments.report:
+            _report(arguments, path, bags, table, summary)
     except KeyboardInterrupt:
         print('\nreplay: stopped', file=sys.stderr)
         return 130
@@ -124,9 +128,19 @@ def main(argv: list[str] | None = None) -> int:
     for what in summary['missing']:
         print(f'replay: missing: {what}', file=sys.stderr)
     _print(summary)
-    print(f'wrote frames.csv and summary.json to {arguments.output}')
+    print(f'wrote frames.csv, {"report.html, " if arguments.report else ""}summary.json to {arguments.output}')
     print(text)
     return 130 if summary['stopped'] else 1 if summary['missing'] else 0
+
+
+def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: FrameTable,
+            summary: dict[str, Any]) -> None:
+    from vit_tactile_ros.evaluation.report import write_report  # matplotlib takes seconds to load
+
+    names = unique_names(bags)
+    facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device}
+    write_report(table, arguments.output, title=f'Replay of {", ".join(names[:3])}{", ..." if names[3:] else ""}',
+                 bags=dict(zip(names, bags, strict=True)), missing=summary['missing'], facts=facts)
 
 
 def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySettings:
