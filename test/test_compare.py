@@ -78,7 +78,8 @@ def relabelled(table):
 
 
 @pytest.mark.parametrize(('change', 'message'), [
-    (lambda t: t.subset(np.arange(37)), '3 of 40 are only in A, 0 of 37 only in B, such as /right/image_raw of .toy. at'),
+    (lambda t: t.subset(np.arange(37)),
+     '3 of 40 are only in A, 0 of 37 only in B, such as /right/image_raw of .toy. at'),
     (lambda t: dataclasses.replace(t, bag=np.full(40, 'other')), '40 of 40 are only in A, 40 of 40 only in B'),
     (lambda t: dataclasses.replace(t, class_names=('a', 'b', 'c', 'd')), 'the classes differ: class 0, .* in A, a, b'),
     (relabelled, r'the labels of \d+ of 40 frames differ, such as /left/image_raw of .toy. at .* ns: 0 in A, 1 in'),

@@ -12,8 +12,8 @@ from vit_tactile_ros import compare, replay
 from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.model import save_checkpoint
 
-for folder in ('data', 'evaluation'):
-    sys.path.append(str(Path(__file__).parent / folder))
+sys.path.append(str(Path(__file__).parent / 'data'))
+sys.path.append(str(Path(__file__).parent / 'evaluation'))
 from test_bags import write_bag
 from test_report import Page, assert_self_contained
 from toy_outputs import toy_checkpoint

@@ -1,8 +1,8 @@
 """Labelled touches out of bags, as pictures: `python -m vit_tactile_ros.extract BAG --output touches`.
 
-Labels are TactileLabel messages in the bag, or a CSV of intervals (start,end,label and if needed sensor, bag). The folder
-holds a picture per labelled image, the no-contact reference of each sensor, and touches.csv, which `train --data` takes;
-frames of one touch are one group. (`train --data BAG` reads a bag directly; this is for looking through it, for
+Labels are TactileLabel messages in the bag, or a CSV of intervals (start,end,label and if needed sensor, bag). The
+folder holds a picture per labelled image, the no-contact reference of each sensor, and touches.csv, which
+`train --data` takes; frames of one touch are one group. (`train --data BAG` reads a bag directly; this is for looking through it, for
 sorting out and correcting, for joining several, and for keeping.)
 """
 
@@ -24,8 +24,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                                      formatter_class=HelpFormatter)
     parser.add_argument('bags', type=Path, nargs='+', metavar='BAG', help='bags (rosbag1, rosbag2) or folders of bags')
     parser.add_argument('--labels', type=Path, metavar='CSV',
-                        help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the bag '
-                             'or since 1970; none: the TactileLabel messages in the bags')
+                        help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the '
+                             'bag or since 1970; none: the TactileLabel messages in the bags')
     parser.add_argument('--reference_image', type=Path, metavar='PICTURE',
                         help='no-contact picture of all; none: the first image of each sensor in its bag')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='take every N-th image of each touch only')

@@ -1,4 +1,4 @@
-"""The page of a replay, read by a parser: whole, escaped, without anything from elsewhere; its figures are the table's."""
+"""The page of a replay, read by a parser: whole, escaped, nothing from elsewhere; its figures are the table's."""
 
 from __future__ import annotations
 
@@ -122,7 +122,8 @@ def test_figures_are_the_table_s(written):
     assert f'{100 * (truth == answers).mean():.1f} %' in page.text
     full = table.decided(1.0)
     assert rows['1'][1] == f'{100 * full.right[table.is_labelled].mean():.1f} %' and rows['1'][2] == '100.0 %'
-    assert rows['0.4'][2] == f'{100 * np.asarray(table.compute_shares)[table.exit_index[table.is_labelled]].mean():.1f} %'
+    spent = np.asarray(table.compute_shares)[table.exit_index[table.is_labelled]].mean()
+    assert rows['0.4'][2] == f'{100 * spent:.1f} %'
 
 
 def test_mistakes_show_their_very_pictures(written):

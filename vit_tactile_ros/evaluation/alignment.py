@@ -36,8 +36,8 @@ def align(a: FrameTable, b: FrameTable) -> tuple[FrameTable, FrameTable]:
         if len(differing := np.flatnonzero(one != other)):
             bag, topic, received, _ = keys_a[differing[0]]
             raise ValueError(f'the {what} of {len(differing)} of {len(a)} frames differ, such as {topic} of '
-                             f'{bag!r} at {received} ns: {one[differing[0]]} in A, {other[differing[0]]} in B; replay both '
-                             'on the same bags with the same labels')
+                             f'{bag!r} at {received} ns: {one[differing[0]]} in A, {other[differing[0]]} in B; replay '
+                             'both on the same bags with the same labels')
     return a, b
 
 

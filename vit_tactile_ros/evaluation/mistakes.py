@@ -31,7 +31,8 @@ class Mistake:
 def worst_mistakes(table: FrameTable, most: int = 12, per_touch: int = 2) -> list[int]:
     """Rows of wrong answers, the most confident first, at most `per_touch` of each touch: its frames are alike."""
     wrong = np.flatnonzero(table.is_labelled & ~table.right)
-    taken, rows = Counter[str](), []
+    taken = Counter[str]()
+    rows: list[int] = []
     for row in wrong[np.argsort(-table.confidence[wrong], kind='stable')].tolist():
         touch = str(table.touch[row])
         if taken[touch] < per_touch and len(rows) < most:

@@ -76,7 +76,7 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
     for start, stop, label in _runs(table):
         axes.broken_barh([(start, stop - start)], (place_of[label] - 0.4, 0.8), color=_TRUTH, linewidth=0)
     places = np.searchsorted(shown, table.class_id)
-    marks = []
+    marks: list[Line2D | Patch] = []
     for index, block in enumerate(table.exits):
         here = table.exit_index == index
         colour, marker = _colours(len(table.exits))[index], _MARKERS[index % len(_MARKERS)]
@@ -135,7 +135,7 @@ def latency_figure(table: FrameTable, title: str) -> Figure:
     known = np.isfinite(table.inference_time)
     times, exits = 1e3 * table.inference_time[known], table.exit_index[known]
     highest = np.percentile(times, 99.5) * 1.1
-    edges = np.linspace(0, highest, 61)
+    edges = np.linspace(0, highest, 61).tolist()
     figure = Figure(figsize=(5.2, 3.6), layout='constrained')
     axes = figure.subplots()
     axes.hist([np.minimum(times[exits == index], highest) for index in range(len(table.exits))], edges, stacked=True,

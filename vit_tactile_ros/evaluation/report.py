@@ -93,7 +93,7 @@ def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, 
         found += [
             (_percent(accuracy.value), 'accuracy', f'95 % interval {_range(accuracy)}, over {judged.touches} touches'),
             (_percent(balanced_accuracy(labelled.label, labelled.class_id)), 'balanced accuracy',
-             'mean of the classes\' recalls'),
+             'mean of the recalls below'),
             (f'{100 * gain.value:+.2f}', 'points against full depth',
              f'{100 * gain.low:+.2f} to {100 * gain.high:+.2f}: what leaving early changes')]
     if len(table):
