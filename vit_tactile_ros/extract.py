@@ -2,8 +2,8 @@
 
 Labels are TactileLabel messages in the bag, or a CSV of intervals (start,end,label and if needed sensor, bag). The
 folder holds a picture per labelled image, the no-contact reference of each sensor, and touches.csv, which
-`train --data` takes; frames of one touch are one group. (`train --data BAG` reads a bag directly; this is for looking through it, for
-sorting out and correcting, for joining several, and for keeping.)
+`train --data` takes; frames of one touch are one group. (`train --data BAG` reads a bag directly; this is for looking
+through it, sorting out, correcting, joining several, and keeping.)
 """
 
 from __future__ import annotations

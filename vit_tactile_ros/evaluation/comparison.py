@@ -58,9 +58,10 @@ def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_cla
             confidence: float = 0.95, seed: int = 0) -> Comparison:
     """Compare on the frames with a label, (N,) 0..C-1; on all, without intervals, where every label is -1.
 
-    touches: (N,) of any type, equal for frames of one touch. Estimates: agreement (share of equal
-    classes), accuracy_a, accuracy_b, accuracy (B - A), balanced_accuracy (B - A), compute_a, compute_b, compute (B -
-    A), latency_a, latency_b (mean, s), latency (B - A) and latency_ratio (B / A). Raises ValueError for arrays of different lengths or no frame.
+    touches: (N,) of any type, equal for frames of one touch. Estimates: agreement (share of equal classes), accuracy_a,
+    accuracy_b, accuracy (B - A), balanced_accuracy (B - A), compute_a, compute_b, compute (B - A), latency_a and
+    latency_b (mean, s), latency (B - A) and latency_ratio (B / A). Raises ValueError for arrays of different lengths
+    or no frame.
     """
     lengths = {len(array) for side in (a, b) for array in vars(side).values()} | {len(labels), len(touches)}
     if len(lengths) != 1 or 0 in lengths:
