@@ -73,8 +73,11 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
     place_of = {int(c): place for place, c in enumerate(shown)}
     figure = Figure(figsize=(11.0, 1.7 + 0.3 * len(shown)), layout='constrained')
     axes = figure.subplots()
+    bars: dict[int, list[tuple[float, float]]] = {}
     for start, stop, label in _runs(table):
-        axes.broken_barh([(start, stop - start)], (place_of[label] - 0.4, 0.8), color=_TRUTH, linewidth=0)
+        bars.setdefault(label, []).append((start, stop - start))
+    for label, spans in bars.items():  # one artist a class: thousands of them would take minutes
+        axes.broken_barh(spans, (place_of[label] - 0.4, 0.8), color=_TRUTH, linewidth=0)
     places = np.searchsorted(shown, table.class_id)
     marks: list[Line2D | Patch] = []
     for index, block in enumerate(table.exits):
