@@ -21,12 +21,15 @@ logger = logging.getLogger(__name__)
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
 # msg/TactileLabel.msg, for bags that do not bring their types along (ROS 2 before Iron).
+LABEL_SUFFIX = '/TactileLabel'
 TACTILE_LABEL = 'std_msgs/Header header\nstring class_name\nfloat32 depth\n'
 _EPOCH_S = 1e8  # a later time in an interval is one since 1970, an earlier one since the bag's start
 
 
 @dataclass(frozen=True)
-class _Interval:
+class Interval:
+    """A stretch of a recording in which the truth is known."""
+
     start: int  # ns since 1970
     end: int
     sensor: str  # '' is every sensor
@@ -55,12 +58,12 @@ def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool
     """
     touches: list[NamedTouch] = []
     used: set[int] = set()
-    rows = None if labels is None else _read_intervals(labels)
+    rows = None if labels is None else read_intervals(labels)
     names = Counter(bag.stem for bag in bags)
     for bag in bags:
         name = bag.stem if names[bag.stem] == 1 else bag.name
-        with _open(bag) as reader:
-            images = _image_connections(reader, bag)
+        with open_bag(bag) as reader:
+            images = image_connections(reader, bag)
             if rows is None:
                 found = _by_messages(reader, bag, name, images)
             else:
@@ -88,7 +91,7 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
     for bag, wanted in by_bag.items():
         wanted = dict(wanted)
         topics, stamps = {topic for topic, _ in wanted}, [stamp for _, stamp in wanted]
-        with _open(bag) as reader:
+        with open_bag(bag) as reader:
             connections = [c for c in reader.connections if c.topic in topics and c.msgtype in IMAGE_TYPES]
             for connection, stamp, raw in _messages(reader, connections, min(stamps), max(stamps) + 1):
                 place = wanted.pop((connection.topic, stamp), None)
@@ -107,13 +110,14 @@ def _is_bag(path: Path) -> bool:
 
 
 @contextmanager
-def _open(bag: Path) -> Iterator[Any]:
+def open_bag(bag: Path) -> Iterator[Any]:
+    """The bag's reader, opened; raises DataError where it can't be."""
     try:
         from rosbags.highlevel import AnyReader  # here: folders and CSVs do without rosbags
     except ImportError as error:
         raise DataError(f'{bag}: reading bags needs rosbags; pip install rosbags') from error
     try:
-        reader = AnyReader([bag], default_typestore=_types())
+        reader = AnyReader([bag], default_typestore=message_types())
         reader.open()
     # Damage shows as whatever the storage's own library raises: yaml, sqlite, struct, ...
     except Exception as error:
@@ -124,10 +128,11 @@ def _open(bag: Path) -> Iterator[Any]:
         reader.close()
 
 
-def _types() -> Any:
+def message_types(ros1: bool = False) -> Any:
+    """The types of images and labels, for bags that do not bring their own."""
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
-    store = get_typestore(Stores.ROS2_JAZZY)
+    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
     store.register(get_types_from_msg(TACTILE_LABEL, 'vit_tactile_ros/msg/TactileLabel'))
     return store
 
@@ -155,8 +160,11 @@ def _deserialise(reader: Any, connection: Any, raw: bytes) -> Any:
                         f'{error!r}') from error
 
 
-def _image_connections(reader: Any, bag: Path) -> dict[str, list[Any]]:
-    """The image connections of every sensor; of one recorded raw and compressed only the raw ones."""
+def image_connections(reader: Any, bag: Path) -> dict[str, list[Any]]:
+    """The image connections of every sensor; of one recorded raw and compressed only the raw ones.
+
+    Raises DataError for a bag without images, and for image topics that would be one sensor.
+    """
     by_topic: dict[str, dict[str, list[Any]]] = {}
     for connection in reader.connections:
         if connection.msgtype in IMAGE_TYPES and connection.msgcount:
@@ -180,7 +188,7 @@ def sensor_of(topic: str) -> str:
 
 
 def _by_messages(reader: Any, bag: Path, name: str, images: dict[str, list[Any]]) -> list[NamedTouch]:
-    connections = [c for c in reader.connections if c.msgtype.endswith('/TactileLabel')]
+    connections = [c for c in reader.connections if c.msgtype.endswith(LABEL_SUFFIX)]
     label_of: dict[tuple[str, int, int], str] = {}
     for connection, _, raw in _messages(reader, connections):
         message = _deserialise(reader, connection, raw)
@@ -210,8 +218,11 @@ def _by_messages(reader: Any, bag: Path, name: str, images: dict[str, list[Any]]
     return touches
 
 
-def _read_intervals(path: Path) -> list[tuple[_Interval, str]]:
-    """Intervals in s times 1e9 as written, each with the name of its bag ('' is every bag)."""
+def read_intervals(path: Path) -> list[tuple[Interval, str]]:
+    """Intervals in s times 1e9 as written, each with the name of its bag ('' is every bag).
+
+    Raises DataError for a CSV without the columns start, end, label, and for rows that are no interval.
+    """
     columns, rows = read_rows(Path(path))
     for name in ('start', 'end', 'label'):
         if name not in columns:
@@ -228,35 +239,50 @@ def _read_intervals(path: Path) -> list[tuple[_Interval, str]]:
             raise DataError(f'{path}, line {line}: start {row["start"]} must be before end {row["end"]}')
         if not row['label']:
             raise DataError(f'{path}, line {line}: no label')
-        interval = _Interval(start, end, row.get('sensor', '').strip('/'), row['label'], line)
+        interval = Interval(start, end, row.get('sensor', '').strip('/'), row['label'], line)
         intervals.append((interval, row.get('bag', '')))
     return intervals
 
 
-def _intervals_of(rows: Sequence[tuple[_Interval, str]], path: Path | None, bag: Path, start_time: int,
-                  sensors: set[str]) -> list[_Interval]:
-    intervals = []
-    for row, name in rows:
-        if name not in ('', bag.name, bag.stem):
-            continue
+def _intervals_of(rows: Sequence[tuple[Interval, str]], path: Path | None, bag: Path, start_time: int,
+                  sensors: set[str]) -> list[Interval]:
+    intervals = intervals_of_bag(rows, bag, start_time)
+    for row in intervals:
         if row.sensor and row.sensor not in sensors:
             raise DataError(f'{path}, line {row.line}: no sensor {row.sensor!r} in {bag}; it has '
                             f'{", ".join(repr(sensor) for sensor in sorted(sensors))}')
-        offset = 0 if row.start > _EPOCH_S * 1e9 else start_time
-        intervals.append(_Interval(row.start + offset, row.end + offset, row.sensor, row.label, row.line))
     return intervals
 
 
-def _by_intervals(reader: Any, bag: Path, name: str, images: dict[str, list[Any]], intervals: Sequence[_Interval],
+def intervals_of_bag(rows: Sequence[tuple[Interval, str]], bag: Path, start_time: int) -> list[Interval]:
+    """The rows that mean a bag, in ns since 1970."""
+    intervals = []
+    for row, name in rows:
+        if name in ('', bag.name, bag.stem):
+            offset = 0 if row.start > _EPOCH_S * 1e9 else start_time
+            intervals.append(Interval(row.start + offset, row.end + offset, row.sensor, row.label, row.line))
+    return intervals
+
+
+def overlaps(intervals: Sequence[Interval]) -> list[tuple[Interval, Interval]]:
+    """Pairs that overlap, of intervals of one sensor in the order of their starts; each with the latest one before."""
+    found, latest = [], None
+    for interval in intervals:
+        if latest is not None and interval.start < latest.end:
+            found.append((latest, interval))
+        latest = interval if latest is None or interval.end > latest.end else latest
+    return found
+
+
+def _by_intervals(reader: Any, bag: Path, name: str, images: dict[str, list[Any]], intervals: Sequence[Interval],
                   path: Path | None) -> tuple[list[NamedTouch], set[int]]:
     """The touches, and the lines of the intervals that held an image."""
     touches, used = [], set()
     for sensor, connections in images.items():
         own = sorted((i for i in intervals if i.sensor in ('', sensor)), key=lambda i: i.start)
-        for a, b in zip(own, own[1:]):
-            if b.start < a.end:
-                raise DataError(f'{path}: the intervals of lines {a.line} and {b.line} overlap for sensor {sensor!r} '
-                                f'of {bag}')
+        for a, b in overlaps(own):
+            raise DataError(f'{path}: the intervals of lines {a.line} and {b.line} overlap for sensor {sensor!r} '
+                            f'of {bag}')
         starts = np.array([i.start for i in own], np.int64)
         unlabelled = 0
         for connection, stamp, _ in _messages(reader, connections):

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
+from vit_tactile_ros.evaluation.comparison import Comparison
 from vit_tactile_ros.evaluation.metrics import Reliability
 from vit_tactile_ros.evaluation.resampling import PromiseCheck
 
@@ -190,6 +191,29 @@ def promise_figure(checks: Sequence[PromiseCheck], confidence: float) -> Figure:
                    'confidence'.replace('%', ' %'), fontsize=11)
     axes.grid(axis='y', alpha=0.3)
     axes.legend(loc='upper left', fontsize=8)
+    return figure
+
+
+def comparison_figure(found: Comparison, class_names: Sequence[str], name_a: str, name_b: str) -> Figure:
+    """Every difference, B minus A, with its interval; filled where that is on one side of zero."""
+    rows = [('accuracy', found.estimates['accuracy']), ('balanced accuracy', found.estimates['balanced_accuracy']),
+            ('compute', found.estimates['compute']),
+            *((f'recall: {class_names[c]}', estimate) for c, estimate in found.recalls.items())]
+    figure = Figure(figsize=(7.5, 1.9 + 0.32 * len(rows)), layout='constrained')
+    axes = figure.subplots()
+    axes.axvline(0.0, color=GREY, linewidth=1, linestyle='--')
+    for place, (_, one) in enumerate(rows):
+        is_sure = one.low > 0 or one.high < 0
+        colour = BLUE if place < 3 else '#555555'
+        axes.plot([100 * one.low, 100 * one.high], [place, place], color=colour, linewidth=2.5 if place < 3 else 1.5)
+        axes.plot([100 * one.value], [place], 'o', color=colour, markersize=7,
+                  markerfacecolor=colour if is_sure else 'white')
+    axes.set_yticks(range(len(rows)), [name if len(name) <= 32 else f'{name[:31]}…' for name, _ in rows])
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(f'B - A, points, with {100 * found.confidence:g} % intervals over {found.touches} touches '
+                    f'({found.frames} frames)')
+    axes.set_title(f'A: {name_a}\nB: {name_b}', fontsize=10, loc='left')
+    axes.grid(axis='x', alpha=0.3)
     return figure
 
 

@@ -1,0 +1,121 @@
+"""extract end to end: the pictures equal the bag's, training runs on them, and nothing is overwritten or left half."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vit_tactile_ros import extract, train
+from vit_tactile_ros.data import extraction
+from vit_tactile_ros.data.frames import read_picture
+from vit_tactile_ros.data.touches import load_touches
+
+sys.path.append(str(Path(__file__).parent / 'data'))
+from test_bags import START, STEP, write_bag
+from toy_touches import picture
+
+TOUCHES = ['none', 'none', 'none', 'ring / wide', 'ring / wide', 'none', 'ring / wide', None]
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = extract.main([str(a) for a in arguments])
+    return code, *capsys.readouterr()
+
+
+def number_of(image: Path) -> int:
+    """Which of the toy bag's pictures a file must hold, by its name."""
+    return round((int(image.stem) - START) / STEP)
+
+
+def test_pictures_equal_the_bag_s(tmp_path, capsys):
+    """Lossy or shifted pictures, a lost label or group, a class name that breaks its path."""
+    bag = write_bag(tmp_path / 'one', {'left': TOUCHES, 'hand/right': ['none', 'ring / wide']}, 'mcap')
+    code, output, _ = run(capsys, bag, '--output', tmp_path / 'out')
+    assert code == 0
+    told = json.loads(output.splitlines()[-1])
+    assert told['images'] == 9 and told['touches'] == 6 and told['references'] == 2
+    assert told['images_of_class'] == {'none': 5, 'ring / wide': 4}
+    table, source = load_touches(Path(told['table'])), load_touches(bag)
+    assert [(t.label, t.group) for t in table.touches] == [(t.label, t.group) for t in source.touches]
+    assert table.class_names == source.class_names
+    for touch in table.touches:
+        np.testing.assert_array_equal(read_picture(touch.image.path), picture(number_of(touch.image.path)))
+        np.testing.assert_array_equal(read_picture(touch.reference.path), picture(0))
+    assert len({t.reference for t in table.touches if 'left' in t.group}) == 1
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
+
+
+def test_several_bags_intervals_and_every(tmp_path, capsys):
+    """Thinning that goes by the table and not by the touch; touches of two bags in one group."""
+    bags = [write_bag(tmp_path / name, {'': [None] * 8}) for name in ('one', 'two')]
+    labels = tmp_path / 'l.csv'
+    labels.write_text('start,end,label\n0,0.35,flat\n0.45,9,ring\n')
+    code, output, _ = run(capsys, *bags, '--labels', labels, '--every', 2, '--output', tmp_path / 'out')
+    assert code == 0
+    table = load_touches(Path(json.loads(output.splitlines()[-1])['table']))
+    assert [(t.group, number_of(t.image.path)) for t in table.touches] == [
+        (f'{bag}//{line}', n) for bag in ('one', 'two') for line, n in ((2, 0), (2, 2), (3, 5), (3, 7))]
+
+
+def test_train_takes_it(tmp_path, capsys):
+    """A table that train refuses, or splits across touches."""
+    bag = write_bag(tmp_path / 'b', {'': ['flat', 'flat', 'ring', 'ring'] * 4})
+    assert run(capsys, bag, '--output', tmp_path / 'out')[0] == 0
+    flags = ('--epochs 1 --batch_size 4 --workers 0 --feature_map_dim 16 --device cpu --exits 1 2 --image_size 32 32 '
+             '--split_by group').split()
+    assert train.main(['--data', str(tmp_path / 'out' / 'touches.csv'), *flags, '--output', str(tmp_path / 'run')]) == 0
+    assert (tmp_path / 'run' / 'checkpoint.safetensors').is_file()
+
+
+def test_nothing_is_overwritten(tmp_path, capsys):
+    bag = write_bag(tmp_path / 'b', {'': TOUCHES})
+    (tmp_path / 'out').mkdir()
+    (tmp_path / 'out' / 'mine.txt').write_text('mine')
+    code, _, error = run(capsys, bag, '--output', tmp_path / 'out')
+    assert code == 2 and 'out is there already and not empty' in error
+    assert [p.name for p in (tmp_path / 'out').iterdir()] == ['mine.txt']
+
+
+@pytest.mark.parametrize('stopped', [KeyboardInterrupt(), OSError(28, 'No space left on device')])
+def test_half_done_output_goes(tmp_path, capsys, monkeypatch, stopped):
+    """Ctrl-C or a full disk after some pictures leaves nothing; a killed run's rest does not come into the next."""
+    bag = write_bag(tmp_path / 'b', {'': TOUCHES})
+    write, written = extraction._write_picture, []
+
+    def interrupted(*arguments):
+        write(*arguments)
+        written.append(arguments)
+        if len(written) == 3:
+            raise stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, '_write_picture', interrupted)
+        code = run(capsys, bag, '--output', tmp_path / 'out')[0]
+    assert code == (130 if isinstance(stopped, KeyboardInterrupt) else 1)
+    assert [p.name for p in tmp_path.iterdir()] == ['b']
+    rest = tmp_path / '.out.partial' / 'ring'  # as kill -9 leaves it
+    rest.mkdir(parents=True)
+    shutil.copy(bag / 'metadata.yaml', rest / 'old.png')
+    assert run(capsys, bag, '--output', tmp_path / 'out')[0] == 0
+    assert not list((tmp_path / 'out').rglob('old.png')) and not rest.exists()
+
+
+def test_what_it_refuses(tmp_path, capsys):
+    """Errors without the name of what is wrong."""
+    bag = write_bag(tmp_path / 'b', {'': [None] * 3})
+    (tmp_path / 'twin').mkdir()
+    twin = write_bag(tmp_path / 'twin' / 'b', {'': TOUCHES})
+    for arguments, message in (((bag,), 'holds no labels'), ((tmp_path / 'x',), 'x does not exist'),
+                               ((bag, twin), 'have the same name'),
+                               ((twin, '--reference_image', tmp_path / 'r.png'), 'r.png does not exist')):
+        code, _, error = run(capsys, *arguments, '--output', tmp_path / 'out')
+        assert code == 2 and message in error
+    with pytest.raises(SystemExit):
+        run(capsys, bag, '--every', 0, '--output', tmp_path / 'out')
+    assert '--every is 0; must be at least 1' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()

@@ -1,0 +1,175 @@
+"""Replay end to end on toy bags: rows, references, what is missing, exit codes, and one rule with the classifier."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path += [str(Path(__file__).parent / 'data'), str(Path(__file__).parent / 'evaluation')]
+from test_bags import write_bag, write_intervals
+from toy_outputs import NAMES, toy_checkpoint
+from toy_touches import picture
+
+from vit_tactile_ros.evaluation.frame_table import FrameTable
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.model import save_checkpoint
+from vit_tactile_ros.replay import main
+
+TAU = 0.9
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp('checkpoint') / 'toy.safetensors'
+    save_checkpoint(path, toy_checkpoint())
+    return path
+
+
+@pytest.fixture
+def replay(tmp_path, checkpoint, capsys):
+    """Runs it; the exit code, the summary and the rows."""
+    def run(*arguments: object) -> tuple[int, dict, FrameTable]:
+        code = main([*map(str, arguments), '--checkpoint', str(checkpoint), '--tau', str(TAU), '--batch_size', '7',
+                     '--output', str(tmp_path / 'out')])
+        lines = capsys.readouterr().out.splitlines()
+        summary = json.loads(lines[-1])
+        assert summary == json.loads((tmp_path / 'out' / 'summary.json').read_text())
+        return code, summary, FrameTable.read_csv(tmp_path / 'out' / 'frames.csv')
+    return run
+
+
+LABELS: list[str | None] = [NAMES[0]] * 12 + [NAMES[1]] * 10 + [None] * 3
+
+
+@pytest.mark.parametrize(('kind', 'compressed'), [('db3', False), ('mcap', True), ('bag', False)])
+def test_as_the_classifier_alone(tmp_path, replay, checkpoint, kind, compressed):
+    """Frame by frame what the live node's code says: the mean of the first three images is the reference."""
+    from vit_tactile_ros.model import load_checkpoint
+
+    bag = write_bag(tmp_path / ('b.bag' if kind == 'bag' else 'b'), {'left': LABELS}, kind, compressed)
+    code, summary, table = replay(bag, '--reference_frames', 3)
+    classifier, reference = TactileClassifier(load_checkpoint(checkpoint), 'cpu', threads=1), Reference(3)
+    for number in range(len(LABELS)):
+        frame = classifier.fit(picture(number))
+        reference.update(frame)
+        alone = classifier.classify([frame], [reference.frame], classifier.thresholds(TAU))[0]
+        assert (table.class_id[number], table.exit_index[number]) == (alone.class_id, alone.exit_index)
+        np.testing.assert_allclose(table.probabilities[number], alone.probabilities, atol=1e-5)
+    assert code == 0 and summary['missing'] == [] and summary['classified'] == len(LABELS)
+    assert len(set(table.exit_index)) > 1  # or nothing was decided
+    np.testing.assert_array_equal(table.label, [0] * 12 + [1] * 10 + [-1] * 3)
+    right = (table.class_id == table.label)[:22]
+    assert summary['labelled'] == 22 and summary['accuracy'] == pytest.approx(right.mean())
+    assert summary['balanced_accuracy'] == pytest.approx((right[:12].mean() + right[12:].mean()) / 2)
+    np.testing.assert_allclose(table.seconds, 0.1 * np.arange(25), atol=1e-9)
+
+
+def test_several_bags_sensors_and_times(tmp_path, replay):
+    bags = [write_bag(tmp_path / 'bags' / name, {'left': [None] * 20, 'right': [None] * 20})
+            for name in ('one', 'two') if (tmp_path / 'bags').mkdir(exist_ok=True) is None]
+    code, summary, table = replay(bags[0].parent, '--sensors', 'right', '--start', 0.5, '--stop', 1.5)
+    assert code == 0 and summary['bags'] == 2 and list(summary['sensors']) == ['right']
+    assert table.bag.tolist() == ['one'] * 10 + ['two'] * 10
+    np.testing.assert_allclose(table.seconds[:10], 0.5 + 0.1 * np.arange(10), atol=1e-9)
+
+
+def test_a_reference_file(tmp_path, replay):
+    import cv2
+
+    bag = write_bag(tmp_path / 'b', {'left': [None] * 9})
+    file = tmp_path / 'gel.png'
+    cv2.imwrite(str(file), cv2.cvtColor(picture(0), cv2.COLOR_RGB2BGR))
+    _, _, given = replay(bag, '--reference_files', f'left={file}')
+    _, _, first = replay(bag, '--reference_frames', 1)
+    np.testing.assert_array_equal(given.logits, first.logits)
+    code, summary, _ = replay(bag, '--reference_files', f'thumb={file}')
+    assert code == 1 and "no images of a sensor 'thumb'" in summary['missing'][0]
+
+
+@pytest.mark.parametrize(('arguments', 'missing'), [
+    (['--topics', '/left/image_raw', '/nowhere'], 'no topic /nowhere; it has /left/image_raw'),
+    (['--sensors', 'left', 'right'], "no images of a sensor 'right'; it has 'left'"),
+    (['--start', 99], 'start is 99.0 s; the recording lasts 1.900 s')])
+def test_what_is_missing_is_named(tmp_path, replay, arguments, missing):
+    code, summary, table = replay(write_bag(tmp_path / 'b', {'left': [None] * 20}), *arguments)
+    assert code == 1 and missing in summary['missing'][0]
+    assert len(table) == (0 if '--start' in arguments else 20)
+
+
+def test_labels_outside_and_overlapping(tmp_path, replay):
+    bag = write_bag(tmp_path / 'b', {'left': [None] * 20})
+    labels = write_intervals(tmp_path / 'l.csv', f'0,1,{NAMES[1]}', f'0.9,1.2,{NAMES[2]}', f'70,80,{NAMES[2]}')
+    code, summary, table = replay(bag, '--labels', labels)
+    assert code == 1 and summary['labelled'] == 11
+    assert [text.split(': ', 1)[1][:22] for text in summary['missing']] == ['the intervals of lines',
+                                                                           'no image lies in this ']
+
+
+def test_bad_pictures_are_counted(tmp_path, replay):
+    """Rejected by reason, and the other sensor's images count."""
+    write_bag(tmp_path / 'a', {'': [None] * 4}, encoding='bayer_rggb8')
+    write_bag(tmp_path / 'b', {'': [None] * 4})
+    code, summary, table = replay(tmp_path / 'a', tmp_path / 'b')
+    assert summary['rejected'] == {'encoding': 4} and len(table) == 4 and "'bayer_rggb8'" in summary[
+        'rejected_examples'][0]
+    assert summary['images'] == 8
+
+
+def test_a_damaged_bag_among_others(tmp_path, replay):
+    whole = write_bag(tmp_path / 'whole', {'': [None] * 20})
+    cut = write_bag(tmp_path / 'cut', {'': [None] * 20}, 'mcap')
+    file = next(cut.glob('*.mcap'))
+    file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
+    (tmp_path / 'nothing.mcap').write_bytes(b'nothing')
+    code, summary, table = replay(whole, cut, tmp_path / 'nothing.mcap')
+    assert code == 1 and (table.bag == 'whole').sum() == 20 and 0 < (table.bag == 'cut').sum() < 20
+    assert any('cut short' in text for text in summary['missing'])
+    assert any('nothing.mcap: no message can be read' in text for text in summary['missing'])
+
+
+@pytest.mark.parametrize(('arguments', 'message'), [
+    (['--tau', '2'], 'tau'), (['nowhere.bag'], 'nowhere.bag does not exist')])
+def test_nothing_to_do(tmp_path, checkpoint, capsys, arguments, message):
+    bag = write_bag(tmp_path / 'b', {'': [None] * 3})
+    bags = [str(bag)] if '--tau' in arguments else []
+    assert main([*bags, *arguments, '--checkpoint', str(checkpoint), '--output', str(tmp_path / 'o')]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_keeps_what_was_done(tmp_path, checkpoint):
+    """The rows until then are written, and the exit code is the shell's for it."""
+    code = ('import os, signal, sys\nimport vit_tactile_ros.evaluation.replaying as r\nadd = r._Collected.add\n'
+            'def one(self, *a):\n    add(self, *a)\n    os.kill(os.getpid(), signal.SIGINT)\n'
+            'r._Collected.add = one\nfrom vit_tactile_ros.replay import main\nsys.exit(main(sys.argv[1:]))')
+    bag = write_bag(tmp_path / 'b', {'': [None] * 40})
+    ended = subprocess.run([sys.executable, '-c', code, str(bag), '--checkpoint', str(checkpoint), '--batch_size', '8',
+                            '--output', str(tmp_path / 'o')], capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 128 + signal.SIGINT, ended.stderr
+    summary = json.loads(ended.stdout.splitlines()[-1])
+    assert summary['stopped'] and 0 < len(FrameTable.read_csv(tmp_path / 'o' / 'frames.csv')) < 40
+
+
+def test_without_ray(tmp_path, checkpoint, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'ray', None)
+    bag = write_bag(tmp_path / 'b', {'': [None] * 3})
+    assert main([str(bag), '--ray', '--checkpoint', str(checkpoint), '--output', str(tmp_path / 'o')]) == 2
+    assert "pip install 'vit_tactile_ros[cluster]'" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(importlib.util.find_spec('ray') is None, reason='Ray, an optional extra, is not installed')
+def test_a_cluster_gives_the_same_rows(tmp_path, replay):
+    bags = [write_bag(tmp_path / name, {'left': LABELS}) for name in ('one', 'two', 'three')]
+    _, _, here = replay(*bags, '--timing_frames', 0)
+    code, _, there = replay(*bags, '--timing_frames', 0, '--ray')
+    assert code == 0
+    for field in dataclasses.fields(FrameTable):
+        np.testing.assert_array_equal(getattr(here, field.name), getattr(there, field.name))

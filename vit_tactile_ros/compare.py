@@ -1,0 +1,151 @@
+"""Two replays of the same bags compared: `python -m vit_tactile_ros.compare runs/a runs/b`.
+
+A and B are output folders of replay with two checkpoints or two settings; nothing is computed again. Differences are B
+minus A, with intervals from a bootstrap over touches: frames of one touch are near copies of one another. Another tau
+needs no second replay, since the answers of all exits are stored: `compare runs/a runs/a --tau_b 0.9`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vit_tactile_ros.data.arguments import HelpFormatter
+from vit_tactile_ros.evaluation.alignment import align, answers_of
+from vit_tactile_ros.evaluation.comparison import FEW_TOUCHES, Comparison, Estimate, compare
+from vit_tactile_ros.evaluation.figures import comparison_figure, save_figure
+from vit_tactile_ros.evaluation.frame_table import FrameTable
+
+FRAMES = 'frames.csv'
+PICTURE = 'comparison.png'
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.compare', description=__doc__,
+                                     formatter_class=HelpFormatter)
+    for side in 'ab':
+        parser.add_argument(side, type=Path, metavar=side.upper(),
+                            help=f'output folder of a replay, or its {FRAMES}')
+    for side in 'ab':
+        parser.add_argument(f'--tau_{side}', type=float, nargs='+', metavar='TAU',
+                            help=f"answer {side.upper()}'s frames at this threshold instead; then there are no times")
+    parser.add_argument('--resamples', type=int, default=2000, help='draws of the bootstrap')
+    parser.add_argument('--confidence', type=float, default=0.95, help='of the intervals, above 0 and below 1')
+    parser.add_argument('--seed', type=int, default=0, help='of the draws')
+    parser.add_argument('--output', type=Path, help=f'folder for {PICTURE}; none: no picture')
+    arguments = parser.parse_args(argv)
+    if arguments.resamples < 100:
+        parser.error(f'--resamples is {arguments.resamples}; must be at least 100')
+    if not 0 < arguments.confidence < 1:
+        parser.error(f'--confidence is {arguments.confidence}; must be above 0 and below 1')
+    if arguments.seed < 0:
+        parser.error(f'--seed is {arguments.seed}; must be at least 0')
+    return arguments
+
+
+def read_frames(path: Path, tau: list[float] | None) -> FrameTable:
+    """The table that a replay left; raises ValueError for what is none, and for a tau that is none."""
+    file = path / FRAMES if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f'{file} does not exist; must be the output folder of a replay, or its {FRAMES}')
+    table = FrameTable.read_csv(file)
+    return table if tau is None else table.decided(tau if len(tau) > 1 else tau[0])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: compared; 1: the disk refused; 2: the arguments or the tables can't be used; 130: interrupted."""
+    arguments = parse_arguments(argv)
+    try:
+        if arguments.output:
+            arguments.output.mkdir(parents=True, exist_ok=True)
+        a, b = align(read_frames(arguments.a, arguments.tau_a), read_frames(arguments.b, arguments.tau_b))
+        found = compare(answers_of(a), answers_of(b), a.label, a.touch, len(a.class_names),
+                        resamples=arguments.resamples, confidence=arguments.confidence, seed=arguments.seed)
+        _print(Console(width=None if sys.stdout.isatty() else 120), arguments, a, b, found)
+        if arguments.output and found.touches:
+            save_figure(comparison_figure(found, a.class_names, _name(arguments.a, a), _name(arguments.b, b)),
+                        arguments.output / PICTURE)
+            print(f'wrote {PICTURE} to {arguments.output}')
+    except KeyboardInterrupt:
+        print('\ncompare: stopped', file=sys.stderr)
+        return 130
+    except ValueError as error:
+        print(f'compare: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'compare: {error}', file=sys.stderr)
+        return 1
+    recalls = {a.class_names[c]: asdict(estimate) for c, estimate in found.recalls.items()}
+    print(json.dumps(_without_nan({
+        'a': str(arguments.a), 'b': str(arguments.b), 'tau_a': a.tau, 'tau_b': b.tau, 'all_frames': len(a),
+        **asdict(found), 'recalls': recalls, 'few_touches': found.touches < FEW_TOUCHES, 'seed': arguments.seed})))
+    return 0
+
+
+def _print(console: Console, arguments: argparse.Namespace, a: FrameTable, b: FrameTable, found: Comparison) -> None:
+    console.print(f'A: {_name(arguments.a, a)}\nB: {_name(arguments.b, b)}', soft_wrap=True, highlight=False)
+    names = {'agreement': 'equal answers', 'accuracy_a': 'accuracy A', 'accuracy_b': 'accuracy B',
+             'accuracy': 'accuracy, B - A', 'balanced_accuracy': 'balanced accuracy, B - A',
+             'compute_a': 'compute A, of its full depth', 'compute_b': 'compute B, of its full depth',
+             'compute': 'compute, B - A', 'latency_a': 'network time A', 'latency_b': 'network time B',
+             'latency': 'network time, B - A', 'latency_ratio': 'network time, B / A'}
+    percent = f'{100 * found.confidence:g} %'
+    table = Table(title=f'{found.frames} {"labelled " if found.touches else ""}frames' +
+                  (f' of {found.touches} touches' if found.touches else ''), title_justify='left', box=box.SIMPLE_HEAD)
+    for column in ('', 'value', *((f'{percent} interval',) if found.touches else ())):
+        table.add_column(column, justify='left' if not column else 'right', no_wrap=True)
+    for key, name in names.items():
+        if (estimate := found.estimates.get(key)) and not math.isnan(estimate.value):
+            table.add_row(name, *_shown(key, estimate)[:1 + bool(found.touches)])
+    for c, estimate in found.recalls.items():
+        table.add_row(f'recall of {a.class_names[c]}, B - A', *_shown('recall', estimate))
+    console.print(table)
+    if not found.touches:
+        console.print('no frame has a label: only agreement, compute and time can be told, without intervals')
+        return
+    frames, touches = found.frame_counts, found.touch_counts
+    console.print(f'frames: {frames["both_right"]} both right, {frames["only_a"]} only A, {frames["only_b"]} only B, '
+                  f'{frames["both_wrong"]} both wrong')
+    console.print(f'touches: A is better in {touches["better_a"]}, B in {touches["better_b"]}, equal in '
+                  f'{touches["equal"]}; sign test p = {found.sign_p_value:.3g}')
+    if len(a) > found.frames:
+        console.print(f'{len(a) - found.frames} frames without a label are left out')
+    if found.touches < FEW_TOUCHES:
+        print(f'compare: warning: {found.touches} touches are few: the intervals are too narrow below some '
+              f'{FEW_TOUCHES}; label more', file=sys.stderr)
+
+
+def _shown(key: str, estimate: Estimate) -> tuple[str, str]:
+    def show(value: float) -> str:
+        if key == 'latency_ratio':
+            return f'{value:.3f}'
+        if key.startswith('latency'):
+            return f'{1e3 * value:{"+" if key == "latency" else ""}.3f} ms'
+        if key in ('compute', 'accuracy', 'balanced_accuracy', 'recall'):
+            return f'{100 * value:+.2f} points'
+        return f'{100 * value:.2f} %'
+    return show(estimate.value), f'{show(estimate.low)} to {show(estimate.high)}'
+
+
+def _name(path: Path, table: FrameTable) -> str:
+    return f'{path}, tau {", ".join(f"{t:g}" for t in dict.fromkeys(table.tau)) or "1"}'
+
+
+def _without_nan(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: _without_nan(inner) for key, inner in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+if __name__ == '__main__':
+    sys.exit(main())

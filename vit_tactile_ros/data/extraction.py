@@ -1,0 +1,147 @@
+"""Labelled messages of bags written out as pictures with a CSV, for people to look at and for training to read."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vit_tactile_ros.data.bags import find_bags, read_bags, read_pictures
+from vit_tactile_ros.data.frames import read_picture
+from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table
+
+TABLE = 'touches.csv'
+
+
+@dataclass(frozen=True)
+class Extracted:
+    """What lies in the folder now."""
+
+    table: Path  # the CSV for `--data`
+    images: int
+    touches: int
+    references: int
+    images_of_class: dict[str, int]
+
+
+def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
+                    reference_image: Path | None = None) -> TouchTable:
+    """The labelled images of several bags, or folders of bags, in one table; classes by alphabet, one is enough.
+
+    labels, reference_image: as in `touches.load_touches`. Raises DataError for what is no bag, for two bags of one name
+    (their touches would be one group), and as `bags.read_bags` does.
+    """
+    bags: list[Path] = []
+    for path in paths:
+        found = find_bags(path)
+        if not found:
+            raise DataError(f'{path} is no bag and no folder of bags' if path.exists() else
+                            f'{path} does not exist; must be a bag (.bag, .mcap, .db3, or a folder with metadata.yaml)')
+        bags += found
+    if twice := [name for name, count in Counter(bag.name for bag in bags).items() if count > 1]:
+        raise DataError(f'{", ".join(str(bag) for bag in bags if bag.name == twice[0])} have the same name, so their '
+                        'touches could not be told apart; rename one of them, or give it once')
+    touches = read_bags(bags, labels, references=reference_image is None)
+    if reference_image is not None:
+        if not reference_image.is_file():
+            raise DataError(f'reference_image {reference_image} does not exist')
+        touches = [dataclasses.replace(touch, reference=Source(reference_image)) for touch in touches]
+    return build_table(_once(touches), ', '.join(map(str, paths)), sorted({touch.label for touch in touches}) or None)
+
+
+def thin(table: TouchTable, every: int) -> TouchTable:
+    """Of each touch the first frame and every `every`-th after it: neighbours are near copies of one another."""
+    seen = Counter[str]()
+    kept = []
+    for index, touch in enumerate(table.touches):
+        if seen[touch.group] % every == 0:
+            kept.append(index)
+        seen[touch.group] += 1
+    return table.subset(kept)
+
+
+def extract(table: TouchTable, folder: Path, progress: bool | None = None) -> Extracted:
+    """Write the pictures (PNG, bit for bit), the references and `touches.csv` (image, reference, label, group).
+
+    A folder per class, in it a folder per touch. Whole or not at all: it grows beside `folder` and is moved there at
+    the end; what a killed run left there is begun anew. progress: a bar on stderr; None shows one in a terminal.
+
+    Raises DataError for a folder that holds something and for a message that can't be read; OSError from the disk.
+    """
+    check_unused(folder)
+    partial = folder.with_name(f'.{folder.name}.partial')
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        counts = _write(table, partial, sys.stderr.isatty() if progress is None else progress)
+        partial.replace(folder)  # an empty folder may be there
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    return dataclasses.replace(counts, table=folder / TABLE)
+
+
+def check_unused(folder: Path) -> None:
+    """Raises DataError where there is something already."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        raise DataError(f'{folder} is there already and not empty; nothing is overwritten: name another, or remove it')
+
+
+def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
+    numbers = {group: number for number, group in enumerate(dict.fromkeys(table.groups))}
+    names: dict[Source, str] = {}
+    for touch in table.touches:
+        touch_folder = f'{numbers[touch.group]:04d}_{_plain(touch.group)}'
+        names[touch.image] = f'{_plain(table.class_names[touch.label])}/{touch_folder}/{touch.image.stamp}.png'
+    references = list(dict.fromkeys(touch.reference for touch in table.touches if touch.reference))
+    reference_names = {source: f'references/{number:04d}_{_plain(source.path.stem + source.topic)}.png'
+                       for number, source in enumerate(references)}
+    wanted: dict[Source, list[str]] = {}
+    for source, name in (*names.items(), *reference_names.items()):  # one picture may be both
+        wanted.setdefault(source, []).append(name)
+    messages = [source for source in wanted if source.topic]
+    with tqdm(total=len(wanted), desc='writing pictures', unit='picture', disable=not progress, leave=False) as bar:
+        for source in wanted:
+            if not source.topic:
+                _write_picture(folder, wanted[source], read_picture(source.path))
+                bar.update()
+        for place, picture in read_pictures(messages):
+            _write_picture(folder, wanted[messages[place]], picture)
+            bar.update()
+    with (folder / TABLE).open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(('image', 'reference', 'label', 'group'))
+        for touch in table.touches:
+            writer.writerow((names[touch.image], reference_names[touch.reference] if touch.reference else '',
+                             table.class_names[touch.label], touch.group))
+    counts = np.bincount(table.labels, minlength=len(table.class_names)).tolist()
+    return Extracted(folder / TABLE, len(table), len(numbers), len(references), dict(zip(table.class_names, counts)))
+
+
+def _write_picture(folder: Path, names: Sequence[str], picture: NDArray[np.uint8]) -> None:
+    _, data = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.tobytes())
+
+
+def _once(touches: Sequence[NamedTouch]) -> list[NamedTouch]:
+    """Without images that a bag recorded on one topic at the very same time: only one could be found again."""
+    return list({touch.image: touch for touch in touches}.values())
+
+
+def _plain(name: str) -> str:
+    """A name that every file system takes; not unique."""
+    return re.sub(r'[^\w.-]+', '-', name).strip('-.')[:60] or 'x'

@@ -1,0 +1,147 @@
+"""Two sets of answers to the same frames: what differs, with intervals from a bootstrap over touches.
+
+Frames of one touch are near copies, so a thousand frames of ten touches say about as much as ten samples. The paired
+cluster bootstrap (Field and Welsh 2007) draws whole touches with replacement, the same ones for both sides, and takes
+percentiles of the differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+FEW_TOUCHES = 20  # below, percentile intervals are known to be too narrow
+_CHUNK = 4_000_000  # weights in memory at a time
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one side said of N frames."""
+
+    class_id: Ints  # (N,)
+    compute_share: Floats  # (N,), of its own full depth
+    inference_time: Floats  # (N,), s; NaN where it was not measured, and then so is its mean
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A figure and its interval; NaN bounds where there are no touches to draw."""
+
+    value: float
+    low: float = float('nan')
+    high: float = float('nan')
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Differences are B minus A."""
+
+    frames: int  # that are compared: the labelled ones, or all where none is
+    touches: int  # 0: no labels, so agreement, compute and latency alone, without intervals
+    estimates: Mapping[str, Estimate]  # 'agreement', 'compute', 'latency', ..., see `compare`
+    recalls: Mapping[int, Estimate]  # difference of each class that occurs
+    frame_counts: Mapping[str, int]  # both_right, only_a, only_b, both_wrong
+    touch_counts: Mapping[str, int]  # better_a, better_b, equal
+    sign_p_value: float  # of the touches that differ, were A and B equally good; NaN without labels
+    confidence: float
+    resamples: int
+
+
+def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_classes: int, *, resamples: int = 2000,
+            confidence: float = 0.95, seed: int = 0) -> Comparison:
+    """Compare on the frames with a label, (N,) 0..C-1; on all, without intervals, where every label is -1.
+
+    touches: (N,) of any type, equal for frames of one touch. Estimates: agreement (share of equal classes), accuracy_a,
+    accuracy_b, accuracy (B - A), balanced_accuracy (B - A), compute_a, compute_b, compute (B - A), latency_a and
+    latency_b (mean, s), latency (B - A) and latency_ratio (B / A). Raises ValueError for arrays of different lengths
+    or no frame.
+    """
+    lengths = {len(array) for side in (a, b) for array in vars(side).values()} | {len(labels), len(touches)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f'the columns have {sorted(lengths)} frames; must be one number above 0')
+    labelled = labels >= 0
+    if not labelled.any():
+        sums = _sums(a, b, np.full(len(labels), -1), np.zeros(len(labels), np.int64), num_classes)
+        values = _statistics(sums.sum(axis=0, keepdims=True), num_classes)
+        return Comparison(len(labels), 0, {name: Estimate(float(values[name][0])) for name in _ALWAYS}, {}, {}, {},
+                          float('nan'), confidence, 0)
+    a, b = (Answers(*(array[labelled] for array in vars(side).values())) for side in (a, b))
+    labels, (_, clusters) = labels[labelled], np.unique(touches[labelled], return_inverse=True)
+    sums = _sums(a, b, labels, clusters, num_classes)
+    values = _statistics(sums.sum(axis=0, keepdims=True), num_classes)
+    spread = _resample(sums, num_classes, resamples, seed)
+    tail = 50.0 * (1.0 - confidence)
+
+    def estimate(name: str) -> Estimate:
+        drawn = spread[name][np.isfinite(spread[name])]  # a resample may lack a class
+        low, high = np.percentile(drawn, (tail, 100.0 - tail)) if len(drawn) else (np.nan, np.nan)
+        return Estimate(float(values[name][0]), float(low), float(high))
+
+    right_a, right_b = a.class_id == labels, b.class_id == labels
+    gain = np.bincount(clusters, right_b.astype(float) - right_a)
+    better_a, better_b = int((gain < 0).sum()), int((gain > 0).sum())
+    differing = better_a + better_b
+    return Comparison(
+        frames=len(labels), touches=len(sums),
+        estimates={name: estimate(name) for name in values if not name.startswith('recall ')},
+        recalls={c: estimate(f'recall {c}') for c in np.unique(labels).tolist()},
+        frame_counts={'both_right': int((right_a & right_b).sum()), 'only_a': int((right_a & ~right_b).sum()),
+                      'only_b': int((~right_a & right_b).sum()), 'both_wrong': int((~right_a & ~right_b).sum())},
+        touch_counts={'better_a': better_a, 'better_b': better_b, 'equal': len(sums) - differing},
+        sign_p_value=float(stats.binomtest(better_b, differing).pvalue) if differing else 1.0,
+        confidence=confidence, resamples=resamples)
+
+
+_ALWAYS = ('agreement', 'compute_a', 'compute_b', 'compute', 'latency_a', 'latency_b', 'latency', 'latency_ratio')
+
+
+def _sums(a: Answers, b: Answers, labels: Ints, clusters: Ints, num_classes: int) -> Floats:
+    """Per touch the sums that every statistic is made of, (K, 6 + 3 C)."""
+    frames = len(labels)
+    of_class = np.zeros((frames, num_classes))
+    known = np.flatnonzero(labels >= 0)
+    of_class[known, labels[known]] = 1.0
+    columns = np.column_stack([
+        np.ones(frames), a.class_id == b.class_id, a.compute_share, b.compute_share, a.inference_time,
+        b.inference_time, of_class, of_class * (a.class_id == labels)[:, None],
+        of_class * (b.class_id == labels)[:, None]])
+    sums = np.zeros((int(clusters.max()) + 1, columns.shape[1]))
+    np.add.at(sums, clusters, columns)
+    return sums
+
+
+def _statistics(sums: Floats, num_classes: int) -> dict[str, Floats]:
+    """From summed touches, (R, 6 + 3 C), every statistic, (R,) each; NaN for a recall of a class without frames."""
+    frames, agree, compute_a, compute_b, latency_a, latency_b = sums[:, :6].T
+    counts, right_a, right_b = (sums[:, 6 + i * num_classes:6 + (i + 1) * num_classes] for i in range(3))
+    with np.errstate(invalid='ignore', divide='ignore'):
+        recall = (right_b - right_a) / counts
+        balanced = np.nansum(recall, axis=1) / (counts > 0).sum(axis=1)
+        accuracy_a, accuracy_b = right_a.sum(axis=1) / frames, right_b.sum(axis=1) / frames
+        found = {
+            'agreement': agree / frames, 'accuracy_a': accuracy_a, 'accuracy_b': accuracy_b,
+            'accuracy': (right_b - right_a).sum(axis=1) / frames, 'balanced_accuracy': balanced,
+            'compute_a': compute_a / frames, 'compute_b': compute_b / frames,
+            'compute': (compute_b - compute_a) / frames,
+            'latency_a': latency_a / frames, 'latency_b': latency_b / frames,
+            'latency': (latency_b - latency_a) / frames, 'latency_ratio': latency_b / latency_a}
+    return found | {f'recall {c}': recall[:, c] for c in range(num_classes)}
+
+
+def _resample(sums: Floats, num_classes: int, resamples: int, seed: int) -> dict[str, Floats]:
+    """The statistics of `resamples` draws of as many touches as there are, with replacement."""
+    rng = np.random.default_rng(seed)
+    touches = len(sums)
+    step = max(1, _CHUNK // touches)
+    drawn = []
+    for start in range(0, resamples, step):
+        weights = rng.multinomial(touches, np.full(touches, 1.0 / touches), min(step, resamples - start))
+        drawn.append(_statistics(weights.astype(np.float64) @ sums, num_classes))
+    return {name: np.concatenate([part[name] for part in drawn]) for name in drawn[0]}

@@ -1,0 +1,174 @@
+"""A row per classified frame of recordings: where it lies, what is true, what every exit said, what was answered."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.model import thresholds
+
+UNLABELLED = -1
+_COLUMNS: dict[str, Any] = {
+    'bag': np.str_, 'sensor': np.str_, 'topic': np.str_, 'index': np.int64, 'stamp': np.int64, 'received': np.int64,
+    'seconds': np.float64, 'label': np.int64, 'touch': np.str_, 'exit_index': np.int64, 'class_id': np.int64,
+    'confidence': np.float32, 'inference_time': np.float64}
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Messages of one topic that could not be classified for one reason."""
+
+    bag: str
+    topic: str
+    reason: str  # a short key: 'encoding', 'compressed', 'size', 'unreadable', ...
+    count: int
+    example: str  # the first one's position and explanation
+
+
+@dataclass(frozen=True)
+class FrameTable:
+    """N frames in the order of their bags, and within a bag in the order of recording."""
+
+    bag: NDArray[np.str_]  # (N,) name
+    sensor: NDArray[np.str_]  # (N,)
+    topic: NDArray[np.str_]  # (N,)
+    index: NDArray[np.int64]  # (N,) of the message among those replayed of its topic, 0-based; rejected ones count
+    stamp: NDArray[np.int64]  # (N,) ns, of the header; the bag's clock where the header has none
+    received: NDArray[np.int64]  # (N,) ns, the bag's clock
+    seconds: NDArray[np.float64]  # (N,) s by the bag's clock since its first message
+    label: NDArray[np.int64]  # (N,) 0..C-1; UNLABELLED
+    touch: NDArray[np.str_]  # (N,) 'bag/sensor/number' of the labelled interval or run of equal labels; '' is none
+    logits: NDArray[np.float32]  # (E, N, C) of every exit, also of those that the answer did not need
+    exit_index: NDArray[np.int64]  # (N,) the exit that answers at `tau`
+    class_id: NDArray[np.int64]  # (N,)
+    confidence: NDArray[np.float32]  # (N,) 0..1
+    inference_time: NDArray[np.float64]  # (N,) s, the frame alone with early exit as live; NaN where not measured
+    class_names: tuple[str, ...]
+    exits: tuple[int, ...]  # 1-based block that each exit follows
+    compute_shares: tuple[float, ...]  # multiply-adds up to each exit over those of the full depth
+    temperatures: tuple[float, ...]  # one per exit
+    tau: tuple[float, ...]  # one per early exit
+    rejections: tuple[Rejection, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.stamp)
+
+    @property
+    def is_labelled(self) -> NDArray[np.bool_]:
+        """(N,)"""
+        return self.label >= 0
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether the answer is the label, (N,); False without a label."""
+        return self.class_id == self.label
+
+    @property
+    def probabilities(self) -> NDArray[np.float32]:
+        """Of the exit that answers, (N, C)."""
+        everywhere = self.outputs_of_all().probabilities(self.temperatures)
+        return everywhere[self.exit_index, np.arange(len(self))]
+
+    def outputs(self) -> ExitOutputs:
+        """The labelled rows, for sweeps, calibration and figures."""
+        return self.outputs_of_all().subset(np.flatnonzero(self.is_labelled))
+
+    def outputs_of_all(self) -> ExitOutputs:
+        """All rows; labels may be UNLABELLED."""
+        return ExitOutputs(self.logits, self.label, self.class_names, self.exits, self.compute_shares)
+
+    def decided(self, tau: float | Sequence[float]) -> FrameTable:
+        """The same frames answered at another tau, by the rule of the live node; times are not known then."""
+        limits = thresholds(tau, len(self.exits))
+        exit_index, class_id, confidence = self.outputs_of_all().decide(limits, self.temperatures)
+        return replace(self, tau=limits, exit_index=exit_index, class_id=class_id, confidence=confidence,
+                       inference_time=np.full(len(self), np.nan))
+
+    def subset(self, rows: NDArray[Any]) -> FrameTable:
+        """The rows at indices or under a mask, (n,) or bool (N,); rejections stay."""
+        columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
+        return replace(self, **columns, logits=self.logits[:, rows])
+
+    @staticmethod
+    def empty(class_names: Sequence[str], exits: Sequence[int], compute_shares: Sequence[float],
+              temperatures: Sequence[float], tau: Sequence[float]) -> FrameTable:
+        columns: dict[str, Any] = {name: np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
+        return FrameTable(**columns, logits=np.empty((len(exits), 0, len(class_names)), np.float32),
+                          class_names=tuple(class_names), exits=tuple(exits), compute_shares=tuple(compute_shares),
+                          temperatures=tuple(temperatures), tau=tuple(tau))
+
+    @staticmethod
+    def concatenate(tables: Sequence[FrameTable]) -> FrameTable:
+        """Their rows in the order given; ValueError for tables of different networks or settings, or for none."""
+        if not tables:
+            raise ValueError('there is no table to join; give at least one')
+        first = tables[0]
+        for table in tables[1:]:
+            for name in ('class_names', 'exits', 'compute_shares', 'temperatures', 'tau'):
+                if getattr(table, name) != getattr(first, name):
+                    raise ValueError(f'tables of different {name} cannot be joined: {getattr(first, name)} and '
+                                     f'{getattr(table, name)}')
+        columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS}
+        return replace(first, **columns, logits=np.concatenate([table.logits for table in tables], axis=1),
+                       rejections=merge_rejections(r for table in tables for r in table.rejections))
+
+    def write_csv(self, path: Path) -> None:
+        """A row per frame, with the network's facts and the rejections in a JSON file of the same name beside it.
+
+        Each file appears whole or not at all.
+        """
+        facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_COLUMNS, 'logits')}
+        facts['rejections'] = [asdict(r) for r in self.rejections]
+        logit_names = [f'logit_block_{block}_{name}' for block in self.exits for name in self.class_names]
+        temporary = path.with_name(path.name + '.tmp')
+        columns = [getattr(self, name) for name in _COLUMNS]
+        with temporary.open('w', newline='', encoding='utf-8') as file:
+            writer = csv.writer(file)
+            writer.writerow([*_COLUMNS, 'label_name', 'class_name', 'exit_block', *logit_names])
+            for row in range(len(self)):
+                label = int(self.label[row])
+                writer.writerow([*(column[row] for column in columns), '' if label < 0 else self.class_names[label],
+                                 self.class_names[self.class_id[row]], self.exits[self.exit_index[row]],
+                                 *self.logits[:, row].ravel()])
+        temporary.replace(path)
+        temporary.write_text(json.dumps(facts, indent=1), encoding='utf-8')
+        temporary.replace(path.with_suffix('.json'))
+
+    @staticmethod
+    def read_csv(path: Path) -> FrameTable:
+        """What `write_csv` wrote, to the last bit. Raises ValueError for other files, OSError for a missing one."""
+        facts = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
+        try:
+            rejections = tuple(Rejection(**r) for r in facts.pop('rejections'))
+            facts = {name: tuple(values) for name, values in facts.items()}
+            shape = (-1, len(facts['exits']), len(facts['class_names']))
+            with path.open(newline='', encoding='utf-8') as file:
+                header, *rows = csv.reader(file)
+            at = {name: header.index(name) for name in _COLUMNS}
+            columns: dict[str, Any] = {name: np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows
+                       else np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
+            start = header.index('exit_block') + 1
+            logits = np.array([row[start:] for row in rows], np.float32).reshape(shape) if rows else np.empty(
+                (0, *shape[1:]), np.float32)
+            return FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)), rejections=rejections,
+                              **facts)
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise ValueError(f'{path} is not a table of frames that replay wrote: {error!r}') from error
+
+
+def merge_rejections(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
+    """One per bag, topic and reason, with the counts added and the first example kept."""
+    merged: dict[tuple[str, str, str], Rejection] = {}
+    for rejection in rejections:
+        key = (rejection.bag, rejection.topic, rejection.reason)
+        known = merged.get(key)
+        merged[key] = rejection if known is None else replace(known, count=known.count + rejection.count)
+    return tuple(merged.values())

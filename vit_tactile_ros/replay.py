@@ -1,0 +1,244 @@
+"""Recordings through the network: `python -m vit_tactile_ros.replay BAG...`.
+
+rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and
+summary.json to --output; the last line printed is the summary. The exit code is 0 only when nothing that was asked for
+is missing. With --live the images also go through the real node, at --speed, and both answers are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from vit_tactile_ros.data.arguments import HelpFormatter
+from vit_tactile_ros.data.bags import read_intervals
+from vit_tactile_ros.data.recording import find_recordings, unique_names
+from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.evaluation.cluster import replay_on_cluster
+from vit_tactile_ros.evaluation.frame_table import FrameTable
+from vit_tactile_ros.evaluation.replay_summary import summarise
+from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.replay', description=__doc__,
+                                     formatter_class=HelpFormatter)
+    parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='bags, or folders of bags')
+    parser.add_argument('--labels', type=Path, help='CSV of start,end,label[,sensor][,bag] in s from the start of the '
+                        'bag or since 1970; none: the TactileLabel messages in the bag, if any')
+    parser.add_argument('--topics', nargs='+', default=[], help='image topics; none: all')
+    parser.add_argument('--sensors', nargs='+', default=[], help='such as left for /left/image_raw; none: all')
+    parser.add_argument('--start', type=float, help="s from the bag's first message")
+    parser.add_argument('--stop', type=float, help="s from the bag's first message")
+    parser.add_argument('--reference_frames', type=int, default=5,
+                        help='first images of a sensor, averaged to its no-contact reference')
+    parser.add_argument('--reference_files', nargs='+', default=[], metavar='SENSOR=FILE',
+                        help='pictures without contact, instead; =FILE for images on /image_raw')
+    parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
+    parser.add_argument('--tau', type=float, nargs='+', help="exit threshold, one or one per early exit; "
+                        "none: the checkpoint's")
+    parser.add_argument('--max_accuracy_drop', type=float, help='instead of tau, for a calibrated checkpoint')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads of the network; 0 measures which is faster')
+    parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument('--timing_frames', type=int, default=100,
+                        help='frames per bag that are run alone as well, for the latency; 0: none')
+    parser.add_argument('--output', type=Path, default=Path('runs/replay'), help='folder for the results')
+    parser.add_argument('--report', action='store_true',
+                        help='also write report.html, a page with pictures that needs no other file, to --output')
+    parser.add_argument('--live', action='store_true', help='also play each bag into the real node, over ROS 2')
+    parser.add_argument('--speed', type=float, default=1.0, help='of --live; 1 is as recorded')
+    parser.add_argument('--find_speed', action='store_true',
+                        help='with --live: also find the highest speed with less than 5 %% superseded')
+    parser.add_argument('--ray', nargs='?', const='', metavar='ADDRESS',
+                        help='one bag a task on a Ray cluster; no address: on this machine')
+    arguments = parser.parse_args(argv)
+    for name, least in (('reference_frames', 1), ('batch_size', 1), ('threads', 0), ('timing_frames', 0)):
+        if getattr(arguments, name) < least:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least {least}')
+    for name in ('start', 'stop'):
+        value = getattr(arguments, name)
+        if value is not None and not (math.isfinite(value) and value >= 0):
+            parser.error(f'--{name} is {value}; must be s from the start of the bag, at least 0')
+    if arguments.start is not None and arguments.stop is not None and arguments.start >= arguments.stop:
+        parser.error(f'--start is {arguments.start} and --stop {arguments.stop}; it must start before it stops')
+    if not (math.isfinite(arguments.speed) and arguments.speed > 0):
+        parser.error(f'--speed is {arguments.speed}; must be above 0')
+    if arguments.tau is not None and arguments.max_accuracy_drop is not None:
+        parser.error('--tau and --max_accuracy_drop: give only one of them; either decides when an image leaves')
+    if arguments.live and arguments.ray is not None:
+        parser.error('--live and --ray: give only one of them; a live node plays on this machine')
+    if arguments.find_speed and not arguments.live:
+        parser.error('--find_speed goes with --live')
+    for text in arguments.reference_files:
+        if '=' not in text:
+            parser.error(f'--reference_files {text}: must be SENSOR=FILE')
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: all done; 1: the disk refused, or something is missing; 2: nothing could be done; 130: interrupted."""
+    arguments = parse_arguments(argv)
+    try:
+        path = arguments.checkpoint or shipped_checkpoint()
+        checkpoint = load_checkpoint(path)
+        settings = _settings(arguments, checkpoint)
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        if settings.labels is not None:
+            read_intervals(settings.labels)  # what is wrong with it is no bag's fault
+        bags = find_recordings(arguments.bags)
+        begun = time.monotonic()
+        results, missing = _replay_all(arguments, path, checkpoint, settings, bags)
+        seconds = time.monotonic() - begun
+        if not results:
+            raise DataError('; '.join(missing) or 'nothing was replayed')
+        table = FrameTable.concatenate([result.table for result in results])
+        summary = {'checkpoint': str(path)} | summarise(results, table, seconds, missing)
+        table.write_csv(arguments.output / 'frames.csv')
+        if arguments.live and not summary['stopped']:
+            live, wrong = _play_live(arguments, path, settings, bags, table)
+            summary |= {'live': live}
+            summary['missing'] += wrong
+        text = json.dumps(summary)
+        (arguments.output / 'summary.json').write_text(text + '\n', encoding='utf-8')
+        if arguments.report:
+            _report(arguments, path, bags, table, summary)
+    except KeyboardInterrupt:
+        print('\nreplay: stopped', file=sys.stderr)
+        return 130
+    except ValueError as error:
+        print(f'replay: {error}', file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f'replay: {error}', file=sys.stderr)
+        return 1
+    for note in summary['notes']:
+        print(f'replay: note: {note}', file=sys.stderr)
+    for what in summary['missing']:
+        print(f'replay: missing: {what}', file=sys.stderr)
+    _print(summary)
+    print(f'wrote frames.csv, {"report.html, " if arguments.report else ""}summary.json to {arguments.output}')
+    print(text)
+    return 130 if summary['stopped'] else 1 if summary['missing'] else 0
+
+
+def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: FrameTable,
+            summary: dict[str, Any]) -> None:
+    from vit_tactile_ros.evaluation.report import write_report  # matplotlib takes seconds to load
+
+    names = unique_names(bags)
+    facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device}
+    write_report(table, arguments.output, title=f'Replay of {", ".join(names[:3])}{", ..." if names[3:] else ""}',
+                 bags=dict(zip(names, bags, strict=True)), missing=summary['missing'], facts=facts)
+
+
+def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySettings:
+    calibration = checkpoint.calibration
+    if arguments.max_accuracy_drop is not None:
+        try:
+            tau: float | tuple[float, ...] = tuple(calibration.bound_for(arguments.max_accuracy_drop).tau)
+        except ValueError as error:
+            raise ValueError(f'--max_accuracy_drop is {arguments.max_accuracy_drop:g}: {error}') from error
+    else:
+        given = arguments.tau or [calibration.tau]
+        tau = given[0] if len(given) == 1 else tuple(given)
+    files = tuple((sensor.strip('/'), file) for sensor, _, file in
+                  (text.partition('=') for text in arguments.reference_files))
+    return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), tuple(arguments.topics),
+                          tuple(arguments.sensors), arguments.start, arguments.stop, arguments.labels,
+                          arguments.reference_frames, files, arguments.batch_size, arguments.timing_frames)
+
+
+def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,
+                bags: list[Path]) -> tuple[list[Replayed], list[str]]:
+    """The results of the bags that could be read, and what is missing."""
+    names = unique_names(bags)
+    outcomes: list[Replayed | str] = []
+    with tqdm(desc='replay', unit='image', total=_count(bags), disable=not sys.stderr.isatty()) as bar:
+        if arguments.ray is not None:
+            outcomes = replay_on_cluster(bags, names, path, arguments.device, arguments.threads, settings,
+                                         arguments.ray, bar.update)
+        else:
+            classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
+            classifier.warm_up((1, settings.batch_size))
+            for bag, name in zip(bags, names, strict=True):
+                outcomes.append(_replay_one(bag, name, classifier, settings, bar.update))
+                if isinstance(outcomes[-1], Replayed) and outcomes[-1].is_stopped:
+                    break
+    results = [outcome for outcome in outcomes if isinstance(outcome, Replayed)]
+    missing = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    missing += [problem for result in results for problem in result.problems]
+    sensors = {str(sensor) for result in results for sensor in result.table.sensor}
+    missing += [f'--reference_files {sensor}={file}: there are no images of a sensor {sensor!r}'
+                for sensor, file in settings.reference_files if sensor not in sensors]
+    if settings.labels is not None and not any(result.is_stopped for result in results):
+        used = {line for result in results for line in result.used_lines}
+        missing += [f'{settings.labels}, line {row.line}: no image lies in this interval'
+                    for row, _ in read_intervals(settings.labels) if row.line not in used]
+    if results and not any(len(result.table) for result in results):
+        missing.append('no image was classified')
+    return results, missing
+
+
+def _replay_one(bag: Path, name: str, classifier: TactileClassifier, settings: ReplaySettings,
+                progress: Callable[[int], Any]) -> Replayed | str:
+    try:
+        return replay(bag, name, classifier, settings, progress)
+    except DataError as error:
+        return str(error)
+
+
+def _count(bags: list[Path]) -> int | None:
+    """Images in all the bags, for the remaining time; None where it is not known or nobody looks."""
+    if not sys.stderr.isatty():
+        return None
+    from vit_tactile_ros.data.bags import IMAGE_TYPES, open_bag
+
+    count = 0
+    for bag in bags:
+        try:
+            with open_bag(bag) as reader:
+                count += sum(c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES)
+        except DataError:
+            return None
+    return count
+
+
+def _play_live(arguments: argparse.Namespace, path: Path, settings: ReplaySettings, bags: list[Path],
+               table: FrameTable) -> tuple[list[dict[str, Any]], list[str]]:
+    try:
+        from vit_tactile_ros.ros.live_replay import play_live
+    except ImportError as error:
+        raise ValueError(f'--live needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; with '
+                         'ROS, source the workspace first') from error
+    return play_live(bags, unique_names(bags), path, arguments.device, arguments.threads, settings, table,
+                     arguments.speed, arguments.find_speed, arguments.output)
+
+
+def _print(summary: dict[str, Any]) -> None:
+    percent = {True: '-', False: '{:.2%}'}
+    accuracy = percent[summary['accuracy'] is None].format(summary['accuracy'] or 0.0)
+    print(f'{summary["images"]} images of {summary["bags"]} bags in {summary["seconds"]:.1f} s, '
+          f'{sum(summary["rejected"].values())} rejected; {summary["labelled"]} labelled, accuracy {accuracy}')
+    for sensor, figures in summary['sensors'].items():
+        rates = ', '.join(f'block {block} {rate:.1%}' for block, rate in figures['exit_rates'].items())
+        print(f'  {sensor or "(unnamed sensor)"}: {figures["frames"]} frames; {rates}; '
+              f'compute {figures["compute_share"]:.1%}')
+    if summary['latency_ms']:
+        print('  one image alone: {p50:.2f} ms median, {p99:.2f} ms 99 % (n={n}), {cores} cores'.format(
+            **summary['latency_ms'], cores=os.cpu_count()))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
