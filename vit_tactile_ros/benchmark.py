@@ -171,7 +171,7 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
     device = str(subject.runtime.device)
     if subject.runtime.device.type == 'cuda':
         device += f' ({torch.cuda.get_device_name(subject.runtime.device)})'
-    where = f'{device}, {arguments.threads} threads, engine {main_engine}'
+    where = f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {main_engine}'
     _print(console, times, shares, exits, f'batch of {size}, {model.config.image_size[0]}x{model.config.image_size[1]} px, '
            f'{where}', tiny, part.description, tau, rates)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50

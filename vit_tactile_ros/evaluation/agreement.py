@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.runtime import Runtime
 from vit_tactile_ros.model import early_exit, exit_probabilities
 
@@ -36,7 +37,7 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
                 raise DisagreementError(f'engine {engine.name!r} differs from plain torch: logits of exit {exit_index} '
                                         f'by {difference:.2g} of the largest; must be at most {tolerance:g}')
             worst = max(worst, difference)
-        ours = early_exit(engine.stages(batch), tau, temperatures).exit_index.cpu()
+        ours = decide(engine, batch, tau, temperatures).exit_index.cpu()
         theirs = early_exit(reference.stages(batch), tau, temperatures).exit_index.cpu()
         confidences = torch.stack([exit_probabilities(logits, t).amax(dim=-1).cpu() for logits, t in
                                    zip(reference.stages(batch), temperatures, strict=True)], dim=1)

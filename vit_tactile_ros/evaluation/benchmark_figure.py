@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from vit_tactile_ros.evaluation.contest import Times
 from vit_tactile_ros.evaluation.figures import BLUE, GREY, ORANGE
@@ -38,6 +38,8 @@ def benchmark_figure(own: Mapping[int, Times], softmax: Mapping[int, Times], bat
         axes.xaxis.set_major_locator(FixedLocator(list(places)))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f'{x:g}'))
         axes.xaxis.set_minor_locator(NullLocator())
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_minor_formatter(NullFormatter())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f'{y:g}'))
         axes.set_ylabel('ms (median)')
         axes.grid(alpha=0.3, which='both')

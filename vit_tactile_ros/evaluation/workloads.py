@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from vit_tactile_ros.evaluation.contest import Run
+from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.runtime import Runtime
-from vit_tactile_ros.model import ModelConfig, ViTTactile, early_exit, exit_probabilities
+from vit_tactile_ros.model import ModelConfig, ViTTactile, exit_probabilities
 from vit_tactile_ros.model.config import Attention
 
 
@@ -37,7 +38,7 @@ def full_depth(runtime: Runtime, batches: Sequence[Tensor]) -> Run:
 def early(runtime: Runtime, batches: Sequence[Tensor], tau: Sequence[float], temperatures: Sequence[float]) -> Run:
     """The same batches with every sample leaving at the first exit that is sure enough of it."""
     def run(turn: int) -> Tensor:
-        return early_exit(runtime.stages(batches[turn % len(batches)]), tau, temperatures).probabilities.cpu()
+        return decide(runtime, batches[turn % len(batches)], tau, temperatures).probabilities.cpu()
     return run
 
 

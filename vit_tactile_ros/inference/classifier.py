@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
-from vit_tactile_ros.model import Checkpoint, compute_shares, early_exit, thresholds
+from vit_tactile_ros.model import Checkpoint, compute_shares, thresholds
 
 Image = NDArray[np.uint8]
 
@@ -98,7 +99,7 @@ class TactileClassifier:
     def classify_inputs(self, inputs: Input, tau: Sequence[float]) -> list[Decision]:
         """Decisions for preprocessed inputs, float32 (B, 3, h, w); `tau` holds one threshold per early exit."""
         start = time.perf_counter()
-        result = early_exit(self.runtime.stages(torch.from_numpy(inputs)), tau, self.temperatures)
+        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures)
         probabilities = result.probabilities.cpu().numpy()
         confidences = result.confidences.cpu().numpy()
         exits = result.exit_index.tolist()

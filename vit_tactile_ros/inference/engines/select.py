@@ -28,12 +28,20 @@ def _torch(request: Request) -> Runtime:
     return TorchRuntime(request.model, request.device, request.precision)
 
 
+def _cuda_graph(request: Request) -> Runtime:
+    from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
+    try:
+        return CudaGraphRuntime(request.model, request.device, request.precision)
+    except RuntimeError as error:  # an operation that can't be captured, or no memory left
+        raise ValueError(f"the capture of CUDA graphs failed: {error}: take engine 'torch'") from error
+
+
 # Prepares a runtime; raises ValueError with what to install or to change where it can't.
 Prepare = Callable[[Request], Runtime]
 
 CPU_ENGINES: dict[str, Prepare] = {'torch': _torch}
 # The place for engines of a GPU, each in a file of its own beside this one.
-CUDA_ENGINES: dict[str, Prepare] = {'torch': _torch}
+CUDA_ENGINES: dict[str, Prepare] = {'torch': _torch, 'cuda_graph': _cuda_graph}
 
 
 def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto', precision: Precision = 'float32',
