@@ -1,4 +1,4 @@
-"""How fast the network is, against ViT-Tiny and softmax attention: `python -m vit_tactile_ros.benchmark --batch_size 16`.
+"""How fast the network is, beside ViT-Tiny and softmax attention: `python -m vit_tactile_ros.benchmark --tau 0.8`.
 
 First checks that every engine answers as plain torch does; then times all ways to run it in turns in one process. Only
 ratios within one run mean anything where others use the machine too.
@@ -64,7 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
     parser.add_argument('--precision', default='float32', choices=('float32', 'bfloat16'), help='of the engines')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads')
-    parser.add_argument('--seconds', type=float, default=90.0, help='s for the timing itself, shared by its three parts')
+    parser.add_argument('--seconds', type=float, default=40.0, help='s for the timing, shared by its three parts')
     parser.add_argument('--rounds', type=int, default=200, help='at most, of each part')
     parser.add_argument('--quick', action='store_true', help='a rough look: 8 s of timing, nothing compiled')
     parser.add_argument('--output', type=Path, default=Path('runs/benchmark'),
@@ -172,13 +172,14 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
     if subject.runtime.device.type == 'cuda':
         device += f' ({torch.cuda.get_device_name(subject.runtime.device)})'
     where = f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {main_engine}'
-    _print(console, times, shares, exits, f'batch of {size}, {model.config.image_size[0]}x{model.config.image_size[1]} px, '
-           f'{where}', tiny, part.description, tau, rates)
+    height, width = model.config.image_size
+    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, part.description, tau, rates)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
-        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each exit half go on)')
-    console.print(f'3136 over 784 tokens: {growth:.2f} times the time (softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '
-                  f'softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
+        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each '
+                      'exit half go on)', soft_wrap=True)
+    console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
+                  f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
     console.print('times are of this machine in these minutes; only ratios within one run mean anything where others '
                   'use it too', soft_wrap=True)
     _write_csv(arguments.output / 'benchmark.csv', times, over_batches, own, softmax)
@@ -190,7 +191,8 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
         'n': times['full'].n,
         'exit_ms': {str(b): 1e3 * times[f'exit {i}'].p50 for i, b in enumerate(exits)},
         'full_ms': {'p50': 1e3 * times['full'].p50, 'p99': 1e3 * times['full'].p99},
-        'early_ms': {'mean': 1e3 * times['early'].mean, 'p50': 1e3 * times['early'].p50, 'p99': 1e3 * times['early'].p99},
+        'early_ms': {'mean': 1e3 * times['early'].mean, 'p50': 1e3 * times['early'].p50,
+                     'p99': 1e3 * times['early'].p99},
         'speedup_percent': 100 * (times['full'].mean / times['early'].mean - 1),
         'timm_ms': {'p50': 1e3 * times['timm'].p50},
         'ratio_vs_timm': times['timm'].p50 / times['full'].p50,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -69,7 +70,8 @@ def fastest(engines: dict[str, Runtime], images: Tensor) -> str:
     return min(times, key=lambda name: times[name].p50)
 
 
-def measure_batch(subject: Subject, budget: Budget, compiled: bool, progress: str) -> tuple[dict[str, Times], int, str]:
+def measure_batch(subject: Subject, budget: Budget, compiled: bool,
+                  progress: str) -> tuple[dict[str, Times], int, str]:
     """Times at the batch size of `subject.batches`, the multiply-adds of 'matrix', and what stands in for timm."""
     runtime, images, config = subject.runtime, subject.batches[0], subject.model.config
     exits, device, size = len(config.exits), subject.runtime.device, len(images)
@@ -85,7 +87,8 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool, progress: st
                    'timm': forward(tiny, images, device), 'matrix': products}
     if compiled:
         try:
-            fast = forward(torch.compile(tiny, mode='reduce-overhead' if device.type == 'cuda' else None), images, device)
+            graphs = 'reduce-overhead' if device.type == 'cuda' else None  # CUDA graphs
+            fast = forward(cast(torch.nn.Module, torch.compile(tiny, mode=graphs)), images, device)
             with torch.inference_mode():
                 fast(0)
             contenders['timm compiled'] = fast
@@ -93,19 +96,20 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool, progress: st
             log.warning('torch.compile of %s failed and is left out: %s', tiny_name, str(error).splitlines()[0])
     contenders |= {f'engine {name}': full_depth(other, subject.batches)
                    for name, other in subject.engines.items() if name != subject.main}
-    if exits > 1:
+    if exits > 1 and size > 1:
         counts = staying(size, exits)
         contenders['mixed'] = mixed_exits(runtime, images, counts)
         for i, count in enumerate(counts):
             # What the stage after exit i takes for that many samples is the difference of these two.
             contenders[f'part {i} before'] = leave_at(runtime, images[:count], i)
             contenders[f'part {i} after'] = leave_at(runtime, images[:count], i + 1)
-    return interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress, warm_up=2), operations, tiny_name
+    times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress, warm_up=2)
+    return times, operations, tiny_name
 
 
 def mixed_over_parts(times: dict[str, Times], exits: int) -> float | None:
     """Time of a batch with mixed exits over the sum of what its stages take alone for the samples left in them."""
-    if exits == 1:
+    if 'mixed' not in times:
         return None
     parts = times['exit 0'].p50 + sum(times[f'part {i} after'].p50 - times[f'part {i} before'].p50
                                       for i in range(exits - 1))

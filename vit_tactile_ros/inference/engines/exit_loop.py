@@ -1,4 +1,4 @@
-"""Early exit over prepared graphs: padding, the decision on the device, speculation, and taking finished samples out."""
+"""Early exit over prepared graphs: padding, the decision on the device, speculation, finished samples taken out."""
 
 from __future__ import annotations
 
@@ -101,8 +101,9 @@ class ExitLoop:
         confidences = np.full((batch, self._exits), np.nan, np.float32)
         still = np.ones(batch, bool)  # samples without an answer
         self._load(images)
-        places = np.arange(batch)  # which sample each row of the padded batch is
-        size, waits = padded_size(batch), {0: (self._launch(0, padded_size(batch)), np.arange(batch), padded_size(batch))}
+        places: NDArray[Any] = np.arange(batch)  # which sample each row of the padded batch is
+        size = padded_size(batch)
+        waits = {0: (self._launch(0, size), places, size)}
         for index in range(self._exits):
             last = index == self._exits - 1
             ahead = not last and self._goes_ahead(index)
@@ -152,8 +153,8 @@ class ExitLoop:
     def _check(self, images: Tensor) -> None:
         wanted = (3, *self._model.config.image_size)
         if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
-            raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, {", ".join(map(str, wanted))}) with '
-                             "B at least 1 for engine 'cuda_graph'")
+            raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, {", ".join(map(str, wanted))}) '
+                             "with B at least 1 for engine 'cuda_graph'")
 
     def _set_limits(self, tau: tuple[float, ...], temperatures: tuple[float, ...]) -> None:
         if self._set == (tau, temperatures):
