@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from vit_tactile_ros.inference import runtime
-from vit_tactile_ros.inference.runtime import TorchRuntime, fastest_thread_count, select_device
+from vit_tactile_ros.inference.engines.eager import TorchRuntime
+from vit_tactile_ros.inference.runtime import fastest_thread_count, select_device
 from vit_tactile_ros.model import ModelConfig, ViTTactile
 
 CONFIG = ModelConfig(num_classes=4, width=48, heads=3, depth=3, exits=(1, 2, 3), image_size=(32, 48),

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from performer_pytorch import FastAttention
 
 from vit_tactile_ros.model import ModelConfig, ViTTactile
-from vit_tactile_ros.model.attention import SelfAttention
+from vit_tactile_ros.model.attention import FavorAttention, SelfAttention
 
 KINDS = ('favor_softmax', 'favor_relu', 'softmax')
 
@@ -148,3 +149,49 @@ def test_redraw_features_of_softmax_is_harmless():
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.redraw_features()
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def library_and_ours(features: str, num_features: int) -> tuple[FastAttention, FavorAttention]:
+    """The same random features in performer-pytorch's attention and in ours, by way of a state dict."""
+    torch.manual_seed(5)
+    library = FastAttention(16, num_features, generalized_attention=features == 'relu')
+    ours = FavorAttention(16, num_features, features)
+    ours.load_state_dict(library.state_dict())
+    return library, ours
+
+
+@pytest.mark.parametrize('num_features', (24, 256))
+@pytest.mark.parametrize('features', ('softmax', 'relu'))
+@pytest.mark.parametrize('scale', (0.1, 0.5, 3.0))
+def test_favor_equals_the_library(features, num_features, scale):
+    """Checkpoints trained with performer-pytorch's attention would answer differently, or train differently on."""
+    library, ours = library_and_ours(features, num_features)
+    q, k, v = torch.randn(3, 2, 3, 50, 16)
+    inputs = [t.clone().requires_grad_() for t in (scale * q, scale * k, v)]
+    wanted, got = library(*inputs), ours(*inputs)
+    torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-5)
+    weights = torch.randn_like(v)
+    for a, b in zip(torch.autograd.grad((got * weights).sum(), inputs),
+                    torch.autograd.grad((wanted * weights).sum(), inputs), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize('features', ('softmax', 'relu'))
+def test_favor_in_bfloat16_is_as_exact_as_the_library(features):
+    """Exponents rounded to bfloat16, or a divisor that underflows."""
+    library, ours = library_and_ours(features, 64)
+    q, k, v = torch.randn(3, 2, 3, 200, 16).bfloat16()
+    wanted = library(q.float(), k.float(), v.float())
+    ours, library = ours.bfloat16(), library.bfloat16()
+    got = ours(q, k, v)
+    assert got.dtype == torch.bfloat16
+    assert (got.float() - wanted).norm() <= 1.2 * (library(q, k, v).float() - wanted).norm()
+    assert (got.float() - wanted).norm() < 0.03 * wanted.norm()
+
+
+def test_a_smaller_epsilon_attends_where_the_default_averages():
+    """An epsilon that is not passed on: large queries and keys would still see the plain average of the values."""
+    q, k, v = torch.randn(3, 1, 1, 40, 16, generator=torch.Generator().manual_seed(6))
+    spread = [(FavorAttention(16, 64, 'softmax', epsilon)(4 * q, 4 * k, v) - v.mean(-2, keepdim=True)).norm()
+              for epsilon in (None, 1e-12)]
+    assert spread[1] > 5 * spread[0]

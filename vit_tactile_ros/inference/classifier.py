@@ -6,28 +6,19 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from vit_tactile_ros.inference.decide import decide
+from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
-from vit_tactile_ros.inference.runtime import Precision, TorchRuntime, fastest_thread_count, select_device
-from vit_tactile_ros.model import Checkpoint, compute_shares, early_exit, thresholds
-from vit_tactile_ros.model.early_exit import Stages
+from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
+from vit_tactile_ros.model import Checkpoint, compute_shares, thresholds
 
 Image = NDArray[np.uint8]
-
-
-class Runtime(Protocol):
-    """What runs the stages; see `runtime.TorchRuntime`."""
-
-    name: str
-    device: torch.device
-
-    def stages(self, images: Tensor) -> Stages: ...
 
 
 @dataclass(frozen=True)
@@ -50,8 +41,11 @@ class TactileClassifier:
     """A checkpoint made ready on a device; not thread-safe, one caller at a time."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto', precision: Precision = 'float32',
-                 threads: int = 0) -> None:
-        """Raises ValueError for a device that is not there or an unknown precision.
+                 threads: int = 0, engine: str = 'torch', cache_dir: Path | None = None) -> None:
+        """Raises ValueError for a device that is not there, an unknown precision or an engine that can't run here.
+
+        `engine` and `cache_dir` are those of `engines.select.make_runtime`. The default is the reference, so that the
+        figures of offline commands compare; what must be fast asks for 'auto'.
 
         `threads` is the number of CPU threads, for the whole process; 0 measures whether more than one pays.
         """
@@ -62,7 +56,7 @@ class TactileClassifier:
             # as one thread beside two sensors at 30 Hz. More than four gain nothing on so few tokens.
             torch.set_num_threads(threads or fastest_thread_count(checkpoint.model, min(4, cores - 1)))
         self.threads = torch.get_num_threads()
-        self.runtime: Runtime = TorchRuntime(checkpoint.model, torch_device, precision)
+        self.runtime: Runtime = make_runtime(checkpoint.model, device, engine, precision, self.threads, cache_dir)
         self.preprocessing = checkpoint.preprocessing
         self.class_names = checkpoint.class_names
         self.exits = checkpoint.model.config.exits
@@ -104,7 +98,7 @@ class TactileClassifier:
     def classify_inputs(self, inputs: Input, tau: Sequence[float]) -> list[Decision]:
         """Decisions for preprocessed inputs, float32 (B, 3, h, w); `tau` holds one threshold per early exit."""
         start = time.perf_counter()
-        result = early_exit(self.runtime.stages(torch.from_numpy(inputs)), tau, self.temperatures)
+        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures)
         probabilities = result.probabilities.cpu().numpy()
         confidences = result.confidences.cpu().numpy()
         exits = result.exit_index.tolist()

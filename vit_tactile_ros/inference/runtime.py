@@ -1,11 +1,11 @@
-"""Engines that run the stages of a model; plain torch is the reference that every other engine is compared with."""
+"""What every engine offers, the choice of a device and of a number of CPU threads; `engines` holds the engines."""
 
 from __future__ import annotations
 
-import copy
 import statistics
 import time
-from typing import Literal, get_args
+from collections.abc import Sequence
+from typing import Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -16,22 +16,27 @@ from vit_tactile_ros.model.early_exit import Stages
 Precision = Literal['float32', 'bfloat16']
 
 
-class TorchRuntime:
-    """Plain torch, eager, on one device."""
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
-    name = 'torch'
 
-    def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32') -> None:
-        if precision not in get_args(Precision):
-            raise ValueError(f'precision is {precision!r}; must be one of {", ".join(get_args(Precision))}')
-        self.device = device
-        self.dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
-        # A copy: rounding the caller's weights in place would reach every other user of the checkpoint.
-        self._model = copy.deepcopy(model).to(device, self.dtype).eval()
+class Runtime(Protocol):
+    """A network made ready on a device; not thread-safe, one generator at a time."""
+
+    name: str  # of the engine
+    device: torch.device  # where the logits lie
+    precision: Precision
 
     def stages(self, images: Tensor) -> Stages:
-        """Stages of float32 (B, 3, H, W) images from host memory; see `ViTTactile.stages`."""
-        return self._model.stages(images.to(self.device, self.dtype, non_blocking=True))
+        """Yield the logits (rows, C) of each exit in turn for float32 (B, 3, H, W) images in host memory.
+
+        `send(rows)` goes on with these rows only, `send(None)` and `next` with all; see `ViTTactile.stages`.
+        """
+
+
+def check_precision(precision: str, choices: Sequence[str], engine: str) -> None:
+    """Raises ValueError for a precision that the engine does not have."""
+    if precision not in choices:
+        raise ValueError(f'precision is {precision!r}; must be one of {", ".join(choices)} for engine {engine!r}')
 
 
 def select_device(device: str) -> torch.device:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
-from performer_pytorch import FastAttention
+from performer_pytorch.performer_pytorch import gaussian_orthogonal_random_matrix
 from torch import Tensor, nn
 
 from vit_tactile_ros.model.config import ModelConfig
@@ -29,8 +29,8 @@ class SelfAttention(nn.Module):
         if config.attention == 'softmax':
             self.kernel: nn.Module = SoftmaxAttention()
         else:
-            self.kernel = FastAttention(head_dim, nb_features=config.feature_map_dim,
-                                        generalized_attention=config.attention == 'favor_relu')
+            self.kernel = FavorAttention(head_dim, config.feature_map_dim, 'relu' if config.attention == 'favor_relu'
+                                         else 'softmax')
         self.out = nn.Linear(config.width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -41,8 +41,57 @@ class SelfAttention(nn.Module):
 
     def redraw_features(self) -> None:
         """Draw new random features; for training only, since it changes every answer."""
-        if isinstance(self.kernel, FastAttention):
-            self.kernel.redraw_projection_matrix(self.kernel.projection_matrix.device)
+        if isinstance(self.kernel, FavorAttention):
+            self.kernel.redraw_features()
+
+
+class FavorAttention(nn.Module):
+    """FAVOR+, (B, heads, N, head_dim) three times -> (B, heads, N, head_dim), in time linear in N.
+
+    Choromanski et al. 2021 with softmax features (eq. 5) or ReLU features (eq. 10). The answers are those of
+    performer-pytorch's FastAttention, in fewer passes over memory: the scale of queries and keys is a factor of the
+    projection, the epsilon of ReLU features a bias, and the common factor of all softmax features cancels.
+    """
+
+    def __init__(self, head_dim: int, num_features: int, features: Literal['softmax', 'relu'],
+                 epsilon: float | None = None) -> None:
+        """`epsilon` is added to every feature and keeps the divisor off zero: 1e-4 (softmax) or 1e-3 (ReLU) if None.
+
+        Beside large queries and keys it outweighs the features and turns attention into an average.
+        """
+        super().__init__()
+        self.features = features
+        self.epsilon = epsilon if epsilon is not None else {'softmax': 1e-4, 'relu': 1e-3}[features]
+        self.projection_matrix: Tensor
+        self.register_buffer('projection_matrix', gaussian_orthogonal_random_matrix(num_features, head_dim))
+
+    def redraw_features(self) -> None:
+        """Draw new random features; for training only, since it changes every answer."""
+        rows, columns = self.projection_matrix.shape
+        self.projection_matrix.copy_(gaussian_orthogonal_random_matrix(rows, columns,
+                                                                       device=self.projection_matrix.device))
+
+    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        projection = (self.projection_matrix * q.shape[-1]**-0.25).to(q.dtype)
+        if self.features == 'relu':
+            q, k = self._relu_features(q, projection), self._relu_features(k, projection)
+        else:
+            # A key's stabiliser is one per sample and head: over the batch it would tie samples to their neighbours.
+            q, k = self._softmax_features(q, projection, (-1,)), self._softmax_features(k, projection, (-2, -1))
+        context = k.transpose(-2, -1) @ v  # (B, heads, features, head_dim)
+        divisor = q @ k.sum(dim=-2).unsqueeze(-1)
+        return (q @ context) / divisor
+
+    def _relu_features(self, x: Tensor, projection: Tensor) -> Tensor:
+        """relu(x) + epsilon as max(x + epsilon, epsilon)."""
+        bias = projection.new_full((len(projection),), self.epsilon)
+        return F.linear(x, projection, bias).clamp_min(self.epsilon)
+
+    def _softmax_features(self, x: Tensor, projection: Tensor, stabiliser: tuple[int, ...]) -> Tensor:
+        logits = F.linear(x, projection).float()  # bfloat16 would lose percents in the exponent
+        half_norm = x.float().square().sum(dim=-1, keepdim=True) * (0.5 * x.shape[-1]**-0.5)
+        shift = logits.amax(dim=stabiliser, keepdim=True).detach() + half_norm
+        return ((logits - shift).exp() + self.epsilon).to(x.dtype)
 
 
 class QKNorm(nn.Module):

@@ -200,6 +200,12 @@ def create_vit_tactile(
 
 def compute_shares(config: ModelConfig, image_size: tuple[int, int] | None = None) -> tuple[float, ...]:
     """Multiply-adds spent by a sample that leaves at each exit over those of the full depth; the last is 1."""
+    costs = multiply_adds(config, image_size)
+    return tuple(cost / costs[-1] for cost in costs)
+
+
+def multiply_adds(config: ModelConfig, image_size: tuple[int, int] | None = None) -> tuple[int, ...]:
+    """Multiply-adds of the matrix products for a sample that leaves at each exit."""
     height, width_px = image_size or config.image_size
     n = (height // config.patch_size) * (width_px // config.patch_size)
     d = config.width
@@ -219,5 +225,4 @@ def compute_shares(config: ModelConfig, image_size: tuple[int, int] | None = Non
             embed += n * patch**2 * 9 * channels * out
             channels = out
         embed += n * patch**2 * channels * d
-    costs = [embed + blocks * block + (i + 1) * head for i, blocks in enumerate(config.exits)]
-    return tuple(cost / costs[-1] for cost in costs)
+    return tuple(embed + blocks * block + (i + 1) * head for i, blocks in enumerate(config.exits))

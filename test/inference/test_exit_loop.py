@@ -1,0 +1,102 @@
+"""The logic around CUDA graphs, executed on CPU tensors: its answers are those of plain early exit."""
+
+import pytest
+import torch
+
+from vit_tactile_ros.inference.decide import decide
+from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime, DirectBackend
+from vit_tactile_ros.inference.engines.exit_loop import padded_size
+from vit_tactile_ros.model import ModelConfig, ViTTactile, early_exit
+
+TEMPERATURES = (1.2, 0.9, 1.1)
+
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    model = ViTTactile(ModelConfig(num_classes=4, image_size=(32, 32), width=48, depth=3, exits=(1, 2, 3),
+                                   feature_map_dim=16)).eval()
+    for stage in model.stage_modules:
+        torch.nn.init.normal_(stage.head.classify.weight, std=0.6)
+    return model
+
+
+def engine(model, speculate=None):
+    return CudaGraphRuntime(model, torch.device('cpu'), speculate=speculate, backend=DirectBackend())
+
+
+def images(count: int, seed: int = 0):
+    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+
+
+def middling(model, batch):
+    """Thresholds that about half of a batch reaches at each exit."""
+    with torch.no_grad():
+        confidences = [(logits / t).softmax(1).amax(1) for logits, t in zip(model.stages(batch), TEMPERATURES)]
+    return tuple(float(c.median()) + 1e-4 for c in confidences[:2])
+
+
+@pytest.mark.parametrize('speculate', (None, False, True))
+@pytest.mark.parametrize('count', (1, 2, 3, 8, 13, 64, 70))
+def test_early_exit_equals_plain(model, speculate, count):
+    """Padding taken for samples, a row swapped by compaction, an answer read from another exit or batch size."""
+    ours = engine(model, speculate)
+    for seed in range(3):  # buffers hold what earlier batches left there
+        batch = images(count, seed)
+        for tau in (middling(model, images(64)), (0.0, 0.0), (1.0, 1.0), (1.0, 0.5)):
+            with torch.inference_mode():
+                got = decide(ours, batch, tau, TEMPERATURES)
+                wanted = early_exit(model.stages(batch), tau, TEMPERATURES)
+            assert torch.equal(got.exit_index, wanted.exit_index)
+            for name in ('logits', 'probabilities', 'confidences'):
+                torch.testing.assert_close(getattr(got, name), getattr(wanted, name), equal_nan=True, rtol=1e-4,
+                                           atol=1e-5)
+
+
+def test_the_batch_of_mixed_exits_is_really_mixed(model):
+    """The equality above on batches that all leave together."""
+    result = engine(model).early_exit(images(64), middling(model, images(64)), TEMPERATURES)
+    assert min(torch.bincount(result.exit_index, minlength=3)) >= 5
+
+
+def test_order_of_launches(model):
+    """A next stage that waits for the answer although it should not, or one that is started for nobody."""
+    tau = middling(model, images(16))
+    waiting, ahead = engine(model, False)._loop, engine(model, True)._loop
+    waiting.early_exit(images(16), (0.0, 0.0), TEMPERATURES)
+    assert waiting.launched == [(0, 16)]
+    ahead.early_exit(images(16), (0.0, 0.0), TEMPERATURES)
+    assert ahead.launched == [(0, 16), (1, 16)]
+    left = waiting.early_exit(images(16), tau, TEMPERATURES).exit_index
+    after = [padded_size(int((left > i).sum())) for i in range(2)]
+    assert waiting.launched == [(0, 16), (1, after[0]), (2, after[1])] and after[0] < 16
+    ahead.early_exit(images(16), tau, TEMPERATURES)
+    assert ahead.launched == [(0, 16), (1, 16), (2, after[0])]  # the third starts before the second's answer
+
+
+def test_speculation_stops_where_most_leave_and_comes_back(model):
+    """A wasted stage for every image at a low tau, or none ever again."""
+    loop = engine(model)._loop
+    for _ in range(20):
+        loop.early_exit(images(1), (0.0, 0.0), TEMPERATURES)
+    assert loop.launched == [(0, 1)]
+    for _ in range(20):
+        loop.early_exit(images(1), (1.0, 1.0), TEMPERATURES)
+    assert loop.ended[0] < 0.5 and loop.ended[2] > 0.5
+
+
+def test_stages_equal_the_model_also_for_chosen_rows(model):
+    """The protocol of every engine: rows in any order, also twice the same number."""
+    batch, picked = images(13), torch.tensor([12, 3, 7, 0, 5])
+    with torch.inference_mode():
+        ours, plain = engine(model).stages(batch), model.stages(batch)
+        torch.testing.assert_close(next(ours), next(plain))
+        for rows in (picked, torch.tensor([4, 0, 1, 3, 2])):
+            torch.testing.assert_close(ours.send(rows), plain.send(rows), rtol=1e-4, atol=1e-5)
+
+
+def test_images_of_another_size_are_refused(model):
+    """An error of a buffer's shape from deep inside."""
+    for call in (lambda x: engine(model).stages(x), lambda x: engine(model).early_exit(x, (0.5, 0.5), TEMPERATURES)):
+        with pytest.raises(ValueError, match=r'images have shape \(1, 3, 48, 32\); must be \(B, 3, 32, 32\)'):
+            call(torch.zeros(1, 3, 48, 32))

@@ -1,0 +1,140 @@
+"""benchmark end to end on a toy network, and that it refuses to time an engine that is wrong."""
+
+import csv
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from vit_tactile_ros import benchmark
+from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
+from vit_tactile_ros.evaluation.contest import interleave
+from vit_tactile_ros.evaluation.vit_tiny import NUM_PARAMETERS, VitTiny
+from vit_tactile_ros.evaluation.workloads import resized
+from vit_tactile_ros.inference.engines.eager import TorchRuntime
+from vit_tactile_ros.model import save_checkpoint
+
+sys.path.append(str(Path(__file__).parent / 'evaluation'))
+from toy_outputs import toy_checkpoint
+
+CPU = torch.device('cpu')
+KEYS = ['device', 'threads', 'engine', 'batch_size', 'tau', 'n', 'exit_ms', 'full_ms', 'early_ms', 'speedup_percent',
+        'timm_ms', 'ratio_vs_timm', 'extra']
+
+
+@pytest.fixture
+def toy(tmp_path):
+    path = tmp_path / 'toy.safetensors'
+    save_checkpoint(path, toy_checkpoint(names=CLASS_NAMES))
+    return path
+
+
+def test_the_command(toy, tmp_path, capsys):
+    """The last line is what other programs read; its figures are those of the CSV."""
+    assert benchmark.main(['--checkpoint', str(toy), '--quick', '--seconds', '1', '--batch_size', '8', '--tau', '0.4',
+                           '--size', '16', '--engines', 'torch', '--output', str(tmp_path / 'out')]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert list(result) == KEYS
+    assert (result['device'], result['engine'], result['batch_size'], result['tau']) == ('cpu', 'torch', 8, 0.4)
+    assert list(result['exit_ms']) == ['1', '2', '3'] and result['exit_ms']['1'] < result['exit_ms']['3']
+    assert list(result['full_ms']) == ['p50', 'p99'] and list(result['early_ms']) == ['mean', 'p50', 'p99']
+    assert result['ratio_vs_timm'] == pytest.approx(result['timm_ms']['p50'] / result['full_ms']['p50'])
+    assert sum(result['extra']['exit_rates']) == pytest.approx(1)
+    assert list(result['extra']['batches_ms']) == [str(b) for b in benchmark.BATCHES]
+    rows = {(r['contest'], r['name']): r for r in csv.DictReader((tmp_path / 'out' / 'benchmark.csv').open())}
+    assert float(rows['batch', 'full']['p50_ms']) == pytest.approx(result['full_ms']['p50'])
+    assert int(rows['batch', 'full']['n']) == result['n'] >= 2
+    assert float(rows['tokens', '3136']['p50_ms']) > float(rows['tokens', '196']['p50_ms'])
+    assert (tmp_path / 'out' / 'benchmark.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_an_engine_that_is_wrong_is_not_timed(toy, tmp_path, monkeypatch, capsys):
+    """A fast engine with wrong answers."""
+    def wrong(model, engine, **_):
+        runtime = TorchRuntime(model, CPU)
+        if engine != 'torch':
+            runtime._model.stage_modules[1].head.classify.bias.data[0] += 1
+        return runtime
+
+    monkeypatch.setattr(benchmark, 'make_runtime', wrong)
+    monkeypatch.setattr(benchmark, 'CPU_ENGINES', {'torch': None, 'other': None})
+    assert benchmark.main(['--checkpoint', str(toy), '--quick', '--size', '8', '--batch_size', '4', '--output',
+                           str(tmp_path)]) == 1
+    assert 'differs from plain torch: logits of exit 1' in capsys.readouterr().err
+
+
+def test_other_exits_with_equal_logits_are_refused():
+    """An engine whose stages lose rows after the first samples have left; full depth does not show it."""
+    model = toy_checkpoint().model
+
+    class Mixes(TorchRuntime):
+        def stages(self, images):
+            stages = super().stages(images)
+            rows = yield next(stages)
+            for _ in range(2):
+                rows = yield stages.send(None if rows is None else rows.flip(0).roll(1))
+
+    torch.manual_seed(1)
+    images = torch.randn(16, 3, 32, 32)
+    confidences = torch.stack([logits.softmax(1).amax(1) for logits in model.stages(images)], dim=1).detach()
+    tau = (float(confidences[:, 0].median()) + 1e-3, float(confidences[:, 1].median()) + 1e-3)
+    reference = TorchRuntime(model, CPU)
+    assert check_agreement(TorchRuntime(model, CPU), reference, images, tau, (1.0,) * 3, 16) == 0
+    with pytest.raises(DisagreementError, match='lets a sample leave at exit'):
+        check_agreement(Mixes(model, CPU), reference, images, tau, (1.0,) * 3, 16)
+
+
+def test_rounds_are_interleaved_and_end_with_the_budget():
+    """One contender timed in a quiet minute, the next in a busy one."""
+    calls = []
+    times = interleave({'a': lambda i: calls.append('a'), 'b': lambda i: calls.append('b')}, 100, 20, warm_up=0)
+    assert all(sorted(calls[i:i + 2]) == ['a', 'b'] for i in range(0, 40, 2)) and times['a'].n == times['b'].n == 20
+    assert {tuple(calls[i:i + 2]) for i in range(0, 40, 2)} == {('a', 'b'), ('b', 'a')}
+    assert interleave({'a': lambda i: None}, 1e-9, 20, least=3)['a'].n == 3
+
+
+def test_own_vit_tiny_has_the_size_of_timms():
+    """A baseline that is slower than what it is named after."""
+    assert sum(p.numel() for p in VitTiny().parameters()) == NUM_PARAMETERS
+
+
+def test_own_vit_tiny_answers_as_timms():
+    timm = pytest.importorskip('timm', reason='timm is not installed; it needs a torchvision that fits torch')
+    theirs, ours = timm.create_model('vit_tiny_patch16_224', pretrained=False).eval(), VitTiny().eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 3, 224, 224)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)
+
+
+def test_another_image_size_keeps_the_weights():
+    """Random weights at every size but the checkpoint's."""
+    model = toy_checkpoint().model
+    images = torch.randn(2, 3, 64, 48)
+    with torch.inference_mode():
+        for a, b in zip(resized(model, (64, 48)).stages(images), model.stages(images), strict=True):
+            torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize('flags', (['--batch_size', '0'], ['--tau', '80'], ['--seconds', '0'], ['--threads', '0']))
+def test_arguments_out_of_range(flags, capsys):
+    """A percentage for a share, or a division by zero later."""
+    with pytest.raises(SystemExit) as error:
+        benchmark.main(flags)
+    assert error.value.code == 2 and 'must be' in capsys.readouterr().err
+
+
+def test_mistakes_and_ctrl_c(toy, tmp_path, monkeypatch, capsys):
+    """A traceback in place of a word."""
+    assert benchmark.main(['--checkpoint', 'nowhere', '--output', str(tmp_path)]) == 2
+    assert 'no such file' in capsys.readouterr().err
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(benchmark, 'run', interrupted)
+    assert benchmark.main(['--checkpoint', str(toy), '--output', str(tmp_path)]) == 130
+    assert 'stopped' in capsys.readouterr().err

@@ -1,0 +1,247 @@
+"""How fast the network is, beside ViT-Tiny and softmax attention: `python -m vit_tactile_ros.benchmark --tau 0.8`.
+
+First checks that every engine answers as plain torch does; then times all ways to run it in turns in one process. Only
+ratios within one run mean anything where others use the machine too.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import logging
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
+from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.evaluation import measurements
+from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
+from vit_tactile_ros.evaluation.benchmark_figure import benchmark_figure
+from vit_tactile_ros.evaluation.contest import Times
+from vit_tactile_ros.evaluation.figures import save_figure
+from vit_tactile_ros.evaluation.measurements import SIDES, Budget, Subject
+from vit_tactile_ros.evaluation.outputs import inputs_of
+from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
+from vit_tactile_ros.evaluation.workloads import resized
+from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, make_runtime
+from vit_tactile_ros.inference.runtime import Runtime, select_device
+from vit_tactile_ros.model import (
+    Checkpoint,
+    PreprocessingConfig,
+    ViTTactile,
+    create_vit_tactile,
+    early_exit,
+    load_checkpoint,
+    shipped_checkpoint,
+    thresholds,
+)
+
+BATCHES = (1, 2, 4, 8, 16, 32, 64)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.benchmark', description=__doc__,
+                                     formatter_class=HelpFormatter)
+    parser.add_argument('--batch_size', type=int, default=16, help='images that are run at once; 1 is one sensor')
+    parser.add_argument('--tau', type=float, help="exit threshold, 0 to 1; none: the checkpoint's")
+    network = parser.add_mutually_exclusive_group()
+    network.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
+    network.add_argument('--random', action='store_true',
+                         help='an untrained network as create_vit_tactile() makes it, 224x224; it is sure of nothing')
+    parser.add_argument('--image_size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
+                        help="px, multiples of the patch size; none: the checkpoint's")
+    parser.add_argument('--engines', nargs='+', metavar='ENGINE', choices=sorted({*CPU_ENGINES, *CUDA_ENGINES}),
+                        help=f'of {", ".join(sorted({*CPU_ENGINES, *CUDA_ENGINES}))}; none: all that can run here; the '
+                             'fastest of them is looked at closely')
+    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
+    parser.add_argument('--precision', default='float32', choices=('float32', 'bfloat16'), help='of the engines')
+    parser.add_argument('--threads', type=int, default=1, help='CPU threads')
+    parser.add_argument('--seconds', type=float, default=40.0, help='s for the timing, shared by its three parts')
+    parser.add_argument('--rounds', type=int, default=200, help='at most, of each part')
+    parser.add_argument('--quick', action='store_true', help='a rough look: 8 s of timing, nothing compiled')
+    parser.add_argument('--output', type=Path, default=Path('runs/benchmark'),
+                        help='folder for benchmark.csv and benchmark.png')
+    add_data_arguments(parser, 128)
+    arguments = parser.parse_args(argv)
+    check_split_arguments(parser, arguments)
+    for name in ('batch_size', 'threads', 'rounds'):
+        if getattr(arguments, name) < 1:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
+    if not arguments.seconds > 0:
+        parser.error(f'--seconds is {arguments.seconds}; must be above 0')
+    if arguments.tau is not None and not 0 <= arguments.tau <= 1:
+        parser.error(f'--tau is {arguments.tau}; must be between 0 and 1')
+    if arguments.quick:
+        arguments.seconds = min(arguments.seconds, 8.0)
+    return arguments
+
+
+def load_network(arguments: argparse.Namespace) -> Checkpoint:
+    """The checkpoint that the arguments name, for the image size that they name; raises ValueError."""
+    if arguments.random:
+        torch.manual_seed(0)
+        checkpoint = Checkpoint(create_vit_tactile(len(CLASS_NAMES)).eval(), PreprocessingConfig(), CLASS_NAMES)
+    else:
+        checkpoint = load_checkpoint(arguments.checkpoint or shipped_checkpoint())
+    if not arguments.image_size:
+        return checkpoint
+    size = (arguments.image_size[0], arguments.image_size[1])
+    preprocessing = PreprocessingConfig(**(vars(checkpoint.preprocessing) | {'image_size': size}))
+    return Checkpoint(resized(checkpoint.model, size), preprocessing, checkpoint.class_names, checkpoint.calibration,
+                      checkpoint.provenance)
+
+
+def prepare_engines(arguments: argparse.Namespace, model: ViTTactile) -> dict[str, Runtime]:
+    """The engines asked for; of all, those that can run here. Raises ValueError for one asked for that can't."""
+    known = CUDA_ENGINES if select_device(arguments.device).type == 'cuda' else CPU_ENGINES
+    engines = {}
+    for name in arguments.engines or known:
+        try:
+            engines[name] = _make(arguments, model, name)
+        except (ValueError, NotImplementedError) as error:
+            if arguments.engines:
+                raise ValueError(str(error)) from error
+            print(f'benchmark: engine {name} is left out: {error}', file=sys.stderr)
+    return engines
+
+
+def _make(arguments: argparse.Namespace, model: ViTTactile, engine: str) -> Runtime:
+    return make_runtime(model, device=arguments.device, engine=engine, precision=arguments.precision,
+                        threads=arguments.threads)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 1: engines disagree, or the disk refused; 2: arguments or data can't be used; 130: interrupted."""
+    arguments = parse_arguments(argv)
+    logging.basicConfig(format='benchmark: %(message)s')
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    try:
+        arguments.output.mkdir(parents=True, exist_ok=True)
+        torch.set_num_threads(arguments.threads)
+        result = run(arguments, load_network(arguments), console)
+    except KeyboardInterrupt:
+        print('\nbenchmark: stopped', file=sys.stderr)
+        return 130
+    except ValueError as error:
+        print(f'benchmark: {error}', file=sys.stderr)
+        return 2
+    except (DisagreementError, OSError) as error:
+        print(f'benchmark: {error}', file=sys.stderr)
+        return 1
+    print(json.dumps(result))
+    return 0
+
+
+def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console) -> dict[str, Any]:
+    """Check, measure, print and write; the JSON object of the last line."""
+    model, size = checkpoint.model, arguments.batch_size
+    exits = model.config.exits
+    tau = checkpoint.calibration.tau if arguments.tau is None else arguments.tau
+    limits, temperatures = thresholds(tau, len(exits)), checkpoint.calibration.temperatures or (1.0,) * len(exits)
+    part = load_parts(arguments, checkpoint, 'test')['test']
+    count = max(size, part.size // size * size)
+    images = torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, [i % part.size for i in range(count)]))
+    reference = make_runtime(model, device=arguments.device, engine='torch', threads=arguments.threads)
+    engines = prepare_engines(arguments, model)
+    differences = {name: check_agreement(engine, reference, images, limits, temperatures, size)
+                   for name, engine in engines.items()}
+    console.print('engines agree with plain torch, largest difference of logits over the largest logit: '
+                  + ', '.join(f'{name} {d:.1e}' for name, d in differences.items()), soft_wrap=True)
+    batches = list(images.split(size))
+    with torch.inference_mode():
+        left = torch.cat([early_exit(reference.stages(b), limits, temperatures).exit_index.cpu() for b in batches])
+    rates = [float((left == i).float().mean()) for i in range(len(exits))]
+    main_engine = measurements.fastest(engines, batches[0])
+    subject = Subject(model, engines, main_engine, batches, limits, temperatures,
+                      lambda other: _make(arguments, other, main_engine))
+    budget = Budget(arguments.seconds, arguments.rounds)
+    times, operations, tiny = measurements.measure_batch(subject, budget, not arguments.quick, f'batch of {size}')
+    over_batches = measurements.measure_batches(subject, BATCHES, budget, 'batch sizes')
+    own, softmax = measurements.measure_tokens(subject, (14, 28, 56) if arguments.quick else SIDES, budget, 'tokens')
+    shares = measurements.matrix_share(times, operations, model, size)
+    mixed = measurements.mixed_over_parts(times, len(exits))
+    device = str(subject.runtime.device)
+    if subject.runtime.device.type == 'cuda':
+        device += f' ({torch.cuda.get_device_name(subject.runtime.device)})'
+    where = f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {main_engine}'
+    height, width = model.config.image_size
+    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, part.description, tau, rates)
+    growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
+    if mixed is not None:
+        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each '
+                      'exit half go on)', soft_wrap=True)
+    console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
+                  f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
+    console.print('times are of this machine in these minutes; only ratios within one run mean anything where others '
+                  'use it too', soft_wrap=True)
+    _write_csv(arguments.output / 'benchmark.csv', times, over_batches, own, softmax)
+    save_figure(benchmark_figure(own, softmax, over_batches, model.config.attention, where),
+                arguments.output / 'benchmark.png')
+    console.print(f'wrote benchmark.csv, benchmark.png to {arguments.output}', soft_wrap=True)
+    return {
+        'device': device, 'threads': arguments.threads, 'engine': main_engine, 'batch_size': size, 'tau': tau,
+        'n': times['full'].n,
+        'exit_ms': {str(b): 1e3 * times[f'exit {i}'].p50 for i, b in enumerate(exits)},
+        'full_ms': {'p50': 1e3 * times['full'].p50, 'p99': 1e3 * times['full'].p99},
+        'early_ms': {'mean': 1e3 * times['early'].mean, 'p50': 1e3 * times['early'].p50,
+                     'p99': 1e3 * times['early'].p99},
+        'speedup_percent': 100 * (times['full'].mean / times['early'].mean - 1),
+        'timm_ms': {'p50': 1e3 * times['timm'].p50},
+        'ratio_vs_timm': times['timm'].p50 / times['full'].p50,
+        'extra': {
+            'timm': tiny, 'image_size': list(model.config.image_size), 'precision': arguments.precision,
+            'agreement': differences, 'data': part.description, 'exit_rates': rates,
+            'early_ratio_vs_timm': times['timm'].p50 / times['early'].mean,
+            'timm_compiled_ms': 1e3 * times['timm compiled'].p50 if 'timm compiled' in times else None,
+            'softmax_ms': 1e3 * times['softmax'].p50, 'matrix_share': {str(b): s for b, s in shares.items()},
+            'matrix_gflops': 2e-9 * operations / times['matrix'].p50, 'mixed_over_parts': mixed,
+            'growth_3136_over_784': growth, 'softmax_over_own_3136': gain,
+            'batches_ms': {str(b): 1e3 * t.p50 for b, t in over_batches.items()},
+            'tokens_ms': {str(b): 1e3 * t.p50 for b, t in own.items()},
+            'tokens_softmax_ms': {str(b): 1e3 * t.p50 for b, t in softmax.items()}, 'torch': torch.__version__}}
+
+
+def _print(console: Console, times: Mapping[str, Times], shares: Mapping[int, float], exits: tuple[int, ...],
+           title: str, tiny: str, data: str, tau: float, rates: list[float]) -> None:
+    left = ', '.join(f'{r:.0%} at block {b}' for b, r in zip(exits, rates, strict=True))
+    console.print(f'early exits on {data} at tau {tau:g}: {left}', soft_wrap=True)
+    names = {f'exit {i}': f'up to block {b}' for i, b in enumerate(exits)} | {
+        'full': 'full depth', 'early': f'early exits, tau {tau:g}', 'softmax': 'softmax attention, full depth',
+        'timm': f'{tiny}, plain torch', 'timm compiled': f'{tiny}, torch.compile', 'mixed': 'mixed exits',
+        'matrix': 'matrix products of one block'}
+    table = Table(title=title, title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column('')
+    for column in ('ms median', 'p99', 'n', 'over full', 'matrix rate'):
+        table.add_column(column, justify='right', no_wrap=True)
+    for key, t in times.items():
+        if key.startswith('part '):
+            continue
+        share = f'{shares[exits[int(key[5:])]]:.0%}' if key.startswith('exit ') else ''
+        table.add_row(names.get(key, key), f'{1e3 * t.p50:.2f}', f'{1e3 * t.p99:.2f}', str(t.n),
+                      f'{t.p50 / times["full"].p50:.2f}', share)
+    console.print(table)
+
+
+def _write_csv(path: Path, times: Mapping[str, Times], batches: Mapping[int, Times], own: Mapping[int, Times],
+               softmax: Mapping[int, Times]) -> None:
+    rows = [('batch', name, t) for name, t in times.items()]
+    for kind, group in (('batch size', batches), ('tokens', own), ('tokens, softmax', softmax)):
+        rows += [(kind, str(name), t) for name, t in group.items()]
+    temporary = path.with_suffix('.tmp')
+    with temporary.open('w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['contest', 'name', 'p50_ms', 'p99_ms', 'mean_ms', 'n'])
+        writer.writerows([kind, name, 1e3 * t.p50, 1e3 * t.p99, 1e3 * t.mean, t.n] for kind, name, t in rows)
+    temporary.replace(path)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Whether an engine answers as plain torch does: before anything is timed, it must be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vit_tactile_ros.inference.decide import decide
+from vit_tactile_ros.inference.runtime import Runtime
+from vit_tactile_ros.model import early_exit, exit_probabilities
+
+# Largest difference of logits over the largest logit. float32 engines differ by rounding and order of sums alone.
+TOLERANCE = {'float32': 2e-3, 'bfloat16': 0.1}
+
+
+class DisagreementError(Exception):
+    """An engine that answers differently than plain torch; the message names the engine, the exit and by how much."""
+
+
+@torch.inference_mode()
+def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Sequence[float],
+                    temperatures: Sequence[float], batch_size: int) -> float:
+    """Largest difference of the logits of any exit over the largest logit, for float32 (n, 3, h, w) images.
+
+    Raises DisagreementError where it is above the tolerance, or where a sample of a batch leaves at another exit
+    although its confidence at the exit in question is not within the tolerance of tau.
+    """
+    tolerance = TOLERANCE[engine.precision]
+    worst = 0.0
+    for batch in images.split(batch_size):
+        for exit_index, (got, wanted) in enumerate(zip(engine.stages(batch), reference.stages(batch), strict=True)):
+            got, wanted = got.float().cpu(), wanted.float().cpu()
+            difference = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6))
+            if not difference <= tolerance:  # refuses NaN too
+                raise DisagreementError(f'engine {engine.name!r} differs from plain torch: logits of exit {exit_index} '
+                                        f'by {difference:.2g} of the largest; must be at most {tolerance:g}')
+            worst = max(worst, difference)
+        ours = decide(engine, batch, tau, temperatures).exit_index.cpu()
+        theirs = early_exit(reference.stages(batch), tau, temperatures).exit_index.cpu()
+        confidences = torch.stack([exit_probabilities(logits, t).amax(dim=-1).cpu() for logits, t in
+                                   zip(reference.stages(batch), temperatures, strict=True)], dim=1)
+        for sample in torch.nonzero(ours != theirs).flatten().tolist():
+            first = int(min(ours[sample], theirs[sample]))
+            if abs(float(confidences[sample, first]) - tau[first]) > 2 * tolerance:
+                raise DisagreementError(
+                    f'engine {engine.name!r} lets a sample leave at exit {int(ours[sample])}, plain torch at '
+                    f'{int(theirs[sample])}; its confidence there is {float(confidences[sample, first]):.4f}, '
+                    f'tau {tau[first]:g}')
+    return worst

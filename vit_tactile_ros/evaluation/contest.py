@@ -1,0 +1,67 @@
+"""Ways to compute the same thing, timed in turns, so that a busy machine slows all of them alike."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+# Runs once and returns when the result is there (on a GPU: waits for it); is told the number of the round.
+Run = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class Times:
+    """Times of one contender, s, one per round."""
+
+    seconds: tuple[float, ...]
+
+    @property
+    def n(self) -> int:
+        return len(self.seconds)
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.seconds))
+
+    @property
+    def p50(self) -> float:
+        return float(np.median(self.seconds))
+
+    @property
+    def p99(self) -> float:
+        """With fewer than 100 rounds close to the largest."""
+        return float(np.percentile(self.seconds, 99))
+
+
+@torch.inference_mode()
+def interleave(contenders: Mapping[str, Run], budget: float, most: int, least: int = 2, progress: str = '',
+               warm_up: int = 1, seed: int = 0) -> dict[str, Times]:
+    """Times of every contender over rounds in which each runs once, in a new random order.
+
+    Stops after `most` rounds, or once `budget` seconds are spent, warm-up included, but not before `least` rounds.
+    `progress` is the title of a progress bar on a terminal; '' shows none.
+    """
+    rng = np.random.default_rng(seed)
+    names = list(contenders)
+    taken: dict[str, list[float]] = {name: [] for name in names}
+    begun = time.perf_counter()
+    for run in contenders.values():
+        for turn in range(warm_up):
+            run(turn)
+    with tqdm(total=most, desc=progress, unit='round', leave=False,
+              disable=not progress or not sys.stderr.isatty()) as bar:
+        for turn in range(most):
+            for index in rng.permutation(len(names)):
+                start = time.perf_counter()
+                contenders[names[index]](turn)
+                taken[names[index]].append(time.perf_counter() - start)
+            bar.update()
+            if turn + 1 >= least and time.perf_counter() - begun > budget:
+                break
+    return {name: Times(tuple(seconds)) for name, seconds in taken.items()}

@@ -1,0 +1,31 @@
+"""Plain torch: the reference that every other engine is compared with."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor
+
+from vit_tactile_ros.inference.runtime import Precision, check_precision
+from vit_tactile_ros.model import ViTTactile
+from vit_tactile_ros.model.early_exit import Stages
+
+
+class TorchRuntime:
+    """Plain torch, eager, on one device."""
+
+    name = 'torch'
+
+    def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32') -> None:
+        """Raises ValueError for an unknown precision."""
+        check_precision(precision, ('float32', 'bfloat16'), self.name)
+        self.device = device
+        self.precision = precision
+        self.dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
+        # A copy: rounding the caller's weights in place would reach every other user of the checkpoint.
+        self._model = copy.deepcopy(model).to(device, self.dtype).eval()
+
+    def stages(self, images: Tensor) -> Stages:
+        """Stages of float32 (B, 3, H, W) images from host memory; see `ViTTactile.stages`."""
+        return self._model.stages(images.to(self.device, self.dtype, non_blocking=True))

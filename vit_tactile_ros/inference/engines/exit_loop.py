@@ -1,0 +1,210 @@
+"""Early exit over prepared graphs: padding, the decision on the device, speculation, finished samples taken out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vit_tactile_ros.model import ExitResult, ViTTactile
+from vit_tactile_ros.model.early_exit import Stages
+
+if TYPE_CHECKING:
+    from vit_tactile_ros.inference.engines.cuda_graph import Backend
+
+MAX_BATCH = 64
+FORGETTING = 0.1  # weight of the newest batch in the running share of batches that end at an exit
+
+
+def padded_size(rows: int) -> int:
+    """The smallest power of two that holds `rows`."""
+    return 1 << (rows - 1).bit_length()
+
+
+class _Graphs:
+    """Static buffers and one graph per stage for one padded batch size P."""
+
+    def __init__(self, model: ViTTactile, dtype: torch.dtype, backend: Backend, size: int, limits: Tensor,
+                 temperatures: Tensor) -> None:
+        config, device = model.config, backend.device
+        patches = (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
+        exits, classes = len(config.exits), config.num_classes
+        self.images_host = backend.host_buffer(size, 3, *config.image_size)
+        self.images = torch.zeros(self.images_host.shape, device=device)
+        # Input and output of every stage: stages follow one another on one stream.
+        self.hidden = torch.zeros(size, patches, config.width, dtype=dtype, device=device)
+        # Per exit: logits (C), probabilities (C), 1 where the sample leaves.
+        self.answers = torch.zeros(exits, size, 2 * classes + 1, device=device)
+        self.answers_host = backend.host_buffer(exits, size, 2 * classes + 1)
+        # One per exit: that of an earlier exit may not have been read by the device yet.
+        self.rows_host = backend.host_buffer(exits, size, dtype=torch.int64)
+        self.rows = torch.zeros(exits, size, dtype=torch.int64, device=device)
+
+        def work(index: int) -> Callable[[], None]:
+            def run() -> None:
+                x = model.embed(self.images.to(dtype)) if index == 0 else self.hidden
+                x, logits = model.stage_modules[index](x)
+                if index < exits - 1:
+                    self.hidden.copy_(x)
+                logits = logits.float()
+                probabilities = torch.softmax(logits / temperatures[index], dim=-1)
+                leaves = probabilities.amax(dim=-1, keepdim=True) >= limits[index]
+                self.answers[index].copy_(torch.cat((logits, probabilities, leaves.float()), dim=-1))
+            return run
+
+        self.replay = [backend.capture(work(index)) for index in range(exits)]
+
+
+class ExitLoop:
+    """Runs a network's stages over a backend; not thread-safe, one generator or call at a time."""
+
+    def __init__(self, model: ViTTactile, dtype: torch.dtype, backend: Backend, speculate: bool | None = None) -> None:
+        self._model, self._dtype, self._backend, self._speculate = model, dtype, backend, speculate
+        self._exits = len(model.config.exits)
+        self._classes = model.config.num_classes
+        # What the graphs read, so that a new tau needs no new graph. The last exit lets everyone go.
+        with torch.inference_mode(False), backend.stream():
+            self._limits = torch.zeros(self._exits, device=backend.device)
+            self._temperatures = torch.ones(self._exits, device=backend.device)
+        self._set: tuple[tuple[float, ...], tuple[float, ...]] | None = None
+        self._graphs: dict[int, _Graphs] = {}
+        self.ended = [0.0] * self._exits  # running share of the batches that reached an exit and ended there
+        self.launched: list[tuple[int, int]] = []  # (exit, padded size) of the last batch, in order
+
+    def prepare(self, size: int) -> None:
+        """Make the graphs of a padded size, if they are not there."""
+        if size not in self._graphs:
+            # Buffers of inference mode could not be written outside of it later.
+            with torch.inference_mode(False), torch.no_grad(), self._backend.stream():
+                self._graphs[size] = _Graphs(self._model, self._dtype, self._backend, size, self._limits,
+                                             self._temperatures)
+
+    def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
+        """As `model.early_exit`; float32 (B, 3, H, W) images in host memory, the result in host memory."""
+        self._check(images)
+        assert len(temperatures) == self._exits and len(tau) == self._exits - 1
+        self._set_limits(tuple(tau), tuple(temperatures))
+        results = [self._one_batch(part) for part in images.split(MAX_BATCH)]
+        return results[0] if len(results) == 1 else ExitResult(
+            *(torch.cat(parts) for parts in zip(*((r.logits, r.probabilities, r.exit_index, r.confidences)
+                                                  for r in results), strict=True)))
+
+    def _one_batch(self, images: Tensor) -> ExitResult:
+        batch, classes = len(images), self._classes
+        logits, probabilities = (np.zeros((batch, classes), np.float32) for _ in range(2))
+        exit_index = np.zeros(batch, np.int64)
+        confidences = np.full((batch, self._exits), np.nan, np.float32)
+        still = np.ones(batch, bool)  # samples without an answer
+        self._load(images)
+        places: NDArray[Any] = np.arange(batch)  # which sample each row of the padded batch is
+        size = padded_size(batch)
+        waits = {0: (self._launch(0, size), places, size)}
+        for index in range(self._exits):
+            last = index == self._exits - 1
+            ahead = not last and self._goes_ahead(index)
+            if ahead:
+                size, places = self._compact(index + 1, size, places, still)
+                waits[index + 1] = (self._launch(index + 1, size), places, size)
+            wait, rows, of_size = waits[index]
+            wait()
+            answer = self._graphs[of_size].answers_host[index].numpy()[:len(rows)]
+            here = still[rows]
+            confidences[rows[here], index] = answer[here, classes:2 * classes].max(axis=1)
+            leaves = here & (answer[:, -1] > 0.5) if not last else here
+            left = rows[leaves]
+            logits[left], probabilities[left] = answer[leaves, :classes], answer[leaves, classes:2 * classes]
+            exit_index[left] = index
+            still[left] = False
+            ends = not still.any()
+            self.ended[index] += FORGETTING * (float(ends) - self.ended[index])
+            if ends:
+                break
+            if not ahead:
+                size, places = self._compact(index + 1, size, places, still)
+                waits[index + 1] = (self._launch(index + 1, size), places, size)
+        return ExitResult(torch.from_numpy(logits), torch.from_numpy(probabilities), torch.from_numpy(exit_index),
+                          torch.from_numpy(confidences))
+
+    def stages(self, images: Tensor) -> Stages:
+        """Logits of each exit in turn, on the device; see `ViTTactile.stages`. At most 64 images."""
+        self._check(images)
+        if len(images) > MAX_BATCH:
+            raise ValueError(f'images are a batch of {len(images)}; must be at most {MAX_BATCH}')
+        return self._stages(images)
+
+    def _stages(self, images: Tensor) -> Stages:
+        self._load(images)
+        count = len(images)
+        size = padded_size(count)
+        for index in range(self._exits):
+            self._launch(index, size)()
+            # From the host's copy: the caller's stream is another one.
+            rows = yield self._graphs[size].answers_host[index, :count, :self._classes].clone().to(self._backend.device)
+            if rows is not None and index + 1 < self._exits:
+                wanted = rows.cpu().numpy()
+                count = len(wanted)
+                size = self._move(index + 1, size, wanted)
+
+    def _check(self, images: Tensor) -> None:
+        wanted = (3, *self._model.config.image_size)
+        if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
+            raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, {", ".join(map(str, wanted))}) '
+                             "with B at least 1 for engine 'cuda_graph'")
+
+    def _set_limits(self, tau: tuple[float, ...], temperatures: tuple[float, ...]) -> None:
+        if self._set == (tau, temperatures):
+            return
+        limits = [t if t < 1.0 else math.inf for t in tau] + [-math.inf]
+        with self._backend.stream():  # after the graphs that still read the old ones
+            self._limits.copy_(torch.tensor(limits))
+            self._temperatures.copy_(torch.tensor(temperatures))
+        self._set = (tau, temperatures)
+
+    def _goes_ahead(self, index: int) -> bool:
+        return self.ended[index] < 0.5 if self._speculate is None else self._speculate
+
+    def _load(self, images: Tensor) -> None:
+        """Images to the device. The rows of the padding keep what they held: samples don't see one another."""
+        self.launched = []
+        size = padded_size(len(images))
+        self.prepare(size)
+        graphs = self._graphs[size]
+        # The last read of this buffer is done: every batch waits for its first exit.
+        graphs.images_host[:len(images)].copy_(images)
+        with self._backend.stream():
+            graphs.images.copy_(graphs.images_host, non_blocking=True)
+
+    def _launch(self, index: int, size: int) -> Callable[[], None]:
+        """Queue a stage and the read-back of its answer; what waits for it."""
+        graphs = self._graphs[size]
+        self.launched.append((index, size))
+        with self._backend.stream():
+            graphs.replay[index]()
+            graphs.answers_host[index].copy_(graphs.answers[index], non_blocking=True)
+            return self._backend.mark()
+
+    def _compact(self, index: int, size: int, places: NDArray[Any], still: NDArray[np.bool_],
+                 ) -> tuple[int, NDArray[Any]]:
+        """Take finished samples out before the stage of exit `index`, where that makes the padded batch smaller."""
+        kept = np.flatnonzero(still[places])
+        if padded_size(len(kept)) == size:
+            return size, places
+        return self._move(index, size, kept), places[kept]
+
+    def _move(self, index: int, size: int, rows: NDArray[Any]) -> int:
+        """Rows of the batch of `size` to the first rows of the smallest batch that holds them; its padded size."""
+        smaller = padded_size(len(rows))
+        self.prepare(smaller)
+        source, target = self._graphs[size], self._graphs[smaller]
+        host = target.rows_host[index]
+        host.zero_()  # the padding repeats row 0
+        host[:len(rows)] = torch.from_numpy(np.ascontiguousarray(rows))
+        with self._backend.stream():
+            target.rows[index].copy_(host, non_blocking=True)
+            target.hidden.copy_(source.hidden[target.rows[index]])
+        return smaller
