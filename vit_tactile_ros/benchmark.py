@@ -173,13 +173,15 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
         device += f' ({torch.cuda.get_device_name(subject.runtime.device)})'
     where = f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {main_engine}'
     height, width = model.config.image_size
-    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, part.description, tau, rates)
+    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, part.description, tau,
+           rates)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
         console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each '
                       'exit half go on)', soft_wrap=True)
     console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
-                  f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
+                  f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '
+                  f'softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
     console.print('times are of this machine in these minutes; only ratios within one run mean anything where others '
                   'use it too', soft_wrap=True)
     _write_csv(arguments.output / 'benchmark.csv', times, over_batches, own, softmax)
