@@ -173,8 +173,8 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
         device += f' ({torch.cuda.get_device_name(subject.runtime.device)})'
     where = f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {main_engine}'
     height, width = model.config.image_size
-    plural = 's' if arguments.threads > 1 else ''
-    where = f'{device}, {arguments.threads} thread{plural}, engine {main_engine}'
+    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, part.description, tau,
+           rates)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
         console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each '
