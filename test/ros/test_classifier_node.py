@@ -234,6 +234,7 @@ def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
     ('tau', '[0.9, 1]', 'parse'),
     ('sensors', '[left, left]', 'different names'),
     ('device', 'gpu', "'cuda'"),
+    ('engine', 'tensorrt', 'openvino'),
     ('precision', 'float16', 'bfloat16'),
     ('threads', '-1', '0'),
     ('checkpoint', '/nowhere/x.safetensors', 'exists'),

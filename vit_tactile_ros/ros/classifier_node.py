@@ -167,7 +167,7 @@ class TactileClassifierNode(LifecycleNode):
             shipped_checkpoint())
         checkpoint = load_checkpoint(self._checkpoint_path)
         classifier = TactileClassifier(checkpoint, self._value('device'), self._value('precision'),
-                                       self._value('threads'))
+                                       self._value('threads'), self._value('engine'))
         names = list(self._value('sensors') or [''])
         if self._both_given:
             raise ValueError(BOTH.format(self._value('tau'), self._value('max_accuracy_drop')))
@@ -193,7 +193,8 @@ class TactileClassifierNode(LifecycleNode):
         self._classifier = classifier
         self.get_logger().info(
             f'{self._checkpoint_path.name}: {len(self._class_names)} classes, exits at blocks {classifier.exits}, '
-            f'on {classifier.runtime.device} with {classifier.threads} CPU threads, tau {self._tau}, '
+            f'engine {classifier.runtime.name} on {classifier.runtime.device} with {classifier.threads} CPU threads, '
+            f'tau {self._tau}, '
             f'ready in {time.monotonic() - started:.1f} s')
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:

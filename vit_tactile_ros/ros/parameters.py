@@ -11,6 +11,7 @@ from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.model import thresholds
 
 MAX_SENSORS = 64
@@ -123,6 +124,8 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('autostart', True, 'Configure and activate without being told to by a lifecycle manager.', _is_bool),
     ParameterRule('checkpoint', '', "Path of a .safetensors checkpoint; '' is the shipped one.", _is_checkpoint),
     ParameterRule('device', 'auto', "'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
+    ParameterRule('engine', 'auto', "What runs the network: 'auto' measures and takes the fastest one that answers as "
+                  f"'torch' does; or by name, one of {', '.join(engine_names()[1:])}.", _is_one_of(*engine_names())),
     ParameterRule('precision', 'float32', "'float32' or 'bfloat16'.", _is_one_of('float32', 'bfloat16')),
     ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one pays.',
                   _is_integer(0, 256), integer_range=(0, 256)),

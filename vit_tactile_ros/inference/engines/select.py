@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import importlib.util
+import logging
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
-from vit_tactile_ros.inference.runtime import Precision, Runtime, select_device
+from vit_tactile_ros.inference.runtime import Precision, Runtime, check_precision, select_device
 from vit_tactile_ros.model import ViTTactile
+
+# Share of the largest logit by which an engine may differ from plain torch of the same precision.
+TOLERANCE: dict[str, float] = {'float32': 1e-3, 'bfloat16': 0.1}
+MEASURING_TIME = 1.0  # s, for all engines together
+MEASURING_ROUNDS = 15
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -21,7 +31,10 @@ class Request:
     device: torch.device
     precision: Precision
     threads: int  # CPU threads, at least 1
-    cache_dir: Path | None  # where prepared models may be kept; None: nowhere
+
+
+# Prepares a runtime; raises ValueError with what to install or to change where it can't.
+Prepare = Callable[[Request], Runtime]
 
 
 def _torch(request: Request) -> Runtime:
@@ -36,24 +49,101 @@ def _cuda_graph(request: Request) -> Runtime:
         raise ValueError(f"the capture of CUDA graphs failed: {error}: take engine 'torch'") from error
 
 
-# Prepares a runtime; raises ValueError with what to install or to change where it can't.
-Prepare = Callable[[Request], Runtime]
+def _openvino(request: Request) -> Runtime:
+    _require('openvino', 'openvino')
+    from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime  # optional, and a quarter second to import
+    return OpenVinoRuntime(request.model, request.precision, request.threads)
 
-CPU_ENGINES: dict[str, Prepare] = {'torch': _torch}
+
+def _require(package: str, engine: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise ValueError(f"{package} is not installed: pip install '{package}>=2024.6' (the extra 'fast' of "
+                         "vit_tactile_ros), or take engine 'torch'")
+
+
+CPU_ENGINES: dict[str, Prepare] = {'torch': _torch, 'openvino': _openvino}
 # The place for engines of a GPU, each in a file of its own beside this one.
 CUDA_ENGINES: dict[str, Prepare] = {'torch': _torch, 'cuda_graph': _cuda_graph}
 
 
+def engine_names() -> tuple[str, ...]:
+    """Every name that `make_runtime` may know, whatever is installed."""
+    return tuple(dict.fromkeys(('auto', *CPU_ENGINES, *CUDA_ENGINES)))
+
+
 def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto', precision: Precision = 'float32',
-                 threads: int = 1, cache_dir: Path | None = None) -> Runtime:
+                 threads: int = 1) -> Runtime:
     """A model made ready to run; 'auto' takes the fastest engine whose answers agree with plain torch.
 
     Raises ValueError for a device that is not there, an unknown engine or precision, or an engine asked for by name
-    that can't run here, saying what would be right.
+    that can't run here or answers differently, saying what would be right.
     """
     torch_device = select_device(device)
+    check_precision(precision, tuple(TOLERANCE), engine)
     engines = CUDA_ENGINES if torch_device.type == 'cuda' else CPU_ENGINES
     if engine != 'auto' and engine not in engines:
         raise ValueError(f"engine is {engine!r}; on {torch_device} it must be 'auto' or one of {', '.join(engines)}")
-    request = Request(model, torch_device, precision, threads, cache_dir)
-    return engines['torch' if engine == 'auto' else engine](request)
+    request = Request(model, torch_device, precision, threads)
+    if engine == 'torch':
+        return _torch(request)
+    reference = _torch(request)
+    if engine != 'auto':
+        try:
+            return _prepare(engines[engine], request, reference)
+        except (ValueError, NotImplementedError) as error:
+            raise ValueError(f'engine is {engine!r}: {error}') from error
+    runtimes = [reference]
+    for name, prepare in engines.items():
+        if name == 'torch':
+            continue
+        try:
+            runtimes.append(_prepare(prepare, request, reference))
+        except Exception as error:  # whatever a library throws on a strange machine: plain torch still runs
+            log.warning('engine %s is left out: %s', name, error)
+    return _fastest(runtimes, model)
+
+
+def _prepare(prepare: Prepare, request: Request, reference: Runtime) -> Runtime:
+    """A runtime that answers as `reference` does; raises ValueError for one that does not."""
+    runtime = prepare(request)
+    difference = _difference(runtime, reference, request.model)
+    if not difference <= TOLERANCE[request.precision]:
+        raise ValueError(f'its logits differ from those of plain torch by {difference:.2g} of the largest; must be at '
+                         f"most {TOLERANCE[request.precision]:g}: take engine 'torch'")
+    return runtime
+
+
+@torch.inference_mode()
+def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> float:
+    """Largest difference of the logits of any exit over the largest logit, for one image and for two."""
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(2, 3, *model.config.image_size, generator=generator)
+    worst = 0.0
+    for batch in (images, images[:1]):
+        for got, wanted in zip(runtime.stages(batch), reference.stages(batch), strict=True):
+            got, wanted = got.float().cpu(), wanted.float().cpu()
+            relative = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6))
+            worst = max(worst, relative if relative == relative else float('inf'))
+    return worst
+
+
+@torch.inference_mode()
+def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
+    """The runtime with the smallest median time of one image in full depth, from interleaved rounds."""
+    if len(runtimes) == 1:
+        return runtimes[0]
+    image = torch.zeros(1, 3, *model.config.image_size)
+    times: list[list[float]] = [[] for _ in runtimes]
+    begun = time.perf_counter()
+    for _ in range(1 + MEASURING_ROUNDS):  # the first round only warms up
+        for runtime, taken in zip(runtimes, times, strict=True):
+            start = time.perf_counter()
+            for logits in runtime.stages(image):
+                logits.cpu()  # waits for a GPU
+            taken.append(time.perf_counter() - start)
+        if len(times[0]) > 1 and time.perf_counter() - begun > MEASURING_TIME:
+            break
+    medians = [statistics.median(taken[1:]) for taken in times]
+    log.info('one image in full depth: %s', ', '.join(
+        f'{runtime.name} {1e3 * median:.2f} ms' for runtime, median in zip(runtimes, medians, strict=True)))
+    return runtimes[medians.index(min(medians))]

@@ -1,0 +1,152 @@
+"""The stages of a network as OpenVINO graphs, written from its weights: no tracing, so a start takes no time."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+import openvino as ov
+import openvino.opset13 as ops
+from numpy.typing import NDArray
+from openvino import Node
+from torch import Tensor, nn
+
+from vit_tactile_ros.model import ViTTactile
+from vit_tactile_ros.model.attention import FavorAttention, QKNorm, SelfAttention
+from vit_tactile_ros.model.vit import Block, Head, PatchEmbedding, Stage
+
+Array = NDArray[np.float32]
+
+
+def stage_graphs(model: ViTTactile) -> list[ov.Model]:
+    """One graph per exit: images (B, 3, H, W) or tokens (B, N, width) to tokens and logits (B, C), float32.
+
+    B is dynamic; H, W and N are those of the model's image size. The last graph gives logits alone. Raises
+    NotImplementedError for a layer that is unknown here.
+    """
+    config = model.config
+    height, width = config.image_size
+    num_tokens = (height // config.patch_size) * (width // config.patch_size)
+    graphs = []
+    for index, stage in enumerate(model.stage_modules):
+        shape = [-1, 3, height, width] if index == 0 else [-1, num_tokens, config.width]
+        entry = ops.parameter(shape, np.float32)
+        x = _embed(entry, cast(PatchEmbedding, model.embed), config.width) if index == 0 else entry
+        for block in cast(Stage, stage).blocks:
+            x = _block(x, cast(Block, block))
+        logits = _head(x, cast(Stage, stage).head)
+        last = index == len(model.stage_modules) - 1
+        graphs.append(ov.Model([logits] if last else [logits, x], [entry], f'stage_{index}'))
+    return graphs
+
+
+def _array(tensor: Tensor) -> Array:
+    return tensor.detach().float().cpu().numpy()
+
+
+def _constant(values: Array | float) -> Node:
+    return ops.constant(np.asarray(values, np.float32))
+
+
+def _known(module: nn.Module, *kinds: type[nn.Module]) -> None:
+    if not isinstance(module, kinds):
+        raise NotImplementedError(f'no OpenVINO graph for {type(module).__name__}')
+
+
+def _linear(x: Node, weight: Array, bias: Array) -> Node:
+    """`weight` (out, in), `bias` (out,)."""
+    return ops.add(ops.matmul(x, _constant(weight), False, True), _constant(bias))
+
+
+def _normalise(x: Node, norm: nn.LayerNorm) -> Node:
+    """A LayerNorm without its gain and offset, which the linear layer behind it takes."""
+    return ops.mvn(x, ops.constant([-1], np.int64), True, norm.eps, 'inside_sqrt')
+
+
+def _after_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Array, Array]:
+    """Weight and bias of a linear layer with the gain and offset of the LayerNorm before it multiplied in."""
+    weight, offset = _array(linear.weight), _array(norm.bias)
+    return weight * _array(norm.weight), _array(linear.bias) + weight @ offset
+
+
+def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:
+    x = images
+    layers = list(embed.project) if isinstance(embed.project, nn.Sequential) else [embed.project]
+    for layer in layers:
+        if isinstance(layer, nn.ReLU):
+            x = ops.relu(x)
+            continue
+        _known(layer, nn.Conv2d)
+        padding = [int(p) for p in layer.padding]
+        x = ops.convolution(x, _constant(_array(layer.weight)), list(layer.stride), padding, padding, [1, 1])
+        x = ops.add(x, _constant(_array(layer.bias).reshape(1, -1, 1, 1)))
+    x = ops.reshape(x, ops.constant([0, width, -1], np.int64), True)
+    x = ops.transpose(x, ops.constant([0, 2, 1], np.int64))
+    return ops.add(x, _constant(_array(embed.position)))
+
+
+def _block(x: Node, block: Block) -> Node:
+    _known(block, Block)
+    x = ops.add(x, _attention(_normalise(x, block.attention_norm), block.attention, block.attention_norm))
+    first, activation, second = block.mlp
+    _known(activation, nn.GELU)
+    hidden = _linear(_normalise(x, block.mlp_norm), *_after_norm(cast(nn.Linear, first), block.mlp_norm))
+    hidden = ops.gelu(hidden, 'erf')
+    return ops.add(x, _linear(hidden, _array(cast(nn.Linear, second).weight), _array(cast(nn.Linear, second).bias)))
+
+
+def _head(x: Node, head: Head) -> Node:
+    _known(head, Head)
+    # The mean of normalised tokens first: one row goes through the linear layer.
+    mean = ops.reduce_mean(_normalise(x, head.norm), ops.constant([1], np.int64), False)
+    return _linear(mean, *_after_norm(head.classify, head.norm))
+
+
+def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm) -> Node:
+    width, heads = attention.out.in_features, attention.heads
+    head_dim = width // heads
+    fused = _linear(x, *_after_norm(attention.qkv, norm))
+    fused = ops.reshape(fused, ops.constant([0, 0, 3, heads, head_dim], np.int64), True)
+    fused = ops.transpose(fused, ops.constant([2, 0, 3, 1, 4], np.int64))  # 3, B, heads, N, head_dim
+    axis = ops.constant(0, np.int64)
+    q, k, v = (ops.squeeze(part, axis) for part in ops.split(fused, axis, 3).outputs())
+    q, k = _qk_norm(q, attention.q_norm), _qk_norm(k, attention.k_norm)
+    kernel = attention.kernel
+    if isinstance(kernel, FavorAttention):
+        y = _favor(q, k, v, kernel)
+    else:
+        y = ops.scaled_dot_product_attention(q, k, v)
+    y = ops.transpose(y, ops.constant([0, 2, 1, 3], np.int64))
+    y = ops.reshape(y, ops.constant([0, 0, width], np.int64), True)
+    return _linear(y, _array(attention.out.weight), _array(attention.out.bias))
+
+
+def _qk_norm(x: Node, norm: nn.Module) -> Node:
+    if isinstance(norm, nn.Identity):
+        return x
+    _known(norm, QKNorm)
+    mean_square = ops.reduce_mean(ops.power(x, _constant(2.0)), ops.constant([-1], np.int64), True)
+    root = ops.sqrt(ops.add(mean_square, _constant(1e-6)))
+    return ops.multiply(ops.multiply(x, ops.divide(_constant(1.0), root)), _constant(_array(cast(QKNorm, norm).gain)))
+
+
+def _favor(q: Node, k: Node, v: Node, kernel: FavorAttention) -> Node:
+    """See `FavorAttention`."""
+    projection = _array(kernel.projection_matrix)
+    projection = projection * np.float32(projection.shape[1]**-0.25)
+    if kernel.features == 'relu':
+        q, k = (ops.add(ops.relu(ops.matmul(x, _constant(projection), False, True)), _constant(kernel.epsilon))
+                for x in (q, k))
+    else:
+        q, k = _softmax_features(q, projection, kernel, [-1]), _softmax_features(k, projection, kernel, [-2, -1])
+    context = ops.matmul(k, v, True, False)
+    total = ops.reduce_sum(k, ops.constant([-2], np.int64), True)
+    return ops.divide(ops.matmul(q, context, False, False), ops.matmul(q, total, False, True))
+
+
+def _softmax_features(x: Node, projection: Array, kernel: FavorAttention, stabiliser: list[int]) -> Node:
+    logits = ops.matmul(x, _constant(projection), False, True)
+    square = ops.reduce_sum(ops.multiply(x, x), ops.constant([-1], np.int64), True)
+    half_norm = ops.multiply(square, _constant(0.5 * projection.shape[1]**-0.5))
+    shift = ops.add(ops.reduce_max(logits, ops.constant(stabiliser, np.int64), True), half_norm)
+    return ops.add(ops.exp(ops.subtract(logits, shift)), _constant(kernel.epsilon))
