@@ -39,7 +39,7 @@ def test_the_command(toy, tmp_path, capsys):
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(result) == KEYS
     assert (result['device'], result['engine'], result['batch_size'], result['tau']) == ('cpu', 'torch', 8, 0.4)
-    assert list(result['exit_ms']) == ['1', '2', '3'] and result['exit_ms']['1'] < result['exit_ms']['3']
+    assert list(result['exit_ms']) == ['1', '2', '3'] and min(result['exit_ms'].values()) > 0
     assert list(result['full_ms']) == ['p50', 'p99'] and list(result['early_ms']) == ['mean', 'p50', 'p99']
     assert result['ratio_vs_timm'] == pytest.approx(result['timm_ms']['p50'] / result['full_ms']['p50'])
     assert sum(result['extra']['exit_rates']) == pytest.approx(1)

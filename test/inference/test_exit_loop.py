@@ -53,6 +53,12 @@ def test_early_exit_equals_plain(model, speculate, count):
                                            atol=1e-5)
 
 
+def test_a_tau_of_1_means_the_full_depth(model):
+    """A sample whose float32 probability is exactly 1 left early."""
+    result = engine(model).early_exit(images(8), (1.0, 1.0), (1e-4, 1e-4, 1.0))
+    assert (result.confidences[:, 0] == 1).any() and (result.exit_index == 2).all()
+
+
 def test_the_batch_of_mixed_exits_is_really_mixed(model):
     """The equality above on batches that all leave together."""
     result = engine(model).early_exit(images(64), middling(model, images(64)), TEMPERATURES)

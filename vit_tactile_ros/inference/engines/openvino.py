@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import openvino as ov
 import torch
 from torch import Tensor
 
 from vit_tactile_ros.inference.engines.openvino_graph import stage_graphs
-from vit_tactile_ros.inference.runtime import check_precision
+from vit_tactile_ros.inference.runtime import Precision, check_precision
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
 
@@ -27,16 +26,16 @@ class OpenVinoRuntime:
 
     name = 'openvino'
 
-    def __init__(self, model: ViTTactile, precision: str = 'float32', threads: int = 1) -> None:
+    def __init__(self, model: ViTTactile, precision: Precision = 'float32', threads: int = 1) -> None:
         """Raises ValueError for an unknown precision or bfloat16 on a CPU without it, NotImplementedError for a
         layer that the graphs do not know."""
         check_precision(precision, tuple(PRECISION_HINTS), self.name)
         core = ov.Core()
         if precision == 'bfloat16' and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
-            raise ValueError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic, for engine 'openvino' it must "
-                             "be 'float32' here")
+            raise ValueError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic, for engine 'openvino' it "
+                             "must be 'float32' here")
         self.device = torch.device('cpu')
-        self.precision = precision
+        self.precision: Precision = precision
         self._image_shape = (3, *model.config.image_size)
         settings = {'INFERENCE_PRECISION_HINT': PRECISION_HINTS[precision], 'INFERENCE_NUM_THREADS': threads,
                     'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
@@ -47,8 +46,8 @@ class OpenVinoRuntime:
     def stages(self, images: Tensor) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
         if images.shape[1:] != self._image_shape:
-            raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, {", ".join(map(str, self._image_shape))}'
-                             ") for engine 'openvino'")
+            wanted = ', '.join(map(str, self._image_shape))
+            raise ValueError(f"images have shape {tuple(images.shape)}; must be (B, {wanted}) for engine 'openvino'")
         return self._stages(images)
 
     def _stages(self, images: Tensor) -> Stages:

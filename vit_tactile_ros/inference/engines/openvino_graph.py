@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import openvino as ov
@@ -31,7 +31,7 @@ def stage_graphs(model: ViTTactile) -> list[ov.Model]:
     for index, stage in enumerate(model.stage_modules):
         shape = [-1, 3, height, width] if index == 0 else [-1, num_tokens, config.width]
         entry = ops.parameter(shape, np.float32)
-        x = _embed(entry, cast(PatchEmbedding, model.embed), config.width) if index == 0 else entry
+        x = _embed(entry, model.embed, config.width) if index == 0 else entry
         for block in cast(Stage, stage).blocks:
             x = _block(x, cast(Block, block))
         logits = _head(x, cast(Stage, stage).head)
@@ -71,7 +71,7 @@ def _after_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Array, Array]:
 
 def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:
     x = images
-    layers = list(embed.project) if isinstance(embed.project, nn.Sequential) else [embed.project]
+    layers: list[Any] = list(embed.project) if isinstance(embed.project, nn.Sequential) else [embed.project]
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             x = ops.relu(x)
