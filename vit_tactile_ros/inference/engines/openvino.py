@@ -32,10 +32,10 @@ class OpenVinoRuntime:
         check_precision(precision, tuple(PRECISION_HINTS), self.name)
         core = ov.Core()
         if precision == 'bfloat16' and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
-            raise ValueError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic, for engine 'openvino' it "
-                             "must be 'float32' here")
+            raise ValueError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic: for engine 'openvino' "
+                             "it must be 'float32' here")
         self.device = torch.device('cpu')
-        self.precision: Precision = precision
+        self.precision = precision
         self._image_shape = (3, *model.config.image_size)
         settings = {'INFERENCE_PRECISION_HINT': PRECISION_HINTS[precision], 'INFERENCE_NUM_THREADS': threads,
                     'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
@@ -46,8 +46,8 @@ class OpenVinoRuntime:
     def stages(self, images: Tensor) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
         if images.shape[1:] != self._image_shape:
-            wanted = ', '.join(map(str, self._image_shape))
-            raise ValueError(f"images have shape {tuple(images.shape)}; must be (B, {wanted}) for engine 'openvino'")
+            sides = ', '.join(map(str, self._image_shape))
+            raise ValueError(f"images have shape {tuple(images.shape)}; must be (B, {sides}) for engine 'openvino'")
         return self._stages(images)
 
     def _stages(self, images: Tensor) -> Stages:

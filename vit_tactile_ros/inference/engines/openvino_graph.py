@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import openvino as ov
@@ -32,8 +32,8 @@ def stage_graphs(model: ViTTactile) -> list[ov.Model]:
         shape = [-1, 3, height, width] if index == 0 else [-1, num_tokens, config.width]
         entry = ops.parameter(shape, np.float32)
         x = _embed(entry, model.embed, config.width) if index == 0 else entry
-        for block in cast(Stage, stage).blocks:
-            x = _block(x, cast(Block, block))
+        for block in cast('list[Block]', list(cast(Stage, stage).blocks)):
+            x = _block(x, block)
         logits = _head(x, cast(Stage, stage).head)
         last = index == len(model.stage_modules) - 1
         graphs.append(ov.Model([logits] if last else [logits, x], [entry], f'stage_{index}'))
@@ -48,7 +48,7 @@ def _constant(values: Array | float) -> Node:
     return ops.constant(np.asarray(values, np.float32))
 
 
-def _known(module: nn.Module, *kinds: type[nn.Module]) -> None:
+def _known(module: object, *kinds: type[nn.Module]) -> None:
     if not isinstance(module, kinds):
         raise NotImplementedError(f'no OpenVINO graph for {type(module).__name__}')
 
@@ -71,12 +71,14 @@ def _after_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Array, Array]:
 
 def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:
     x = images
-    layers: list[Any] = list(embed.project) if isinstance(embed.project, nn.Sequential) else [embed.project]
+    layers = list(embed.project) if isinstance(embed.project, nn.Sequential) else [embed.project]
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             x = ops.relu(x)
             continue
         _known(layer, nn.Conv2d)
+        assert isinstance(layer, nn.Conv2d)
+        assert layer.bias is not None
         padding = [int(p) for p in layer.padding]
         x = ops.convolution(x, _constant(_array(layer.weight)), list(layer.stride), padding, padding, [1, 1])
         x = ops.add(x, _constant(_array(layer.bias).reshape(1, -1, 1, 1)))
@@ -89,7 +91,9 @@ def _block(x: Node, block: Block) -> Node:
     _known(block, Block)
     x = ops.add(x, _attention(_normalise(x, block.attention_norm), block.attention, block.attention_norm))
     first, activation, second = block.mlp
+    _known(first, nn.Linear)
     _known(activation, nn.GELU)
+    _known(second, nn.Linear)
     hidden = _linear(_normalise(x, block.mlp_norm), *_after_norm(cast(nn.Linear, first), block.mlp_norm))
     hidden = ops.gelu(hidden, 'erf')
     return ops.add(x, _linear(hidden, _array(cast(nn.Linear, second).weight), _array(cast(nn.Linear, second).bias)))
