@@ -1,6 +1,7 @@
 """benchmark end to end on a toy network, and that it refuses to time an engine that is wrong."""
 
 import csv
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from vit_tactile_ros.evaluation.contest import interleave
 from vit_tactile_ros.evaluation.vit_tiny import NUM_PARAMETERS, VitTiny
 from vit_tactile_ros.evaluation.workloads import resized
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
-from vit_tactile_ros.model import save_checkpoint
+from vit_tactile_ros.model import early_exit, save_checkpoint
 
 sys.path.append(str(Path(__file__).parent / 'evaluation'))
 from toy_outputs import toy_checkpoint
@@ -85,6 +86,21 @@ def test_other_exits_with_equal_logits_are_refused():
     assert check_agreement(TorchRuntime(model, CPU), reference, images, tau, (1.0,) * 3, 16) == 0
     with pytest.raises(DisagreementError, match='lets a sample leave at exit'):
         check_agreement(Mixes(model, CPU), reference, images, tau, (1.0,) * 3, 16)
+
+
+def test_an_engine_that_mixes_up_its_early_answers_is_refused():
+    """Right stages and right exits, with the answers of other samples."""
+    model = toy_checkpoint().model
+
+    class Rolls(TorchRuntime):
+        def early_exit(self, images, tau, temperatures):
+            found = early_exit(self.stages(images), tau, temperatures)
+            return dataclasses.replace(found, probabilities=found.probabilities.roll(1, 1))
+
+    torch.manual_seed(1)
+    with pytest.raises(DisagreementError, match='answers otherwise with early exits'):
+        check_agreement(Rolls(model, CPU), TorchRuntime(model, CPU), torch.randn(8, 3, 32, 32), (0.0, 0.0), (1.0,) * 3,
+                        8)
 
 
 def test_rounds_are_interleaved_and_end_with_the_budget():

@@ -28,6 +28,7 @@ from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.evaluation.replay_summary import summarise
 from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
 
@@ -57,6 +58,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--output', type=Path, default=Path('runs/replay'), help='folder for the results')
     parser.add_argument('--report', action='store_true',
                         help='also write report.html, a page with pictures that needs no other file, to --output')
+    parser.add_argument('--engine', choices=engine_names(), default='torch',
+                        help="what runs the network, also in the node of --live; 'auto' takes the fastest, as the node "
+                             'does by itself')
     parser.add_argument('--live', action='store_true', help='also play each bag into the real node, over ROS 2')
     parser.add_argument('--speed', type=float, default=1.0, help='of --live; 1 is as recorded')
     parser.add_argument('--find_speed', action='store_true',
@@ -138,7 +142,8 @@ def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: 
     from vit_tactile_ros.evaluation.report import write_report  # matplotlib takes seconds to load
 
     names = unique_names(bags)
-    facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device}
+    facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device,
+             'engine': arguments.engine}
     write_report(table, arguments.output, title=f'Replay of {", ".join(names[:3])}{", ..." if names[3:] else ""}',
                  bags=dict(zip(names, bags, strict=True)), missing=summary['missing'], facts=facts)
 
@@ -157,7 +162,8 @@ def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySe
                   (text.partition('=') for text in arguments.reference_files))
     return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), tuple(arguments.topics),
                           tuple(arguments.sensors), arguments.start, arguments.stop, arguments.labels,
-                          arguments.reference_frames, files, arguments.batch_size, arguments.timing_frames)
+                          arguments.reference_frames, files, arguments.batch_size, arguments.timing_frames,
+                          arguments.engine)
 
 
 def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,
@@ -170,7 +176,8 @@ def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoin
             outcomes = replay_on_cluster(bags, names, path, arguments.device, arguments.threads, settings,
                                          arguments.ray, bar.update)
         else:
-            classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
+            classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads,
+                                           engine=arguments.engine)
             classifier.warm_up((1, settings.batch_size))
             for bag, name in zip(bags, names, strict=True):
                 outcomes.append(_replay_one(bag, name, classifier, settings, bar.update))
@@ -184,8 +191,13 @@ def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoin
                 for sensor, file in settings.reference_files if sensor not in sensors]
     if settings.labels is not None and not any(result.is_stopped for result in results):
         used = {line for result in results for line in result.used_lines}
+        given = {part for bag in bags for part in (bag.name, bag.stem)}
+        rows = read_intervals(settings.labels)
         missing += [f'{settings.labels}, line {row.line}: no image lies in this interval'
-                    for row, _ in read_intervals(settings.labels) if row.line not in used]
+                    for row, bag in rows if row.line not in used and (not bag or bag in given)]
+        if others := sorted({bag for _, bag in rows if bag and bag not in given}):
+            print(f'replay: note: {settings.labels} also labels {", ".join(others)}, which is not among the bags given',
+                  file=sys.stderr)
     if results and not any(len(result.table) for result in results):
         missing.append('no image was classified')
     return results, missing
@@ -197,6 +209,8 @@ def _replay_one(bag: Path, name: str, classifier: TactileClassifier, settings: R
         return replay(bag, name, classifier, settings, progress)
     except DataError as error:
         return str(error)
+    except OSError as error:
+        return f'{bag}: {error}'
 
 
 def _count(bags: list[Path]) -> int | None:
@@ -235,6 +249,10 @@ def _print(summary: dict[str, Any]) -> None:
         rates = ', '.join(f'block {block} {rate:.1%}' for block, rate in figures['exit_rates'].items())
         print(f'  {sensor or "(unnamed sensor)"}: {figures["frames"]} frames; {rates}; '
               f'compute {figures["compute_share"]:.1%}')
+    for live in summary.get('live', ()):
+        print(f'  live, {live["bag"]}: {live["answered"]} of {live["sent"]} answered, {live["superseded"]} superseded; '
+              f'of {live["common"]} frames {live["class_differs"]} with another class, {live["exit_differs"]} with '
+              f'another exit than offline; probabilities within {live["probability_difference"]:.1g}')
     if summary['latency_ms']:
         print('  one image alone: {p50:.2f} ms median, {p99:.2f} ms 99 % (n={n}), {cores} cores'.format(
             **summary['latency_ms'], cores=os.cpu_count()))

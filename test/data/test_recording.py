@@ -15,7 +15,7 @@ from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_typestore
 
 from vit_tactile_ros.data.recording import Recording, find_recordings, unique_names
-from vit_tactile_ros.data.salvage import ZSTD_MAGIC, zstd
+from vit_tactile_ros.data.salvage import ZSTD_MAGIC, salvage, zstd
 from vit_tactile_ros.data.table import DataError
 
 TOPIC, TYPE = '/left/image_raw', 'sensor_msgs/msg/Image'
@@ -191,3 +191,19 @@ def test_nothing_readable(tmp_path, name):
     assert read(tmp_path / name)[0] == []
     with Recording(tmp_path / name) as recording:
         assert 'no message can be read' in recording.problems[-1]
+
+
+@pytest.mark.parametrize(('kind', 'compression'), [('mcap', ''), ('mcap', 'storage'), ('bag', ''), ('db3', '')])
+def test_no_changed_byte_gets_out_as_an_exception(tmp_path, kind, compression):
+    """A damaged name or length ended the replay of all bags with a KeyError, or asked for a TiB of memory."""
+    path = file_of(write(tmp_path, kind, compression, range(3)))
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    # What is not pixels, mostly: where a number of pictures' worth of bytes begins and ends.
+    places = [*range(0, 300), *range(len(whole) - 1500, len(whole)), *rng.integers(0, len(whole), 200).tolist()]
+    damaged = path.with_name(f'damaged{path.suffix}')
+    for place in rng.choice(places, 400).tolist():
+        data = bytearray(whole)
+        data[place] ^= 1 << int(rng.integers(8))
+        damaged.write_bytes(data)
+        assert len(list(salvage(damaged, []))) <= 4

@@ -96,3 +96,21 @@ def test_seeded_whatever_the_chunks(monkeypatch):
 def test_unequal_columns():
     with pytest.raises(ValueError, match=r'\[2, 3\] frames'):
         compare(answers([0, 1]), answers([0, 1, 1]), np.array([0, 1]), np.array([0, 1]), 2)
+
+
+def test_times_count_where_both_sides_have_one():
+    """A replay times every eighth frame or so: one NaN made all times of a comparison NaN."""
+    labels, touches = np.zeros(6, np.int64), np.arange(6) // 2
+    a, b = (Answers(labels, np.ones(6), np.array(times)) for times in (
+        [0.02, np.nan, 0.04, 0.9, np.nan, 0.03], [0.01, 0.7, 0.02, np.nan, np.nan, 0.03]))
+    found = compare(a, b, labels, touches, 2).estimates
+    assert found['latency_a'].value == pytest.approx(0.03) and found['latency_b'].value == pytest.approx(0.02)
+    assert found['latency_ratio'].value == pytest.approx(2 / 3) and found['latency'].low < found['latency'].high
+
+
+def test_a_class_of_one_touch_has_no_interval():
+    """Every draw of a single touch is the same: an interval of no width, which looked certain."""
+    labels = np.array([0, 0, 1, 1, 1])
+    found = compare(answers(labels), answers([0, 1, 1, 1, 1]), labels, np.array([0, 0, 1, 2, 3]), 2)
+    assert found.recalls[0].value == -0.5 and np.isnan(found.recalls[0].low) and np.isnan(found.recalls[0].high)
+    assert found.recalls[1].low == found.recalls[1].high == 0.0

@@ -42,6 +42,7 @@ class Prefetch(Iterator[Item]):
     def __next__(self) -> Item:
         item, error = self._queue.get()
         if error is not None:
+            self._queue.put((None, error))  # for whoever asks again: the thread has ended
             raise error
         return item  # type: ignore[return-value]
 

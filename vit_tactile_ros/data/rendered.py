@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vit_tactile_ros.data import simulator
+from vit_tactile_ros.data import simulated, simulator
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.inference import preprocess
 
 _CHECKSUM, _LABEL = 4, 1  # bytes before the two pictures of an example
 
@@ -86,6 +87,7 @@ def _key(touches: SimulatedTouches) -> str:
     digest = hashlib.sha256(repr((touches.seed, touches.preprocessing)).encode())
     digest.update(repr(touches.sensors and [sensor_key(c) for c in touches.sensors]).encode())
     sources = Path(simulator.__file__).parent
-    for path in sorted([*sources.glob('*.py'), *sources.glob('sensors/*.json')]):
+    for path in sorted([*sources.glob('*.py'), *sources.glob('sensors/*.json'), Path(simulated.__file__),
+                        Path(preprocess.__file__)]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

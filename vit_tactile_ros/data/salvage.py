@@ -6,6 +6,7 @@ Each reader goes through a file from its beginning and yields what is whole, in 
 from __future__ import annotations
 
 import bz2
+import os
 import sqlite3
 import struct
 from collections.abc import Iterator
@@ -31,7 +32,16 @@ def salvage(path: Path, problems: list[str]) -> Iterator[Found]:
     Raises OSError where the file can't be opened.
     """
     readers = {'.mcap': _mcap, '.db3': _sqlite, '.bag': _bag1}
-    for found in readers[path.suffix](path, problems):
+    messages = readers[path.suffix](path, problems)
+    while True:
+        try:
+            found = next(messages)
+        except StopIteration:
+            return
+        except (KeyError, IndexError, TypeError, ValueError, struct.error, MemoryError) as error:
+            # Bytes that were changed in a place where nothing tells: names, lengths, kinds of records.
+            _note(problems, f'{path} is damaged, {error!r}; what follows in it is left out')
+            return
         if found.raw.startswith(ZSTD_MAGIC):  # of a bag compressed message by message; CDR begins with a zero
             try:
                 found = found._replace(raw=zstd().decompress(found.raw))
@@ -95,9 +105,10 @@ def _mcap(path: Path, problems: list[str]) -> Iterator[Found]:
 
 def _mcap_records(file: BinaryIO) -> Iterator[tuple[int, bytes, bool]]:
     """(opcode, content, whether all of it is there)."""
+    end = os.fstat(file.fileno()).st_size
     while len(head := file.read(9)) == 9:
         size = struct.unpack_from('<Q', head, 1)[0]
-        content = file.read(size) if size < 2**40 else b''
+        content = file.read(min(size, end - file.tell()))  # a damaged length may say anything
         yield head[0], content, len(content) == size
         if len(content) < size:
             return

@@ -37,8 +37,9 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
                 raise DisagreementError(f'engine {engine.name!r} differs from plain torch: logits of exit {exit_index} '
                                         f'by {difference:.2g} of the largest; must be at most {tolerance:g}')
             worst = max(worst, difference)
-        ours = decide(engine, batch, tau, temperatures).exit_index.cpu()
-        theirs = early_exit(reference.stages(batch), tau, temperatures).exit_index.cpu()
+        answer = decide(engine, batch, tau, temperatures)
+        expected = early_exit(reference.stages(batch), tau, temperatures)
+        ours, theirs = answer.exit_index.cpu(), expected.exit_index.cpu()
         confidences = torch.stack([exit_probabilities(logits, t).amax(dim=-1).cpu() for logits, t in
                                    zip(reference.stages(batch), temperatures, strict=True)], dim=1)
         for sample in torch.nonzero(ours != theirs).flatten().tolist():
@@ -48,4 +49,8 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
                     f'engine {engine.name!r} lets a sample leave at exit {int(ours[sample])}, plain torch at '
                     f'{int(theirs[sample])}; its confidence there is {float(confidences[sample, first]):.4f}, '
                     f'tau {tau[first]:g}')
+        off = (answer.probabilities.float().cpu() - expected.probabilities.cpu()).abs()[ours == theirs]
+        if len(off) and not float(off.max()) <= 2 * tolerance:
+            raise DisagreementError(f'engine {engine.name!r} answers otherwise with early exits: probabilities differ '
+                                    f'by {float(off.max()):.2g}; must be at most {2 * tolerance:g}')
     return worst

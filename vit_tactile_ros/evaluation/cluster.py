@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,10 @@ def replay_on_cluster(bags: Sequence[Path], names: Sequence[str], checkpoint: Pa
         raise ValueError(f'no Ray cluster at {address or "this machine"}: {error}') from error
     try:
         # max_calls=1 would load torch anew for each bag; a worker keeps its classifier instead.
+        # Workers of an existing cluster run in another folder.
+        settings = replace(settings, labels=settings.labels and settings.labels.absolute(),
+                           reference_files=tuple((sensor, str(Path(file).absolute()))
+                                                 for sensor, file in settings.reference_files))
         task = ray.remote(num_cpus=max(1, threads), num_gpus=1 if device.startswith('cuda') else 0,
                           max_retries=RETRIES)(_replay_one)
         references = [task.remote(bag.absolute(), name, checkpoint.absolute(), device, max(1, threads), settings)
@@ -60,16 +65,16 @@ def _result(ray: Any, reference: Any, bag: str) -> Replayed | str:
 def _replay_one(bag: Path, name: str, checkpoint: Path, device: str, threads: int, settings: ReplaySettings,
                 ) -> Replayed | str:
     try:
-        return replay(bag, name, _classifier(checkpoint, device, threads), settings)
+        return replay(bag, name, _classifier(checkpoint, device, threads, settings.engine), settings)
     except (ValueError, OSError) as error:
         return str(error)
 
 
-_CLASSIFIERS: dict[tuple[Path, str, int], TactileClassifier] = {}  # of this worker
+_CLASSIFIERS: dict[tuple[Path, str, int, str], TactileClassifier] = {}  # of this worker
 
 
-def _classifier(checkpoint: Path, device: str, threads: int) -> TactileClassifier:
-    key = (checkpoint, device, threads)
+def _classifier(checkpoint: Path, device: str, threads: int, engine: str) -> TactileClassifier:
+    key = (checkpoint, device, threads, engine)
     if key not in _CLASSIFIERS:
-        _CLASSIFIERS[key] = TactileClassifier(load_checkpoint(checkpoint), device, threads=threads)
+        _CLASSIFIERS[key] = TactileClassifier(load_checkpoint(checkpoint), device, threads=threads, engine=engine)
     return _CLASSIFIERS[key]

@@ -27,7 +27,7 @@ class Answers:
 
     class_id: Ints  # (N,)
     compute_share: Floats  # (N,), of its own full depth
-    inference_time: Floats  # (N,), s; NaN where it was not measured, and then so is its mean
+    inference_time: Floats  # (N,), s; NaN where it was not measured
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,9 @@ def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_cla
     spread = _resample(sums, num_classes, resamples, seed)
     tail = 50.0 * (1.0 - confidence)
 
-    def estimate(name: str) -> Estimate:
+    def estimate(name: str, touches: int = len(sums)) -> Estimate:
+        if touches < 2:  # every draw would be the same: an interval of no width that looks certain
+            return Estimate(float(values[name][0]))
         drawn = spread[name][np.isfinite(spread[name])]  # a resample may lack a class
         low, high = np.percentile(drawn, (tail, 100.0 - tail)) if len(drawn) else (np.nan, np.nan)
         return Estimate(float(values[name][0]), float(low), float(high))
@@ -91,7 +93,8 @@ def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_cla
     return Comparison(
         frames=len(labels), touches=len(sums),
         estimates={name: estimate(name) for name in values if not name.startswith('recall ')},
-        recalls={c: estimate(f'recall {c}') for c in np.unique(labels).tolist()},
+        recalls={c: estimate(f'recall {c}', len(np.unique(clusters[labels == c])))
+                 for c in np.unique(labels).tolist()},
         frame_counts={'both_right': int((right_a & right_b).sum()), 'only_a': int((right_a & ~right_b).sum()),
                       'only_b': int((~right_a & right_b).sum()), 'both_wrong': int((~right_a & ~right_b).sum())},
         touch_counts={'better_a': better_a, 'better_b': better_b, 'equal': len(sums) - differing},
@@ -103,24 +106,28 @@ _ALWAYS = ('agreement', 'compute_a', 'compute_b', 'compute', 'latency_a', 'laten
 
 
 def _sums(a: Answers, b: Answers, labels: Ints, clusters: Ints, num_classes: int) -> Floats:
-    """Per touch the sums that every statistic is made of, (K, 6 + 3 C)."""
+    """Per touch the sums that every statistic is made of, (K, 7 + 3 C).
+
+    Times count where both sides have one: a replay measures a part of the frames.
+    """
     frames = len(labels)
     of_class = np.zeros((frames, num_classes))
     known = np.flatnonzero(labels >= 0)
     of_class[known, labels[known]] = 1.0
+    timed = np.isfinite(a.inference_time) & np.isfinite(b.inference_time)
     columns = np.column_stack([
-        np.ones(frames), a.class_id == b.class_id, a.compute_share, b.compute_share, a.inference_time,
-        b.inference_time, of_class, of_class * (a.class_id == labels)[:, None],
-        of_class * (b.class_id == labels)[:, None]])
+        np.ones(frames), a.class_id == b.class_id, a.compute_share, b.compute_share,
+        np.where(timed, a.inference_time, 0.0), np.where(timed, b.inference_time, 0.0), timed,
+        of_class, of_class * (a.class_id == labels)[:, None], of_class * (b.class_id == labels)[:, None]])
     sums = np.zeros((int(clusters.max()) + 1, columns.shape[1]))
     np.add.at(sums, clusters, columns)
     return sums
 
 
 def _statistics(sums: Floats, num_classes: int) -> dict[str, Floats]:
-    """From summed touches, (R, 6 + 3 C), every statistic, (R,) each; NaN for a recall of a class without frames."""
-    frames, agree, compute_a, compute_b, latency_a, latency_b = sums[:, :6].T
-    counts, right_a, right_b = (sums[:, 6 + i * num_classes:6 + (i + 1) * num_classes] for i in range(3))
+    """From summed touches, (R, 7 + 3 C), every statistic, (R,) each; NaN for a recall of a class without frames."""
+    frames, agree, compute_a, compute_b, latency_a, latency_b, timed = sums[:, :7].T
+    counts, right_a, right_b = (sums[:, 7 + i * num_classes:7 + (i + 1) * num_classes] for i in range(3))
     with np.errstate(invalid='ignore', divide='ignore'):
         recall = (right_b - right_a) / counts
         balanced = np.nansum(recall, axis=1) / (counts > 0).sum(axis=1)
@@ -130,8 +137,8 @@ def _statistics(sums: Floats, num_classes: int) -> dict[str, Floats]:
             'accuracy': (right_b - right_a).sum(axis=1) / frames, 'balanced_accuracy': balanced,
             'compute_a': compute_a / frames, 'compute_b': compute_b / frames,
             'compute': (compute_b - compute_a) / frames,
-            'latency_a': latency_a / frames, 'latency_b': latency_b / frames,
-            'latency': (latency_b - latency_a) / frames, 'latency_ratio': latency_b / latency_a}
+            'latency_a': latency_a / timed, 'latency_b': latency_b / timed,
+            'latency': (latency_b - latency_a) / timed, 'latency_ratio': latency_b / latency_a}
     return found | {f'recall {c}': recall[:, c] for c in range(num_classes)}
 
 

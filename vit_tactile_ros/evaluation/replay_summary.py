@@ -23,7 +23,8 @@ def summarise(results: Sequence[Replayed], table: FrameTable, seconds: float, mi
         'bags': len(results), 'images': images, 'classified': len(table), 'rejected': dict(rejected),
         'rejected_examples': [f'{r.bag} {r.topic}: {r.reason}, {r.example}' for r in table.rejections[:10]],
         **judged(table),
-        'sensors': {str(sensor): judged(table.subset(table.sensor == sensor)) for sensor in np.unique(table.sensor)},
+        'sensors': {str(sensor): judged(part) | {'latency_ms': latency(part)} for sensor, part in (
+            (sensor, table.subset(table.sensor == sensor)) for sensor in np.unique(table.sensor))},
         'tau': list(table.tau), 'frames_per_s': images / seconds if seconds else None, 'seconds': seconds,
         'latency_ms': latency(table), 'notes': [note for result in results for note in result.notes],
         'missing': list(missing), 'stopped': any(result.is_stopped for result in results)}

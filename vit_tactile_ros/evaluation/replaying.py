@@ -38,6 +38,7 @@ class ReplaySettings:
     reference_files: tuple[tuple[str, str], ...] = ()  # (sensor, picture without contact)
     batch_size: int = 32
     timing_frames: int = 100  # frames of a recording that are run alone too, as live, to measure their time; 0: none
+    engine: str = 'torch'  # see `engines.select`
 
 
 @dataclass
@@ -212,22 +213,24 @@ class _Collected:
                             ValueError('the network answered with numbers that are not finite'))
                 continue
             timed = every and len(self._rows) % every == 0
+            # Before the row is taken: Ctrl-C in between would leave a row without its time.
+            taken = (classifier.classify_inputs(inputs[place:place + 1], tau)[0].inference_time if timed
+                     else float('nan'))
             self._rows.append(row)
             self._logits.append(logits[:, place])
-            self._times.append(classifier.classify_inputs(inputs[place:place + 1], tau)[0].inference_time if timed
-                               else float('nan'))
+            self._times.append(taken)
 
     def table(self) -> FrameTable:
         rejections = merge_rejections(self.rejections)
         if not self._rows:
             return replace(self.empty, rejections=rejections)
-        sensor, topic, index, stamp, received, label, touch = (np.array(column) for column in zip(*self._rows))
-        count = len(self._rows)
+        count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two of them
+        sensor, topic, index, stamp, received, label, touch = (np.array(column) for column in zip(*self._rows[:count]))
         table = FrameTable(
             bag=np.full(count, self.name), sensor=sensor.astype(np.str_), topic=topic, index=index, stamp=stamp,
             received=received, seconds=(received - self.start) / 1e9, label=label, touch=touch.astype(np.str_),
-            logits=np.stack(self._logits, axis=1), exit_index=index, class_id=index,
-            confidence=np.zeros(count, np.float32), inference_time=np.array(self._times),
+            logits=np.stack(self._logits[:count], axis=1), exit_index=index, class_id=index,
+            confidence=np.zeros(count, np.float32), inference_time=np.array(self._times[:count]),
             class_names=self.empty.class_names, exits=self.empty.exits, compute_shares=self.empty.compute_shares,
             temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections)
         return replace(table.decided(table.tau), inference_time=table.inference_time)
