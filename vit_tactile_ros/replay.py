@@ -8,6 +8,7 @@ is missing. With --live the images also go through the real node, at --speed, an
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import math
 import os
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from vit_tactile_ros.data.arguments import HelpFormatter
@@ -108,6 +110,8 @@ def main(argv: list[str] | None = None) -> int:
         if not results:
             raise DataError('; '.join(missing) or 'nothing was replayed')
         table = FrameTable.concatenate([result.table for result in results])
+        for result in results:  # what follows needs the joined one alone
+            result.table = result.table.subset(np.empty(0, np.int64))
         summary = {'checkpoint': str(path)} | summarise(results, table, seconds, missing)
         table.write_csv(arguments.output / 'frames.csv')
         if arguments.live and not summary['stopped']:
@@ -135,6 +139,25 @@ def main(argv: list[str] | None = None) -> int:
     print(f'wrote frames.csv, {"report.html, " if arguments.report else ""}summary.json to {arguments.output}')
     print(text)
     return 130 if summary['stopped'] else 1 if summary['missing'] else 0
+
+
+def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Callable[[int], None]:
+    """`progress`, which also has glibc return what lies free between the rows that are kept, now and then."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (OSError, AttributeError):  # another C library
+        return progress
+    seen = 0
+
+    def update(images: int) -> None:
+        nonlocal seen
+        progress(images)
+        seen += images
+        if seen >= every:
+            seen = 0
+            trim(0)
+
+    return update
 
 
 def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: FrameTable,
@@ -180,7 +203,7 @@ def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoin
                                            engine=arguments.engine)
             classifier.warm_up((1, settings.batch_size))
             for bag, name in zip(bags, names, strict=True):
-                outcomes.append(_replay_one(bag, name, classifier, settings, bar.update))
+                outcomes.append(_replay_one(bag, name, classifier, settings, _giving_memory_back(bar.update)))
                 if isinstance(outcomes[-1], Replayed) and outcomes[-1].is_stopped:
                     break
     results = [outcome for outcome in outcomes if isinstance(outcome, Replayed)]
