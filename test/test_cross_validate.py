@@ -1,5 +1,6 @@
 """Cross-validation: every image is tested by a network that saw nothing of its group."""
 
+import csv
 import json
 
 import cv2
@@ -173,3 +174,30 @@ def test_refuses_what_makes_no_sense(touches, tmp_path, capsys, more, message):
 def test_names_what_is_wrong_with_the_data(touches, tmp_path, capsys):
     assert run(touches, tmp_path / 'cv', '--label', 'shape') == 2
     assert "'shape'" in capsys.readouterr().err
+
+
+def test_every_group_has_its_row(touches, tmp_path, capsys):
+    """The mean of groups hides that one object is always wrong; the rows must add up to what is reported."""
+    assert run(touches, tmp_path / 'cv', '--epochs', '1') == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    with (tmp_path / 'cv' / 'groups.csv').open(newline='') as file:
+        rows = list(csv.DictReader(file))
+    assert sorted((r['group'], r['class'], r['n']) for r in rows) == sorted(
+        (f'{label}{group}', label, '4') for label in ('left', 'right') for group in range(4))
+    for i, block in enumerate((1, 2)):
+        of_fold = [np.mean([np.mean([float(r[f'accuracy_block_{block}']) for r in rows
+                                     if r['fold'] == fold and r['class'] == label]) for label in ('left', 'right')])
+                   for fold in ('1', '2')]
+        assert np.mean(of_fold) == pytest.approx(result['balanced_accuracy'][i], abs=1e-3)
+
+
+def test_a_plain_vit_to_compare_with(touches, tmp_path, capsys):
+    """softmax and one exit, without anything learned before; and started from Performer weights it says what that is."""
+    plain = ['--attention', 'softmax', '--exits', '2', '--epochs', '1']
+    assert run(touches, tmp_path / 'plain', *plain) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result['exits'] == [2] and result['taus'] == []
+    assert run(touches, tmp_path / 'shipped', *plain, '--init', 'shipped') == 0
+    out = capsys.readouterr().out
+    assert 'attention is softmax here, while these weights learned with favor_' in out
+    assert 'new are head 2 (not in the checkpoint)' in out or 'new are the heads (other classes)' in out

@@ -8,6 +8,7 @@ result means something as far as it is above these. Can be stopped; started agai
 from __future__ import annotations
 
 import argparse
+import csv
 import dataclasses
 import json
 import logging
@@ -49,20 +50,27 @@ from vit_tactile_ros.training.datasets import (
     choose_preprocessing,
     data_settings,
 )
-from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from
+from vit_tactile_ros.training.initialise import (
+    add_architecture_arguments,
+    asked_architecture,
+    init_path,
+    start_from,
+    start_told,
+)
 from vit_tactile_ros.training.loop import TrainingError, fit
 from vit_tactile_ros.training.settings import check_settings, settings_of
 from vit_tactile_ros.training.state import StateError
 
 logger = logging.getLogger('vit_tactile_ros.cross_validate')
 TAUS = (0.7, 0.8, 0.9, 0.95, 0.99)
+GROUPS = 'groups.csv'  # what the mean hides: some objects always right, some always wrong
 ANSWERS = 'answers.npz'  # of a fold's network to its test images
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.cross_validate', description=__doc__,
                                      formatter_class=HelpFormatter)
-    parser.add_argument('--output', type=Path, required=True, help="folder for each fold's checkpoint and answers")
+    parser.add_argument('--output', type=Path, required=True, help="folder for each fold's checkpoint and answers, and groups.csv with the accuracy on each group")
     parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
     parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
                         help="'shipped', or a file: start from these weights")
@@ -150,6 +158,10 @@ def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
     plans = [_plan(arguments, table, part, number, architecture, preprocessing) for number, part in enumerate(parts)]
     # All before any training: answers of other settings are to be refused now, not hours later.
     finished = [_finished(fold, architecture) for fold in plans]
+    if checkpoint and not all(finished):
+        drawn = start_from(ViTTactile(architecture), checkpoint, table.class_names)
+        print('cross_validate: every fold ' + start_told([checkpoint], str(arguments.init), architecture,
+                                                         table.class_names, drawn), flush=True)
     outputs = []
     for number, fold in enumerate(plans):
         result = finished[number] or _train(fold, arguments, architecture, preprocessing, checkpoint, device)
@@ -158,6 +170,7 @@ def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
               'accuracy ' + ', '.join(f'block {block} {balanced_accuracy(result.labels, answer):.3f}'
                                       for block, answer in zip(result.exits, answers, strict=True)), flush=True)
         outputs.append(result)
+    _write_groups(arguments.output / GROUPS, [fold.test for fold in plans], outputs)
     return _report(outputs, arguments)
 
 
@@ -210,6 +223,23 @@ def _train(fold: Fold, arguments: argparse.Namespace, architecture: ModelConfig,
 def _order(table: TouchTable, epoch_size: int | None, seed: int) -> Order:
     order = balanced(table.labels, seed)
     return resized(order, epoch_size) if epoch_size else order
+
+
+def _write_groups(path: Path, tables: list[TouchTable], outputs: list[ExitOutputs]) -> None:
+    """A row per group and class: images, and the accuracy at each exit; whole or not at all."""
+    temporary = path.with_name(f'.{path.name}.tmp')
+    with temporary.open('w', newline='', encoding='utf-8') as file:
+        writer = csv.writer(file)
+        writer.writerow(['group', 'class', 'n', 'fold', *(f'accuracy_block_{block}' for block in outputs[0].exits)])
+        for number, (table, result) in enumerate(zip(tables, outputs, strict=True)):
+            rows: dict[tuple[str, int], list[int]] = {}
+            for row, touch in enumerate(table.touches):
+                rows.setdefault((touch.group, touch.label), []).append(row)
+            for (group, label), own in sorted(rows.items()):
+                accuracies = result.right[:, own].mean(axis=1)
+                writer.writerow([group, table.class_names[label], len(own), number + 1,
+                                 *(f'{accuracy:.4f}' for accuracy in accuracies)])
+    temporary.replace(path)
 
 
 def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[str, object]:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from vit_tactile_ros.data.arguments import HelpFormatter, read_table
+from vit_tactile_ros.data.arguments import HelpFormatter, judging_flags, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.model import PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
@@ -38,6 +38,7 @@ from vit_tactile_ros.training.initialise import (
     asked_architecture,
     init_path,
     start_from_all,
+    start_told,
 )
 from vit_tactile_ros.training.loop import Stopped, TrainingError, fit
 from vit_tactile_ros.training.monitoring import LogError
@@ -75,7 +76,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--augment_strength', type=float, default=1.0, metavar='FACTOR',
                         help='makes every variation so many times as strong')
     parser.add_argument('--precision', choices=('auto', 'float32', 'bfloat16'), default=defaults.precision,
-                        help='of the forward pass; auto: bfloat16 on CUDA devices that have it')
+                        help='of the forward pass; auto: bfloat16 on a GPU or CPU that computes in it')
     parser.add_argument('--init', type=init_path, nargs='+', default=None, metavar='CHECKPOINT',
                         help="'shipped', or a file: start from these weights, and their architecture where no flag "
                              'says more; of several the first one gives the architecture, and a later one the weights '
@@ -155,7 +156,7 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     model = ViTTactile(architecture)
     if checkpoints:
         drawn = start_from_all(model, checkpoints, class_names)
-        logger.info('starts from %s%s', _init(arguments), f'; new are {", ".join(drawn)}' if drawn else '')
+        logger.info('%s', start_told(checkpoints, _init(arguments), architecture, class_names, drawn))
     output = from_first(arguments.output or Path('runs') / datetime.now().strftime('%Y-%m-%d_%H-%M-%S'), processes)
     logger.info('%s; writes to %s', data.description, output)
     average = fit(model, data.train, data.validation, preprocessing, config, augment, device, output,
@@ -172,6 +173,10 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
         except KeyboardInterrupt:
             raise Stopped(f'training is done and {written} whole, but --evaluate was not finished') from None
     print(f'train: wrote {written}')
+    if data.validation is not None:
+        flags = ' '.join(shlex.quote(text) for text in ('--checkpoint', str(written), *judging_flags(arguments)))
+        print('train: next, let the validation images set confidences and thresholds:\n'
+              f'  python -m vit_tactile_ros.calibrate {flags}')
     return 0
 
 

@@ -19,6 +19,8 @@ from vit_tactile_ros.data.bags import TACTILE_LABEL, find_bags, sensor_of
 from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.split import split_touches
 from vit_tactile_ros.data.touches import DataError, load_touches
+from vit_tactile_ros.inference.preprocess import fit
+from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.model import PreprocessingConfig
 
 START = 1_700_000_000 * 10**9  # ns, the first message of every toy bag
@@ -28,8 +30,11 @@ PREPROCESSING = PreprocessingConfig(image_size=(24, 32), reference='difference')
 
 
 def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3', compressed: bool = False,
-              encoding: str = 'rgb8') -> Path:
-    """Per sensor one image every 0.1 s, the n-th being picture(n), with its label where that is not None."""
+              encoding: str = 'rgb8', broken: int | None = None) -> Path:
+    """Per sensor one image every 0.1 s, the n-th being picture(n), with its label where that is not None.
+
+    broken: the number of an image that can't be decoded.
+    """
     store = get_typestore(Stores.ROS1_NOETIC if kind == 'bag' else Stores.ROS2_JAZZY)
     text = TACTILE_LABEL
     store.register(get_types_from_msg(text, LABEL_TYPE))
@@ -60,7 +65,8 @@ def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3'
                     _, data = cv2.imencode('.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
                     message = types[image_type](header, 'png', data.ravel())
                 else:
-                    message = types[image_type](header, 24, 32, encoding, 0, 96, pixels.ravel())
+                    message = types[image_type](header, 24, 32, 'none' if number == broken else encoding, 0, 96,
+                                                pixels.ravel())
                 writer.write(images, START + number * STEP, serialise(message, image_type))
                 if told is not None and name is not None:
                     label = types[LABEL_TYPE](header, name, 0.0)
@@ -85,7 +91,7 @@ def test_labels_by_header(tmp_path, kind, compressed, caplog):
     for number in range(6):
         frame, reference, label = frames[number]
         np.testing.assert_array_equal(frame, picture(number))
-        np.testing.assert_array_equal(reference, picture(0))
+        np.testing.assert_allclose(reference, np.mean([picture(n) for n in range(5)], axis=0), atol=0.51)
         assert table.class_names[label] == TOUCHES[number]
     np.testing.assert_array_equal(TouchFrames(table, PREPROCESSING, cache=False)[3][0], picture(3))
 
@@ -115,6 +121,27 @@ def test_a_folder_of_bags(tmp_path):
     table = load_touches(tmp_path)
     assert len(table) == 12 and len(set(table.groups)) == 8
     assert split_touches(table, 0.2, 0.2).test.size
+
+
+@pytest.mark.parametrize('count', [3, 7])
+def test_the_reference_is_the_one_that_the_node_takes(tmp_path, count):
+    """Training on the difference to another picture than the robot subtracts; a bag shorter than the mean."""
+    table = load_touches(write_bag(tmp_path / 'b', {'left': ['a', 'b'] * (count // 2) + ['a'], 'right': ['b'] * 2}))
+    live = Reference()
+    for number in range(count):
+        live.update(fit(picture(number), PREPROCESSING))
+    for cache in (True, False):
+        _, reference, _ = TouchFrames(table, PREPROCESSING, cache=cache)[0]
+        np.testing.assert_allclose(reference, live.frame, atol=0.51)
+        assert not np.array_equal(reference, picture(0))
+
+
+def test_what_the_node_skips_is_no_part_of_the_reference(tmp_path):
+    """A damaged picture before the first touch would take the whole bag with it."""
+    labels = write_intervals(tmp_path / 'l.csv', '0.2,0.4,a', '0.4,0.7,b')
+    table = load_touches(write_bag(tmp_path / 'b', {'': [None] * 7}, broken=1), labels=labels)
+    wanted = np.mean([picture(n) for n in (0, 2, 3, 4, 5)], axis=0)
+    np.testing.assert_allclose(TouchFrames(table, PREPROCESSING)[0][1], wanted, atol=0.51)
 
 
 def test_reference_image_instead_of_the_first(tmp_path):
@@ -151,6 +178,18 @@ def test_intervals_of_a_sensor_and_a_bag(tmp_path):
     assert len(table) == 4 + 2 + 2
 
 
+def test_rows_of_bags_that_are_not_given_are_passed_over(tmp_path, caplog):
+    """One CSV labels a day of recordings, and one of them is trained on: as in a replay."""
+    for name in ('one', 'two'):
+        write_bag(tmp_path / name, {'left': [None] * 4})
+    labels = write_intervals(tmp_path / 'l.csv', 'one,0,0.2,ring', 'one,0.2,9,flat', 'two,0,9,hole',
+                             columns='bag,start,end,label')
+    with caplog.at_level(logging.WARNING):
+        table = load_touches(tmp_path / 'one', labels=labels)
+    assert table.class_names == ('flat', 'ring')
+    assert 'l.csv: passed over 1 rows of bags that are not given (two)' in caplog.text
+
+
 @pytest.mark.parametrize(('lines', 'columns', 'message'), [
     (['0,1,a'], 'start,stop,label', "no column 'end'"),
     (['x,1,a'], 'start,end,label', "line 2: start 'x'"),
@@ -160,7 +199,7 @@ def test_intervals_of_a_sensor_and_a_bag(tmp_path):
     (['0,0.3,a', '0.2,0.5,b'], 'start,end,label', "lines 2 and 3 overlap for sensor 'left'"),
     (['0,1,a,right'], 'start,end,label,sensor', "no sensor 'right' in .*; it has 'left'"),
     (['0,0.2,a', '50,60,b'], 'start,end,label', 'line 3: no image'),
-    (['0,1,a,other'], 'start,end,label,bag', 'line 2: no image'),
+    (['0,1,a,other'], 'start,end,label,bag', 'all rows are of other bags .other.; given are b'),
 ])
 def test_wrong_intervals(tmp_path, lines, columns, message):
     bag = write_bag(tmp_path / 'b', {'left': [None] * 8})

@@ -63,3 +63,13 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         figures.save_figure(figure, path)
     assert path.read_bytes() == b'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_names_with_dollars_are_drawn_as_they_are(tmp_path):
+    """matplotlib reads what stands between two dollars as mathematics, and fails where it is none."""
+    names = ('$5 coin$', r'$\frac{1$')
+    assert_picture(figures.confusion_figure(np.eye(2, dtype=np.int64), names, '$bag_$ {x}'), tmp_path / 'a.png')
+    figure = figures.confusion_figure(np.eye(2, dtype=np.int64), names, 'toy')
+    figures.save_figure(figure, tmp_path / 'b.png')
+    axes = figure.axes[0]
+    assert not any(t.get_parse_math() for t in (axes.title, *axes.get_xticklabels(), *axes.get_yticklabels()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,3 +77,26 @@ def test_parts_join_to_the_whole():
 def test_tables_of_other_settings_do_not_join():
     with pytest.raises(ValueError, match=r'different tau .* \(0.7, 0.7\) and \(0.5, 0.5\)'):
         FrameTable.concatenate([toy_frames(3), toy_frames(3).decided(0.5)])
+
+
+@pytest.mark.parametrize('fails', ['frames.csv.tmp', 'frames.json.tmp'])
+def test_a_crash_never_pairs_two_tables(tmp_path, monkeypatch, fails):
+    """A new CSV beside the JSON of the old one: other classes, other exits, and nobody sees it."""
+    path = tmp_path / 'frames.csv'
+    toy_frames(3).write_csv(path)
+    replace = Path.replace
+
+    def killed(self, target):
+        if self.name == fails:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, 'replace', killed)
+    with pytest.raises(KeyboardInterrupt):
+        toy_frames(40).write_csv(path)
+    monkeypatch.setattr(Path, 'replace', replace)
+    with pytest.raises(ValueError, match='frames.csv lacks frames.json beside it'):
+        FrameTable.read_csv(path)
+    toy_frames(40).write_csv(path)
+    assert_equal(FrameTable.read_csv(path), toy_frames(40))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['frames.csv', 'frames.json']

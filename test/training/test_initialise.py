@@ -7,7 +7,7 @@ import torch
 from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
 
 from vit_tactile_ros.model import Checkpoint, ViTTactile
-from vit_tactile_ros.training.initialise import model_config, start_from, start_from_all
+from vit_tactile_ros.training.initialise import model_config, start_from, start_from_all, start_told
 
 CHECKPOINT = Checkpoint(make_model(3), PREPROCESSING, CLASS_NAMES)
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -40,9 +40,41 @@ def test_other_classes_get_new_heads():
 
 
 def test_as_many_but_other_classes_get_new_heads():
-    """A head that answers 'red' with what it knew of another class."""
+    """A head that answers 'sand' with what it knew of another class."""
     model = new()
-    assert start_from(model, CHECKPOINT, ('red', 'blue', 'green')) == ['the heads (other classes)']
+    assert start_from(model, CHECKPOINT, ('sand', 'salt', 'ice')) == ['the heads (other classes)']
+
+
+@pytest.mark.parametrize('reordered', [False, True])
+def test_classes_of_the_same_name_keep_their_rows(reordered):
+    """Eight known classes learned anew because of a ninth; rows given to the wrong class."""
+    first, second, third = CLASS_NAMES
+    names = (third, first, second) if reordered else (third, 'new', first, 'other')
+    model = new(num_classes=len(names))
+    before = [stage.head.classify.weight.clone() for stage in model.stage_modules]
+    drawn = start_from(model, CHECKPOINT, names)
+    assert drawn == ([] if reordered else ["the head of class 'new'", "the head of class 'other'"])
+    for index, (ours, theirs) in enumerate(zip(logits(model), logits(CHECKPOINT.model), strict=True)):
+        for row, name in enumerate(names):
+            if name in CLASS_NAMES:
+                torch.testing.assert_close(ours[:, row], theirs[:, CLASS_NAMES.index(name)])
+            else:
+                assert torch.equal(model.stage_modules[index].head.classify.weight[row], before[index][row])
+    told = start_told([CHECKPOINT], 'x', model.config, names, drawn)
+    assert f"taken over are the classes {', '.join(repr(n) for n in names if n in CLASS_NAMES)}" in told
+
+
+def test_of_several_checkpoints_each_gives_the_classes_that_it_has():
+    names = ('a', *CLASS_NAMES)
+    other = Checkpoint(make_model(3), PREPROCESSING, ('a', 'x', 'y'))
+    assert start_from_all(new(num_classes=4), [CHECKPOINT, other], names) == []
+
+
+def test_another_kernel_is_said():
+    """softmax has no random features, so that nothing was said of weights that learned with another kernel."""
+    told = start_told([CHECKPOINT], 'x', new(attention='softmax').config, CLASS_NAMES, [])
+    assert f'attention is softmax here, while these weights learned with {CONFIG.attention}' in told
+    assert start_told([CHECKPOINT], 'x', CONFIG, CLASS_NAMES, []) == 'starts from x'
 
 
 def test_another_image_size_is_fine():

@@ -18,7 +18,7 @@ from vit_tactile_ros.training import state as state_module
 from vit_tactile_ros.training.batches import PIECE
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.inputs import Inputs, strengthened
-from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, fit
+from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, computes_in_bfloat16, fit
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError
@@ -326,9 +326,10 @@ def test_a_second_run_in_the_same_folder_is_refused(tmp_path):
 
 def test_bfloat16_learns_the_same():
     """bfloat16 that is not used, or that reaches the weights or the loss."""
+    settings = dataclasses.replace(SETTINGS, precision='float32')
     config = dataclasses.replace(SETTINGS, precision='bfloat16')
     losses = {}
-    for name, chosen in (('float32', SETTINGS), ('bfloat16', config)):
+    for name, chosen in (('float32', settings), ('bfloat16', config)):
         def note(epoch, metrics, name=name):
             losses.setdefault(name, []).append(metrics['loss'])
 
@@ -439,3 +440,17 @@ def test_more_exits_have_weights(tmp_path):
     train(model=model, validation=Colours(6), config=dataclasses.replace(SETTINGS, epochs=1),
           on_epoch=lambda epoch, found: metrics.update(found))
     assert set(metrics) == {'loss', *(f'accuracy_block_{b}' for b in (1, 2, 3, 4))}
+
+
+@pytest.mark.parametrize(('device', 'capabilities', 'is_bfloat16'), [
+    ('cpu', {'avx512_bf16': True}, True), ('cpu', {'avx512_bf16': False, 'amx_bf16': True}, True),
+    ('cpu', {'avx512_f': True}, False), ('cpu', {}, False), ('meta', {'avx512_bf16': True}, False)])
+def test_auto_takes_bfloat16_where_the_device_computes_in_it(monkeypatch, device, capabilities, is_bfloat16):
+    """Emulated bfloat16 is slower than float32."""
+    monkeypatch.setattr(torch.cpu, 'get_capabilities', lambda: capabilities, raising=False)
+    assert computes_in_bfloat16(torch.device(device)) is is_bfloat16
+
+
+def test_auto_keeps_float32_where_torch_does_not_tell(monkeypatch):
+    monkeypatch.delattr(torch.cpu, 'get_capabilities', raising=False)
+    assert not computes_in_bfloat16(torch.device('cpu'))

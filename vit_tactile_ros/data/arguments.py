@@ -86,6 +86,20 @@ def check_split_arguments(parser: argparse.ArgumentParser, arguments: argparse.N
                      'their sum must be below 1')
 
 
+def judging_flags(arguments: argparse.Namespace) -> list[str]:
+    """The flags that name the same data with the same parts to another command, without those that have no effect."""
+    parser = argparse.ArgumentParser()
+    add_table_arguments(parser)
+    add_split_arguments(parser)
+    flags: list[str] = []
+    for name, default in vars(parser.parse_args([])).items():
+        value = getattr(arguments, name)
+        default = _SPLIT_DEFAULTS.get(name, default)
+        if value != default:
+            flags += [f'--{name}', *(map(str, value) if isinstance(value, list) else [str(value)])]
+    return flags
+
+
 def read_table(arguments: argparse.Namespace, class_names: Sequence[str] | None = None) -> TouchTable | None:
     """The labelled touches that the arguments name, None for the simulator; raises `data.touches.DataError`."""
     if arguments.data == SIMULATOR:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source
 from vit_tactile_ros.inference.decode import DecodeError, decode
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 
 logger = logging.getLogger(__name__)
 
@@ -51,14 +52,14 @@ def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool
     left/image_raw); or `labels`, a CSV with the columns start, end and label, and if needed sensor ('left') and bag
     (the name of its file or folder): s from the start of the bag or since 1970, by the bag's clock, end not included.
     Group is one touch: consecutive frames of a sensor with equal labels, or one interval. Images without a label are
-    left out, with a logged count. references: take the first image of each sensor as its no-contact reference; the
-    live node, too, begins with it.
+    left out, with a logged count, as are rows of other bags. references: take the mean of the first images of each
+    sensor as its no-contact reference, as the live node does.
 
     Raises DataError for bags that can't be read, without images, without any label, and for wrong intervals.
     """
     touches: list[NamedTouch] = []
     used: set[int] = set()
-    rows = None if labels is None else read_intervals(labels)
+    rows = None if labels is None else _rows_of(read_intervals(labels), labels, bags)
     names = Counter(bag.stem for bag in bags)
     for bag in bags:
         name = bag.stem if names[bag.stem] == 1 else bag.name
@@ -76,8 +77,23 @@ def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool
         raise DataError(f'{labels}, line {unused[0]}: no image of {", ".join(str(bag) for bag in bags[:3])} lies in '
                         'this interval; start and end are s from the start of the bag, or since 1970')
     if touches and references:
-        logger.info('the first image of each sensor in a bag is taken as its reference without contact')
+        logger.info('the mean of the first %d images of each sensor in a bag is taken as its reference without contact',
+                    REFERENCE_FRAMES)
     return touches
+
+
+def _rows_of(rows: list[tuple[Interval, str]], path: Path, bags: Sequence[Path]) -> list[tuple[Interval, str]]:
+    """Without the rows that name a bag which is not among these."""
+    given = {'', *(name for bag in bags for name in (bag.name, bag.stem))}
+    kept = [row for row in rows if row[1] in given]
+    others = sorted({name for _, name in rows} - given)
+    if not kept:
+        raise DataError(f'{path}: all rows are of other bags ({", ".join(others[:3])}); given are '
+                        f'{", ".join(bag.name for bag in bags[:3])}')
+    if others:
+        logger.warning('%s: passed over %d rows of bags that are not given (%s)', path, len(rows) - len(kept),
+                       ', '.join(others[:3]) + (', ...' if len(others) > 3 else ''))
+    return kept
 
 
 def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
@@ -85,24 +101,66 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
 
     Raises DataError naming a message that can't be decoded or is not there.
     """
-    by_bag: dict[Path, dict[tuple[str, int], int]] = {}
+    by_bag: dict[Path, list[int]] = {}
     for position, source in enumerate(sources):
-        by_bag.setdefault(source.path, {})[source.topic, source.stamp] = position
-    for bag, wanted in by_bag.items():
-        wanted = dict(wanted)
-        topics, stamps = {topic for topic, _ in wanted}, [stamp for _, stamp in wanted]
+        by_bag.setdefault(source.path, []).append(position)
+    for bag, positions in by_bag.items():
+        wanted = {(sources[p].topic, sources[p].stamp): p for p in positions if sources[p].mean_of == 1}
+        means = {p: _Mean(sources[p]) for p in positions if sources[p].mean_of > 1}
+        topics, stamps = {sources[p].topic for p in positions}, [sources[p].stamp for p in positions]
         with open_bag(bag) as reader:
             connections = [c for c in reader.connections if c.topic in topics and c.msgtype in IMAGE_TYPES]
-            for connection, stamp, raw in _messages(reader, connections, min(stamps), max(stamps) + 1):
+            for connection, stamp, raw in _messages(reader, connections, min(stamps)):
                 place = wanted.pop((connection.topic, stamp), None)
-                if place is None:
+                gathering = [p for p, mean in means.items() if mean.wants(connection.topic, stamp)]
+                if place is None and not gathering:
                     continue
                 try:
-                    yield place, decode(_deserialise(reader, connection, raw))
+                    picture = decode(_deserialise(reader, connection, raw))
                 except DecodeError as error:
-                    raise DataError(f'{sources[place]} is not a picture that can be read: {error}') from error
+                    if place is not None:
+                        raise DataError(f'{sources[place]} is not a picture that can be read: {error}') from error
+                    continue  # the node, too, averages what it can read
+                if place is not None:
+                    yield place, picture
+                for p in gathering:
+                    if means[p].update(picture):
+                        yield p, means.pop(p).picture
+                if not wanted and not means:
+                    break
+        for p, mean in means.items():  # of a bag with fewer images
+            if mean.is_empty:
+                wanted[sources[p].topic, sources[p].stamp] = p
+            else:
+                yield p, mean.picture
         if wanted:
             raise DataError(f'{sources[next(iter(wanted.values()))]}: the bag holds no such image (any more)')
+
+
+class _Mean:
+    """The mean of a source's pictures while they are gathered, as the live node does it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._reference = Reference(source.mean_of)
+        self._shape: tuple[int, ...] | None = None
+
+    def wants(self, topic: str, stamp: int) -> bool:
+        return topic == self._source.topic and stamp >= self._source.stamp
+
+    def update(self, picture: NDArray[np.uint8]) -> bool:
+        if self._shape not in (None, picture.shape):  # another resolution: as the node, begin anew
+            self._reference.recapture()
+        self._shape = picture.shape
+        return self._reference.update(picture)
+
+    @property
+    def is_empty(self) -> bool:
+        return self._reference.frame is None
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        return np.rint(self._reference.frame).astype(np.uint8)
 
 
 def _is_bag(path: Path) -> bool:
@@ -302,6 +360,6 @@ def _first_images(reader: Any, bag: Path, images: dict[str, list[Any]]) -> dict[
     first = {}
     for connections in images.values():
         for connection, stamp, _ in _messages(reader, connections):
-            first[connection.topic] = Source(bag, connection.topic, stamp)
+            first[connection.topic] = Source(bag, connection.topic, stamp, REFERENCE_FRAMES)
             break
     return first

@@ -27,9 +27,11 @@ class Source:
     path: Path
     topic: str = ''  # of the bag; '' is a file
     stamp: int = 0  # ns, when the bag recorded the message
+    mean_of: int = 1  # so many pictures of the topic, from that one on, averaged: a no-contact reference
 
     def __str__(self) -> str:
-        return f'{self.path} {self.topic} at {self.stamp} ns' if self.topic else str(self.path)
+        mean = f' (mean of {self.mean_of})' if self.mean_of > 1 else ''
+        return f'{self.path} {self.topic} at {self.stamp} ns{mean}' if self.topic else str(self.path)
 
 
 @dataclass(frozen=True)

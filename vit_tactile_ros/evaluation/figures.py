@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
@@ -34,7 +35,9 @@ class TradeOff:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG whole or not at all."""
+    """Write a PNG whole or not at all; all text is drawn as it is, also a `$` in the name of a class or bag."""
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
     temporary = path.with_name(f'.{path.name}.tmp')
     try:
         figure.savefig(temporary, format='png', dpi=130)

@@ -123,12 +123,15 @@ class FrameTable:
     def write_csv(self, path: Path) -> None:
         """A row per frame, with the network's facts and the rejections in a JSON file of the same name beside it.
 
-        Each file appears whole or not at all.
+        Each file appears whole or not at all, and never beside one of another table: whoever is killed in between
+        leaves a CSV without its JSON, which `read_csv` refuses.
         """
         facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_COLUMNS, 'logits')}
         facts['rejections'] = [asdict(r) for r in self.rejections]
         logit_names = [f'logit_block_{block}_{name}' for block in self.exits for name in self.class_names]
-        temporary = path.with_name(path.name + '.tmp')
+        facts_path = path.with_suffix('.json')
+        temporary, temporary_facts = (p.with_name(p.name + '.tmp') for p in (path, facts_path))
+        temporary_facts.write_text(json.dumps(facts, indent=1), encoding='utf-8')
         columns = [getattr(self, name) for name in _COLUMNS]
         with temporary.open('w', newline='', encoding='utf-8') as file:
             writer = csv.writer(file)
@@ -138,14 +141,18 @@ class FrameTable:
                 writer.writerow([*(column[row] for column in columns), '' if label < 0 else self.class_names[label],
                                  self.class_names[self.class_id[row]], self.exits[self.exit_index[row]],
                                  *self.logits[:, row].ravel()])
+        facts_path.unlink(missing_ok=True)
         temporary.replace(path)
-        temporary.write_text(json.dumps(facts, indent=1), encoding='utf-8')
-        temporary.replace(path.with_suffix('.json'))
+        temporary_facts.replace(facts_path)
 
     @staticmethod
     def read_csv(path: Path) -> FrameTable:
         """What `write_csv` wrote, to the last bit. Raises ValueError for other files, OSError for a missing one."""
-        facts = json.loads(path.with_suffix('.json').read_text(encoding='utf-8'))
+        facts_path = path.with_suffix('.json')
+        if path.is_file() and not facts_path.exists():
+            raise ValueError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it wrote;'
+                             ' replay again')
+        facts = json.loads(facts_path.read_text(encoding='utf-8'))
         try:
             rejections = tuple(Rejection(**r) for r in facts.pop('rejections'))
             facts = {name: tuple(values) for name, values in facts.items()}

@@ -21,7 +21,7 @@ from vit_tactile_ros.evaluation.truth import Truth, TruthByInterval, TruthByMess
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.inference.preprocess import normalise
-from vit_tactile_ros.inference.reference import Reference, fixed_references
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference, fixed_references
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ReplaySettings:
     start: float | None = None  # s from the recording's first message
     stop: float | None = None  # s, not included
     labels: Path | None = None  # CSV of intervals; None: the label messages in the recording, if any
-    reference_frames: int = 5  # first frames of a sensor that are averaged to its no-contact reference
+    reference_frames: int = REFERENCE_FRAMES  # first frames of a sensor that are averaged to its no-contact reference
     reference_files: tuple[tuple[str, str], ...] = ()  # (sensor, picture without contact)
     batch_size: int = 32
     timing_frames: int = 100  # frames of a recording that are run alone too, as live, to measure their time; 0: none

@@ -13,6 +13,7 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
+REFERENCE_FRAMES = 5  # of the start of a recording; a single one would hand its noise on to every difference
 
 
 class Reference:
@@ -22,7 +23,7 @@ class Reference:
     the first one on. The sensor must not touch anything during that time.
     """
 
-    def __init__(self, num_frames: int = 5, fixed: Image | None = None) -> None:
+    def __init__(self, num_frames: int = REFERENCE_FRAMES, fixed: Image | None = None) -> None:
         if num_frames < 1:
             raise ValueError(f'num_frames is {num_frames}; must be at least 1')
         self.num_frames = num_frames

@@ -30,7 +30,7 @@ class TrainingConfig:
     label_smoothing: float = 0.0  # 0..1, of the labels only, not of the teacher
     balance: bool = False  # draw all classes equally often
     ema: float = 0.998  # decay per step of the moving average of the weights, 0..1
-    precision: Precision = 'auto'  # of the forward pass; 'auto': bfloat16 on CUDA devices that have it
+    precision: Precision = 'auto'  # of the forward pass; 'auto': bfloat16 where the device computes in it
     seed: int = 0  # of the weights, the order of the examples and their augmentation
 
     def __post_init__(self) -> None:

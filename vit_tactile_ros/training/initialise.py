@@ -15,6 +15,10 @@ from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, shipped_c
 from vit_tactile_ros.model.config import Attention, Stem
 
 
+_ALL_HEADS = 'the heads (other classes)'
+_CLASS = 'the head of class '
+
+
 def init_path(text: str) -> Path:
     """What `--init` names: a file, or 'shipped' for the checkpoint that comes with the package."""
     try:
@@ -50,31 +54,59 @@ def asked_architecture(arguments: argparse.Namespace, checkpoint: Checkpoint | N
 def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str, ...]) -> list[str]:
     """Copy the weights of `checkpoint` into `model`; returns what stays as it was drawn, for people.
 
-    Blocks go by their number, whatever the exits. Heads fit where both networks have an exit after the same block and
-    `class_names` are the checkpoint's; random features where kernel and their number are the same. The position
-    embedding is computed, so that the image size may differ. Raises ValueError where no block would fit.
+    Blocks go by their number, whatever the exits. Heads fit where both networks have an exit after the same block, and
+    of them the rows of the classes that both know by the same name; random features where kernel and their number are
+    the same. The position embedding is computed, so that the image size may differ. Raises ValueError where no block
+    would fit.
     """
     theirs, ours = checkpoint.model.config, model.config
     for name in ('width', 'heads', 'patch_size', 'mlp_ratio', 'qk_norm'):
         if getattr(theirs, name) != getattr(ours, name):
             raise ValueError(f'{name} is {getattr(ours, name)}; the checkpoint to start from has '
                              f'{getattr(theirs, name)}')
-    same_classes = class_names == checkpoint.class_names
+    kept = kept_classes(class_names, checkpoint)
+    rows = [class_names.index(name) for name in kept]
+    their_rows = [checkpoint.class_names.index(name) for name in kept]
     source, target = weights_by_block(checkpoint.model), weights_by_block(model)
     drawn: dict[str, None] = {}
     for name, tensor in target.items():
         part = name.split('.')[0]
-        if part.startswith('head') and not same_classes:
-            drawn['the heads (other classes)'] = None
+        if part.startswith('head') and not kept:
+            drawn[_ALL_HEADS] = None
         elif name.endswith('projection_matrix') and (theirs.attention, theirs.feature_map_dim) != (
                 ours.attention, ours.feature_map_dim):
             drawn['the random features (another kernel or number)'] = None
         elif name not in source:
             drawn[f'{part} (not in the checkpoint)'] = None
+        elif '.classify.' in name and class_names != checkpoint.class_names:
+            drawn |= dict.fromkeys(f'{_CLASS}{other!r}' for other in class_names if other not in kept)
+            with torch.no_grad():
+                tensor[rows] = source[name][their_rows]
         else:
             with torch.no_grad():
                 tensor.copy_(source[name])
     return list(drawn)
+
+
+def kept_classes(class_names: tuple[str, ...], checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The classes whose rows of the heads `start_from` takes over, in the order of `class_names`."""
+    return tuple(name for name in class_names if name in checkpoint.class_names)
+
+
+def start_told(checkpoints: Sequence[Checkpoint], origin: str, model: ModelConfig, class_names: tuple[str, ...],
+               drawn: Sequence[str]) -> str:
+    """What was started from and what was not, for people; `drawn` is what `start_from` returned."""
+    told = f'starts from {origin}'
+    if drawn:
+        told += f'; new are {", ".join(drawn)}'
+    if _ALL_HEADS not in drawn and (kept := dict.fromkeys(
+            name for checkpoint in checkpoints if checkpoint.class_names != class_names
+            for name in kept_classes(class_names, checkpoint))):
+        told += f'; taken over are the classes {", ".join(repr(name) for name in kept)}'
+    if others := sorted({c.model.config.attention for c in checkpoints} - {model.attention}):
+        told += (f'; attention is {model.attention} here, while these weights learned with {", ".join(others)}: blocks '
+                 'are taken over and have to learn it anew')
+    return told
 
 
 def start_from_all(model: ViTTactile, checkpoints: Sequence[Checkpoint], class_names: tuple[str, ...]) -> list[str]:

@@ -134,6 +134,17 @@ def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | Non
         return run.average.cpu().eval()
 
 
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device itself multiplies bfloat16, so that it is faster than float32 and not merely emulated."""
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported()
+    if device.type != 'cpu':
+        return False
+    # Before torch 2.6 (or so) only private functions told; there float32 stays.
+    known = getattr(torch.cpu, 'get_capabilities', dict)()
+    return any(known.get(name, False) for name in ('avx512_bf16', 'amx_bf16'))
+
+
 class _Run:
     """Everything that moves while a model is trained."""
 
@@ -149,8 +160,7 @@ class _Run:
         self.processes = processes
         self.stop = stop
         self.weights = torch.tensor(config.weights(len(model.config.exits)), device=device)
-        self.bfloat16 = config.precision == 'bfloat16' or (
-            config.precision == 'auto' and device.type == 'cuda' and torch.cuda.is_bf16_supported())
+        self.bfloat16 = config.precision == 'bfloat16' or (config.precision == 'auto' and computes_in_bfloat16(device))
         self.optimizer = make_optimizer(self.model, config)
         self.inputs = Inputs(augment, preprocessing, device, config.seed)
         self.batches = EpochBatches(order or _order(frames, config), config.batch_size, processes)
