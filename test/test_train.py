@@ -59,15 +59,19 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def presses(tmp_path_factory):
-    """A folder of class folders: 2 classes of 4 recordings of 3 pictures, and a reference."""
-    folder = tmp_path_factory.mktemp('presses')
+    return write_presses(tmp_path_factory.mktemp('presses'))
+
+
+def write_presses(folder, pictures=3):
+    """A folder of class folders: 2 classes of 4 recordings of some pictures, and a reference."""
+    folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     reference = np.full((48, 64, 3), 110, np.uint8)
     cv2.imwrite(str(folder / 'reference.png'), reference)
     for channel, name in enumerate(('edge', 'flat')):
         (folder / name).mkdir()
         for recording in range(4):
-            for i in range(3):
+            for i in range(pictures):
                 picture = reference + rng.integers(0, 5, reference.shape, dtype=np.uint8)
                 picture[10:30, 10:50, channel] += 80
                 cv2.imwrite(str(folder / name / f'{name}{recording}__{i}.png'), picture)
@@ -298,26 +302,23 @@ def test_a_folder_of_images(presses, tmp_path, capsys):
     counts = re.search(r': (\d+) training, (\d+) validation and (\d+) test images of 2 classes', out)
     assert [int(n) for n in counts.groups()] == [12, 6, 6]
     assert '6 test images' in out and 'accuracy_block_2' in checkpoint.provenance.metrics
-    # The command that it names at the end is one that works, on the same parts.
-    command = re.search(r'python -m vit_tactile_ros.calibrate (.*)', out).group(1)
-    assert calibrate.main([*shlex.split(command), '--device', 'cpu', '--output', str(tmp_path / 'c.safetensors')]) == 0
-    assert '6 touches of' in capsys.readouterr().out.replace('\n', ' ')
+    assert 'calibrate' not in out  # which refuses so few
 
 
-def test_the_named_command_parts_the_data_in_the_same_way(presses, tmp_path, capsys):
+def test_the_named_command_parts_the_data_in_the_same_way(tmp_path, capsys):
     """A hint that calibrate refuses, since flags are missing that say which images are for what."""
-    presses_with_space = tmp_path / 'my presses'
-    shutil.copytree(presses, presses_with_space)
+    folder = write_presses(tmp_path / 'my presses', pictures=12)
     flags = arguments(tmp_path / 'run', data='X', epochs=1, split_seed=3, validation=0.3, control='border', border=0.2)
-    flags[flags.index('X')] = str(presses_with_space)
+    flags[flags.index('X')] = str(folder)
     assert train.main(flags) == 0
     command = re.search(r'python -m vit_tactile_ros.calibrate (.*)', capsys.readouterr().out).group(1)
-    assert "--split_seed 3" in command and '--test' not in command
+    assert '--split_seed 3' in command and '--test' not in command
     assert calibrate.main([*shlex.split(command), '--device', 'cpu', '--output', str(tmp_path / 'c.safetensors')]) == 0
 
 
-def test_no_command_is_named_without_validation_images(presses, tmp_path, capsys):
-    assert train.main(arguments(tmp_path / 'run', data=presses, epochs=1, validation=0)) == 0
+def test_no_command_is_named_without_validation_images(tmp_path, capsys):
+    folder = write_presses(tmp_path / 'presses', pictures=12)
+    assert train.main(arguments(tmp_path / 'run', data=folder, epochs=1, validation=0)) == 0
     assert 'calibrate' not in capsys.readouterr().out
 
 

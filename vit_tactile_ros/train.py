@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from vit_tactile_ros.data.arguments import HelpFormatter, judging_flags, read_table
+from vit_tactile_ros.data.arguments import SIMULATOR, HelpFormatter, judging_flags, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.model import PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
@@ -173,11 +173,18 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
         except KeyboardInterrupt:
             raise Stopped(f'training is done and {written} whole, but --evaluate was not finished') from None
     print(f'train: wrote {written}')
-    if data.validation is not None:
-        flags = ' '.join(shlex.quote(text) for text in ('--checkpoint', str(written), *judging_flags(arguments)))
-        print('train: next, let the validation images set confidences and thresholds:\n'
-              f'  python -m vit_tactile_ros.calibrate {flags}')
+    _tell_next(arguments, data, written)
     return 0
+
+
+def _tell_next(arguments: argparse.Namespace, data: TrainingData, written: Path) -> None:
+    """Print the command that calibrates the checkpoint on the same parts of the same data, if these suffice for it."""
+    from vit_tactile_ros.evaluation.calibration import LEAST_SAMPLES  # scikit-learn takes seconds to load
+
+    if arguments.data != SIMULATOR and (data.validation is None or len(data.validation) < LEAST_SAMPLES):
+        return
+    command = ['python', '-m', 'vit_tactile_ros.calibrate', '--checkpoint', str(written), *judging_flags(arguments)]
+    print(f'train: next, let validation data set confidences and thresholds: {shlex.join(command)}')
 
 
 def _init(arguments: argparse.Namespace) -> str:

@@ -15,7 +15,7 @@ from vit_tactile_ros.training.state import STATE
 # 36 examples in batches of 20: pieces of 8 that two processes share as 8 + 12, then as 8 + 8.
 TRAIN = ['-m', 'vit_tactile_ros.train', '--epochs', '2', '--epoch_size', '36', '--batch_size', '20',
          '--validation_size', '8', '--image_size', '32', '32', '--exits', '1', '2', '--feature_map_dim', '16',
-         '--device', 'cpu', '--workers', '0', '--lr', '1e-3']
+         '--device', 'cpu', '--workers', '0', '--lr', '1e-3', '--precision', 'float32']
 # Its own folder of files, no test's arguments, and no second thread on a core that is shared.
 ENVIRONMENT = os.environ | {'OMP_NUM_THREADS': '1'}
 

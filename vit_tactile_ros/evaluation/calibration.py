@@ -24,6 +24,7 @@ from vit_tactile_ros.model import Calibration, DropBound
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # share of all samples
 CONFIDENCE = 0.95
 FIT_SHARE = 0.25  # of the samples fits the temperatures, which the thresholds' test must not have seen; the rest tests
+LEAST_SAMPLES = 20  # below that a temperature means nothing
 TEMPERATURES = (0.05, 20.0)  # range searched
 # The default tau is never less: on touches unlike the samples, an exit that finds its own class less likely than not
 # should ask the next one. (Bounds may go lower: they speak of touches like the samples.)
@@ -114,10 +115,10 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
     """Temperatures from one part of the samples, thresholds for every bound from the other.
 
     The default tau becomes that of the largest bound not above `recommend` that could be shown, else of the strictest
-    that could, and never less than LEAST_TAU. Raises ValueError for fewer than 20 samples.
+    that could, and never less than LEAST_TAU. Raises ValueError for fewer than LEAST_SAMPLES.
     """
-    if len(outputs) < 20:
-        raise ValueError(f'there are {len(outputs)} samples; must be at least 20, and hundreds to be of use')
+    if len(outputs) < LEAST_SAMPLES:
+        raise ValueError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and hundreds to be of use')
     fit, test = (outputs.subset(i) for i in split_samples(len(outputs), seed))
     temperatures = fit_temperatures(fit)
     drops = tuple(choose_tau(test, bound, confidence, temperatures) for bound in sorted(set(bounds)))
