@@ -192,7 +192,7 @@ def test_every_group_has_its_row(touches, tmp_path, capsys):
 
 
 def test_a_plain_vit_to_compare_with(touches, tmp_path, capsys):
-    """softmax and one exit, without anything learned before; and started from Performer weights it says what that is."""
+    """softmax and one exit, with nothing learned before; and started from Performer weights it says what that is."""
     plain = ['--attention', 'softmax', '--exits', '2', '--epochs', '1']
     assert run(touches, tmp_path / 'plain', *plain) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -86,7 +86,8 @@ def main(argv: list[str] | None = None) -> int:
                                  'validation data')
         console.print(f'{path.name} on {part.description}')
         if part.groups:
-            console.print(f'These touches come from {part.groups} groups (objects, recordings, presses). The promise '
+            groups = f'{part.groups} groups' if part.groups > 1 else 'a single group'
+            console.print(f'These touches come from {groups} (objects, recordings, presses). The promise '
                           'takes them for independent samples of what is to come: with few groups it holds for touches '
                           'like these, not for new objects.', soft_wrap=True)
         bounds = sorted(set(arguments.max_accuracy_drop))
@@ -106,6 +107,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     console.print(f'wrote {output}; the node now takes max_accuracy_drop, and tau is {calibration.tau:g} by default',
                   soft_wrap=True)
+    if len(checkpoint.model.config.exits) > 1 and not any(kept.is_shown for kept in calibration.drops):
+        console.print('None of the bounds could be shown with these samples, so every image goes the full depth until '
+                      'you choose: give the node a tau (0.9, say; sweep shows what each costs).', soft_wrap=True)
     print(json.dumps({'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration),
                       'bounds': results}))
     return 0

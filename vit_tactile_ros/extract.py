@@ -27,7 +27,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the '
                              'bag or since 1970; none: the TactileLabel messages in the bags')
     parser.add_argument('--reference_image', type=Path, metavar='PICTURE',
-                        help='no-contact picture of all; none: the mean of the first 5 images of each sensor in its bag')
+                        help='no-contact picture of all; none: the mean of the first 5 images of each sensor, bag by '
+                             'bag')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='take every N-th image of each touch only')
     parser.add_argument('--output', type=Path, required=True, help='folder to make; must not hold anything yet')
     arguments = parser.parse_args(argv)

@@ -181,7 +181,8 @@ def _tell_next(arguments: argparse.Namespace, data: TrainingData, written: Path)
     """Print the command that calibrates the checkpoint on the same parts of the same data, if these suffice for it."""
     from vit_tactile_ros.evaluation.calibration import LEAST_SAMPLES  # scikit-learn takes seconds to load
 
-    if arguments.data != SIMULATOR and (data.validation is None or len(data.validation) < LEAST_SAMPLES):
+    samples = 0 if data.validation is None else len(data.validation)  # type: ignore[arg-type]
+    if arguments.data != SIMULATOR and samples < LEAST_SAMPLES:
         return
     command = ['python', '-m', 'vit_tactile_ros.calibrate', '--checkpoint', str(written), *judging_flags(arguments)]
     print(f'train: next, let validation data set confidences and thresholds: {shlex.join(command)}')

@@ -136,6 +136,12 @@ def test_given_splits_win():
     assert [part.tolist() for part in parts_of(split)] == [[0, 1, 4], [3], [2]]
 
 
+def test_a_split_column_that_names_no_training_pictures():
+    """`--splits test=new_pose` alone: a message about one class, and the advice to add pictures to it."""
+    with pytest.raises(DataError, match='4 pictures, and none of them for training.*train=NAMES beside test=NAMES'):
+        split_touches(table_of([0, 1, 0, 1], ['a', 'b', 'c', 'd'], ['test'] * 4))
+
+
 def test_given_splits_that_share_a_group():
     table = table_of([0, 1, 0, 1], 'abac', ['train', 'train', 'test', 'test'])
     with pytest.raises(DataError, match="group 'a' is both in train and in test"):

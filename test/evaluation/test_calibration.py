@@ -6,6 +6,7 @@ from toy_outputs import toy_outputs
 
 from vit_tactile_ros.evaluation.calibration import (
     LEVELS,
+    TEMPERATURES,
     calibrate,
     choose_tau,
     fit_temperatures,
@@ -21,6 +22,16 @@ from vit_tactile_ros.evaluation.resampling import check_promise
 def test_temperatures_undo_a_scale(scale):
     """A temperature fitted to something else than the likelihood, or its inverse."""
     assert fit_temperatures(toy_outputs(8000, scale=scale)) == pytest.approx((scale,) * 3, rel=0.08)
+
+
+def test_few_samples_that_are_all_right_make_no_answer_certain():
+    """The temperature at the end of its range, and a confidence of 1.0 on everything to come."""
+    outputs = toy_outputs(600)
+    right = outputs.subset(np.flatnonzero(outputs.right.all(axis=0))[:18])
+    temperatures = fit_temperatures(right)
+    assert min(temperatures) > 2 * TEMPERATURES[0]
+    confidence = right.probabilities(temperatures).max(axis=2).mean(axis=1)
+    assert ((confidence > 0.8) & (confidence < 0.99)).all()
 
 
 def test_calibration_repairs_the_confidence():

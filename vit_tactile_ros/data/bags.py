@@ -160,6 +160,7 @@ class _Mean:
 
     @property
     def picture(self) -> NDArray[np.uint8]:
+        assert self._reference.frame is not None
         return np.rint(self._reference.frame).astype(np.uint8)
 
 

@@ -139,6 +139,10 @@ def _check(table: TouchTable, split: Split) -> None:
         absent = [c for c, there in zip(table.class_names, present) if not there]
         if not absent:
             continue
+        if name == 'train' and not len(part):
+            raise DataError(f'{table.origin}: {len(table)} pictures, and none of them for training, which says what a '
+                            'network is not judged on; name these too: train=NAMES beside test=NAMES in --splits, or a '
+                            'folder train/')
         if name == 'train':
             raise DataError(f'{table.origin}: no training pictures of the class {absent[0]!r}, which has '
                             f'{int((labels == table.class_names.index(absent[0])).sum())} in all; add some to train')

@@ -49,13 +49,19 @@ class Drop:
 
 
 def fit_temperatures(outputs: ExitOutputs) -> tuple[float, ...]:
-    """The temperature of each exit that makes the labels most likely (Guo et al. 2017)."""
-    rows = np.arange(len(outputs))
+    """The temperature of each exit that makes the labels most likely (Guo et al. 2017).
+
+    Labels weigh (n + 1) / (n + 2), the rest goes to the other classes evenly: of n samples that are all right the most
+    likely temperature is 0, and every answer would claim to be certain (Platt 1999 does the same).
+    """
+    rows, doubt = np.arange(len(outputs)), 1 / (len(outputs) + 2)
 
     def best(logits: NDArray[np.float32]) -> float:
         def loss(log_temperature: float) -> float:
             scaled = logits / np.exp(log_temperature)
-            return float((special.logsumexp(scaled, axis=1) - scaled[rows, outputs.labels]).mean())
+            right = scaled[rows, outputs.labels]
+            others = (scaled.sum(axis=1) - right) / max(scaled.shape[1] - 1, 1)
+            return float((special.logsumexp(scaled, axis=1) - (1 - doubt) * right - doubt * others).mean())
         found = optimize.minimize_scalar(loss, bounds=np.log(TEMPERATURES), method='bounded')
         return float(np.exp(found.x))
 
@@ -118,7 +124,8 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
     that could, and never less than LEAST_TAU. Raises ValueError for fewer than LEAST_SAMPLES.
     """
     if len(outputs) < LEAST_SAMPLES:
-        raise ValueError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and hundreds to be of use')
+        raise ValueError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and '
+                         'hundreds to be of use')
     fit, test = (outputs.subset(i) for i in split_samples(len(outputs), seed))
     temperatures = fit_temperatures(fit)
     drops = tuple(choose_tau(test, bound, confidence, temperatures) for bound in sorted(set(bounds)))

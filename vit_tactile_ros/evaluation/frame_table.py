@@ -150,8 +150,8 @@ class FrameTable:
         """What `write_csv` wrote, to the last bit. Raises ValueError for other files, OSError for a missing one."""
         facts_path = path.with_suffix('.json')
         if path.is_file() and not facts_path.exists():
-            raise ValueError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it wrote;'
-                             ' replay again')
+            raise ValueError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it '
+                             'wrote; replay again')
         facts = json.loads(facts_path.read_text(encoding='utf-8'))
         try:
             rejections = tuple(Rejection(**r) for r in facts.pop('rejections'))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,8 +196,15 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
         make_test=lambda: read_frames(arguments, parts[2], preprocessing) if len(parts[2]) else None,
         order=order,
         description=f'{table.origin}: {len(parts[0])} training, {len(parts[1])} validation and {len(parts[2])} test '
-                    f'images of {len(table.class_names)} classes',
+                    f'images of {len(table.class_names)} classes{_groups_told(parts)}',
         settings=data_settings(arguments, parts[0]), training_part=training_part(arguments, table, parts[0]))
+
+
+def _groups_told(parts: Sequence[TouchTable]) -> str:
+    """The groups of each part, of which a figure's worth depends more than on the images."""
+    if not parts[0].has_groups:
+        return ''
+    return f' (of {", ".join(str(len(set(part.groups))) for part in parts)} groups)'
 
 
 def data_settings(arguments: argparse.Namespace, train: TouchTable) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from torch import Tensor
 from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, shipped_checkpoint
 from vit_tactile_ros.model.config import Attention, Stem
 
-
 _ALL_HEADS = 'the heads (other classes)'
 _CLASS = 'the head of class '
 

@@ -140,8 +140,8 @@ def computes_in_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported()
     if device.type != 'cpu':
         return False
-    # Before torch 2.6 (or so) only private functions told; there float32 stays.
-    known = getattr(torch.cpu, 'get_capabilities', dict)()
+    # Earlier releases of torch do not tell; there float32 stays.
+    known: Mapping[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(known.get(name, False) for name in ('avx512_bf16', 'amx_bf16'))
 
 
