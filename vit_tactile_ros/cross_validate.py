@@ -71,7 +71,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.cross_validate', description=__doc__,
                                      formatter_class=HelpFormatter)
     parser.add_argument('--output', type=Path, required=True,
-                        help="folder for each fold's checkpoint and answers, and groups.csv: the accuracy on each group")
+                        help="folder for each fold's checkpoint and answers, and groups.csv: accuracy on each group")
     parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
     parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
                         help="'shipped', or a file: start from these weights")
