@@ -213,6 +213,7 @@ def test_another_class_list_is_refused_on_resume(finished, presses, capsys):
     ({'attention': 'flash'}, '--attention'), ({'loss_weights': 1}, '--loss_weights is (1.0,); must be 2 numbers'),
     ({'distillation': 2}, '--distillation is 2'), ({'label_smoothing': -1}, '--label_smoothing is -1'),
     ({'augment': 'paint'}, '--augment'), ({'augment_strength': -1}, '--augment_strength is -1'),
+    ({'freeze': 4}, '--freeze 4 would keep random weights: give --init'), ({'freeze': -1}, '--freeze is -1'),
     ({'precision': 'float16'}, '--precision'), ({'test': 0.9}, 'their sum must be below 1'),
     ({'validation': 1}, '--validation is 1'), ({'split_seed': -1}, '--split_seed is -1'),
 ))

@@ -86,6 +86,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--lr', type=float, default=3e-4, help='peak learning rate of AdamW')
     parser.add_argument('--weight_decay', type=float, default=0.05, help='of AdamW')
     parser.add_argument('--label_smoothing', type=float, default=0.1, help='0 to 1')
+    parser.add_argument('--freeze', type=int, default=0, metavar='BLOCKS',
+                        help='the first so many blocks keep the weights of --init; all of them: only the heads learn')
     parser.add_argument('--ema', type=float, default=0.98, help='decay per step of the moving average of the weights')
     parser.add_argument('--augment', choices=tuple(AUGMENTATIONS), default='gel', help='what varies')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
@@ -98,12 +100,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     check_table_arguments(parser, arguments)
     if arguments.folds < 2:
         parser.error(f'--folds is {arguments.folds}; must be at least 2')
+    if arguments.freeze > 0 and arguments.init is None:
+        parser.error(f'--freeze {arguments.freeze} would keep random weights: give --init')
     if arguments.epoch_size is not None and arguments.epoch_size < 1:
         parser.error(f'--epoch_size is {arguments.epoch_size}; must be at least 1')
     try:
         arguments.config = TrainingConfig(
             batch_size=arguments.batch_size, epochs=arguments.epochs, lr=arguments.lr, ema=arguments.ema,
-            weight_decay=arguments.weight_decay, label_smoothing=arguments.label_smoothing, seed=arguments.seed)
+            weight_decay=arguments.weight_decay, label_smoothing=arguments.label_smoothing,
+            freeze=arguments.freeze, seed=arguments.seed)
     except ValueError as error:
         parser.error(f'--{error}')
     return arguments

@@ -68,6 +68,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='softens both answers')
     parser.add_argument('--label_smoothing', type=float, default=defaults.label_smoothing, help='0 to 1')
     parser.add_argument('--balance', action='store_true', help='draw all classes equally often')
+    parser.add_argument('--freeze', type=int, default=defaults.freeze, metavar='BLOCKS',
+                        help='the first so many blocks keep the weights of --init; all of them: only the heads learn, '
+                             'which takes a third of the time and suits some hundred images')
     parser.add_argument('--ema', type=float, default=defaults.ema,
                         help='decay per step of the moving average of the weights')
     parser.add_argument('--augment', choices=('auto', *AUGMENTATIONS), default='auto',
@@ -94,13 +97,15 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     check_data_arguments(parser, arguments)
     if arguments.workers < 0:
         parser.error(f'--workers is {arguments.workers}; must be at least 0')
+    if arguments.freeze > 0 and arguments.init is None:
+        parser.error(f'--freeze {arguments.freeze} would keep random weights: give --init')
     if not 0 <= arguments.augment_strength < math.inf:
         parser.error(f'--augment_strength is {arguments.augment_strength}; must be at least 0')
     try:
         arguments.config = TrainingConfig(
             **{name: getattr(arguments, name) for name in (
                 'batch_size', 'epochs', 'lr', 'warmup', 'weight_decay', 'distillation', 'distillation_temperature',
-                'label_smoothing', 'balance', 'ema', 'precision', 'seed')},
+                'label_smoothing', 'balance', 'freeze', 'ema', 'precision', 'seed')},
             loss_weights=tuple(arguments.loss_weights or ()))
         if arguments.init is None:  # else the checkpoint says how many exits there are
             arguments.config.weights(len(arguments.exits or (4, 8, 12)))

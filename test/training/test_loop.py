@@ -17,6 +17,7 @@ from vit_tactile_ros.training import loop
 from vit_tactile_ros.training import state as state_module
 from vit_tactile_ros.training.batches import PIECE
 from vit_tactile_ros.training.config import TrainingConfig
+from vit_tactile_ros.training.initialise import weights_by_block
 from vit_tactile_ros.training.inputs import Inputs, strengthened
 from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, computes_in_bfloat16, fit
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
@@ -454,3 +455,22 @@ def test_auto_takes_bfloat16_where_the_device_computes_in_it(monkeypatch, device
 def test_auto_keeps_float32_where_torch_does_not_tell(monkeypatch):
     monkeypatch.delattr(torch.cpu, 'get_capabilities', raising=False)
     assert not computes_in_bfloat16(torch.device('cpu'))
+
+
+@pytest.mark.parametrize(('blocks', 'moves'), [(0, {'embed', 'block 1', 'block 2', 'head 1', 'head 2'}),
+                                               (1, {'block 2', 'head 1', 'head 2'}), (2, {'head 1', 'head 2'})])
+def test_frozen_blocks_keep_their_weights_and_everything_else_learns(tmp_path, blocks, moves):
+    """Weight decay or the average moves a frozen block; a head or a later block is frozen with it; so after a resume."""
+    model = make_model()
+    before = {name: tensor.clone() for name, tensor in weights_by_block(model).items()}
+    config = dataclasses.replace(SETTINGS, freeze=blocks, epochs=1)
+    train(tmp_path, model, config=config)
+    average = train(tmp_path, make_model(seed=1), config=dataclasses.replace(config, epochs=2))
+    for name, tensor in weights_by_block(average).items():
+        if not name.endswith(('projection_matrix', 'position')):
+            assert torch.equal(tensor, before[name]) == (name.split('.')[0] not in moves), name
+
+
+def test_more_frozen_blocks_than_there_are_are_refused():
+    with pytest.raises(ValueError, match='freeze is 3; must be at most 2'):
+        train(config=dataclasses.replace(SETTINGS, freeze=3))

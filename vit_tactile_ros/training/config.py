@@ -29,6 +29,7 @@ class TrainingConfig:
     distillation_temperature: float = 2.0  # divides both sides' logits
     label_smoothing: float = 0.0  # 0..1, of the labels only, not of the teacher
     balance: bool = False  # draw all classes equally often
+    freeze: int = 0  # the patch embedding and so many first blocks keep their weights; 0: nothing is kept
     ema: float = 0.998  # decay per step of the moving average of the weights, 0..1
     precision: Precision = 'auto'  # of the forward pass; 'auto': bfloat16 where the device computes in it
     seed: int = 0  # of the weights, the order of the examples and their augmentation
@@ -36,7 +37,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ('batch_size', 'epochs'):
             _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
-        for name in ('lr', 'weight_decay', 'seed'):
+        for name in ('lr', 'weight_decay', 'seed', 'freeze'):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), 'at least 0')
         for name in ('warmup', 'distillation', 'label_smoothing', 'ema'):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), 'between 0 and 1')

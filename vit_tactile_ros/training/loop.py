@@ -30,7 +30,7 @@ from vit_tactile_ros.training.distributed import ALONE, Processes, from_first, s
 from vit_tactile_ros.training.inputs import Inputs
 from vit_tactile_ros.training.loss import exit_losses
 from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
-from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
+from vit_tactile_ros.training.optimizer import average_decay, freeze, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import check_settings, settings_of
 from vit_tactile_ros.training.state import RunFolder
 from vit_tactile_ros.training.stopping import Stop, StopAsked
@@ -153,6 +153,7 @@ class _Run:
                  processes: Processes, stop: Stop) -> None:
         self.model = model.to(device).train()
         self.average = copy.deepcopy(self.model).eval()
+        freeze(self.model, config.freeze)
         self.config = config
         self.preprocessing = preprocessing
         self.augment = augment
@@ -254,7 +255,7 @@ class _Run:
                                  self.config.distillation_temperature, self.config.label_smoothing)
             losses = losses * (len(labels) / size)
             (losses * self.weights).sum().backward()
-        gradients = [_gradient(p) for p in self.model.parameters()]
+        gradients = [_gradient(p) for p in self.model.parameters() if p.requires_grad]
         losses = losses.detach()
         asked = losses.new_full((1,), float(self.stop.number > 0))
         sum_over_processes([*gradients, losses, asked], self.processes)

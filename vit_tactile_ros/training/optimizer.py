@@ -11,9 +11,21 @@ from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
 
 
+def freeze(model: ViTTactile, blocks: int) -> None:
+    """Keep the patch embedding and the first `blocks` blocks as they are; heads go on learning, whichever they follow.
+
+    0 keeps nothing. Raises ValueError where the network has fewer blocks.
+    """
+    if blocks > model.config.depth:
+        raise ValueError(f'freeze is {blocks}; must be at most {model.config.depth}, the number of blocks')
+    kept = [block for stage in model.stage_modules for block in stage.get_submodule('blocks').children()][:blocks]
+    for module in (model.embed, *kept) if blocks else ():
+        module.requires_grad_(False)
+
+
 def make_optimizer(model: ViTTactile, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices only: gains and biases have no scale that a decay could keep small."""
-    parameters = list(model.parameters())
+    """AdamW over what is not frozen; decays matrices only: gains and biases have no scale to be kept small."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {'params': [p for p in parameters if p.ndim >= 2], 'weight_decay': config.weight_decay},
         {'params': [p for p in parameters if p.ndim < 2], 'weight_decay': 0.0},
