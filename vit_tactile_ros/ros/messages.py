@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vit_tactile_ros.msg import TactileClassification
@@ -42,6 +42,11 @@ def image_message(picture: NDArray[np.uint8], header: Header, encoding: str = 'r
     # rclpy checks bytes one by one; an array of the right type code it takes at once.
     return Image(header=header, height=height, width=width, encoding=encoding, is_bigendian=0,
                  step=width * channels, data=array('B', picture.tobytes()))
+
+
+def compressed_message(data: bytes, header: Header, format: str) -> CompressedImage:
+    """A JPEG or PNG file as a message."""
+    return CompressedImage(header=header, format=format, data=array('B', data))
 
 
 def _floats(values: NDArray[np.float32]) -> array[float]:

@@ -1,0 +1,140 @@
+"""From image to result in the live node: `python -m vit_tactile_ros.latency touch.avi --variant plain engine=torch`.
+
+Plays videos of touches to real nodes over DDS at a camera's rate, clip by clip in turns between the variants, so that a
+busy machine slows all of them alike. Prints a table, and as its last line one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vit_tactile_ros.data.arguments import HelpFormatter
+
+if TYPE_CHECKING:  # needs ROS
+    from vit_tactile_ros.ros.latency import Variant
+
+VIDEOS = ('.avi', '.mkv', '.mov', '.mp4')
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.latency', description=__doc__,
+                                     formatter_class=HelpFormatter)
+    parser.add_argument('clips', nargs='+', type=Path, metavar='CLIP',
+                        help='videos, or folders of them; the first images of each are without contact')
+    parser.add_argument('--variant', action='append', nargs='+', default=[], metavar='NAME PARAMETER=VALUE',
+                        dest='variants', help="a node to measure: its name in the table, then the node's parameters; "
+                        'checkout=PATH runs the code of another built checkout. Repeat it to compare; none: the '
+                        "node's defaults")
+    parser.add_argument('--rate', type=float, default=30.0, help='images a second')
+    parser.add_argument('--images', type=int, default=150, help='of each clip, at most')
+    parser.add_argument('--rounds', type=int, default=1, help='how often every clip is played to every variant')
+    parser.add_argument('--cold_starts', type=int, default=0,
+                        help='nodes of each variant that are started, alone, for the time until they are active')
+    parser.add_argument('--image_transport', choices=('raw', 'compressed'), default='raw', help='rgb8, or JPEG')
+    arguments = parser.parse_args(argv)
+    for name, least in (('images', 1), ('rounds', 1), ('cold_starts', 0)):
+        if getattr(arguments, name) < least:
+            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least {least}')
+    if not 0 < arguments.rate < 1e4:
+        parser.error(f'--rate is {arguments.rate}; must be above 0 and below 10000 images a second')
+    try:
+        arguments.clips = find_clips(arguments.clips)
+        arguments.variants = [parse_variant(words) for words in arguments.variants or [['defaults']]]
+    except ValueError as error:
+        parser.error(str(error))
+    names = [name for name, _, _ in arguments.variants]
+    if len(set(names)) < len(names):
+        parser.error(f'--variant: the names are {", ".join(names)}; each must be another one')
+    return arguments
+
+
+def find_clips(paths: list[Path]) -> list[Path]:
+    """Videos, and those in folders, sorted; raises ValueError for a path that leads to none."""
+    found: list[Path] = []
+    for path in paths:
+        clips = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
+        if not clips or not clips[0].is_file():
+            raise ValueError(f'{path} is no video and no folder with one ({", ".join(VIDEOS)})')
+        found += clips
+    return found
+
+
+def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:
+    """`NAME PARAMETER=VALUE ...` to name, parameters and checkout; raises ValueError."""
+    name, *settings = words
+    if '=' in name:
+        raise ValueError(f'--variant {" ".join(words)}: its name must come first')
+    parameters: dict[str, Any] = {}
+    checkout = None
+    for setting in settings:
+        key, equals, value = setting.partition('=')
+        if not equals:
+            raise ValueError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE')
+        if key in ('sensors', 'image_transport'):
+            raise ValueError(f'--variant {name}: {key} is not for a variant: all of them see one sensor and the same '
+                             'kind of images')
+        if key == 'checkout':
+            checkout = Path(value).expanduser().absolute()
+            if not (checkout / 'env.sh').is_file():
+                raise ValueError(f'--variant {name}: checkout is {value}; must be a folder of this repository that '
+                                 '`make build` was run in')
+        else:
+            parameters[key] = yaml.safe_load(value)
+    return name, parameters, checkout
+
+
+def main(argv: list[str] | None = None) -> int:
+    """0: done; 1: a node did not start or ended; 2: arguments can't be used; 130: interrupted."""
+    arguments = parse_arguments(argv)
+    try:
+        from vit_tactile_ros.ros.latency import LatencyError, Variant, measure
+    except ImportError as error:
+        print(f'latency: needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`', file=sys.stderr)
+        return 2
+    variants = [Variant(*words) for words in arguments.variants]
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            measured = measure(variants, arguments.clips, arguments.rate, arguments.images, arguments.rounds,
+                               arguments.cold_starts, arguments.image_transport, Path(folder))
+    except KeyboardInterrupt:
+        print('\nlatency: stopped', file=sys.stderr)
+        return 130
+    except LatencyError as error:
+        print(f'latency: {error}', file=sys.stderr)
+        return 1
+    result = {'clips': len(arguments.clips), 'rate': arguments.rate, 'image_transport': arguments.image_transport,
+              'variants': {name: m.summary() for name, m in measured.items()}}
+    _print(variants, result)
+    print(json.dumps(result))
+    return 0
+
+
+def _print(variants: list[Variant], result: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(title=f'{result["clips"]} clips at {result["rate"]:g} images a second, {result["image_transport"]}; '
+                        'ms, median / p99', title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column('')
+    for column in ('results', 'of', 'image to result', 'in the network', 'around it', 'image_age', 'cold start s'):
+        table.add_column(column, justify='right', no_wrap=True)
+    for variant in variants:
+        row = result['variants'][variant.name]
+        times = [f'{row[key]["p50"]:.2f} / {row[key]["p99"]:.2f}' if row[key] else '-'
+                 for key in ('latency_ms', 'inference_ms', 'around_ms', 'image_age_ms')]
+        start = row['cold_start_s']
+        table.add_row(variant.name, str(row['results']), str(row['sent']), *times,
+                      f'{start["p50"]:.1f}, n {start["n"]}' if start else '-')
+    console.print(table)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
