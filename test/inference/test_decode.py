@@ -88,6 +88,13 @@ def test_every_container(container):
     np.testing.assert_array_equal(decode(compressed(container(PNG), 'png')), smooth_picture())
 
 
+@pytest.mark.parametrize('encoding', ('rgb8', 'bgr8', '8UC3'))
+def test_colour_is_not_copied(encoding):
+    """A copy of every picture of a camera, padded or in the other order, on the way to the network."""
+    message = raw(encoding, 5, lambda data: array.array('B', data))
+    assert np.shares_memory(decode(message), np.frombuffer(message.data, np.uint8))
+
+
 @pytest.mark.parametrize('encoding', ('mono16', '16UC1', 'yuv422', 'RGB8', '8UC1', '', 'bayer_rggb8'))
 def test_other_encodings_are_refused(encoding):
     """A depth image or raw Bayer data shown to the network as if it were colour."""

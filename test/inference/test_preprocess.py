@@ -1,5 +1,6 @@
 """A frame to the network's input, against the formulas of the checkpoint's description."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -9,6 +10,30 @@ from vit_tactile_ros.model import PreprocessingConfig
 
 def frame(height: int, width: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def slow_input(image: np.ndarray, reference: np.ndarray | None, settings: PreprocessingConfig) -> np.ndarray:
+    """What `fit` and `normalise` must give, one plain step after the other on copies of the whole frame."""
+    height, width = settings.image_size
+
+    def fitted(picture):
+        picture = np.array(picture)
+        if settings.orientation == 'match' and (picture.shape[0] - picture.shape[1]) * (height - width) < 0:
+            picture = np.array(np.rot90(picture))
+        if settings.crop == 'center':
+            rows = min(picture.shape[0], max(1, round(picture.shape[1] * height / width)))
+            columns = min(picture.shape[1], max(1, round(picture.shape[0] * width / height)))
+            top, left = (picture.shape[0] - rows) // 2, (picture.shape[1] - columns) // 2
+            picture = np.array(picture[top:top + rows, left:left + columns])
+        shrinks = picture.shape[0] >= height and picture.shape[1] >= width
+        return cv2.resize(picture, (width, height),
+                          interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR).astype(np.float32)
+
+    values = fitted(image)
+    if settings.reference == 'difference':
+        values = np.clip(values - fitted(reference) + 127.5, 0, 255)
+    values = (values / 255 - np.array(settings.mean)) / np.array(settings.std)
+    return values.transpose(2, 0, 1)
 
 
 def config(height: int, width: int, **changes) -> PreprocessingConfig:
@@ -140,3 +165,38 @@ def test_a_frame_that_was_not_fitted_is_refused(image):
     """A raw frame given to the network: it answers for any multiple of 16, but was trained on one size."""
     with pytest.raises(ValueError, match=r'frame is .*must be fitted to \(24, 32, 3\)'):
         normalise(image, None, config(24, 32))
+
+
+@pytest.mark.parametrize('reference', ('difference', 'none'))
+@pytest.mark.parametrize('crop', ('center', 'none'))
+@pytest.mark.parametrize('layout', ('plain', 'backwards', 'gaps', 'backwards with gaps'))
+@pytest.mark.parametrize('size', ((240, 320), (320, 240), (480, 640), (96, 128), (128, 96), (60, 50)))
+def test_the_fast_way_is_the_slow_way(size, layout, crop, reference):
+    """A turn, crop or exchange of channels put elsewhere for speed that changes the input.
+
+    The tolerance is that of float32: grey levels are the same to the last bit, values within 2e-6 of up to 5.
+    """
+    settings = config(96, 128, orientation='match', crop=crop, reference=reference, mean=(0.4, 0.5, 0.6),
+                      std=(0.1, 0.12, 0.15))
+    seen = [frame(*size), frame(*size, seed=1)]
+    if 'gaps' in layout:
+        seen = [np.concatenate((picture, np.full((size[0], 7, 3), 255, np.uint8)), axis=1)[:, :-7] for picture in seen]
+    if 'backwards' in layout:
+        seen = [np.array(picture[:, :, ::-1])[:, :, ::-1] for picture in seen]
+        assert seen[0].strides[2] < 0
+    image, empty = seen
+    fitted = [fit(picture, settings) for picture in seen]
+    assert all(picture.flags.c_contiguous for picture in fitted)
+    got = normalise(*fitted, settings)
+    np.testing.assert_allclose(got, slow_input(image, empty, settings), rtol=0, atol=2e-6)
+
+
+def test_normalise_into_a_place():
+    """An input written beside its place in the batch, or a reference that is laid out otherwise taken for another."""
+    image, empty = frame(24, 32), frame(24, 32, seed=1).astype(np.float32)
+    settings = config(24, 32, reference='difference', mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))
+    batch = np.full((3, 3, 24, 32), np.nan, np.float32)
+    planar = np.ascontiguousarray(empty.transpose(2, 0, 1)).transpose(1, 2, 0)
+    assert normalise(image, planar, settings, batch[1]).base is not None
+    assert np.isnan(batch[0]).all() and np.isnan(batch[2]).all()
+    np.testing.assert_array_equal(batch[1], normalise(image, empty, settings))

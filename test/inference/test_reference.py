@@ -73,3 +73,11 @@ def test_at_least_one_frame(num_frames):
     """A reference that is complete before it has seen anything."""
     with pytest.raises(ValueError, match=f'num_frames is {num_frames}'):
         Reference(num_frames)
+
+
+def test_the_channels_lie_apart():
+    """A reference laid out as pictures are, which `normalise` takes half as long again to subtract."""
+    for reference in (Reference(3), Reference(1, fixed=frames(1)[0])):
+        for image in frames(3):
+            reference.update(image)
+            assert reference.frame.transpose(2, 0, 1).flags.c_contiguous and reference.frame.dtype == np.float32

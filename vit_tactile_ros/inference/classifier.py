@@ -89,8 +89,9 @@ class TactileClassifier:
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
                  tau: Sequence[float]) -> list[Decision]:
         """Decisions for a batch of fitted frames and their fitted no-contact references."""
-        inputs = np.stack([normalise(frame, reference, self.preprocessing)
-                           for frame, reference in zip(fitted, references, strict=True)])
+        inputs = np.empty((len(fitted), 3, *self.preprocessing.image_size), np.float32)
+        for frame, reference, into in zip(fitted, references, inputs, strict=True):
+            normalise(frame, reference, self.preprocessing, into)
         return self.classify_inputs(inputs, tau)
 
     @torch.inference_mode()

@@ -13,14 +13,15 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.uint8]
 
-# Bytes per pixel, and the OpenCV conversion to RGB (None: it is RGB already).
+BACKWARDS = -1
+# Bytes per pixel, and the OpenCV conversion to RGB (None: it is RGB already; BACKWARDS: read it from the other end).
 ENCODINGS: dict[str, tuple[int, int | None]] = {
     'rgb8': (3, None),
-    'bgr8': (3, cv2.COLOR_BGR2RGB),
+    'bgr8': (3, BACKWARDS),
     'rgba8': (4, cv2.COLOR_RGBA2RGB),
     'bgra8': (4, cv2.COLOR_BGRA2RGB),
     'mono8': (1, cv2.COLOR_GRAY2RGB),
-    '8UC3': (3, cv2.COLOR_BGR2RGB),  # says nothing of the order; OpenCV publishers mean BGR
+    '8UC3': (3, BACKWARDS),  # says nothing of the order; OpenCV publishers mean BGR
 }
 _JPEG_START, _JPEG_END = b'\xff\xd8', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
@@ -37,8 +38,9 @@ class DecodeError(ValueError):
 def decode(message: Any) -> Image:
     """The picture in an Image or CompressedImage message, uint8 RGB (H, W, 3).
 
-    The array may share the message's memory. Raises DecodeError with reason 'encoding', 'size', 'step', 'data' or
-    'compressed'.
+    The array may share the message's memory, with gaps between its rows, and its channels may run backwards through
+    the memory, which costs nothing here; `fit` makes it plain. Raises DecodeError with reason 'encoding', 'size',
+    'step', 'data' or 'compressed'.
     """
     return decode_compressed(message) if hasattr(message, 'format') else decode_raw(message)
 
@@ -61,8 +63,9 @@ def decode_raw(message: Any) -> Image:
     pixels = data.reshape(height, step)[:, :width * channels].reshape(height, width, channels)
     if conversion is None:
         return pixels
-    # OpenCV takes no rows with gaps.
-    return cv2.cvtColor(np.ascontiguousarray(pixels), conversion)
+    if conversion == BACKWARDS:
+        return pixels[:, :, ::-1]
+    return cv2.cvtColor(pixels, conversion)
 
 
 def decode_compressed(message: Any) -> Image:
@@ -87,4 +90,4 @@ def decode_compressed(message: Any) -> Image:
         image = None
     if image is None:
         raise DecodeError('compressed', f'{message.format!r} image of {len(data)} bytes is damaged')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image[:, :, ::-1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,7 +28,7 @@ class Reference:
         if num_frames < 1:
             raise ValueError(f'num_frames is {num_frames}; must be at least 1')
         self.num_frames = num_frames
-        self._fixed = fixed
+        self._fixed = None if fixed is None else _planar(fixed)
         self._gathered = 0
         self._mean: NDArray[np.float32] | None = None
 
@@ -38,7 +39,7 @@ class Reference:
         self._mean = None
 
     @property
-    def frame(self) -> NDArray[np.floating] | Image | None:
+    def frame(self) -> NDArray[np.float32] | None:
         """The reference in force, (h, w, 3) in grey levels 0..255; None before the first frame."""
         return self._fixed if self._fixed is not None else self._mean
 
@@ -56,12 +57,16 @@ class Reference:
             return False
         self._gathered += 1
         if self._mean is None:
-            self._mean = frame.astype(np.float32)
+            self._mean = _planar(frame)
         else:
-            mean = self._mean.copy()  # `frame` has handed out the old one
-            mean += (frame - mean) / self._gathered
-            self._mean = mean
+            # A new array: `frame` has handed out the old one.
+            self._mean = _planar(self._mean + (frame - self._mean) / self._gathered)
         return self.is_complete
+
+
+def _planar(frame: NDArray[Any]) -> NDArray[np.float32]:
+    """A copy in float32, (h, w, 3), its channels apart in memory as the network's input has them."""
+    return np.array(frame.transpose(2, 0, 1), np.float32, order='C').transpose(1, 2, 0)
 
 
 def fixed_references(files: Sequence[str], sensors: Sequence[str], config: PreprocessingConfig) -> list[Image | None]:
