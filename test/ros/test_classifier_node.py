@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import signal
+import subprocess
+import sys
 import time
 
 import cv2
 import numpy as np
 import pytest
 from lifecycle_msgs.msg import Transition
-from live_nodes import CLASSES, image, wait_until
+from live_nodes import CLASSES, TIMEOUT, image, wait_until
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
@@ -319,3 +321,27 @@ def test_age_is_unknown_without_a_stamp(classifier, client):
     assert results[0].header.frame_id == message.header.frame_id
     node.wait_for_output('image without a stamp')
     client.wait(lambda: client.counter('missing stamps') >= 1, 'the counter')
+
+
+def test_no_pause_for_old_garbage(tiny_checkpoint):
+    """A collection that looks through all of torch's objects takes 0.1 s, in which images are superseded.
+
+    What a configured node holds is frozen, and given free again by cleanup.
+    """
+    script = """
+import gc, sys, rclpy
+from vit_tactile_ros.ros.classifier_node import TactileClassifierNode
+rclpy.init(args=['--ros-args', '-p', f'checkpoint:={sys.argv[1]}', '-p', 'threads:=1', '-p', 'engine:=torch'])
+node = TactileClassifierNode()
+node.trigger_configure()
+print(gc.get_freeze_count(), len(gc.get_objects()))
+node.trigger_cleanup()
+print(gc.get_freeze_count())
+node.finish()
+rclpy.try_shutdown()
+"""
+    ended = subprocess.run([sys.executable, '-c', script, str(tiny_checkpoint)], capture_output=True, text=True,
+                           timeout=TIMEOUT)
+    assert ended.returncode == 0, ended.stderr
+    (frozen, others), (after,) = [[int(word) for word in line.split()] for line in ended.stdout.splitlines()[-2:]]
+    assert frozen > 50 * others and after == 0

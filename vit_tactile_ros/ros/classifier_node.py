@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 import time
@@ -191,6 +192,8 @@ class TactileClassifierNode(LifecycleNode):
                 Trigger, '~/' + _topic(sensor, 'capture_reference'), partial(self._capture_reference, sensor)))
         classifier.warm_up(range(1, len(names) + 1))
         self._classifier = classifier
+        gc.collect()
+        gc.freeze()  # looking through all that torch brings takes 0.1 s, in which no image would be answered
         self.get_logger().info(
             f'{self._checkpoint_path.name}: {len(self._class_names)} classes, exits at blocks {classifier.exits}, '
             f'engine {classifier.runtime.name} on {classifier.runtime.device} with {classifier.threads} CPU threads, '
@@ -303,13 +306,14 @@ class TactileClassifierNode(LifecycleNode):
         self._sensors.clear()
         self._previous_statuses.clear()
         self._classifier = None
+        gc.unfreeze()
 
     # Images
 
     def _on_image(self, sensor: Sensor, message: Any) -> None:
         now = time.monotonic()
-        received_ns = self.get_clock().now().nanoseconds
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
+        received_ns = 0 if stamp_ns else self.get_clock().now().nanoseconds
         with sensor.lock:
             backwards_by = (sensor.last_stamp_ns - stamp_ns) / 1e9 if stamp_ns and sensor.last_stamp_ns else 0.0
             if stamp_ns:
@@ -322,15 +326,14 @@ class TactileClassifierNode(LifecycleNode):
             sensor.put(WaitingImage(message, received_ns, stamp_ns), now)
         if self._worker is not None:
             self._worker.notify()
-        label, warn = sensor.label, self.get_logger().warning
         if silent_for:
-            self.get_logger().info(f'{label}: images again after {silent_for:.1f} s')
+            self.get_logger().info(f'{sensor.label}: images again after {silent_for:.1f} s')
         if not stamp_ns:
-            self._throttled(warn, f'{sensor.name} no stamp', f'{label}: image without a stamp; its result carries the '
-                            'time of receipt, and latency is unknown: fix the publisher')
+            self._throttled(self.get_logger().warning, f'{sensor.name} no stamp', f'{sensor.label}: image without a '
+                            'stamp; its result carries the time of receipt, and latency is unknown: fix the publisher')
         if backwards_by > 0:
-            self._throttled(warn, f'{sensor.name} backwards', f'{label}: stamp went back by {backwards_by:.3f} s '
-                            '(a bag that starts again, or two publishers on one topic?)')
+            self._throttled(self.get_logger().warning, f'{sensor.name} backwards', f'{sensor.label}: stamp went back '
+                            f'by {backwards_by:.3f} s (a bag that starts again, or two publishers on one topic?)')
 
     def _publish(self, sensor: Sensor, image: WaitingImage, decision: Decision) -> float | None:
         """Fill and send one result; its image's age in s, None without a stamp. Called by the worker."""

@@ -14,7 +14,7 @@ LATENCY_WINDOW = 300  # results over which latency and rate are reported
 
 class WaitingImage(NamedTuple):
     message: Any  # sensor_msgs/Image or CompressedImage
-    received_ns: int  # ROS time
+    received_ns: int  # ROS time; 0 where the header has a stamp
     stamp_ns: int  # of the header; 0 when the publisher left it out
 
 
