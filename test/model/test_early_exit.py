@@ -14,7 +14,7 @@ class HandMade:
     """Stages that yield given logits, (exits, samples, classes), and note what was asked of them."""
 
     def __init__(self, logits):
-        self.logits = torch.tensor(logits)
+        self.logits = torch.as_tensor(logits)
         self.rows = []  # samples that each stage that ran has seen
         self.closed = False
 
@@ -137,3 +137,33 @@ def test_thresholds_of_a_single_exit_are_still_checked():
     assert thresholds(0.8, 1) == thresholds([0.8], 1) == thresholds([], 1) == ()
     with pytest.raises(ValueError, match='tau is 2'):
         thresholds(2, 1)
+
+
+@pytest.mark.parametrize('tau', ((0.0, 0.0), (0.85, 0.9), (0.7, 0.95), (1.0, 1.0), (1.0, 0.0)))
+@pytest.mark.parametrize('kind', (torch.float32, torch.bfloat16))
+def test_one_sample_alone_is_one_of_a_batch(tau, kind):
+    """The way of a batch of one, which is another, with another softmax, threshold, temperature or exit."""
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(3, 40, 5, generator=generator)).to(kind)
+    temperatures = (1.3, 0.8, 1.1)
+    batch = early_exit(HandMade(logits).stages(), tau, temperatures)
+    for sample in range(40):
+        fake = HandMade(logits[:, sample:sample + 1])
+        alone = early_exit(fake.stages(), tau, temperatures)
+        assert fake.closed and len(fake.rows) == alone.exit_index.item() + 1
+        for field in ('logits', 'probabilities', 'exit_index', 'confidences'):
+            wanted = getattr(batch, field)[sample:sample + 1]
+            assert getattr(alone, field).dtype == wanted.dtype
+            torch.testing.assert_close(getattr(alone, field), wanted, rtol=0, atol=2e-7, equal_nan=True)
+
+
+@pytest.mark.parametrize('count', (1, 2))
+def test_tau_is_compared_in_float32(count):
+    """A sample whose confidence is tau to the last bit leaves or stays by whether it is alone."""
+    logits = [[[1.0, 0.0]] * count, [[9.0, 0.0]] * count]
+    confidence = early_exit(HandMade(logits).stages(), (1.0,), (1.0, 1.0)).confidences[0, 0].numpy()
+    same, above = math.nextafter(float(confidence), 1.0), float(np.nextafter(confidence, np.float32(1.0)))
+    assert float(confidence) < same < above
+    for tau, exit_index in ((same, 0), (above, 1)):
+        result = early_exit(HandMade(logits).stages(), (tau,), (1.0, 1.0))
+        assert result.exit_index.tolist() == [exit_index] * count

@@ -9,6 +9,7 @@ import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -59,6 +60,8 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
     num_exits = len(temperatures)
     assert len(tau) == num_exits - 1
     logits = next(stages)
+    if len(logits) == 1:
+        return _early_exit_of_one(logits, stages, tau, temperatures)
     batch, classes = logits.shape
     device = logits.device
     result = ExitResult(
@@ -88,3 +91,29 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
         logits = stages.send(None if len(left) == 0 else stay)
     stages.close()
     return result
+
+
+def _early_exit_of_one(logits: Tensor, stages: Stages, tau: Sequence[float], temperatures: Sequence[float],
+                       ) -> ExitResult:
+    """`early_exit` of a batch of one, the live node's own case, which needs no rows.
+
+    In numpy, whose few small operations take less than half of torch's time where something else ran in between.
+    """
+    confidences = np.full((1, len(temperatures)), np.nan, np.float32)
+    for exit_index, temperature in enumerate(temperatures):
+        probabilities = logits.detach().float().cpu().numpy() / np.float32(temperature)  # `exit_probabilities`
+        probabilities -= probabilities.max()
+        np.exp(probabilities, out=probabilities)
+        probabilities /= probabilities.sum()
+        confidence = confidences[0, exit_index] = probabilities.max()
+        if exit_index == len(tau):
+            break
+        # Both in float32, as for whole batches: 0.7 is a little less there.
+        if tau[exit_index] < 1.0 and confidence >= np.float32(tau[exit_index]):
+            break
+        logits = stages.send(None)
+    stages.close()
+    device = logits.device
+    return ExitResult(logits.clone(), torch.from_numpy(probabilities).to(device),
+                      torch.from_numpy(np.array([exit_index], np.int64)).to(device),
+                      torch.from_numpy(confidences).to(device))
