@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -72,6 +74,26 @@ def test_a_node_that_does_not_start_ends_it(clip):
     ended = run(clip, '--variant', 'broken', 'tau=7')
     assert ended.returncode == 1
     assert 'broken: the node ended with 2' in ended.stderr and 'tau is 7' in ended.stderr
+
+
+@pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
+def test_no_node_is_left_behind(clip, number):
+    """A command that is stopped, or that a time limit ends, and whose nodes go on for ever."""
+    command = subprocess.Popen([sys.executable, '-m', 'vit_tactile_ros.latency', str(clip)], stderr=subprocess.PIPE,
+                               text=True, env=os.environ | {'ROS_DOMAIN_ID': str(1 + os.getpid() % 100)})
+
+    def nodes() -> list[str]:
+        found = subprocess.run(['pgrep', '-f', f'__ns:=/latency_{command.pid}_'], capture_output=True, text=True)
+        return found.stdout.split()
+
+    end = time.monotonic() + 60
+    while not nodes():
+        assert command.poll() is None and time.monotonic() < end
+        time.sleep(0.01)
+    command.send_signal(number)
+    _, errors = command.communicate(timeout=60)
+    assert command.returncode == 130 and 'stopped' in errors
+    assert not nodes()
 
 
 def test_a_clip_that_is_no_video(tmp_path, checkpoint):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -102,6 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'latency: needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`', file=sys.stderr)
         return 2
     variants = [Variant(*words) for words in arguments.variants]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes are to end with this, however it ends
     try:
         with tempfile.TemporaryDirectory() as folder:
             measured = measure(variants, arguments.clips, arguments.rate, arguments.images, arguments.rounds,
