@@ -13,9 +13,7 @@ from torch import Tensor
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
 
-Precision = Literal['float32', 'bfloat16']
-
-
+Precision = Literal['float32', 'bfloat16', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 

@@ -32,7 +32,7 @@ VERSION_1: dict[str, dict[str, Any]] = {
     'calibration': {'drops': [], 'num_samples': 0, 'ece': []},
 }
 # What files of any version may lack, with what that means.
-OPTIONAL: dict[str, dict[str, Any]] = {'provenance': {'training_part': {}}}
+OPTIONAL: dict[str, dict[str, Any]] = {'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
 
@@ -153,6 +153,9 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
     if len(checkpoint.calibration.temperatures) not in (0, len(config.exits)):
         raise CheckpointError(f'{path}: calibration.temperatures has {len(checkpoint.calibration.temperatures)} '
                               f'values; the model has {len(config.exits)} exits')
+    if (count := len(checkpoint.calibration.activation_ranges)) not in (0, 4 * config.depth):
+        raise CheckpointError(f'{path}: calibration.activation_ranges has {count} ranges; a model of {config.depth} '
+                              f'blocks has {4 * config.depth}')
     early = len(config.exits) - 1
     for drop in checkpoint.calibration.drops:
         if len(drop.tau) != early:

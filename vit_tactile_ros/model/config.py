@@ -109,6 +109,9 @@ class Calibration:
     drops: tuple[DropBound, ...] = ()  # strictest first; empty: not calibrated
     num_samples: int = 0  # that the thresholds of `drops` were chosen on
     ece: tuple[float, ...] = ()  # expected calibration error of each exit on these samples, 0..1
+    # Lowest and highest input of the four linear layers of each block, in the order of `inference.ranges`, which
+    # int8 engines need; empty: not measured.
+    activation_ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         _require(all(math.isfinite(t) and t > 0 for t in self.temperatures), 'temperatures', self.temperatures,
@@ -118,6 +121,9 @@ class Calibration:
         _require(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), 'drops', bounds, 'increasing bounds')
         _require(self.num_samples >= 0, 'num_samples', self.num_samples, 'at least 0')
         _require(all(0.0 <= e <= 1.0 for e in self.ece), 'ece', self.ece, 'between 0 and 1')
+        for low, high in self.activation_ranges:
+            _require(-math.inf < low <= 0.0 <= high < math.inf and low < high, 'activation_ranges', (low, high),
+                     'finite, from at most 0 to at least 0, and not empty')
 
     def bound_for(self, max_accuracy_drop: float) -> DropBound:
         """The largest stored bound that is not above `max_accuracy_drop`; thresholds are never interpolated.

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, float32: every stage a compiled graph of its own."""
+"""OpenVINO on the CPU: every stage a compiled graph of its own."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from vit_tactile_ros.inference.engines.openvino_graph import stage_graphs
+from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.inference.runtime import Precision, check_precision
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
 
 # OpenVINO names its precisions; its own default on CPUs with bfloat16 is bfloat16.
-PRECISION_HINTS = {'float32': 'f32', 'bfloat16': 'bf16'}
+PRECISION_HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
 
 
 class OpenVinoRuntime:
@@ -26,22 +27,34 @@ class OpenVinoRuntime:
 
     name = 'openvino'
 
-    def __init__(self, model: ViTTactile, precision: Precision = 'float32', threads: int = 1) -> None:
-        """Raises ValueError for an unknown precision or bfloat16 on a CPU without it, NotImplementedError for a
-        layer that the graphs do not know."""
+    def __init__(self, model: ViTTactile, precision: Precision = 'float32', threads: int = 1,
+                 ranges: Sequence[Range] = ()) -> None:
+        """`ranges` are those of `inference.ranges`, which int8 needs; what int8 leaves out is bfloat16 where there is.
+
+        Raises ValueError for an unknown precision, bfloat16 on a CPU without it or int8 without ranges,
+        NotImplementedError for a layer that the graphs do not know.
+        """
         check_precision(precision, tuple(PRECISION_HINTS), self.name)
         core = ov.Core()
-        if precision == 'bfloat16' and 'BF16' not in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES'):
+        has_bfloat16 = 'BF16' in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+        hint = PRECISION_HINTS[precision]
+        if precision == 'bfloat16' and not has_bfloat16:
             raise ValueError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic: for engine 'openvino' "
                              "it must be 'float32' here")
+        if precision == 'int8':
+            if not ranges:
+                raise ValueError("precision is 'int8'; this checkpoint holds no ranges of activations: run "
+                                 'python -m vit_tactile_ros.calibrate on it, or take another precision')
+            hint = 'bf16' if has_bfloat16 else 'f32'
         self.device = torch.device('cpu')
         self.precision = precision
         self._image_shape = (3, *model.config.image_size)
-        settings = {'INFERENCE_PRECISION_HINT': PRECISION_HINTS[precision], 'INFERENCE_NUM_THREADS': threads,
+        settings = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': threads,
                     'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
                     'ENABLE_CPU_PINNING': False}  # a pinned thread waits for whatever else runs on its core
-        self._any_batch = _compile(core, stage_graphs(model), settings)
-        self._one_image = _compile(core, [_for_one_image(graph) for graph in stage_graphs(model)], settings)
+        ranges = ranges if precision == 'int8' else ()
+        self._any_batch = _compile(core, stage_graphs(model, ranges), settings)
+        self._one_image = _compile(core, [_for_one_image(graph) for graph in stage_graphs(model, ranges)], settings)
 
     def stages(self, images: Tensor) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""

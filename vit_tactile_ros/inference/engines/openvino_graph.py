@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from openvino import Node
 from torch import Tensor, nn
 
+from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.attention import FavorAttention, QKNorm, SelfAttention
 from vit_tactile_ros.model.vit import Block, Head, PatchEmbedding, Stage
@@ -18,11 +20,12 @@ from vit_tactile_ros.model.vit import Block, Head, PatchEmbedding, Stage
 Array = NDArray[np.float32]
 
 
-def stage_graphs(model: ViTTactile) -> list[ov.Model]:
+def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Model]:
     """One graph per exit: images (B, 3, H, W) or tokens (B, N, width) to tokens and logits (B, C), float32.
 
-    B is dynamic; H, W and N are those of the model's image size. The last graph gives logits alone. Raises
-    NotImplementedError for a layer that is unknown here.
+    B is dynamic; H, W and N are those of the model's image size. The last graph gives logits alone. With `ranges`, of
+    `activation_ranges`, the linear layers of the blocks multiply 8-bit integers. Raises NotImplementedError for a layer
+    that is unknown here.
     """
     config = model.config
     height, width = config.image_size
@@ -33,7 +36,8 @@ def stage_graphs(model: ViTTactile) -> list[ov.Model]:
         entry = ops.parameter(shape, np.float32)
         x = _embed(entry, model.embed, config.width) if index == 0 else entry
         for block in cast('list[Block]', list(cast(Stage, stage).blocks)):
-            x = _block(x, block)
+            x = _block(x, block, ranges[:4])
+            ranges = ranges[4:]
         logits = _head(x, cast(Stage, stage).head)
         last = index == len(model.stage_modules) - 1
         graphs.append(ov.Model([logits] if last else [logits, x], [entry], f'stage_{index}'))
@@ -53,9 +57,24 @@ def _known(module: object, *kinds: type[nn.Module]) -> None:
         raise NotImplementedError(f'no OpenVINO graph for {type(module).__name__}')
 
 
-def _linear(x: Node, weight: Array, bias: Array) -> Node:
-    """`weight` (out, in), `bias` (out,)."""
-    return ops.add(ops.matmul(x, _constant(weight), False, True), _constant(bias))
+def _linear(x: Node, weight: Array, bias: Array, seen: Range | None = None) -> Node:
+    """`weight` (out, in), `bias` (out,); 8-bit integers are multiplied where `seen`, the range of x, is given."""
+    if seen is None:
+        weights = _constant(weight)
+    else:
+        x = _quantise(x, seen)
+        step = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-8) / 127  # one per output
+        integers = ops.constant(np.round(weight / step).astype(np.int8))
+        weights = ops.multiply(ops.convert(integers, 'f32'), _constant(step))
+    return ops.add(ops.matmul(x, weights, False, True), _constant(bias))
+
+
+def _quantise(x: Node, seen: Range) -> Node:
+    """256 levels over the range, moved so that 0 is one of them."""
+    step = (seen[1] - seen[0]) / 255
+    below = round(-seen[0] / step)
+    low, high = (_constant(step * levels) for levels in (-below, 255 - below))
+    return ops.fake_quantize(x, low, high, low, high, 256)
 
 
 def _normalise(x: Node, norm: nn.LayerNorm) -> Node:
@@ -87,16 +106,20 @@ def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:
     return ops.add(x, _constant(_array(embed.position)))
 
 
-def _block(x: Node, block: Block) -> Node:
+def _block(x: Node, block: Block, ranges: Sequence[Range]) -> Node:
+    """`ranges` holds those of the four linear layers, or nothing."""
     _known(block, Block)
-    x = ops.add(x, _attention(_normalise(x, block.attention_norm), block.attention, block.attention_norm))
+    in_qkv, in_out, in_first, in_second = ranges or (None,) * 4
+    normal = _normalise(x, block.attention_norm)
+    x = ops.add(x, _attention(normal, block.attention, block.attention_norm, in_qkv, in_out))
     first, activation, second = block.mlp
     _known(first, nn.Linear)
     _known(activation, nn.GELU)
     _known(second, nn.Linear)
-    hidden = _linear(_normalise(x, block.mlp_norm), *_after_norm(cast(nn.Linear, first), block.mlp_norm))
+    hidden = _linear(_normalise(x, block.mlp_norm), *_after_norm(cast(nn.Linear, first), block.mlp_norm), in_first)
     hidden = ops.gelu(hidden, 'erf')
-    return ops.add(x, _linear(hidden, _array(cast(nn.Linear, second).weight), _array(cast(nn.Linear, second).bias)))
+    return ops.add(x, _linear(hidden, _array(cast(nn.Linear, second).weight), _array(cast(nn.Linear, second).bias),
+                              in_second))
 
 
 def _head(x: Node, head: Head) -> Node:
@@ -106,10 +129,11 @@ def _head(x: Node, head: Head) -> Node:
     return _linear(mean, *_after_norm(head.classify, head.norm))
 
 
-def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm) -> Node:
+def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm, in_qkv: Range | None,
+               in_out: Range | None) -> Node:
     width, heads = attention.out.in_features, attention.heads
     head_dim = width // heads
-    fused = _linear(x, *_after_norm(attention.qkv, norm))
+    fused = _linear(x, *_after_norm(attention.qkv, norm), in_qkv)
     fused = ops.reshape(fused, ops.constant([0, 0, 3, heads, head_dim], np.int64), True)
     fused = ops.transpose(fused, ops.constant([2, 0, 3, 1, 4], np.int64))  # 3, B, heads, N, head_dim
     axis = ops.constant(0, np.int64)
@@ -122,7 +146,7 @@ def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm) -> Node:
         y = ops.scaled_dot_product_attention(q, k, v)
     y = ops.transpose(y, ops.constant([0, 2, 1, 3], np.int64))
     y = ops.reshape(y, ops.constant([0, 0, width], np.int64), True)
-    return _linear(y, _array(attention.out.weight), _array(attention.out.bias))
+    return _linear(y, _array(attention.out.weight), _array(attention.out.bias), in_out)
 
 
 def _qk_norm(x: Node, norm: nn.Module) -> Node:
