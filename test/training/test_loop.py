@@ -460,7 +460,7 @@ def test_auto_keeps_float32_where_torch_does_not_tell(monkeypatch):
 @pytest.mark.parametrize(('blocks', 'moves'), [(0, {'embed', 'block 1', 'block 2', 'head 1', 'head 2'}),
                                                (1, {'block 2', 'head 1', 'head 2'}), (2, {'head 1', 'head 2'})])
 def test_frozen_blocks_keep_their_weights_and_everything_else_learns(tmp_path, blocks, moves):
-    """Weight decay or the average moves a frozen block; a head or a later block is frozen with it; so after a resume."""
+    """Weight decay or the average moves a frozen block; a head or a later block is frozen too; so after a resume."""
     model = make_model()
     before = {name: tensor.clone() for name, tensor in weights_by_block(model).items()}
     config = dataclasses.replace(SETTINGS, freeze=blocks, epochs=1)
