@@ -130,27 +130,33 @@ class Client(Node):
                     return
             assert time.monotonic() < end, f'timed out waiting for {what}'
 
-    def call(self, service_type: type, name: str, request: object):
+    def call(self, service_type: type, name: str, request: object, is_repeatable: bool = False):
+        """The answer. A repeatable request is asked again every 5 s: DDS may lose an answer while both still match."""
         client = self.create_client(service_type, name)
         assert client.wait_for_service(TIMEOUT), f'no service {name}'
         done = threading.Event()
-        future = client.call_async(request)
-        future.add_done_callback(lambda _: done.set())
-        assert done.wait(TIMEOUT), f'service {name} did not answer'
+        end = time.monotonic() + TIMEOUT
+        futures = []
+        while not done.is_set():
+            assert time.monotonic() < end, f'service {name} did not answer {len(futures)} requests'
+            futures.append(client.call_async(request))
+            futures[-1].add_done_callback(lambda _: done.set())
+            done.wait(5.0 if is_repeatable else TIMEOUT)
         self.destroy_client(client)
-        return future.result()
+        return next(future for future in futures if future.done()).result()
 
     def set_parameter(self, name: str, value: object, node: str = '/tactile_classifier'):
         """The node's answer: .successful and .reason."""
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-        return self.call(SetParameters, f'{node}/set_parameters', request).results[0]
+        return self.call(SetParameters, f'{node}/set_parameters', request, is_repeatable=True).results[0]
 
     def get_parameter_of(self, name: str, node: str = '/tactile_classifier') -> object:
-        response = self.call(GetParameters, f'{node}/get_parameters', GetParameters.Request(names=[name]))
+        response = self.call(GetParameters, f'{node}/get_parameters', GetParameters.Request(names=[name]),
+                             is_repeatable=True)
         return rclpy.parameter.parameter_value_to_python(response.values[0])
 
     def state(self, node: str = '/tactile_classifier') -> str:
-        return self.call(GetState, f'{node}/get_state', GetState.Request()).current_state.label
+        return self.call(GetState, f'{node}/get_state', GetState.Request(), is_repeatable=True).current_state.label
 
     def change_state(self, label: str, node: str = '/tactile_classifier') -> bool:
         return self.call(ChangeState, f'{node}/change_state',
