@@ -191,6 +191,17 @@ def test_every_group_has_its_row(touches, tmp_path, capsys):
         assert np.mean(of_fold) == pytest.approx(result['balanced_accuracy'][i], abs=1e-3)
 
 
+def test_a_group_that_is_always_wrong_shows(touches, tmp_path):
+    """Accuracies of two groups exchanged, which no mean would show: left0 looks like a right one."""
+    for i in range(4):
+        (touches.parent / f'left0_{i}.png').write_bytes((touches.parent / f'right1_{i}.png').read_bytes())
+    assert run(touches, tmp_path / 'cv', '--epochs', '12') == 0
+    with (tmp_path / 'cv' / 'groups.csv').open(newline='') as file:
+        accuracies = {row['group']: float(row['accuracy_block_2']) for row in csv.DictReader(file)}
+    assert accuracies.pop('left0') <= 0.25
+    assert min(accuracies.values()) >= 0.75
+
+
 def test_a_plain_vit_to_compare_with(touches, tmp_path, capsys):
     """softmax and one exit, with nothing learned before; and started from Performer weights it says what that is."""
     plain = ['--attention', 'softmax', '--exits', '2', '--epochs', '1']

@@ -53,6 +53,7 @@ from vit_tactile_ros.training.datasets import (
 from vit_tactile_ros.training.initialise import (
     add_architecture_arguments,
     asked_architecture,
+    check_frozen,
     init_path,
     start_from,
     start_told,
@@ -158,6 +159,7 @@ def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
     device = select_device(arguments.device)
     checkpoint = load_checkpoint(arguments.init) if arguments.init else None
     architecture = asked_architecture(arguments, checkpoint, len(table.class_names))
+    check_frozen(arguments.freeze, [checkpoint] if checkpoint else [], str(arguments.init), architecture)
     preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint, arguments.control)
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)

@@ -31,6 +31,7 @@ from vit_tactile_ros.evaluation.replay_summary import summarise
 from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
 
@@ -44,7 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--sensors', nargs='+', default=[], help='such as left for /left/image_raw; none: all')
     parser.add_argument('--start', type=float, help="s from the bag's first message")
     parser.add_argument('--stop', type=float, help="s from the bag's first message")
-    parser.add_argument('--reference_frames', type=int, default=5,
+    parser.add_argument('--reference_frames', type=int, default=REFERENCE_FRAMES,
                         help='first images of a sensor, averaged to its no-contact reference')
     parser.add_argument('--reference_files', nargs='+', default=[], metavar='SENSOR=FILE',
                         help='pictures without contact, instead; =FILE for images on /image_raw')

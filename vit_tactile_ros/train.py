@@ -36,6 +36,7 @@ from vit_tactile_ros.training.distributed import from_first, join, leave
 from vit_tactile_ros.training.initialise import (
     add_architecture_arguments,
     asked_architecture,
+    check_frozen,
     init_path,
     start_from_all,
     start_told,
@@ -157,6 +158,7 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     augment = choose_augmentation(arguments.augment, arguments.data, arguments.augment_strength)
     data = prepare_data(table, arguments, preprocessing, progress=processes.first)
 
+    check_frozen(config.freeze, checkpoints, _init(arguments), architecture)
     torch.manual_seed(config.seed)
     model = ViTTactile(architecture)
     if checkpoints:
@@ -187,8 +189,8 @@ def _tell_next(arguments: argparse.Namespace, data: TrainingData, written: Path)
     from vit_tactile_ros.evaluation.calibration import LEAST_SAMPLES  # scikit-learn takes seconds to load
 
     samples = 0 if data.validation is None else len(data.validation)  # type: ignore[arg-type]
-    if arguments.data != SIMULATOR and samples < LEAST_SAMPLES:
-        return
+    if arguments.sensors if arguments.data == SIMULATOR else samples < LEAST_SAMPLES:
+        return  # calibrate knows no --sensors
     command = ['python', '-m', 'vit_tactile_ros.calibrate', '--checkpoint', str(written), *judging_flags(arguments)]
     print(f'train: next, let validation data set confidences and thresholds: {shlex.join(command)}')
 

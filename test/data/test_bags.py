@@ -190,6 +190,15 @@ def test_rows_of_bags_that_are_not_given_are_passed_over(tmp_path, caplog):
     assert 'l.csv: passed over 1 rows of bags that are not given (two)' in caplog.text
 
 
+def test_a_bag_whose_name_is_misspelt_is_not_lost(tmp_path):
+    """Half of the data and a class gone, with a warning among many."""
+    for name in ('one', 'two'):
+        write_bag(tmp_path / 'day' / name, {'left': [None] * 4})
+    labels = write_intervals(tmp_path / 'l.csv', 'one,0,9,ring', 'tow,0,9,flat', columns='bag,start,end,label')
+    with pytest.raises(DataError, match='l.csv: no row is of the bag two, and there are rows of tow, which is not'):
+        load_touches(tmp_path / 'day', labels=labels)
+
+
 @pytest.mark.parametrize(('lines', 'columns', 'message'), [
     (['0,1,a'], 'start,stop,label', "no column 'end'"),
     (['x,1,a'], 'start,end,label', "line 2: start 'x'"),

@@ -7,7 +7,7 @@ import torch
 from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
 
 from vit_tactile_ros.model import Checkpoint, ViTTactile
-from vit_tactile_ros.training.initialise import model_config, start_from, start_from_all, start_told
+from vit_tactile_ros.training.initialise import check_frozen, model_config, start_from, start_from_all, start_told
 
 CHECKPOINT = Checkpoint(make_model(3), PREPROCESSING, CLASS_NAMES)
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -16,6 +16,24 @@ IMAGES = torch.randn(2, 3, 32, 32)
 def new(**changes):
     torch.manual_seed(0)
     return ViTTactile(dataclasses.replace(CONFIG, **changes))
+
+
+@pytest.mark.parametrize(('freeze', 'changes', 'told'), [
+    (3, {'exits': (1, 2, 3), 'depth': 3}, 'freeze is 3; a.safetensors has 2 blocks'),
+    (1, {'attention': 'softmax'}, 'freeze is 1 and attention is softmax; the blocks of a.safetensors learned with')])
+def test_blocks_that_never_learned_as_they_are_used_are_not_frozen(freeze, changes, told):
+    model = dataclasses.replace(CONFIG, **changes)
+    with pytest.raises(ValueError, match=told):
+        check_frozen(freeze, [CHECKPOINT], 'a.safetensors', model)
+    check_frozen(0, [CHECKPOINT], 'a.safetensors', model)
+    check_frozen(CONFIG.depth, [CHECKPOINT], 'a.safetensors', CONFIG)
+
+
+def test_classes_are_only_told_where_a_head_was_taken_over():
+    model, classes = new(exits=(3,), depth=3), (*CLASS_NAMES[:-1], 'sand')
+    drawn = start_from(model, CHECKPOINT, classes)
+    told = start_told([CHECKPOINT], 'a.safetensors', model.config, classes, drawn)
+    assert 'head 3 (not in the checkpoint)' in told and 'taken over' not in told
 
 
 def logits(model, images=IMAGES):

@@ -252,6 +252,17 @@ def test_changed_settings_are_refused(tmp_path, changes, named):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
+def test_a_run_from_before_a_setting_goes_on(tmp_path):
+    """A week of training that an update of the package makes worthless."""
+    train(tmp_path)
+    state = torch.load(tmp_path / STATE, weights_only=False)
+    del state['settings']['freeze']
+    torch.save(state, tmp_path / STATE)
+    train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1))
+    with pytest.raises(SettingsError, match='--freeze 0, now it is 1'):
+        train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1, freeze=1))
+
+
 def test_another_class_list_is_refused(tmp_path):
     """Heads that go on under other names: as many classes, so that no shape gives it away."""
     train(tmp_path)

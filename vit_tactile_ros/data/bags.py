@@ -90,6 +90,10 @@ def _rows_of(rows: list[tuple[Interval, str]], path: Path, bags: Sequence[Path])
     if not kept:
         raise DataError(f'{path}: all rows are of other bags ({", ".join(others[:3])}); given are '
                         f'{", ".join(bag.name for bag in bags[:3])}')
+    named = {name for _, name in kept}
+    if others and '' not in named and (bare := [bag.name for bag in bags if not named & {bag.name, bag.stem}]):
+        raise DataError(f'{path}: no row is of the bag {bare[0]}, and there are rows of {", ".join(others[:3])}, which '
+                        'is not given: correct the name, or leave that bag out')
     if others:
         logger.warning('%s: passed over %d rows of bags that are not given (%s)', path, len(rows) - len(kept),
                        ', '.join(others[:3]) + (', ...' if len(others) > 3 else ''))

@@ -12,6 +12,7 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from vit_tactile_ros.inference.engines.select import engine_names
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.model import thresholds
 
 MAX_SENSORS = 64
@@ -143,7 +144,7 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
                   _is_one_of('raw', 'compressed')),
     ParameterRule('reference_files', [''], "Picture of each sensor without contact, in the order of sensors; '' "
                   'averages the first frames instead.', _are_reference_files, dynamic=True),
-    ParameterRule('reference_frames', 5, 'Frames averaged into the no-contact reference, 1 to 1000.',
+    ParameterRule('reference_frames', REFERENCE_FRAMES, 'Frames averaged into the no-contact reference, 1 to 1000.',
                   _is_integer(1, 1000), integer_range=(1, 1000)),
     ParameterRule('silence_timeout', 1.0, 's without an image after which a sensor is reported silent, 0.05 to 3600.',
                   _is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),

@@ -68,7 +68,9 @@ class ClassificationWorker:
 
     def _run(self) -> None:
         while True:
-            self._wake.get()  # once per notify; what came meanwhile is taken at the first
+            self._wake.get()
+            while not self._wake.empty():  # this is the only reader, and what came meanwhile is taken now too
+                self._wake.get()
             stopping = self._stopping  # read before taking, so that nothing is left behind
             taken = []
             for sensor in self._sensors:

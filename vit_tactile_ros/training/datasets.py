@@ -27,6 +27,7 @@ from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.simulator import CLASS_NAMES, SensorFileError, load_sensor
+from vit_tactile_ros.data.table import Source
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
@@ -209,7 +210,9 @@ def _groups_told(parts: Sequence[TouchTable]) -> str:
 
 def data_settings(arguments: argparse.Namespace, train: TouchTable) -> dict[str, Any]:
     """What says which real images a run trains on and how they are shown."""
+    averaged = max((t.reference.mean_of for t in train.touches if isinstance(t.reference, Source)), default=1)
     return {'data': str(arguments.data), 'control': arguments.control,
+            'references': f'mean of {averaged} images' if averaged > 1 else '',
             'border': arguments.border if arguments.control == 'border' else None, 'epoch_size': arguments.epoch_size,
             'images': f'{len(train)} for training, {digest(train)}'}
 

@@ -99,13 +99,27 @@ def start_told(checkpoints: Sequence[Checkpoint], origin: str, model: ModelConfi
     if drawn:
         told += f'; new are {", ".join(drawn)}'
     if _ALL_HEADS not in drawn and (kept := dict.fromkeys(
-            name for checkpoint in checkpoints if checkpoint.class_names != class_names
+            name for checkpoint in checkpoints
+            if checkpoint.class_names != class_names and set(checkpoint.model.config.exits) & set(model.exits)
             for name in kept_classes(class_names, checkpoint))):
         told += f'; taken over are the classes {", ".join(repr(name) for name in kept)}'
     if others := sorted({c.model.config.attention for c in checkpoints} - {model.attention}):
         told += (f'; attention is {model.attention} here, while these weights learned with {", ".join(others)}: blocks '
                  'are taken over and have to learn it anew')
     return told
+
+
+def check_frozen(freeze: int, checkpoints: Sequence[Checkpoint], origin: str, model: ModelConfig) -> None:
+    """Raises ValueError where the first `freeze` blocks would be kept without ever having learned as they are used."""
+    known = max((checkpoint.model.config.depth for checkpoint in checkpoints), default=0)
+    if freeze > known:
+        raise ValueError(f'freeze is {freeze}; {origin} has {known} blocks, so that the others would keep random '
+                         f'weights: give at most {known}')
+    theirs = sorted({c.model.config.attention for c in checkpoints})
+    if freeze > 0 and theirs != [model.attention]:
+        raise ValueError(f'freeze is {freeze} and attention is {model.attention}; the blocks of {origin} learned with '
+                         f'{", ".join(theirs)} and could not learn another anew: give --attention {theirs[0]}, or '
+                         '--freeze 0')
 
 
 def start_from_all(model: ViTTactile, checkpoints: Sequence[Checkpoint], class_names: tuple[str, ...]) -> list[str]:

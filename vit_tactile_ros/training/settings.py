@@ -14,6 +14,8 @@ from vit_tactile_ros.training.config import TrainingConfig
 
 # What --input calls the values of `PreprocessingConfig.reference`.
 INPUTS = {'difference': 'difference', 'none': 'frame'}
+# What runs did that were started before there was a setting for it.
+BEFORE = {'freeze': 0, 'references': ''}
 
 
 class SettingsError(ValueError):
@@ -43,7 +45,7 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
                             '(with --init to start from these weights)')
     before = state['settings']
     for name, value in settings.items():
-        then = before.get(name)
+        then = before.get(name, BEFORE.get(name))
         if name == 'epochs' and 'epoch' in state:
             if value < state['epoch'] + (state['step'] > 0):
                 done = f'{state["epoch"]} epochs' + (' and a part of another' if state['step'] else '')
