@@ -62,6 +62,7 @@ def test_two_variants(clip, checkpoint, transport):
     assert result['clips'] == 1 and list(result['variants']) == ['early', 'deep']
     for name, block in (('early', '1'), ('deep', '3')):
         row = result['variants'][name]
+        assert row['engine'] == 'torch'
         assert row['sent'] == 24
         assert 12 <= row['results'] <= 24  # a busy machine may supersede some
         assert row['exits'] == {block: row['results']}

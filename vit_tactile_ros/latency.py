@@ -126,6 +126,7 @@ def _print(variants: list[Variant], result: dict[str, Any]) -> None:
     table = Table(title=f'{result["clips"]} clips at {result["rate"]:g} images a second, {result["image_transport"]}; '
                         'ms, median / p99', title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column('')
+    table.add_column('engine')
     for column in ('results', 'of', 'image to result', 'in the network', 'around it', 'image_age', 'cold start s'):
         table.add_column(column, justify='right', no_wrap=True)
     for variant in variants:
@@ -133,7 +134,7 @@ def _print(variants: list[Variant], result: dict[str, Any]) -> None:
         times = [f'{row[key]["p50"]:.2f} / {row[key]["p99"]:.2f}' if row[key] else '-'
                  for key in ('latency_ms', 'inference_ms', 'around_ms', 'image_age_ms')]
         start = row['cold_start_s']
-        table.add_row(variant.name, str(row['results']), str(row['sent']), *times,
+        table.add_row(variant.name, row['engine'], str(row['results']), str(row['sent']), *times,
                       f'{start["p50"]:.1f}, n {start["n"]}' if start else '-')
     console.print(table)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,7 @@ class Variant:
 class Measured:
     """What one variant took; times in s, one per result."""
 
+    engine: str = ''  # that the node ran, which with 'auto' it chose itself
     sent: int = 0
     latency: list[float] = field(default_factory=list)  # from before the image's publication to its result here
     image_age: list[float] = field(default_factory=list)  # the node's own: stamp to the result's publication
@@ -63,7 +65,7 @@ class Measured:
         latency, inference = np.array(self.latency), np.array(self.inference_time)
         blocks, counts = np.unique(self.exit_blocks, return_counts=True)
         return {
-            'sent': self.sent, 'results': len(latency),
+            'engine': self.engine, 'sent': self.sent, 'results': len(latency),
             'latency_ms': _percentiles(1e3 * latency), 'image_age_ms': _percentiles(1e3 * np.array(self.image_age)),
             'inference_ms': _percentiles(1e3 * inference), 'around_ms': _percentiles(1e3 * (latency - inference)),
             'exits': {str(b): int(c) for b, c in zip(blocks, counts, strict=True)},
@@ -91,6 +93,8 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
     try:
         with contextlib.ExitStack() as stack:
             nodes = [stack.enter_context(_Node(variant, transport, folder)) for variant in variants]
+            for variant, node in zip(variants, nodes, strict=True):
+                measured[variant.name].engine = node.engine
             camera = _Camera([node.namespace for node in nodes], transport)
             stack.callback(camera.close)
             for _ in range(rounds):
@@ -113,6 +117,7 @@ class _Node:
         _Node._number += 1
         self.namespace = f'/latency_{os.getpid()}_{_Node._number}'
         self.start_time = 0.0  # s
+        self.engine = ''
         self._name = variant.name
         self._log = folder / f'node_{_Node._number}.log'
         parameters = folder / f'node_{_Node._number}.yaml'
@@ -138,6 +143,8 @@ class _Node:
             self.__exit__()
             raise
         self.start_time = time.monotonic() - started
+        if found := re.search(r', engine (\S+) on ', self._log.read_text(errors='replace')):
+            self.engine = found[1]
         return self
 
     def __exit__(self, *_: object) -> None:
