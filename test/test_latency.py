@@ -77,33 +77,60 @@ def test_a_node_that_does_not_start_ends_it(clip):
     assert 'broken: the node ended with 2' in ended.stderr and 'tau is 7' in ended.stderr
 
 
-@pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
-def test_no_node_is_left_behind(clip, number):
-    """A command that is stopped, or that a time limit ends, and whose nodes go on for ever."""
-    command = subprocess.Popen([sys.executable, '-m', 'vit_tactile_ros.latency', str(clip)], stderr=subprocess.PIPE,
-                               text=True, env=os.environ | {'ROS_DOMAIN_ID': str(1 + os.getpid() % 100)})
+def start(clip: Path, checkpoint: Path) -> subprocess.Popen:
+    """Playing one image a second, for twelve seconds."""
+    return subprocess.Popen(
+        [sys.executable, '-m', 'vit_tactile_ros.latency', str(clip), '--rate', '1', '--variant', 'one',
+         f'checkpoint={checkpoint}', 'engine=torch', 'threads=1'], stderr=subprocess.PIPE, text=True,
+        env=os.environ | {'ROS_DOMAIN_ID': str(1 + os.getpid() % 100)})
 
-    def nodes() -> list[str]:
-        found = subprocess.run(['pgrep', '-f', f'__ns:=/latency_{command.pid}_'], capture_output=True, text=True)
-        return found.stdout.split()
 
+def nodes_of(command: subprocess.Popen) -> list[int]:
+    found = subprocess.run(['pgrep', '-f', f'__ns:=/latency_{command.pid}_'], capture_output=True, text=True)
+    return [int(line) for line in found.stdout.split()]
+
+
+def wait_for_node(command: subprocess.Popen) -> int:
     end = time.monotonic() + 60
-    while not nodes():
+    while not (found := nodes_of(command)):
         assert command.poll() is None and time.monotonic() < end
         time.sleep(0.01)
+    return found[0]
+
+
+@pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
+@pytest.mark.parametrize('seconds', (0, 8))  # while the node starts, and while images are played
+def test_no_node_is_left_behind(clip, checkpoint, number, seconds):
+    """A command that is stopped, or that a time limit ends, and whose nodes go on for ever."""
+    command = start(clip, checkpoint)
+    wait_for_node(command)
+    time.sleep(seconds)
     command.send_signal(number)
     _, errors = command.communicate(timeout=60)
-    assert command.returncode == 130 and 'stopped' in errors
-    assert not nodes()
+    assert command.returncode == 130 and 'stopped' in errors and 'Traceback' not in errors
+    assert not nodes_of(command)
 
 
-def test_a_clip_that_is_no_video(tmp_path, checkpoint):
-    """A damaged file measured as a clip without images."""
+def test_a_node_that_dies_is_no_measurement(clip, checkpoint):
+    """A table of what came before the crash, and exit code 0."""
+    command = start(clip, checkpoint)
+    node = wait_for_node(command)
+    time.sleep(8)
+    os.kill(node, signal.SIGKILL)
+    _, errors = command.communicate(timeout=60)
+    assert command.returncode == 1 and 'one: the node ended with -9' in errors
+
+
+def test_a_clip_that_is_no_video(tmp_path, clip, checkpoint):
+    """A damaged file measured as a clip without images, or found after hours of the others."""
     broken = tmp_path / 'broken.avi'
     broken.write_bytes(b'RIFF')
-    ended = run(broken, '--variant', 'one', f'checkpoint={checkpoint}', 'engine=torch', 'threads=1')
+    begun = time.monotonic()
+    ended = run(clip, broken, '--rate', 0.1, '--variant', 'one', f'checkpoint={checkpoint}', 'engine=torch',
+                'threads=1')
     assert ended.returncode == 1
     assert f'{broken} is not a video' in ended.stderr
+    assert time.monotonic() - begun < 60  # s; the good clip takes 120
 
 
 def test_clips_of_folders(tmp_path, clip):
@@ -123,6 +150,8 @@ def test_variants_are_parsed(tmp_path):
     assert parse_variant(['before', f'checkout={ROOT}'])[2] == ROOT
     for words, part in ((['engine=torch'], 'name must come first'), (['a', 'torch'], "'torch' must be PARAMETER=VALUE"),
                         (['a', 'sensors=[left]'], 'sensors is not for a variant'),
+                        (['a', 'tau=[0.9'], "'tau=\\[0.9' must be"), (['a', '=3'], "'=3' must be"),
+                        (['a', 'tau='], "'tau=' must be"),
                         (['a', f'checkout={tmp_path}'], 'must be a folder of this repository')):
         with pytest.raises(ValueError, match=part):
             parse_variant(words)

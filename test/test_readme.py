@@ -59,6 +59,12 @@ def test_commands_are_understood(line):
     importlib.import_module(module).parse_arguments(arguments)
 
 
+@pytest.mark.parametrize('path', [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))], ids=lambda p: p.name)
+def test_no_placeholder_is_left(path):
+    """TABLE_2 where measurements should be."""
+    assert not re.findall(r'^[A-Z][A-Z_0-9]{3,}$', path.read_text(), re.MULTILINE)
+
+
 @pytest.mark.parametrize('file', sorted(set(re.findall(r'\]\(([^)#:]+)\)', README))))
 def test_linked_files_exist(file):
     """Every relative link and picture leads somewhere."""

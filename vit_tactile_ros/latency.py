@@ -64,8 +64,10 @@ def find_clips(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         clips = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
-        if not clips or not clips[0].is_file():
-            raise ValueError(f'{path} is no video and no folder with one ({", ".join(VIDEOS)})')
+        for clip in clips or [path / '*.avi']:
+            if not clip.is_file():
+                raise ValueError(f'{path if len(clips) < 2 else clip} is no video and no folder with one '
+                                 f'({", ".join(VIDEOS)})')
         found += clips
     return found
 
@@ -90,7 +92,12 @@ def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:
                 raise ValueError(f'--variant {name}: checkout is {value}; must be a folder of this repository that '
                                  '`make build` was run in')
         else:
-            parameters[key] = yaml.safe_load(value)
+            try:
+                parameters[key] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                parameters[key] = None
+            if not key or parameters[key] is None or isinstance(parameters[key], dict):
+                raise ValueError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE, such as tau=0.9')
     return name, parameters, checkout
 
 

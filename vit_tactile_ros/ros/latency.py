@@ -22,6 +22,8 @@ import rclpy
 import yaml
 from numpy.typing import NDArray
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
+from rclpy.signals import SignalHandlerOptions
+from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
@@ -31,7 +33,8 @@ from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.run import fastest_executor
 
 START_TIMEOUT = 120.0  # s until a node is active
-FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found
+FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and answer
+ANSWER_TIMEOUT = 5.0  # s until a service is asked again: DDS may lose an answer
 LAST_RESULTS = 1.0  # s that the results of a clip's last images may take
 
 
@@ -82,6 +85,8 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
     reference. `cold_starts` more nodes of each variant are started alone before, in turns. `transport` is 'raw' or
     'compressed' (JPEG). Logs of the nodes lie in `folder`. Raises LatencyError.
     """
+    for clip in clips:  # a bad one is to be known now, not when its turn comes
+        next(_messages(clip, transport))
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')  # a measurement is nobody else's business
     measured = {variant.name: Measured() for variant in variants}
     order = random.Random(0)
@@ -89,7 +94,7 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
         for variant in order.sample(variants, len(variants)):
             with _Node(variant, transport, folder) as node:
                 measured[variant.name].cold_starts.append(node.start_time)
-    rclpy.init()
+    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is a KeyboardInterrupt, also while it spins
     try:
         with contextlib.ExitStack() as stack:
             nodes = [stack.enter_context(_Node(variant, transport, folder)) for variant in variants]
@@ -101,8 +106,8 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
                 for clip in clips:
                     messages = list(islice(_messages(clip, transport), images))
                     for index in order.sample(range(len(nodes)), len(nodes)):
-                        nodes[index].check()
                         camera.play(index, messages, rate, measured[variants[index].name])
+                        nodes[index].check()
     finally:
         rclpy.try_shutdown()
     return measured
@@ -191,10 +196,7 @@ class _Camera:
         self._node.destroy_node()
 
     def play(self, index: int, messages: Sequence[Image | CompressedImage], rate: float, into: Measured) -> None:
-        captured = self._captures[index].call_async(Trigger.Request())  # a checkpoint without a reference refuses
-        end = time.monotonic() + FOUND_TIMEOUT
-        while not captured.done() and time.monotonic() < end:
-            self._spin(0.01)
+        self._capture_reference(index)
         start = time.perf_counter()
         for number, message in enumerate(messages):
             self._spin(start + number / rate - time.perf_counter())
@@ -207,6 +209,17 @@ class _Camera:
         while self._sent and time.monotonic() < end:
             self._spin(0.01)
         self._sent.clear()  # superseded, or lost
+
+    def _capture_reference(self, index: int) -> None:
+        """Have the next images taken as the reference; a checkpoint without one refuses. Raises LatencyError."""
+        asked: list[Future] = []
+        while not any(future.done() for future in asked):
+            if len(asked) * ANSWER_TIMEOUT >= FOUND_TIMEOUT:
+                raise LatencyError(f'{self._captures[index].srv_name} did not answer within {FOUND_TIMEOUT:g} s')
+            asked.append(self._captures[index].call_async(Trigger.Request()))
+            end = time.monotonic() + ANSWER_TIMEOUT
+            while not any(future.done() for future in asked) and time.monotonic() < end:
+                self._spin(0.01)
 
     def _on_result(self, result: TactileClassification) -> None:
         now = time.perf_counter()
