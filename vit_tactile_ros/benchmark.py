@@ -1,38 +1,44 @@
 """How fast the network is, beside ViT-Tiny and softmax attention: `python -m vit_tactile_ros.benchmark --tau 0.8`.
 
 First checks that every engine answers as plain torch does; then times all ways to run it in turns in one process. Only
-ratios within one run mean anything where others use the machine too.
+ratios within one run mean anything where others use the machine too. --accuracy says what the precision costs.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
 from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.evaluation import measurements
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
 from vit_tactile_ros.evaluation.benchmark_figure import benchmark_figure
+from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.contest import Times
+from vit_tactile_ros.evaluation.engine_accuracy import compare_accuracy, outputs_of_engines
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.measurements import SIDES, Budget, Subject
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
 from vit_tactile_ros.evaluation.workloads import resized
-from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, make_runtime
-from vit_tactile_ros.inference.runtime import Runtime, select_device
+from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
+from vit_tactile_ros.inference.ranges import Range, activation_ranges
+from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION, PRECISIONS, Precision, Runtime, select_device
 from vit_tactile_ros.model import (
     Checkpoint,
     PreprocessingConfig,
@@ -62,7 +68,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help=f'of {", ".join(sorted({*CPU_ENGINES, *CUDA_ENGINES}))}; none: all that can run here; the '
                              'fastest of them is looked at closely')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    parser.add_argument('--precision', default='float32', choices=('float32', 'bfloat16'), help='of the engines')
+    parser.add_argument('--precision', default='float32', choices=AUTO_OR_PRECISION,
+                        help="of the engines; int8 needs a calibrated checkpoint, 'auto' tries all that can run here "
+                             'and looks closely at the fastest whose answers agree')
+    parser.add_argument('--accuracy', type=int, default=0, metavar='N',
+                        help="also the accuracy of that engine on N simulated touches, or at most N of --data's test "
+                             'part, beside plain torch in float32; 0: none')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads')
     parser.add_argument('--seconds', type=float, default=40.0, help='s for the timing, shared by its three parts')
     parser.add_argument('--rounds', type=int, default=200, help='at most, of each part')
@@ -75,6 +86,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     for name in ('batch_size', 'threads', 'rounds'):
         if getattr(arguments, name) < 1:
             parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
+    if arguments.accuracy < 0:
+        parser.error(f'--accuracy is {arguments.accuracy}; must be at least 0')
     if not arguments.seconds > 0:
         parser.error(f'--seconds is {arguments.seconds}; must be above 0')
     if arguments.tau is not None and not 0 <= arguments.tau <= 1:
@@ -85,7 +98,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def load_network(arguments: argparse.Namespace) -> Checkpoint:
-    """The checkpoint that the arguments name, for the image size that they name; raises ValueError."""
+    """The checkpoint that the arguments name, for the image size that they name; raises ValueError.
+
+    For another size than its own it holds no ranges of activations.
+    """
     if arguments.random:
         torch.manual_seed(0)
         checkpoint = Checkpoint(create_vit_tactile(len(CLASS_NAMES)).eval(), PreprocessingConfig(), CLASS_NAMES)
@@ -95,27 +111,60 @@ def load_network(arguments: argparse.Namespace) -> Checkpoint:
         return checkpoint
     size = (arguments.image_size[0], arguments.image_size[1])
     preprocessing = PreprocessingConfig(**(vars(checkpoint.preprocessing) | {'image_size': size}))
-    return Checkpoint(resized(checkpoint.model, size), preprocessing, checkpoint.class_names, checkpoint.calibration,
+    calibration = dataclasses.replace(checkpoint.calibration, activation_ranges=())
+    return Checkpoint(resized(checkpoint.model, size), preprocessing, checkpoint.class_names, calibration,
                       checkpoint.provenance)
 
 
-def prepare_engines(arguments: argparse.Namespace, model: ViTTactile) -> dict[str, Runtime]:
-    """The engines asked for; of all, those that can run here. Raises ValueError for one asked for that can't."""
+def prepare_engines(arguments: argparse.Namespace, model: ViTTactile, ranges: Sequence[Range]) -> dict[str, Runtime]:
+    """The engines asked for, or all; of several precisions, or where none is asked for, those that can run here.
+
+    Raises ValueError for one asked for that can't.
+    """
     known = CUDA_ENGINES if select_device(arguments.device).type == 'cuda' else CPU_ENGINES
+    asked = arguments.precision
     engines = {}
     for name in arguments.engines or known:
-        try:
-            engines[name] = _make(arguments, model, name)
-        except (ValueError, NotImplementedError) as error:
-            if arguments.engines:
-                raise ValueError(str(error)) from error
-            print(f'benchmark: engine {name} is left out: {error}', file=sys.stderr)
+        for precision in PRECISIONS if asked == 'auto' else (asked,):
+            title = f'{name} {precision}' if asked == 'auto' else name
+            try:
+                engines[title] = _make(arguments, model, name, precision, ranges)
+            except (ValueError, NotImplementedError) as error:
+                if arguments.engines and asked != 'auto':
+                    raise ValueError(str(error)) from error
+                print(f'benchmark: engine {title} is left out: {error}', file=sys.stderr)
+    if not engines:
+        raise ValueError(f'no engine can run here in precision {asked!r} (see above): take another one')
     return engines
 
 
-def _make(arguments: argparse.Namespace, model: ViTTactile, engine: str) -> Runtime:
-    return make_runtime(model, device=arguments.device, engine=engine, precision=arguments.precision,
-                        threads=arguments.threads)
+def _make(arguments: argparse.Namespace, model: ViTTactile, engine: str, precision: Precision,
+          ranges: Sequence[Range]) -> Runtime:
+    return make_runtime(model, device=arguments.device, engine=engine, precision=precision, threads=arguments.threads,
+                        ranges=ranges)
+
+
+def _make_other(arguments: argparse.Namespace, like: Runtime, other: ViTTactile, images: Tensor) -> Runtime:
+    """The same engine and precision for a network of another size or attention, with ranges of its own for int8."""
+    ranges: tuple[Range, ...] = ()
+    if like.precision == 'int8':
+        fitted = F.interpolate(images[:2], other.config.image_size, mode='bilinear')
+        ranges = activation_ranges(other, torch.cat([fitted, check_images(other)]).split(1))
+    return _make(arguments, other, like.name, like.precision, ranges)
+
+
+def _agreeing(arguments: argparse.Namespace, engines: dict[str, Runtime], reference: Runtime, images: Tensor,
+              tau: Sequence[float], temperatures: Sequence[float]) -> dict[str, float]:
+    """The differences of the engines that answer as plain torch does; with one precision asked for, all must."""
+    differences = {}
+    for name, engine in engines.items():
+        try:
+            differences[name] = check_agreement(engine, reference, images, tau, temperatures, arguments.batch_size)
+        except DisagreementError as error:
+            if arguments.precision != 'auto' or engine.precision == 'float32':
+                raise
+            print(f'benchmark: engine {name} is left out: {error}', file=sys.stderr)
+    return differences
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -146,13 +195,19 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
     exits = model.config.exits
     tau = checkpoint.calibration.tau if arguments.tau is None else arguments.tau
     limits, temperatures = thresholds(tau, len(exits)), checkpoint.calibration.temperatures or (1.0,) * len(exits)
-    part = load_parts(arguments, checkpoint, 'test')['test']
-    count = max(size, part.size // size * size)
+    timed = arguments.size
+    arguments.size = max(timed, arguments.accuracy)
+    parts = load_parts(arguments, checkpoint, 'test')
+    part = parts['test']
+    count = max(size, min(part.size, timed) // size * size)
     images = torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, [i % part.size for i in range(count)]))
     reference = make_runtime(model, device=arguments.device, engine='torch', threads=arguments.threads)
-    engines = prepare_engines(arguments, model)
-    differences = {name: check_agreement(engine, reference, images, limits, temperatures, size)
-                   for name, engine in engines.items()}
+    ranges = checkpoint.calibration.activation_ranges
+    if arguments.precision in ('int8', 'auto') and (arguments.random or arguments.image_size):
+        ranges = cached_ranges(None, checkpoint, parts['validation'] if parts['validation'].size else part)
+    engines = prepare_engines(arguments, model, ranges)
+    differences = _agreeing(arguments, engines, reference, images, limits, temperatures)
+    engines = {name: engines[name] for name in differences}
     console.print('engines agree with plain torch, largest difference of logits over the largest logit: '
                   + ', '.join(f'{name} {d:.1e}' for name, d in differences.items()), soft_wrap=True)
     batches = list(images.split(size))
@@ -160,8 +215,9 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
         left = torch.cat([early_exit(reference.stages(b), limits, temperatures).exit_index.cpu() for b in batches])
     rates = [float((left == i).float().mean()) for i in range(len(exits))]
     main_engine = measurements.fastest(engines, batches[0])
+    runtime = engines[main_engine]
     subject = Subject(model, engines, main_engine, batches, limits, temperatures,
-                      lambda other: _make(arguments, other, main_engine))
+                      lambda other: _make_other(arguments, runtime, other, images))
     budget = Budget(arguments.seconds, arguments.rounds)
     times, operations, tiny = measurements.measure_batch(subject, budget, not arguments.quick, f'batch of {size}')
     over_batches = measurements.measure_batches(subject, BATCHES, budget, 'batch sizes')
@@ -171,10 +227,22 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
     device = str(subject.runtime.device)
     if subject.runtime.device.type == 'cuda':
         device += f' ({torch.cuda.get_device_name(subject.runtime.device)})'
-    where = f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {main_engine}'
+    where = (f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {runtime.name} in '
+             f'{runtime.precision}')
     height, width = model.config.image_size
     _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, part.description, tau,
            rates)
+    ratio, early_ratio = times['timm'].p50 / times['full'].p50, times['timm'].p50 / times['early'].mean
+    accuracy = None
+    if arguments.accuracy:
+        count = min(arguments.accuracy, part.size)
+        ours, plain = outputs_of_engines((runtime, reference), part.frames(), checkpoint, count, size, 'accuracy')
+        accuracy = compare_accuracy(ours, plain, limits, temperatures)
+        _print_accuracy(console, accuracy, f'accuracy on {count} touches, engine {runtime.name} in {runtime.precision}',
+                        tau)
+        console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast (target 2.5), early exits '
+                      f'(mean) {early_ratio:.2f} times (target 5), {accuracy["early"]["points_below_full"]:.2f} points below '
+                      'the full depth in plain torch (target 0.1)', soft_wrap=True)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
         console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each '
@@ -189,7 +257,7 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
                 arguments.output / 'benchmark.png')
     console.print(f'wrote benchmark.csv, benchmark.png to {arguments.output}', soft_wrap=True)
     return {
-        'device': device, 'threads': arguments.threads, 'engine': main_engine, 'batch_size': size, 'tau': tau,
+        'device': device, 'threads': arguments.threads, 'engine': runtime.name, 'batch_size': size, 'tau': tau,
         'n': times['full'].n,
         'exit_ms': {str(b): 1e3 * times[f'exit {i}'].p50 for i, b in enumerate(exits)},
         'full_ms': {'p50': 1e3 * times['full'].p50, 'p99': 1e3 * times['full'].p99},
@@ -197,11 +265,11 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
                      'p99': 1e3 * times['early'].p99},
         'speedup_percent': 100 * (times['full'].mean / times['early'].mean - 1),
         'timm_ms': {'p50': 1e3 * times['timm'].p50},
-        'ratio_vs_timm': times['timm'].p50 / times['full'].p50,
+        'ratio_vs_timm': ratio,
         'extra': {
-            'timm': tiny, 'image_size': list(model.config.image_size), 'precision': arguments.precision,
+            'timm': tiny, 'image_size': list(model.config.image_size), 'precision': runtime.precision,
             'agreement': differences, 'data': part.description, 'exit_rates': rates,
-            'early_ratio_vs_timm': times['timm'].p50 / times['early'].mean,
+            'early_ratio_vs_timm': early_ratio, 'accuracy': accuracy,
             'timm_compiled_ms': 1e3 * times['timm compiled'].p50 if 'timm compiled' in times else None,
             'softmax_ms': 1e3 * times['softmax'].p50, 'matrix_share': {str(b): s for b, s in shares.items()},
             'matrix_gflops': 2e-9 * operations / times['matrix'].p50, 'mixed_over_parts': mixed,
@@ -229,6 +297,16 @@ def _print(console: Console, times: Mapping[str, Times], shares: Mapping[int, fl
         share = f'{shares[exits[int(key[5:])]]:.0%}' if key.startswith('exit ') else ''
         table.add_row(names.get(key, key), f'{1e3 * t.p50:.2f}', f'{1e3 * t.p99:.2f}', str(t.n),
                       f'{t.p50 / times["full"].p50:.2f}', share)
+    console.print(table)
+
+
+def _print_accuracy(console: Console, accuracy: Mapping[str, Any], title: str, tau: float) -> None:
+    table = Table('', title=title, title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in ('accuracy', 'plain torch', 'points'):
+        table.add_column(column, justify='right', no_wrap=True)
+    lines = {f'exit after block {block}': line for block, line in accuracy['exits'].items()}
+    for name, line in (lines | {f'early exits, tau {tau:g}': accuracy['early']}).items():
+        table.add_row(name, f'{line["accuracy"]:.4f}', f'{line["plain"]:.4f}', f'{line["points"]:+.2f}')
     console.print(table)
 
 

@@ -2,7 +2,7 @@
 
 Fits a temperature per exit, and for each bound on the accuracy lost by leaving early chooses the lowest tau that
 keeps it with the given confidence. Both are stored in the checkpoint; the node is then given `max_accuracy_drop` in
-place of tau.
+place of tau. The ranges of the activations are stored too, which precision int8 needs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
-from vit_tactile_ros.evaluation.cache import cached_outputs
+from vit_tactile_ros.evaluation.cache import cached_outputs, cached_ranges
 from vit_tactile_ros.evaluation.calibration import (
     BOUNDS,
     CONFIDENCE,
@@ -94,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.check:
             return _check(console, outputs, bounds, arguments)
         calibration = calibrate(outputs, bounds, arguments.confidence, arguments.seed, arguments.recommend)
+        calibration = replace(calibration, activation_ranges=cached_ranges(arguments.cache, checkpoint, part))
         results = _report(console, outputs, calibration, arguments.seed)
         save_checkpoint(output, replace(checkpoint, calibration=calibration))
     except KeyboardInterrupt:
@@ -105,7 +106,8 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         print(f'calibrate: {error}; the checkpoint is as it was', file=sys.stderr)
         return 1
-    console.print(f'wrote {output}; the node now takes max_accuracy_drop, and tau is {calibration.tau:g} by default',
+    console.print(f'wrote {output}; the node now takes max_accuracy_drop and precision int8, and tau is '
+                  f'{calibration.tau:g} by default',
                   soft_wrap=True)
     if len(checkpoint.model.config.exits) > 1 and not any(kept.is_shown for kept in calibration.drops):
         console.print('None of the bounds could be shown with these samples, so every image goes the full depth until '

@@ -32,6 +32,7 @@ from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, repla
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+from vit_tactile_ros.inference.runtime import PRECISIONS
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
 
@@ -64,6 +65,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--engine', choices=engine_names(), default='torch',
                         help="what runs the network, also in the node of --live; 'auto' takes the fastest, as the node "
                              'does by itself')
+    parser.add_argument('--precision', choices=PRECISIONS, default='float32',
+                        help="of the engine, also in the node of --live; 'int8' takes engine 'openvino' or 'auto' and "
+                             'a calibrated checkpoint')
     parser.add_argument('--live', action='store_true', help='also play each bag into the real node, over ROS 2')
     parser.add_argument('--speed', type=float, default=1.0, help='of --live; 1 is as recorded')
     parser.add_argument('--find_speed', action='store_true',
@@ -167,7 +171,7 @@ def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: 
 
     names = unique_names(bags)
     facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device,
-             'engine': arguments.engine}
+             'engine': arguments.engine, 'precision': arguments.precision}
     write_report(table, arguments.output, title=f'Replay of {", ".join(names[:3])}{", ..." if names[3:] else ""}',
                  bags=dict(zip(names, bags, strict=True)), missing=summary['missing'], facts=facts)
 
@@ -187,7 +191,7 @@ def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySe
     return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), tuple(arguments.topics),
                           tuple(arguments.sensors), arguments.start, arguments.stop, arguments.labels,
                           arguments.reference_frames, files, arguments.batch_size, arguments.timing_frames,
-                          arguments.engine)
+                          arguments.engine, arguments.precision)
 
 
 def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,
@@ -200,8 +204,8 @@ def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoin
             outcomes = replay_on_cluster(bags, names, path, arguments.device, arguments.threads, settings,
                                          arguments.ray, bar.update)
         else:
-            classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads,
-                                           engine=arguments.engine)
+            classifier = TactileClassifier(checkpoint, arguments.device, arguments.precision, arguments.threads,
+                                           arguments.engine)
             classifier.warm_up((1, settings.batch_size))
             for bag, name in zip(bags, names, strict=True):
                 outcomes.append(_replay_one(bag, name, classifier, settings, _giving_memory_back(bar.update)))

@@ -189,4 +189,4 @@ def test_auto_takes_the_fastest(monkeypatch, caplog):
     slow.stages = waits
     assert select._fastest([slow, fast], toy_model()).name == 'fast'
     assert select._fastest([fast, slow], toy_model()).name == 'fast'
-    assert 'fast 1000.00 ms' in caplog.text
+    assert 'slow float32 4000.00 ms, fast float32 1000.00 ms; taken: fast float32, 4.0 times' in caplog.text

@@ -12,6 +12,7 @@ import torch
 from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
 
 from vit_tactile_ros.data.augment import AugmentConfig
+from vit_tactile_ros.inference.runtime import computes_in_bfloat16
 from vit_tactile_ros.model import ModelConfig, Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training import loop
 from vit_tactile_ros.training import state as state_module
@@ -19,7 +20,7 @@ from vit_tactile_ros.training.batches import PIECE
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.initialise import weights_by_block
 from vit_tactile_ros.training.inputs import Inputs, strengthened
-from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, computes_in_bfloat16, fit
+from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, fit
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError

@@ -8,11 +8,15 @@ import torch
 from torch import Tensor
 
 from vit_tactile_ros.inference.decide import decide
-from vit_tactile_ros.inference.runtime import Runtime
+from vit_tactile_ros.inference.runtime import Precision, Runtime
 from vit_tactile_ros.model import early_exit, exit_probabilities
 
-# Largest difference of logits over the largest logit. float32 engines differ by rounding and order of sums alone.
-TOLERANCE = {'float32': 2e-3, 'bfloat16': 0.1}
+# Largest difference of logits over the largest logit. float32 engines differ by rounding and order of sums alone. On
+# 512 simulated touches (shipped weights, 96x128 and 224x224 px) bfloat16 was off by 0.037 at most, int8 by 0.088 (one
+# in a hundred by more than 0.014), with ranges of other layers or blocks or a fifth as wide by 0.22 to 0.58.
+TOLERANCE: dict[Precision, float] = {'float32': 2e-3, 'bfloat16': 0.1, 'int8': 0.15}
+# Share of the samples whose class at the last exit may be another one, and one more; of these 512 it was 1 with int8.
+OTHER_CLASSES: dict[Precision, float] = {'float32': 0.0, 'bfloat16': 0.01, 'int8': 0.01}
 
 
 class DisagreementError(Exception):
@@ -25,10 +29,11 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
     """Largest difference of the logits of any exit over the largest logit, for float32 (n, 3, h, w) images.
 
     Raises DisagreementError where it is above the tolerance, or where a sample of a batch leaves at another exit
-    although its confidence at the exit in question is not within the tolerance of tau.
+    although its confidence at the exit in question is not within the tolerance of tau, or where more samples than
+    OTHER_CLASSES get another class in full depth.
     """
     tolerance = TOLERANCE[engine.precision]
-    worst = 0.0
+    worst, other_classes = 0.0, 0
     for batch in images.split(batch_size):
         for exit_index, (got, wanted) in enumerate(zip(engine.stages(batch), reference.stages(batch), strict=True)):
             got, wanted = got.float().cpu(), wanted.float().cpu()
@@ -37,6 +42,7 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
                 raise DisagreementError(f'engine {engine.name!r} differs from plain torch: logits of exit {exit_index} '
                                         f'by {difference:.2g} of the largest; must be at most {tolerance:g}')
             worst = max(worst, difference)
+        other_classes += int((got.argmax(dim=1) != wanted.argmax(dim=1)).sum())
         answer = decide(engine, batch, tau, temperatures)
         expected = early_exit(reference.stages(batch), tau, temperatures)
         ours, theirs = answer.exit_index.cpu(), expected.exit_index.cpu()
@@ -53,4 +59,8 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
         if len(off) and not float(off.max()) <= 2 * tolerance:
             raise DisagreementError(f'engine {engine.name!r} answers otherwise with early exits: probabilities differ '
                                     f'by {float(off.max()):.2g}; must be at most {2 * tolerance:g}')
+    allowed = int(OTHER_CLASSES[engine.precision] * len(images)) + 1
+    if other_classes > allowed:
+        raise DisagreementError(f'engine {engine.name!r} gives {other_classes} of {len(images)} samples another class '
+                                f'than plain torch; must be at most {allowed} in {engine.precision}')
     return worst

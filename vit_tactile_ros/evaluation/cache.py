@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs, inputs_of
 from vit_tactile_ros.evaluation.parts import Part
+from vit_tactile_ros.inference.ranges import ENOUGH_IMAGES, Range, activation_ranges
 from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares
 
 
@@ -39,7 +40,7 @@ def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, devi
     Its files are named after checkpoint and data, so a folder may be shared by many; None keeps nothing.
     Raises as `collect_outputs` and the reading of the data do, and OSError when the folder can't be written.
     """
-    key = hashlib.sha256(f'{fingerprint(checkpoint)} {part.key}'.encode()).hexdigest()
+    key = _key(checkpoint, part)
     path = folder / f'outputs-{key[:20]}.npz' if folder else None
     if path and path.is_file():
         with contextlib.suppress(DamagedOutputs):  # they are collected again
@@ -51,6 +52,33 @@ def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, devi
     if path:
         write_outputs(path, key, outputs)
     return outputs
+
+
+def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tuple[Range, ...]:
+    """The activation ranges of the checkpoint on images from all over a part, from `folder` as `cached_outputs`.
+
+    The network runs on the CPU. Raises as the reading of the data does, and OSError when the folder can't be written.
+    """
+    path = folder / f'ranges-{_key(checkpoint, part)[:20]}.json' if folder else None
+    if path and path.is_file():
+        with contextlib.suppress(ValueError, TypeError):  # of a damaged file: they are measured again
+            ranges = tuple((float(low), float(high)) for low, high in json.loads(path.read_text()))
+            if len(ranges) == 4 * checkpoint.model.config.depth:
+                return ranges
+    # Not the first ones: a table of touches is often sorted by class.
+    indices = np.linspace(0, part.size - 1, min(part.size, ENOUGH_IMAGES)).round().astype(int).tolist()
+    batches = (torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, indices[i:i + 16]))
+               for i in range(0, len(indices), 16))
+    ranges = activation_ranges(checkpoint.model, batches)
+    if path:
+        temporary = path.with_suffix('.tmp')
+        temporary.write_text(json.dumps(ranges))
+        temporary.replace(path)
+    return ranges
+
+
+def _key(checkpoint: Checkpoint, part: Part) -> str:
+    return hashlib.sha256(f'{fingerprint(checkpoint)} {part.key}'.encode()).hexdigest()
 
 
 def write_outputs(path: Path, key: str, outputs: ExitOutputs) -> None:

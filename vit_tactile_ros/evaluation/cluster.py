@@ -10,6 +10,7 @@ from typing import Any
 
 from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import load_checkpoint
 
 RETRIES = 5  # of a recording whose worker is lost
@@ -65,16 +66,17 @@ def _result(ray: Any, reference: Any, bag: str) -> Replayed | str:
 def _replay_one(bag: Path, name: str, checkpoint: Path, device: str, threads: int, settings: ReplaySettings,
                 ) -> Replayed | str:
     try:
-        return replay(bag, name, _classifier(checkpoint, device, threads, settings.engine), settings)
+        return replay(bag, name, _classifier(checkpoint, device, threads, settings.engine, settings.precision),
+                      settings)
     except (ValueError, OSError) as error:
         return str(error)
 
 
-_CLASSIFIERS: dict[tuple[Path, str, int, str], TactileClassifier] = {}  # of this worker
+_CLASSIFIERS: dict[tuple[Path, str, int, str, Precision], TactileClassifier] = {}  # of this worker
 
 
-def _classifier(checkpoint: Path, device: str, threads: int, engine: str) -> TactileClassifier:
-    key = (checkpoint, device, threads, engine)
+def _classifier(checkpoint: Path, device: str, threads: int, engine: str, precision: Precision) -> TactileClassifier:
+    key = (checkpoint, device, threads, engine, precision)
     if key not in _CLASSIFIERS:
-        _CLASSIFIERS[key] = TactileClassifier(load_checkpoint(checkpoint), device, threads=threads, engine=engine)
+        _CLASSIFIERS[key] = TactileClassifier(load_checkpoint(checkpoint), device, precision, threads, engine)
     return _CLASSIFIERS[key]

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from vit_tactile_ros.inference.engines.select import REST
+
 # Runs once and returns when the result is there (on a GPU: waits for it); is told the number of the round.
 Run = Callable[[int], object]
 
@@ -41,8 +43,8 @@ class Times:
 
 @torch.inference_mode()
 def interleave(contenders: Mapping[str, Run], budget: float, most: int, least: int = 2, progress: str = '',
-               warm_up: int = 1, seed: int = 0) -> dict[str, Times]:
-    """Times of every contender over rounds in which each runs once, in a new random order.
+               warm_up: int = 1, seed: int = 0, rest: float = REST) -> dict[str, Times]:
+    """Times of every contender over rounds in which each runs once, in a new random order, after `rest` s of sleep.
 
     Stops after `most` rounds, or once `budget` seconds are spent, warm-up included, but not before `least` rounds.
     `progress` is the title of a progress bar on a terminal; '' shows none.
@@ -58,6 +60,7 @@ def interleave(contenders: Mapping[str, Run], budget: float, most: int, least: i
               disable=not progress or not sys.stderr.isatty()) as bar:
         for turn in range(most):
             for index in rng.permutation(len(names)):
+                time.sleep(rest)
                 start = time.perf_counter()
                 contenders[names[index]](turn)
                 taken[names[index]].append(time.perf_counter() - start)

@@ -71,7 +71,7 @@ def choose_exits(confidences: NDArray[np.float32], tau: Sequence[float]) -> NDAr
     return leaves.argmax(axis=0)
 
 
-class _Inputs(Dataset[tuple[Tensor, int]]):
+class Inputs(Dataset[tuple[Tensor, int]]):
     """The network's inputs of a dataset of frames, made where the frames are read (in the workers)."""
 
     def __init__(self, frames: Frames, preprocessing: PreprocessingConfig) -> None:
@@ -88,7 +88,7 @@ class _Inputs(Dataset[tuple[Tensor, int]]):
 
 def inputs_of(frames: Frames, preprocessing: PreprocessingConfig, indices: Sequence[int]) -> NDArray[np.float32]:
     """The network's inputs of some frames, float32 (len(indices), 3, h, w)."""
-    inputs = _Inputs(frames, preprocessing)
+    inputs = Inputs(frames, preprocessing)
     return np.stack([inputs[i][0].numpy() for i in indices])
 
 
@@ -103,7 +103,7 @@ def collect_outputs(model: ViTTactile, frames: Frames, preprocessing: Preprocess
     Raises ValueError for an empty dataset, a label that is no class, or answers that are not finite.
     """
     class_names = class_names or [str(i) for i in range(model.config.num_classes)]
-    loader = DataLoader(_Inputs(frames, preprocessing), batch_size, num_workers=workers)
+    loader = DataLoader(Inputs(frames, preprocessing), batch_size, num_workers=workers)
     if not len(loader):
         raise ValueError('there is no image to evaluate; give at least one')
     was_training, on = model.training, next(model.parameters()).device

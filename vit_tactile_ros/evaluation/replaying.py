@@ -22,6 +22,7 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference, fixed_references
+from vit_tactile_ros.inference.runtime import Precision
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class ReplaySettings:
     batch_size: int = 32
     timing_frames: int = 100  # frames of a recording that are run alone too, as live, to measure their time; 0: none
     engine: str = 'torch'  # see `engines.select`
+    precision: Precision = 'float32'
 
 
 @dataclass

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -39,12 +40,14 @@ class Decision:
 class TactileClassifier:
     """A checkpoint made ready on a device; not thread-safe, one caller at a time."""
 
-    def __init__(self, checkpoint: Checkpoint, device: str = 'auto', precision: Precision = 'float32',
-                 threads: int = 0, engine: str = 'torch') -> None:
-        """Raises ValueError for a device that is not there, an unknown precision or an engine that can't run here.
+    def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
+                 precision: Precision | Literal['auto'] = 'float32', threads: int = 0,
+                 engine: str | None = None) -> None:
+        """Raises ValueError for a device that is not there, or a precision or an engine that can't run here.
 
-        `engine` is that of `engines.select.make_runtime`. The default is the reference, so that the
-        figures of offline commands compare; what must be fast asks for 'auto'.
+        `engine` and `precision` are those of `engines.select.make_runtime`. The default is the reference, so that the
+        figures of offline commands compare; what must be fast asks for engine 'auto'. No engine: plain torch, but
+        'auto' where the precision is 'int8' or 'auto'.
 
         `threads` is the number of CPU threads, for the whole process; 0 measures whether more than one pays.
         """
@@ -55,7 +58,9 @@ class TactileClassifier:
             # as one thread beside two sensors at 30 Hz. More than four gain nothing on so few tokens.
             torch.set_num_threads(threads or fastest_thread_count(checkpoint.model, min(4, cores - 1)))
         self.threads = torch.get_num_threads()
-        self.runtime: Runtime = make_runtime(checkpoint.model, device, engine, precision, self.threads)
+        self.runtime: Runtime = make_runtime(
+            checkpoint.model, device, engine or ('auto' if precision in ('int8', 'auto') else 'torch'), precision,
+            self.threads, checkpoint.calibration.activation_ranges)
         self.preprocessing = checkpoint.preprocessing
         self.class_names = checkpoint.class_names
         self.exits = checkpoint.model.config.exits

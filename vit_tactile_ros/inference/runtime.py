@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Sequence
-from typing import Literal, Protocol, get_args
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from vit_tactile_ros.model.early_exit import Stages
 
 Precision = Literal['float32', 'bfloat16', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+AUTO_OR_PRECISION = ('auto', *PRECISIONS)  # what users may ask for
 
 
 class Runtime(Protocol):
@@ -35,6 +37,29 @@ def check_precision(precision: str, choices: Sequence[str], engine: str) -> None
     """Raises ValueError for a precision that the engine does not have."""
     if precision not in choices:
         raise ValueError(f'precision is {precision!r}; must be one of {", ".join(choices)} for engine {engine!r}')
+
+
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether the device itself multiplies bfloat16, so that it is faster than float32 and not merely emulated."""
+    if device.type == 'cuda':
+        return torch.cuda.is_bf16_supported()
+    if device.type != 'cpu':
+        return False
+    # Earlier releases of torch do not tell; there float32 stays.
+    known: Mapping[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
+    return any(known.get(name, False) for name in ('avx512_bf16', 'amx_bf16'))
+
+
+def has_vnni() -> bool:
+    """Whether the CPU multiplies and adds up 8-bit integers in one instruction, as Linux tells; elsewhere False.
+
+    Without it int8 was slower than float32 (Zen 3), and sums of products may overflow their 16 bits.
+    """
+    try:
+        flags = Path('/proc/cpuinfo').read_text().split()
+    except OSError:
+        return False
+    return 'avx512_vnni' in flags or 'avx_vnni' in flags
 
 
 def select_device(device: str) -> torch.device:

@@ -42,6 +42,7 @@ from vit_tactile_ros.inference.reference import Reference, fixed_references
 from vit_tactile_ros.model import Calibration, CheckpointError, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import diagnostic_array, node_status, sensor_status
+from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.messages import classification_message
 from vit_tactile_ros.ros.parameters import NO_DROP, RULES, refusal
 from vit_tactile_ros.ros.run import run_lifecycle_node
@@ -167,8 +168,9 @@ class TactileClassifierNode(LifecycleNode):
         self._checkpoint_path = Path(self._value('checkpoint')).expanduser() if self._value('checkpoint') else (
             shipped_checkpoint())
         checkpoint = load_checkpoint(self._checkpoint_path)
-        classifier = TactileClassifier(checkpoint, self._value('device'), self._value('precision'),
-                                       self._value('threads'), self._value('engine'))
+        with library_log(self.get_logger()):
+            classifier = TactileClassifier(checkpoint, self._value('device'), self._value('precision'),
+                                           self._value('threads'), self._value('engine'))
         names = list(self._value('sensors') or [''])
         if self._both_given:
             raise ValueError(BOTH.format(self._value('tau'), self._value('max_accuracy_drop')))
@@ -196,8 +198,8 @@ class TactileClassifierNode(LifecycleNode):
         gc.freeze()  # looking through all that torch brings takes 0.1 s, in which no image would be answered
         self.get_logger().info(
             f'{self._checkpoint_path.name}: {len(self._class_names)} classes, exits at blocks {classifier.exits}, '
-            f'engine {classifier.runtime.name} on {classifier.runtime.device} with {classifier.threads} CPU threads, '
-            f'tau {self._tau}, '
+            f'engine {classifier.runtime.name} in {classifier.runtime.precision} on {classifier.runtime.device} with '
+            f'{classifier.threads} CPU threads, tau {self._tau}, '
             f'ready in {time.monotonic() - started:.1f} s')
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -397,7 +399,8 @@ class TactileClassifierNode(LifecycleNode):
             statuses.append(status)
         statuses.append(node_status(name, {
             'checkpoint': str(self._checkpoint_path), 'device': str(self._classifier.runtime.device),
-            'engine': self._classifier.runtime.name, 'threads': str(self._classifier.threads),
+            'engine': self._classifier.runtime.name, 'precision': self._classifier.runtime.precision,
+            'threads': str(self._classifier.threads),
             'tau': ', '.join(f'{t:g}' for t in self._tau), 'tau_from': self._decides,
         }))
         self._diagnostics_publisher.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))

@@ -95,7 +95,8 @@ class _Session:
         self._stack = contextlib.ExitStack()
         self._parameters = {
             'sensors': list(self._sensors.values()), 'checkpoint': str(checkpoint.absolute()), 'device': device,
-            'threads': threads, 'engine': settings.engine, 'tau': list(settings.tau) or 1.0, 'diagnostics_period': 0.1,
+            'threads': threads, 'engine': settings.engine, 'precision': settings.precision,
+            'tau': list(settings.tau) or 1.0, 'diagnostics_period': 0.1,
             'image_transport': 'compressed' if self._compressed else 'raw',
             'reference_frames': settings.reference_frames, 'silence_timeout': 60.0}
         files = dict(settings.reference_files)

@@ -13,6 +13,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION
 from vit_tactile_ros.model import thresholds
 
 MAX_SENSORS = 64
@@ -127,7 +128,9 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('device', 'auto', "'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
     ParameterRule('engine', 'auto', "What runs the network: 'auto' measures and takes the fastest one that answers as "
                   f"'torch' does; or by name, one of {', '.join(engine_names()[1:])}.", _is_one_of(*engine_names())),
-    ParameterRule('precision', 'float32', "'float32' or 'bfloat16'.", _is_one_of('float32', 'bfloat16')),
+    ParameterRule('precision', 'float32', "'float32', 'bfloat16', 'int8' (engine 'openvino', a checkpoint that "
+                  "vit_tactile_ros.calibrate has been run on), or 'auto': measures and takes the fastest that answers "
+                  'as float32 does within its tolerance, some 2 s more at configure.', _is_one_of(*AUTO_OR_PRECISION)),
     ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one pays.',
                   _is_integer(0, 256), integer_range=(0, 256)),
     ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): a sample leaves at the first exit whose '

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.evaluation.outputs import collect_outputs
+from vit_tactile_ros.inference.runtime import computes_in_bfloat16
 from vit_tactile_ros.model import Calibration, Checkpoint, PreprocessingConfig, Provenance, ViTTactile, save_checkpoint
 from vit_tactile_ros.training.batches import EpochBatches, Order, balanced, make_loader, own_rows, shuffled
 from vit_tactile_ros.training.config import TrainingConfig
@@ -132,17 +133,6 @@ def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | Non
             raise SaveError(f'epoch {max(run.epoch, 1)} could not be written: {error}; {_what_is_saved(folder)}'
                             ) from error
         return run.average.cpu().eval()
-
-
-def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device itself multiplies bfloat16, so that it is faster than float32 and not merely emulated."""
-    if device.type == 'cuda':
-        return torch.cuda.is_bf16_supported()
-    if device.type != 'cpu':
-        return False
-    # Earlier releases of torch do not tell; there float32 stays.
-    known: Mapping[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
-    return any(known.get(name, False) for name in ('avx512_bf16', 'amx_bf16'))
 
 
 class _Run:

@@ -11,12 +11,17 @@ from torch import Tensor
 
 from vit_tactile_ros.inference.engines.openvino_graph import stage_graphs
 from vit_tactile_ros.inference.ranges import Range
-from vit_tactile_ros.inference.runtime import Precision, check_precision
+from vit_tactile_ros.inference.runtime import Precision, check_precision, has_vnni
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
 
 # OpenVINO names its precisions; its own default on CPUs with bfloat16 is bfloat16.
 PRECISION_HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
+
+
+NO_RANGES = ("precision is 'int8'; this checkpoint holds no ranges of activations, which it needs: run python -m "
+             'vit_tactile_ros.calibrate --checkpoint FILE --output NEW (no --checkpoint: the shipped one) and take '
+             'NEW, or take precision float32')
 
 
 class OpenVinoRuntime:
@@ -31,7 +36,7 @@ class OpenVinoRuntime:
                  ranges: Sequence[Range] = ()) -> None:
         """`ranges` are those of `inference.ranges`, which int8 needs; what int8 leaves out is bfloat16 where there is.
 
-        Raises ValueError for an unknown precision, bfloat16 on a CPU without it or int8 without ranges,
+        Raises ValueError for an unknown precision, bfloat16 or int8 on a CPU without it, or int8 without ranges,
         NotImplementedError for a layer that the graphs do not know.
         """
         check_precision(precision, tuple(PRECISION_HINTS), self.name)
@@ -42,9 +47,11 @@ class OpenVinoRuntime:
             raise ValueError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic: for engine 'openvino' "
                              "it must be 'float32' here")
         if precision == 'int8':
+            if not has_vnni():
+                raise ValueError("precision is 'int8'; this CPU has no instructions for 8-bit products (VNNI): for "
+                                 "engine 'openvino' it must be 'float32'" + " or 'bfloat16'" * has_bfloat16 + ' here')
             if not ranges:
-                raise ValueError("precision is 'int8'; this checkpoint holds no ranges of activations: run "
-                                 'python -m vit_tactile_ros.calibrate on it, or take another precision')
+                raise ValueError(NO_RANGES)
             hint = 'bf16' if has_bfloat16 else 'f32'
         self.device = torch.device('cpu')
         self.precision = precision

@@ -6,20 +6,35 @@ import importlib.util
 import logging
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
-from vit_tactile_ros.inference.runtime import Precision, Runtime, check_precision, select_device
+from vit_tactile_ros.inference.ranges import Range
+from vit_tactile_ros.inference.runtime import (
+    AUTO_OR_PRECISION,
+    PRECISIONS,
+    Precision,
+    Runtime,
+    check_precision,
+    computes_in_bfloat16,
+    select_device,
+)
 from vit_tactile_ros.model import ViTTactile, early_exit, exit_probabilities
 
-# Share of the largest logit by which an engine may differ from plain torch of the same precision.
-TOLERANCE: dict[str, float] = {'float32': 1e-3, 'bfloat16': 0.1}
+# Share of the largest logit by which an engine may differ from plain torch in float32 on `check_images`. Int8, with the
+# shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half or
+# five times as wide. What it costs in answers shows on touches alone (`evaluation.agreement`, benchmark --accuracy).
+TOLERANCE: dict[Precision, float] = {'float32': 1e-3, 'bfloat16': 0.1, 'int8': 0.05}
 MEASURING_TIME = 1.0  # s, for all engines together
 MEASURING_ROUNDS = 15
+REST = 0.005  # s between two contenders: torch's threads spin so long for more work, on the next one's core
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +47,7 @@ class Request:
     device: torch.device
     precision: Precision
     threads: int  # CPU threads, at least 1
+    ranges: tuple[Range, ...] = ()  # of `inference.ranges`; int8 needs them
 
 
 # Prepares a runtime; raises ValueError with what to install or to change where it can't.
@@ -53,7 +69,7 @@ def _cuda_graph(request: Request) -> Runtime:
 def _openvino(request: Request) -> Runtime:
     _require('openvino', 'openvino')
     from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime  # optional, and a quarter second to import
-    return OpenVinoRuntime(request.model, request.precision, request.threads)
+    return OpenVinoRuntime(request.model, request.precision, request.threads, request.ranges)
 
 
 def _require(package: str, engine: str) -> None:
@@ -72,46 +88,72 @@ def engine_names() -> tuple[str, ...]:
     return tuple(dict.fromkeys(('auto', *CPU_ENGINES, *CUDA_ENGINES)))
 
 
-def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto', precision: Precision = 'float32',
-                 threads: int = 1) -> Runtime:
-    """A model made ready to run; 'auto' takes the fastest engine whose answers agree with plain torch.
+def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
+                 precision: Precision | Literal['auto'] = 'float32', threads: int = 1,
+                 ranges: Sequence[Range] = ()) -> Runtime:
+    """A model made ready to run; 'auto' takes the fastest engine whose answers agree with plain torch in float32.
 
-    Raises ValueError for a device that is not there, an unknown engine or precision, or an engine asked for by name
-    that can't run here or answers differently, saying what would be right.
+    With precision 'auto' that is the fastest of every precision that the device computes in; of int8 only with
+    `ranges`, those of the checkpoint's calibration. Raises ValueError for a device that is not there, an unknown engine
+    or precision, or one asked for by name that can't run here or answers differently, saying what would be right.
     """
     torch_device = select_device(device)
-    check_precision(precision, tuple(TOLERANCE), engine)
+    check_precision(precision, AUTO_OR_PRECISION, engine)
     engines = CUDA_ENGINES if torch_device.type == 'cuda' else CPU_ENGINES
     if engine != 'auto' and engine not in engines:
         raise ValueError(f"engine is {engine!r}; on {torch_device} it must be 'auto' or one of {', '.join(engines)}")
-    request = Request(model, torch_device, precision, threads)
-    if engine == 'torch':
-        return _torch(request)
-    reference = _torch(request)
-    if engine != 'auto':
+    reference = TorchRuntime(model, torch_device)
+    if precision != 'auto' and engine != 'auto':
+        request = Request(model, torch_device, precision, threads, tuple(ranges))
         try:
-            return _prepare(engines[engine], request, reference)
+            return _prepare(engine, engines[engine], request, reference)
         except (ValueError, NotImplementedError) as error:
             raise ValueError(f'engine is {engine!r}: {error}') from error
-    runtimes = [reference]
-    for name, prepare in engines.items():
-        if name == 'torch':
-            continue
-        try:
-            runtimes.append(_prepare(prepare, request, reference))
-        except Exception as error:  # whatever a library throws on a strange machine: plain torch still runs
-            log.warning('engine %s is left out: %s', name, error)
+    runtimes: list[Runtime] = []
+    refusals: list[str] = []
+    for each in PRECISIONS if precision == 'auto' else (precision,):
+        request = Request(model, torch_device, each, threads, tuple(ranges))
+        for name in engines if engine == 'auto' else (engine,):
+            if name == 'torch' and engine == 'auto' and (each == 'int8' or (
+                    each == 'bfloat16' and precision == 'auto' and not computes_in_bfloat16(torch_device))):
+                continue  # it has none, or would emulate it
+            try:
+                runtimes.append(_prepare(name, engines[name], request, reference))
+            except Exception as error:  # whatever a library throws on a strange machine: plain torch still runs
+                refusals.append(f'{name} is left out{f" in {each}" if precision == "auto" else ""}: {error}')
+                # That a precision is not there is nothing to worry about where it was not asked for.
+                log.log(logging.INFO if precision == 'auto' and each != 'float32' else logging.WARNING,
+                        'engine %s', refusals[-1])
+    if not runtimes:
+        raise ValueError(f'engine is {engine!r}, and none can run the checkpoint in precision {precision!r} here: '
+                         + '; '.join(refusals))
     return _fastest(runtimes, model)
 
 
-def _prepare(prepare: Prepare, request: Request, reference: Runtime) -> Runtime:
+def _prepare(name: str, prepare: Prepare, request: Request, reference: Runtime) -> Runtime:
     """A runtime that answers as `reference` does; raises ValueError for one that does not."""
+    if name == 'torch':
+        return reference if request.precision == 'float32' else prepare(request)
     runtime = prepare(request)
+    tolerance = TOLERANCE[request.precision]
     difference = _difference(runtime, reference, request.model)
-    if not difference <= TOLERANCE[request.precision]:
+    if not difference <= tolerance:
         raise ValueError(f'its logits differ from those of plain torch by {difference:.2g} of the largest; must be at '
-                         f"most {TOLERANCE[request.precision]:g}: take engine 'torch'")
+                         f"most {tolerance:g}: take engine 'torch'"
+                         + ", or calibrate the checkpoint again, if its ranges of activations are another network's"
+                         * (request.precision == 'int8'))
     return runtime
+
+
+def check_images(model: ViTTactile) -> Tensor:
+    """Three inputs, float32 (3, 3, h, w), on which engines must agree: noise, a smooth picture and noise.
+
+    Int8 is off by more on smooth pictures than on noise, as on touches.
+    """
+    images = torch.randn(3, 3, *model.config.image_size, generator=torch.Generator().manual_seed(0))
+    coarse = torch.randn(1, 3, 3, 4, generator=torch.Generator().manual_seed(1))
+    images[1] = 0.5 * F.interpolate(coarse, model.config.image_size, mode='bicubic')[0]
+    return images
 
 
 @torch.inference_mode()
@@ -119,15 +161,14 @@ def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> floa
     """Largest difference of the logits of any exit over the largest logit, for one image and for two, or of the
     probabilities where one of three images leaves early.
     """
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randn(3, 3, *model.config.image_size, generator=generator)
+    images = check_images(model)
     worst = 0.0
-    for batch in (images[:2], images[:1]):
+    for batch in (images[:2], images[1:2]):
         for got, wanted in zip(runtime.stages(batch), reference.stages(batch), strict=True):
             got, wanted = got.float().cpu(), wanted.float().cpu()
             relative = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6))
             worst = max(worst, relative if relative == relative else float('inf'))
-    if worst > TOLERANCE[reference.precision]:
+    if worst > TOLERANCE[runtime.precision]:
         return worst
     # An engine that decides itself may do so wrongly, with stages that are right.
     temperatures = (1.0,) * len(model.config.exits)
@@ -150,6 +191,7 @@ def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
     begun = time.perf_counter()
     for _ in range(1 + MEASURING_ROUNDS):  # the first round only warms up
         for runtime, taken in zip(runtimes, times, strict=True):
+            time.sleep(REST)
             start = time.perf_counter()
             for logits in runtime.stages(image):
                 logits.cpu()  # waits for a GPU
@@ -157,6 +199,13 @@ def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
         if len(times[0]) > 1 and time.perf_counter() - begun > MEASURING_TIME:
             break
     medians = [statistics.median(taken[1:]) for taken in times]
-    log.info('one image in full depth: %s', ', '.join(
-        f'{runtime.name} {1e3 * median:.2f} ms' for runtime, median in zip(runtimes, medians, strict=True)))
-    return runtimes[medians.index(min(medians))]
+    best = medians.index(min(medians))
+    log.info('one image in full depth, medians of %d: %s; taken: %s, %.1f times as fast as %s', len(times[0]) - 1,
+             ', '.join(f'{_title(runtime)} {1e3 * median:.2f} ms'
+                       for runtime, median in zip(runtimes, medians, strict=True)),
+             _title(runtimes[best]), medians[0] / medians[best], _title(runtimes[0]))
+    return runtimes[best]
+
+
+def _title(runtime: Runtime) -> str:
+    return f'{runtime.name} {runtime.precision}'
