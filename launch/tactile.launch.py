@@ -13,6 +13,7 @@ ARGUMENTS = {
     'checkpoint': ('', 'path of a .safetensors checkpoint; none: the one of params_file, else the shipped one'),
     'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; none: the one of params_file"),
     'engine': ('', "what runs the network: 'auto', 'torch' or 'openvino'; none: the one of params_file"),
+    'precision': ('', "'float32', 'bfloat16', 'int8' (calibrated checkpoints) or 'auto'; none: the one of params_file"),
     'tau': ('', "exit threshold, 0 to 1, or one per early exit; none: params_file's, else the checkpoint's"),
     'max_accuracy_drop': ('', "in place of tau: share of answers that early exits may cost; none: params_file's"),
     'image_transport': ('', "'raw' or 'compressed'; none: the one of params_file"),
@@ -25,7 +26,7 @@ def start_node(context):
     """Arguments that were given go over the file's values; those that were not leave them alone."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     parameters = {}
-    for name in ('checkpoint', 'device', 'engine', 'image_transport'):
+    for name in ('checkpoint', 'device', 'engine', 'precision', 'image_transport'):
         if given[name]:
             parameters[name] = given[name]
     for name in ('tau', 'max_accuracy_drop', 'autostart'):

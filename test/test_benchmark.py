@@ -16,7 +16,9 @@ from vit_tactile_ros.evaluation.contest import interleave
 from vit_tactile_ros.evaluation.vit_tiny import NUM_PARAMETERS, VitTiny
 from vit_tactile_ros.evaluation.workloads import resized
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
-from vit_tactile_ros.model import early_exit, save_checkpoint
+from vit_tactile_ros.inference.ranges import activation_ranges
+from vit_tactile_ros.inference.runtime import has_vnni
+from vit_tactile_ros.model import Calibration, early_exit, load_checkpoint, save_checkpoint
 
 sys.path.append(str(Path(__file__).parent / 'evaluation'))
 from toy_outputs import toy_checkpoint
@@ -50,6 +52,92 @@ def test_the_command(toy, tmp_path, capsys):
     assert int(rows['batch', 'full']['n']) == result['n'] >= 2
     assert float(rows['tokens', '3136']['p50_ms']) > float(rows['tokens', '196']['p50_ms'])
     assert (tmp_path / 'out' / 'benchmark.png').read_bytes().startswith(b'\x89PNG')
+
+
+@pytest.fixture
+def with_ranges(toy):
+    """The toy network with ranges; skips where int8 can't run."""
+    pytest.importorskip('openvino', reason='openvino is not installed: pip install .[fast]')
+    if not has_vnni():
+        pytest.skip('this CPU has no VNNI, which int8 needs')
+    checkpoint = load_checkpoint(toy)
+    ranges = activation_ranges(checkpoint.model, [torch.randn(8, 3, 32, 32)])
+    save_checkpoint(toy, dataclasses.replace(checkpoint, calibration=Calibration(activation_ranges=ranges)))
+    return toy
+
+
+@pytest.mark.parametrize('precision', ('int8', 'auto'))
+def test_int8_and_what_it_costs(with_ranges, tmp_path, capsys, precision):
+    """One command for both targets: how much faster, at how many points. Other sizes have no ranges in the file."""
+    assert benchmark.main(['--checkpoint', str(with_ranges), '--quick', '--seconds', '1', '--batch_size', '4', '--size',
+                           '16', '--engines', 'openvino', '--precision', precision, '--accuracy', '20', '--tau', '0.4',
+                           '--output', str(tmp_path / 'out')]) == 0
+    printed = capsys.readouterr().out
+    result = json.loads(printed.splitlines()[-1])
+    extra = result['extra']
+    assert list(result) == KEYS and result['engine'] == 'openvino'
+    assert extra['precision'] == 'int8' or precision == 'auto'
+    assert list(extra['agreement']) == (['openvino'] if precision == 'int8' else
+                                        ['openvino float32', 'openvino bfloat16', 'openvino int8'])
+    assert extra['accuracy']['n'] == 20 and list(extra['accuracy']['exits']) == ['1', '2', '3']
+    early = extra['accuracy']['early']
+    assert early['points'] == pytest.approx(100 * (early['accuracy'] - early['plain']))
+    assert extra['data'].startswith('20 simulated') and extra['early_ratio_vs_timm'] > 0
+    assert f'accuracy on 20 touches, engine openvino in {extra["precision"]}' in printed
+
+
+def test_int8_without_ranges_is_refused(toy, tmp_path, capsys):
+    """Another engine's or precision's figures under the name of int8."""
+    assert benchmark.main(['--checkpoint', str(toy), '--quick', '--size', '4', '--engines', 'openvino', '--precision',
+                           'int8', '--output', str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert any(words in error for words in ('calibrate --checkpoint FILE', 'VNNI', 'openvino is not installed'))
+
+
+def test_an_engine_that_loses_classes_is_refused():
+    """Logits within what 8 bits may be off by, and other answers for many."""
+    model = toy_checkpoint().model
+
+    class Nudges(TorchRuntime):
+        precision = 'int8'
+
+        def __init__(self, share):
+            super().__init__(model, CPU)
+            self.precision, self._share = 'int8', share
+
+        def stages(self, images):
+            for logits in super().stages(images):
+                top, runner_up = logits.topk(2).indices.T
+                rows = torch.arange(int(self._share * len(logits)))
+                gap = logits.amax(1) - logits[torch.arange(len(logits)), runner_up]
+                order = gap.argsort()[:len(rows)]  # the smallest gaps
+                logits[order, top[order]] -= gap[order] + 1e-3
+                yield logits
+
+    torch.manual_seed(1)
+    images = torch.randn(600, 3, 32, 32)
+    reference = TorchRuntime(model, CPU)
+    assert check_agreement(Nudges(0.01), reference, images, (1.0, 1.0), (1.0,) * 3, 600) < 0.15
+    with pytest.raises(DisagreementError, match='gives 12 of 600 samples another class .* must be at most 7'):
+        check_agreement(Nudges(0.02), reference, images, (1.0, 1.0), (1.0,) * 3, 600)
+
+
+def test_an_auto_precision_that_disagrees_is_left_out(toy, tmp_path, monkeypatch, capsys):
+    """The fastest precision, whose answers are wrong."""
+    def fake(model, engine, precision='float32', **_):
+        runtime = TorchRuntime(model, CPU)
+        if precision == 'int8':
+            runtime._model.stage_modules[1].head.classify.bias.data[0] += 100
+        runtime.precision = precision
+        return runtime
+
+    monkeypatch.setattr(benchmark, 'make_runtime', fake)
+    monkeypatch.setattr(benchmark, 'CPU_ENGINES', {'torch': None})
+    assert benchmark.main(['--checkpoint', str(toy), '--quick', '--seconds', '0.5', '--size', '4', '--batch_size', '2',
+                           '--precision', 'auto', '--output', str(tmp_path)]) == 0
+    out, error = capsys.readouterr()
+    assert "engine torch int8 is left out: engine 'torch' differs from plain torch" in error
+    assert list(json.loads(out.splitlines()[-1])['extra']['agreement']) == ['torch float32', 'torch bfloat16']
 
 
 def test_an_engine_that_is_wrong_is_not_timed(toy, tmp_path, monkeypatch, capsys):
@@ -112,6 +200,15 @@ def test_rounds_are_interleaved_and_end_with_the_budget():
     assert interleave({'a': lambda i: None}, 1e-9, 20, least=3)['a'].n == 3
 
 
+def test_contenders_rest_between_turns(monkeypatch):
+    """Threads of one contender that spin for more work on the core of the next."""
+    slept, events = [], []
+    monkeypatch.setattr('vit_tactile_ros.evaluation.contest.time.sleep',
+                        lambda s: (slept.append(s), events.append('rest')))
+    interleave({'a': lambda i: events.append('run'), 'b': lambda i: events.append('run')}, 100, 3, warm_up=0)
+    assert events == ['rest', 'run'] * 6 and min(slept) >= 0.005
+
+
 def test_own_vit_tiny_has_the_size_of_timms():
     """A baseline that is slower than what it is named after."""
     assert sum(p.numel() for p in VitTiny().parameters()) == NUM_PARAMETERS
@@ -135,7 +232,8 @@ def test_another_image_size_keeps_the_weights():
             torch.testing.assert_close(a, b)
 
 
-@pytest.mark.parametrize('flags', (['--batch_size', '0'], ['--tau', '80'], ['--seconds', '0'], ['--threads', '0']))
+@pytest.mark.parametrize('flags', (['--batch_size', '0'], ['--accuracy', '-1'],
+                                   ['--tau', '80'], ['--seconds', '0'], ['--threads', '0']))
 def test_arguments_out_of_range(flags, capsys):
     """A percentage for a share, or a division by zero later."""
     with pytest.raises(SystemExit) as error:

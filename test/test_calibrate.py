@@ -11,10 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from vit_tactile_ros import calibrate, train
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.evaluation.cache import cached_ranges
+from vit_tactile_ros.evaluation.outputs import inputs_of
+from vit_tactile_ros.evaluation.parts import SEEDS, Part
+from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.model import load_checkpoint, save_checkpoint
 
 sys.path.append(str(Path(__file__).parent / 'evaluation'))
@@ -51,6 +56,10 @@ def test_the_command_writes_what_the_node_needs(path, tmp_path):
     assert len(calibration.temperatures) == len(calibration.ece) == 3 and calibration.num_samples == 60
     assert [d.max_accuracy_drop for d in calibration.drops] == [0.001, 0.2]
     assert calibration.drops[0].tau == (1.0, 1.0)
+    touches = SimulatedTouches(80, old.preprocessing, SEEDS['validation'])
+    images = torch.from_numpy(inputs_of(touches, old.preprocessing, range(80)))
+    assert np.allclose(calibration.activation_ranges, activation_ranges(old.model, [images]), rtol=1e-4, atol=1e-5)
+    assert result['calibration']['activation_ranges'][0] == list(calibration.activation_ranges[0])
     assert [b['shown'] for b in result['bounds']][0] is False
     # Too few samples: how many it takes.
     assert '3015 to test on' in ' '.join(done.stdout.split()) and result['bounds'][0]['samples_needed'] == 3015
@@ -71,6 +80,24 @@ def test_in_place_and_from_the_cache(path, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(SimulatedTouches, '__getitem__', few)
     assert calibrate.main(flags) == 0
     assert answer(capsys)['calibration'] == first['calibration']
+    ranges = next((tmp_path / 'cache').glob('ranges-*.json'))
+    ranges.write_text(ranges.read_text()[:50])  # by a full disk
+    monkeypatch.setattr(SimulatedTouches, '__getitem__', example)
+    assert calibrate.main(flags) == 0
+    assert answer(capsys)['calibration'] == first['calibration']
+
+
+def test_ranges_are_of_images_from_all_over():
+    """The ranges of one class: tables of touches are often sorted."""
+    seen = []
+
+    class Sorted:
+        def __getitem__(self, index):
+            seen.append(index)
+            return torch.zeros(32, 32, 3, dtype=torch.uint8), torch.zeros(32, 32, 3, dtype=torch.uint8), 0
+
+    assert len(cached_ranges(None, toy_checkpoint(), Part(5000, '', '', Sorted))) == 12
+    assert len(seen) == 128 and (seen[0], seen[-1]) == (0, 4999) and max(np.diff(seen)) <= 40
 
 
 def test_check_shows_and_writes_no_checkpoint(path, tmp_path, capsys):

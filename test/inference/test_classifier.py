@@ -182,6 +182,14 @@ def test_bad_devices_and_precisions_are_refused():
             TactileClassifier(some_checkpoint(), threads=1, **arguments)
 
 
+def test_int8_is_refused_with_what_to_do():
+    """The default engine's refusal, plain torch's, in place of what the user has to do."""
+    wanted = 'openvino is not installed|VNNI|calibrate --checkpoint FILE --output NEW'
+    with pytest.raises(ValueError, match=wanted) as error:
+        TactileClassifier(some_checkpoint(), 'cpu', 'int8', threads=1)
+    assert 'plain torch has no' not in str(error.value)
+
+
 def test_two_precisions_of_one_checkpoint():
     """The second classifier of a process answered with the first one's rounded weights."""
     checkpoint = some_checkpoint()

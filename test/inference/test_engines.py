@@ -1,16 +1,21 @@
 """Every engine against plain torch, and the choice among them."""
 
 import builtins
+import dataclasses
 import importlib.util
 import logging
 
 import pytest
 import torch
 
+from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.evaluation.outputs import inputs_of
+from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines import select
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.ranges import activation_ranges
+from vit_tactile_ros.inference.runtime import has_vnni
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.model.early_exit import early_exit, exit_probabilities
 
@@ -19,6 +24,7 @@ pytest.importorskip('openvino', reason=reason)
 from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime  # noqa: E402 (it imports openvino)
 
 CPU = torch.device('cpu')
+needs_vnni = pytest.mark.skipif(not has_vnni(), reason='this CPU has no VNNI, which int8 needs')
 VARIANTS = {
     'relu': {'attention': 'favor_relu'},
     'softmax features': {'attention': 'favor_softmax'},
@@ -86,6 +92,7 @@ def test_openvino_leaves_at_the_same_exits_as_torch_with_the_shipped_checkpoint(
     assert len(set(results[0].exit_index.tolist())) > 1, 'the images are too alike to show anything'
 
 
+@needs_vnni
 @pytest.mark.parametrize('variant', VARIANTS)
 @torch.inference_mode()
 def test_int8_is_close_to_torch(variant):
@@ -99,10 +106,107 @@ def test_int8_is_close_to_torch(variant):
             assert 0 < (got - wanted).abs().max() < 0.06 * wanted.abs().max()
 
 
-def test_int8_without_ranges_is_refused():
-    """Ranges that are guessed."""
-    with pytest.raises(ValueError, match="precision is 'int8'; this checkpoint holds no ranges"):
-        OpenVinoRuntime(toy_model(), 'int8')
+@pytest.mark.parametrize('engine', ('auto', 'openvino'))
+def test_int8_without_ranges_is_refused(monkeypatch, engine):
+    """Ranges that are guessed, or float32 in silence; the way out must be a command that can be given."""
+    monkeypatch.setattr('vit_tactile_ros.inference.engines.openvino.has_vnni', lambda: True)
+    with pytest.raises(ValueError, match="engine is '.*precision is 'int8'; this checkpoint holds no ranges.*: run "
+                                         'python -m vit_tactile_ros.calibrate --checkpoint FILE --output NEW'):
+        make_runtime(toy_model(), 'cpu', engine, 'int8')
+
+
+def test_int8_where_it_can_not_be_computed_is_refused(monkeypatch):
+    """8-bit products that overflow their 16 bits on CPUs without VNNI, or a silent other engine."""
+    monkeypatch.setattr('vit_tactile_ros.inference.engines.openvino.has_vnni', lambda: False)
+    model = toy_model()
+    ranges = activation_ranges(model, [torch.zeros(1, 3, 32, 48)])
+    for engine in ('auto', 'openvino'):
+        with pytest.raises(ValueError, match=r"precision is 'int8'; this CPU has no .*\(VNNI\).*must be 'float32'"):
+            make_runtime(model, 'cpu', engine, 'int8', ranges=ranges)
+    with pytest.raises(ValueError, match="engine is 'torch': precision is 'int8'; plain torch has no 8-bit layers"):
+        make_runtime(model, 'cpu', 'torch', 'int8', ranges=ranges)
+
+
+@pytest.fixture(scope='module')
+def shipped_with_ranges():
+    """The shipped network with ranges of 32 simulated touches, and 64 others as inputs."""
+    checkpoint = load_checkpoint(shipped_checkpoint())
+    seen, others = (torch.from_numpy(inputs_of(SimulatedTouches(n, checkpoint.preprocessing, seed),
+                                               checkpoint.preprocessing, range(n))) for n, seed in ((32, 1), (64, 2)))
+    calibration = dataclasses.replace(checkpoint.calibration,
+                                      activation_ranges=activation_ranges(checkpoint.model, seen.split(8)))
+    return dataclasses.replace(checkpoint, calibration=calibration), others
+
+
+@needs_vnni
+def test_int8_answers_as_float32_on_touches(shipped_with_ranges):
+    """Logits that are near and answers that are not: what the user sees is the class and the exit."""
+    checkpoint, touches = shipped_with_ranges
+    exact, fast = (TactileClassifier(checkpoint, 'cpu', p, threads=1) for p in ('float32', 'int8'))
+    assert (exact.runtime.name, fast.runtime.name, fast.runtime.precision) == ('torch', 'openvino', 'int8')
+    pairs = list(zip(*(c.classify_inputs(touches.numpy(), (0.7, 0.7)) for c in (exact, fast)), strict=True))
+    assert sum(a.class_id != b.class_id for a, b in pairs) <= 1
+    assert sum(a.exit_index != b.exit_index for a, b in pairs) <= 3
+    assert max(abs(a.probabilities - b.probabilities).max() for a, b in pairs if a.exit_index == b.exit_index) < 0.15
+
+
+@needs_vnni
+def test_ranges_of_another_network_are_refused(shipped_with_ranges):
+    """Ranges left in a checkpoint whose weights were trained on: answers that are off by more than the rounding."""
+    checkpoint, _ = shipped_with_ranges
+    ranges = checkpoint.calibration.activation_ranges
+    assert make_runtime(checkpoint.model, 'cpu', 'openvino', 'int8', ranges=ranges).precision == 'int8'
+    for wrong in (ranges[4:] + ranges[:4], ranges[1:] + ranges[:1], [(low / 2, high / 2) for low, high in ranges]):
+        with pytest.raises(ValueError, match='must be at most 0.05: .* calibrate the checkpoint again'):
+            make_runtime(checkpoint.model, 'cpu', 'openvino', 'int8', ranges=wrong)
+
+
+class _Pretends(TorchRuntime):
+    """Float32 that calls itself something else, and may be wrong by a factor."""
+
+    name = 'fake'
+
+    def __init__(self, request, factor=1.0):
+        super().__init__(request.model, request.device)
+        self.precision = request.precision
+        for stage in self._model.stage_modules:
+            stage.head.classify.weight.data *= factor
+            stage.head.classify.bias.data *= factor
+
+
+@pytest.mark.parametrize(('given', 'factor', 'wanted'), (
+    (True, 1.0, ('fake', 'int8')), (False, 1.0, ('fake', 'bfloat16')), (True, 1.06, ('fake', 'bfloat16'))))
+def test_auto_precision_takes_the_fastest_that_agrees(monkeypatch, caplog, given, factor, wanted):
+    """Int8 that answers otherwise, without ranges, or bfloat16 where int8 is faster; and nobody is told."""
+    caplog.set_level(logging.INFO)
+
+    def prepare(request):
+        if request.precision == 'int8' and not request.ranges:
+            raise ValueError('no ranges')
+        return _Pretends(request, factor if request.precision == 'int8' else 1.0)
+
+    clock = {'now': 0.0}
+    seconds = {'float32': 4.0, 'bfloat16': 2.0, 'int8': 1.0}
+    monkeypatch.setattr(select, 'CPU_ENGINES', {'torch': select._torch, 'fake': prepare})
+    monkeypatch.setattr(select, 'computes_in_bfloat16', lambda device: False)
+    monkeypatch.setattr(select.time, 'perf_counter', lambda: clock['now'])
+    timed = select._fastest
+
+    def fastest(runtimes, model):
+        for runtime in runtimes:
+            def stages(images, runtime=runtime):
+                clock['now'] += seconds[runtime.precision] + (runtime.name == 'torch')
+                return iter(())
+            runtime.stages = stages
+        return timed(runtimes, model)
+
+    monkeypatch.setattr(select, '_fastest', fastest)
+    model = toy_model()
+    taken = make_runtime(model, 'cpu', 'auto', 'auto', ranges=[(-1.0, 1.0)] * 12 if given else ())
+    assert (taken.name, taken.precision) == wanted
+    ratio = {'int8': '5.0', 'bfloat16': '2.5'}[wanted[1]]
+    assert f'taken: fake {wanted[1]}, {ratio} times as fast as torch float32' in caplog.text
+    assert ('engine fake is left out in int8: ' in caplog.text) is (wanted[1] != 'int8')
 
 
 def test_openvino_refuses_images_of_another_size():

@@ -88,6 +88,24 @@ def test_saved_equals_loaded_in_float32(tmp_path, attention):
         assert torch.equal(a, b)
 
 
+def test_activation_ranges_are_kept_and_may_be_missing(tmp_path):
+    """Ranges that are lost or rounded on the way, that belong to another depth, or files of before that are refused."""
+    saved = some_checkpoint()
+    count = 4 * saved.model.config.depth
+    ranges = tuple((-0.1 * i, 1.0 / (1 + i)) for i in range(count))
+    calibration = dataclasses.replace(saved.calibration, activation_ranges=ranges)
+    save_checkpoint(tmp_path / 'new.safetensors', dataclasses.replace(saved, calibration=calibration))
+    assert load_checkpoint(tmp_path / 'new.safetensors').calibration == calibration
+    rewrite(tmp_path / 'new.safetensors', set_field('calibration', activation_ranges=...))
+    assert load_checkpoint(tmp_path / 'new.safetensors').calibration == saved.calibration
+    with pytest.raises(CheckpointError, match=f'activation_ranges has {count - 1} ranges; .* has {count}'):
+        save_checkpoint(tmp_path / 'less.safetensors', dataclasses.replace(
+            saved, calibration=Calibration(activation_ranges=ranges[1:])))
+    for wrong in ((0.5, 1.0), (0.0, 0.0), (-1.0, float('inf'))):
+        with pytest.raises(ValueError, match='activation_ranges is .*finite, from at most 0'):
+            Calibration(activation_ranges=(wrong,))
+
+
 def test_saved_is_close_to_loaded_in_float16(path):
     """Half precision on disk that is also computed with, which FAVOR+ does not survive."""
     loaded, saved = load_checkpoint(path), some_checkpoint()

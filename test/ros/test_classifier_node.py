@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import signal
 import subprocess
 import sys
@@ -230,6 +231,22 @@ def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
     assert 'Traceback' not in node.output
 
 
+def test_int8_without_ranges_ends_with_the_reason(start, tiny_checkpoint):
+    """A robot that quietly runs in another precision than its configuration says."""
+    node = start('classifier_node', checkpoint=tiny_checkpoint, precision='int8', threads=1)
+    assert node.wait_for_end() == 1
+    assert "precision is 'int8'; " in node.output or 'openvino is not installed' in node.output
+    assert 'Traceback' not in node.output
+
+
+def test_the_choice_of_engine_and_precision_is_in_the_log(classifier):
+    """What the library logs has no handler in the node: which precision was taken, and what was left out, was lost."""
+    node = classifier(engine='auto', precision='auto')
+    assert 'one image in full depth' in node.output and 'times as fast as torch float32' in node.output
+    assert 'is left out in int8: ' in node.output  # this checkpoint has no ranges
+    assert re.search(r'engine \w+ in (float32|bfloat16) on cpu', node.output)
+
+
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
     ('tau', '1.5', 'between 0 and 1'),
     ('tau', 'high', 'between 0 and 1'),
@@ -237,7 +254,7 @@ def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
     ('sensors', '[left, left]', 'different names'),
     ('device', 'gpu', "'cuda'"),
     ('engine', 'tensorrt', 'openvino'),
-    ('precision', 'float16', 'bfloat16'),
+    ('precision', 'float16', 'float32, bfloat16, int8'),
     ('threads', '-1', '0'),
     ('checkpoint', '/nowhere/x.safetensors', 'exists'),
     ('image_transport', 'theora', 'compressed'),

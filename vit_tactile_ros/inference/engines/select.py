@@ -29,8 +29,8 @@ from vit_tactile_ros.inference.runtime import (
 from vit_tactile_ros.model import ViTTactile, early_exit, exit_probabilities
 
 # Share of the largest logit by which an engine may differ from plain torch in float32 on `check_images`. Int8, with the
-# shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half or
-# five times as wide. What it costs in answers shows on touches alone (`evaluation.agreement`, benchmark --accuracy).
+# shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half
+# or five times as wide. What it costs in answers shows on touches alone (`evaluation.agreement`, benchmark --accuracy).
 TOLERANCE: dict[Precision, float] = {'float32': 1e-3, 'bfloat16': 0.1, 'int8': 0.05}
 MEASURING_TIME = 1.0  # s, for all engines together
 MEASURING_ROUNDS = 15
