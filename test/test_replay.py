@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path += [str(Path(__file__).parent / 'data'), str(Path(__file__).parent / 'evaluation')]
 from test_bags import write_bag, write_intervals
@@ -20,8 +22,10 @@ from toy_touches import picture
 
 from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.reference import Reference
-from vit_tactile_ros.model import save_checkpoint
+from vit_tactile_ros.inference.runtime import has_vnni
+from vit_tactile_ros.model import load_checkpoint, save_checkpoint
 from vit_tactile_ros.replay import main
 
 TAU = 0.9
@@ -53,8 +57,6 @@ LABELS: list[str | None] = [NAMES[0]] * 12 + [NAMES[1]] * 10 + [None] * 3
 @pytest.mark.parametrize(('kind', 'compressed'), [('db3', False), ('mcap', True), ('bag', False)])
 def test_as_the_classifier_alone(tmp_path, replay, checkpoint, kind, compressed):
     """Frame by frame what the live node's code says: the mean of the first three images is the reference."""
-    from vit_tactile_ros.model import load_checkpoint
-
     bag = write_bag(tmp_path / ('b.bag' if kind == 'bag' else 'b'), {'left': LABELS}, kind, compressed)
     code, summary, table = replay(bag, '--reference_frames', 3)
     classifier, reference = TactileClassifier(load_checkpoint(checkpoint), 'cpu', threads=1), Reference(3)
@@ -143,6 +145,32 @@ def test_nothing_to_do(tmp_path, checkpoint, capsys, arguments, message):
     bags = [str(bag)] if '--tau' in arguments else []
     assert main([*bags, *arguments, '--checkpoint', str(checkpoint), '--output', str(tmp_path / 'o')]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(('engine', 'message'), [
+    ('torch', 'plain torch has no 8-bit layers'), ('auto', 'calibrate --checkpoint FILE|VNNI|not installed')])
+def test_int8_that_can_not_be_had_is_refused(tmp_path, checkpoint, capsys, engine, message):
+    """A replay in float32 under the name of int8."""
+    bag = write_bag(tmp_path / 'b', {'': [None] * 3})
+    assert main([str(bag), '--engine', engine, '--precision', 'int8', '--checkpoint', str(checkpoint), '--output',
+                 str(tmp_path / 'o')]) == 2
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.skipif(not has_vnni() or importlib.util.find_spec('openvino') is None,
+                    reason='int8 needs OpenVINO and a CPU with VNNI')
+def test_int8_reaches_the_network(tmp_path, replay, checkpoint):
+    """A precision that is asked for and not obeyed: the rows would be those of float32."""
+    bag = write_bag(tmp_path / 'b', {'left': LABELS})
+    plain = replay(bag)[2]
+    exact = load_checkpoint(checkpoint)
+    images = torch.randn(8, 3, *exact.preprocessing.image_size)
+    save_checkpoint(tmp_path / 'ranges.safetensors', dataclasses.replace(exact, calibration=dataclasses.replace(
+        exact.calibration, activation_ranges=activation_ranges(exact.model, [images]))))
+    assert main([str(bag), '--engine', 'openvino', '--precision', 'int8', '--tau', '1', '--checkpoint',
+                 str(tmp_path / 'ranges.safetensors'), '--output', str(tmp_path / 'o')]) == 0
+    fast = FrameTable.read_csv(tmp_path / 'o' / 'frames.csv')
+    assert 1e-4 < np.abs(fast.logits - plain.logits).max() < 0.1 * np.abs(plain.logits).max()
 
 
 def test_ctrl_c_keeps_what_was_done(tmp_path, checkpoint):
