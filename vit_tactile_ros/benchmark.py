@@ -201,6 +201,7 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
     part = parts['test']
     count = max(size, min(part.size, timed) // size * size)
     images = torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, [i % part.size for i in range(count)]))
+    data = part.description if count >= part.size else f'{count} of {part.description}'
     reference = make_runtime(model, device=arguments.device, engine='torch', threads=arguments.threads)
     ranges = checkpoint.calibration.activation_ranges
     if arguments.precision in ('int8', 'auto') and (arguments.random or arguments.image_size):
@@ -230,15 +231,15 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
     where = (f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {runtime.name} in '
              f'{runtime.precision}')
     height, width = model.config.image_size
-    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, part.description, tau,
+    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, data, tau,
            rates)
     ratio, early_ratio = times['timm'].p50 / times['full'].p50, times['timm'].p50 / times['early'].mean
     accuracy = None
     if arguments.accuracy:
-        count = min(arguments.accuracy, part.size)
-        ours, plain = outputs_of_engines((runtime, reference), part.frames(), checkpoint, count, size, 'accuracy')
+        judged = min(arguments.accuracy, part.size)
+        ours, plain = outputs_of_engines((runtime, reference), part.frames(), checkpoint, judged, size, 'accuracy')
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
-        _print_accuracy(console, accuracy, f'accuracy on {count} touches, engine {runtime.name} in {runtime.precision}',
+        _print_accuracy(console, accuracy, f'accuracy on {judged} touches, engine {runtime.name} in {runtime.precision}',
                         tau)
         console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast (target 2.5), early exits '
                       f'(mean) {early_ratio:.2f} times (target 5), {accuracy["early"]["points_below_full"]:.2f} points '
@@ -268,7 +269,7 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
         'ratio_vs_timm': ratio,
         'extra': {
             'timm': tiny, 'image_size': list(model.config.image_size), 'precision': runtime.precision,
-            'agreement': differences, 'data': part.description, 'exit_rates': rates,
+            'agreement': differences, 'data': data, 'exit_rates': rates,
             'early_ratio_vs_timm': early_ratio, 'accuracy': accuracy,
             'timm_compiled_ms': 1e3 * times['timm compiled'].p50 if 'timm compiled' in times else None,
             'softmax_ms': 1e3 * times['softmax'].p50, 'matrix_share': {str(b): s for b, s in shares.items()},
