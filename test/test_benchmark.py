@@ -83,7 +83,7 @@ def test_int8_and_what_it_costs(with_ranges, tmp_path, capsys, precision):
     early = extra['accuracy']['early']
     assert early['points'] == pytest.approx(100 * (early['accuracy'] - early['plain']))
     assert extra['data'].startswith('16 of 20 simulated') and extra['early_ratio_vs_timm'] > 0
-    assert f'accuracy on 20 touches, engine openvino in {extra["precision"]}' in printed
+    assert f'accuracy on 20 touches, openvino in {extra["precision"]}' in printed
 
 
 def test_int8_without_ranges_is_refused(toy, tmp_path, capsys):

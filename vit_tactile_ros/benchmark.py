@@ -239,7 +239,7 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
         judged = min(arguments.accuracy, part.size)
         ours, plain = outputs_of_engines((runtime, reference), part.frames(), checkpoint, judged, size, 'accuracy')
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
-        _print_accuracy(console, accuracy, f'accuracy on {judged} touches, engine {runtime.name} in {runtime.precision}',
+        _print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
                         tau)
         console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast (target 2.5), early exits '
                       f'(mean) {early_ratio:.2f} times (target 5), {accuracy["early"]["points_below_full"]:.2f} points '
