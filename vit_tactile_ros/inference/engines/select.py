@@ -114,8 +114,8 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
     for each in PRECISIONS if precision == 'auto' else (precision,):
         request = Request(model, torch_device, each, threads, tuple(ranges))
         for name in engines if engine == 'auto' else (engine,):
-            if name == 'torch' and engine == 'auto' and (each == 'int8' or (
-                    each == 'bfloat16' and precision == 'auto' and not computes_in_bfloat16(torch_device))):
+            if name == 'torch' and (each == 'int8' or (each == 'bfloat16' and precision == 'auto'
+                                                       and not computes_in_bfloat16(torch_device))):
                 continue  # it has none, or would emulate it
             try:
                 runtimes.append(_prepare(name, engines[name], request, reference))
