@@ -4,6 +4,8 @@ import builtins
 import dataclasses
 import importlib.util
 import logging
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -294,3 +296,24 @@ def test_auto_takes_the_fastest(monkeypatch, caplog):
     assert select._fastest([slow, fast], toy_model()).name == 'fast'
     assert select._fastest([fast, slow], toy_model()).name == 'fast'
     assert 'slow float32 4000.00 ms, fast float32 1000.00 ms; taken: fast float32, 4.0 times' in caplog.text
+
+
+SIGNAL_AFTER_RUNTIMES = """
+import faulthandler, os, signal
+from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime
+from vit_tactile_ros.model import ModelConfig, ViTTactile
+
+faulthandler.enable()  # handlers of signals run on a stack of their own from now on
+signal.signal(signal.SIGUSR1, lambda *_: print('handled'))
+model = ViTTactile(ModelConfig(num_classes=3, image_size=(32, 32), width=48, depth=1, exits=(1,), feature_map_dim=16))
+first, second = OpenVinoRuntime(model.eval()), OpenVinoRuntime(model)
+del first
+del second
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+def test_signals_are_handled_after_runtimes_have_come_and_gone():
+    """OpenVINO leaves a freed stack for signal handlers: a node that dies of Ctrl-C or of a child's end."""
+    ended = subprocess.run([sys.executable, '-c', SIGNAL_AFTER_RUNTIMES], capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stdout) == (0, 'handled\n'), ended.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,7 +41,7 @@ class OpenVinoRuntime:
         NotImplementedError for a layer that the graphs do not know.
         """
         check_precision(precision, tuple(PRECISION_HINTS), self.name)
-        core = ov.Core()
+        core = _core()
         has_bfloat16 = 'BF16' in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         hint = PRECISION_HINTS[precision]
         if precision == 'bfloat16' and not has_bfloat16:
@@ -79,6 +80,16 @@ class OpenVinoRuntime:
             rows = yield torch.from_numpy(results[0].copy())
             if index + 1 < len(self._any_batch):
                 x = results[1] if rows is None else results[1][rows.numpy()]
+
+
+@functools.cache
+def _core() -> ov.Core:
+    """One for the process, and for ever: each gives its thread a stack for signal handlers and takes it away again.
+
+    Of two that end in the order of their making, the second brings back the stack that the first has freed: the next
+    signal that Python handles kills the process.
+    """
+    return ov.Core()
 
 
 def _compile(core: ov.Core, graphs: Sequence[ov.Model], settings: dict[str, Any]) -> list[ov.InferRequest]:
