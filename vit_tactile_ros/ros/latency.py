@@ -148,8 +148,9 @@ class _Node:
             self.__exit__()
             raise
         self.start_time = time.monotonic() - started
-        if found := re.search(r', engine (\S+) on ', self._log.read_text(errors='replace')):
-            self.engine = found[1]
+        # A checkout from before there was int8 does not name the precision.
+        if found := re.search(r'engine (\S+)(?: in (\S+))? on ', self._log.read_text(errors='replace')):
+            self.engine = found[1] + f' {found[2]}' * (found[2] not in (None, 'float32'))
         return self
 
     def __exit__(self, *_: object) -> None:
