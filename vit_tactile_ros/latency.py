@@ -64,10 +64,9 @@ def find_clips(paths: list[Path]) -> list[Path]:
     found: list[Path] = []
     for path in paths:
         clips = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
-        for clip in clips or [path / '*.avi']:
-            if not clip.is_file():
-                raise ValueError(f'{path if len(clips) < 2 else clip} is no video and no folder with one '
-                                 f'({", ".join(VIDEOS)})')
+        wrong = [clip for clip in clips if not clip.is_file()] if clips else [path]
+        if wrong:
+            raise ValueError(f'{wrong[0]} is no video and no folder with one ({", ".join(VIDEOS)})')
         found += clips
     return found
 
@@ -106,6 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         from vit_tactile_ros.ros.latency import LatencyError, Variant, measure
+        from vit_tactile_ros.ros.node_process import NodeError
     except ImportError as error:
         print(f'latency: needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`', file=sys.stderr)
         return 2
@@ -118,7 +118,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\nlatency: stopped', file=sys.stderr)
         return 130
-    except LatencyError as error:
+    except (LatencyError, NodeError) as error:
         print(f'latency: {error}', file=sys.stderr)
         return 1
     result = {'clips': len(arguments.clips), 'rate': arguments.rate, 'image_transport': arguments.image_transport,

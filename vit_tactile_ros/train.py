@@ -153,12 +153,12 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     checkpoint = checkpoints[0] if checkpoints else None
     architecture = asked_architecture(arguments, checkpoint, len(class_names))
     config.weights(len(architecture.exits))
+    check_frozen(config.freeze, checkpoints, _init(arguments), architecture)
     preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint,
                                          arguments.control)
     augment = choose_augmentation(arguments.augment, arguments.data, arguments.augment_strength)
     data = prepare_data(table, arguments, preprocessing, progress=processes.first)
 
-    check_frozen(config.freeze, checkpoints, _init(arguments), architecture)
     torch.manual_seed(config.seed)
     model = ViTTactile(architecture)
     if checkpoints:

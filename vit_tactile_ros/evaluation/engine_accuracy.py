@@ -2,39 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-import torch
-from tqdm import tqdm
+from torch.utils.data import Subset
 
 from vit_tactile_ros.data.frames import Frames
-from vit_tactile_ros.evaluation.outputs import ExitOutputs, Inputs
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, Inputs, outputs_of
 from vit_tactile_ros.inference.runtime import Runtime
-from vit_tactile_ros.model import Checkpoint, compute_shares
+from vit_tactile_ros.model import Checkpoint
 
 
-@torch.inference_mode()
 def outputs_of_engines(engines: Sequence[Runtime], frames: Frames, checkpoint: Checkpoint, size: int, batch_size: int,
                        progress: str = '') -> list[ExitOutputs]:
     """What each engine says at every exit of the first `size` frames, in batches of `batch_size`."""
-    inputs = Inputs(frames, checkpoint.preprocessing)
-    logits: list[list[np.ndarray[Any, Any]]] = [[] for _ in engines]
-    labels: list[int] = []
-    with tqdm(total=size, desc=progress, unit='image', leave=False,
-              disable=not progress or not sys.stderr.isatty()) as bar:
-        for start in range(0, size, batch_size):
-            batch = [inputs[i] for i in range(start, min(start + batch_size, size))]
-            images = torch.stack([image for image, _ in batch])
-            labels += [label for _, label in batch]
-            for engine, said in zip(engines, logits, strict=True):
-                said.append(torch.stack([x.float().cpu() for x in engine.stages(images)]).numpy())
-            bar.update(len(batch))
-    config = checkpoint.model.config
-    return [ExitOutputs(np.concatenate(said, axis=1), np.array(labels, np.int64), checkpoint.class_names, config.exits,
-                        compute_shares(config)) for said in logits]
+    inputs = Subset(Inputs(frames, checkpoint.preprocessing), range(size))
+    return outputs_of([engine.stages for engine in engines], inputs, checkpoint.model.config, batch_size, progress,
+                      class_names=checkpoint.class_names)
 
 
 def compare_accuracy(engine: ExitOutputs, plain: ExitOutputs, tau: Sequence[float],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,7 +16,14 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.inference.preprocess import normalise
-from vit_tactile_ros.model import PreprocessingConfig, ViTTactile, compute_shares, exit_probabilities, thresholds
+from vit_tactile_ros.model import (
+    ModelConfig,
+    PreprocessingConfig,
+    ViTTactile,
+    compute_shares,
+    exit_probabilities,
+    thresholds,
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,6 @@ def inputs_of(frames: Frames, preprocessing: PreprocessingConfig, indices: Seque
     return np.stack([inputs[i][0].numpy() for i in indices])
 
 
-@torch.inference_mode()
 def collect_outputs(model: ViTTactile, frames: Frames, preprocessing: PreprocessingConfig,
                     device: torch.device | str = 'cpu', batch_size: int = 64, progress: str = '', *,
                     class_names: Sequence[str] = (), workers: int = 0) -> ExitOutputs:
@@ -102,26 +108,41 @@ def collect_outputs(model: ViTTactile, frames: Frames, preprocessing: Preprocess
     `class_names` classes are called by their number.
     Raises ValueError for an empty dataset, a label that is no class, or answers that are not finite.
     """
-    class_names = class_names or [str(i) for i in range(model.config.num_classes)]
-    loader = DataLoader(Inputs(frames, preprocessing), batch_size, num_workers=workers)
-    if not len(loader):
-        raise ValueError('there is no image to evaluate; give at least one')
+    inputs = Inputs(frames, preprocessing)
     was_training, on = model.training, next(model.parameters()).device
     model.eval().to(device)
-    logits: list[Tensor] = []
-    labels: list[Tensor] = []
     try:
-        for inputs, batch_labels in tqdm(loader, desc=progress, unit='batch', leave=False, file=sys.stderr,
-                                         disable=not progress or not sys.stderr.isatty()):
-            logits.append(torch.stack(list(model.stages(inputs.to(device)))).float().cpu())
-            labels.append(batch_labels)
+        return outputs_of([lambda images: model.stages(images.to(device))], inputs, model.config, batch_size, progress,
+                          class_names=class_names, workers=workers)[0]
     finally:
         model.train(was_training).to(on)
-    outputs = ExitOutputs(torch.cat(logits, dim=1).numpy(), torch.cat(labels).numpy().astype(np.int64),
-                          tuple(class_names), model.config.exits, compute_shares(model.config))
-    if outputs.labels.min() < 0 or outputs.labels.max() >= len(class_names):
-        raise ValueError(f'labels are {outputs.labels.min()} to {outputs.labels.max()}; must be 0 to '
-                         f'{len(class_names) - 1}, the classes of the checkpoint')
-    if not np.isfinite(outputs.logits).all():
+
+
+@torch.inference_mode()
+def outputs_of(networks: Sequence[Callable[[Tensor], Iterable[Tensor]]], inputs: Dataset[tuple[Tensor, int]],
+               config: ModelConfig, batch_size: int, progress: str = '', *, class_names: Sequence[str] = (),
+               workers: int = 0) -> list[ExitOutputs]:
+    """What each of several networks of one architecture says; every input is read once.
+
+    A network gives the logits of its exits, (B, C) each, of images (B, 3, h, w) on the CPU. Otherwise as
+    `collect_outputs`.
+    """
+    class_names = class_names or [str(i) for i in range(config.num_classes)]
+    loader = DataLoader(inputs, batch_size, num_workers=workers)
+    if not len(loader):
+        raise ValueError('there is no image to evaluate; give at least one')
+    logits: list[list[Tensor]] = [[] for _ in networks]
+    labels: list[Tensor] = []
+    for images, batch_labels in tqdm(loader, desc=progress, unit='batch', leave=False, file=sys.stderr,
+                                     disable=not progress or not sys.stderr.isatty()):
+        for network, said in zip(networks, logits, strict=True):
+            said.append(torch.stack(list(network(images))).float().cpu())
+        labels.append(batch_labels)
+    known = torch.cat(labels).numpy().astype(np.int64)
+    if known.min() < 0 or known.max() >= len(class_names):
+        raise ValueError(f'labels are {known.min()} to {known.max()}; must be 0 to {len(class_names) - 1}, the classes '
+                         'of the checkpoint')
+    all_logits = [torch.cat(said, dim=1).numpy() for said in logits]
+    if not all(np.isfinite(one).all() for one in all_logits):
         raise ValueError('the network answers with values that are not finite: the checkpoint is of no use')
-    return outputs
+    return [ExitOutputs(one, known, tuple(class_names), config.exits, compute_shares(config)) for one in all_logits]

@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.live import Live
 
 from vit_tactile_ros.ros.monitor import Monitor
+from vit_tactile_ros.ros.node_process import wait_or_kill
 from vit_tactile_ros.ros.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
 
 FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
@@ -182,11 +183,7 @@ def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[sub
         for process in processes:
             process.send_signal(signal.SIGINT)
         for process in processes:
-            try:
-                process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            wait_or_kill(process, 5)
 
 
 @contextlib.contextmanager

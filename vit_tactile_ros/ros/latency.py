@@ -6,9 +6,6 @@ import contextlib
 import os
 import random
 import re
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +16,6 @@ from typing import Any
 import cv2
 import numpy as np
 import rclpy
-import yaml
 from numpy.typing import NDArray
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
 from rclpy.signals import SignalHandlerOptions
@@ -30,16 +26,16 @@ from std_srvs.srv import Trigger
 
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.messages import compressed_message, image_message
+from vit_tactile_ros.ros.node_process import NodeProcess
 from vit_tactile_ros.ros.run import fastest_executor
 
-START_TIMEOUT = 120.0  # s until a node is active
 FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and answer
 ANSWER_TIMEOUT = 5.0  # s until a service is asked again: DDS may lose an answer
 LAST_RESULTS = 1.0  # s that the results of a clip's last images may take
 
 
 class LatencyError(RuntimeError):
-    """A node that does not start or a clip that can't be read."""
+    """A node that is not found or does not answer, or a clip that can't be read."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,8 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
     All nodes run, and wait, all the time; each clip goes to one after the other, in a new random order. It is
     published as a camera driver does, best effort at `rate` images a second, and its first images are the no-contact
     reference. `cold_starts` more nodes of each variant are started alone before, in turns. `transport` is 'raw' or
-    'compressed' (JPEG). Logs of the nodes lie in `folder`. Raises LatencyError.
+    'compressed' (JPEG). Logs of the nodes lie in `folder`. Raises LatencyError, and
+    NodeError for a node that does not start or ends.
     """
     for clip in clips:  # a bad one is to be known now, not when its turn comes
         next(_messages(clip, transport))
@@ -99,7 +96,7 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
         with contextlib.ExitStack() as stack:
             nodes = [stack.enter_context(_Node(variant, transport, folder)) for variant in variants]
             for variant, node in zip(variants, nodes, strict=True):
-                measured[variant.name].engine = node.engine
+                measured[variant.name].engine = node.engine()
             camera = _Camera([node.namespace for node in nodes], transport)
             stack.callback(camera.close)
             for _ in range(rounds):
@@ -113,58 +110,22 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
     return measured
 
 
-class _Node:
-    """A classifier node in a process and a namespace of its own; ready on entry."""
+class _Node(NodeProcess):
+    """The node of a variant, in a namespace of its own."""
 
     _number = 0
 
     def __init__(self, variant: Variant, transport: str, folder: Path) -> None:
         _Node._number += 1
-        self.namespace = f'/latency_{os.getpid()}_{_Node._number}'
-        self.start_time = 0.0  # s
-        self.engine = ''
-        self._name = variant.name
-        self._log = folder / f'node_{_Node._number}.log'
-        parameters = folder / f'node_{_Node._number}.yaml'
-        parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': {
-            'image_transport': transport, 'silence_timeout': 3600.0, **variant.parameters}}}))
-        node = ['-m', 'vit_tactile_ros.ros.classifier_node', '--ros-args', '-r', f'__ns:={self.namespace}',
-                '--params-file', str(parameters.absolute())]
-        self._command = [sys.executable, *node] if variant.checkout is None else [
-            'bash', '-c', '. "$0"/env.sh && exec python "$@"', str(variant.checkout), *node]
+        super().__init__(variant.name, f'/latency_{os.getpid()}_{_Node._number}',
+                         {'image_transport': transport, 'silence_timeout': 3600.0, **variant.parameters},
+                         folder / f'node_{_Node._number}', variant.checkout)
 
-    def __enter__(self) -> _Node:
-        started = time.monotonic()
-        with self._log.open('wb') as log:
-            self._process = subprocess.Popen(self._command, stdin=subprocess.DEVNULL, stdout=log,
-                                             stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            while 'active, waiting for images' not in self._log.read_text(errors='replace'):
-                self.check()
-                if time.monotonic() - started > START_TIMEOUT:
-                    raise LatencyError(f'{self._name}: the node was not active within {START_TIMEOUT:g} s')
-                time.sleep(0.01)
-        except BaseException:
-            self.__exit__()
-            raise
-        self.start_time = time.monotonic() - started
+    def engine(self) -> str:
+        """As the node names it, with its precision where that is not float32; '' where it does not."""
         # A checkout from before there was int8 does not name the precision.
-        if found := re.search(r'engine (\S+)(?: in (\S+))? on ', self._log.read_text(errors='replace')):
-            self.engine = found[1] + f' {found[2]}' * (found[2] not in (None, 'float32'))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    def check(self) -> None:
-        if self._process.poll() is not None:
-            end = self._log.read_text(errors='replace').strip()[-500:]
-            raise LatencyError(f'{self._name}: the node ended with {self._process.returncode}: {end}')
+        found = re.search(r'engine (\S+)(?: in (\S+))? on ', self.log_text())
+        return '' if found is None else found[1] + f' {found[2]}' * (found[2] not in (None, 'float32'))
 
 
 class _Camera:

@@ -5,18 +5,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rclpy
-import yaml
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 
@@ -25,8 +24,8 @@ from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.evaluation.replaying import ReplaySettings, Selection, select
 from vit_tactile_ros.msg import TactileClassification
+from vit_tactile_ros.ros.node_process import NodeError, NodeProcess
 
-START_TIMEOUT = 120.0  # s until the node is active
 TOLERANCE = 1e-5  # of probabilities, same engine
 FEW = 0.05  # share of images superseded that still counts as keeping up
 TRIAL_IMAGES = 150  # played per speed in the search
@@ -108,7 +107,12 @@ class _Session:
         self._node.destroy_node()
 
     def run(self, table: FrameTable, speed: float, find_speed: bool) -> dict[str, Any]:
-        self._stack.enter_context(self._classifier())
+        node = NodeProcess(self._name, self._namespace, self._parameters, self._folder / 'live_node',
+                           pause=partial(rclpy.spin_once, self._node, timeout_sec=0.05))
+        try:
+            self._stack.enter_context(node)
+        except NodeError:
+            raise _Failed(f'the node did not start: {node.end_of_log()}') from None
         played = self._play(speed, self._settings.reference_frames, None)
         report = {'speed': speed, **played, **self._compare(table)}
         left_out = sorted(set(self._selection.sensor_of_topic) - set(self._sensors))
@@ -129,31 +133,6 @@ class _Session:
             found.append(f'live, {self._name}: the node takes raw or compressed images, not both; left out '
                          f'{", ".join(report["left_out"])}')
         return found
-
-    @contextlib.contextmanager
-    def _classifier(self) -> Iterator[None]:
-        parameters = self._folder / 'live_node.yaml'
-        parameters.write_text(yaml.safe_dump({'/**': {'ros__parameters': self._parameters}}))
-        log_file = self._folder / 'live_node.log'
-        with log_file.open('wb') as log:
-            process = subprocess.Popen(
-                [sys.executable, '-m', 'vit_tactile_ros.ros.classifier_node', '--ros-args', '-r',
-                 f'__ns:={self._namespace}', '--params-file', str(parameters)],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            end = time.monotonic() + START_TIMEOUT
-            while 'active, waiting for images' not in (text := log_file.read_text(errors='replace')):
-                if process.poll() is not None or time.monotonic() > end:
-                    raise _Failed(f'the node did not start: {text.strip()[-500:]}')
-                rclpy.spin_once(self._node, timeout_sec=0.05)
-            yield
-        finally:
-            process.send_signal(signal.SIGINT)
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
     def _play(self, speed: float, reference_frames: int, limit: int | None) -> dict[str, Any]:
         """Play once; what was sent, answered and superseded."""

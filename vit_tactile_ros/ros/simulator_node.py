@@ -26,7 +26,7 @@ from vit_tactile_ros.data.simulator import (
     sensor_names,
 )
 from vit_tactile_ros.msg import TactileLabel
-from vit_tactile_ros.ros.messages import image_message
+from vit_tactile_ros.ros.messages import compressed_message, image_message
 
 
 class TactileSimulatorNode(Node):
@@ -79,8 +79,7 @@ class TactileSimulatorNode(Node):
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         if self._compressed:
             _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-            self._images.publish(CompressedImage(header=header, format='rgb8; jpeg compressed bgr8',
-                                                 data=jpeg.tobytes()))
+            self._images.publish(compressed_message(jpeg.tobytes(), header, 'rgb8; jpeg compressed bgr8'))
         else:
             self._images.publish(image_message(picture, header))
         self._labels.publish(TactileLabel(header=header, class_name=contact.class_name if contact else CLASS_NAMES[0],

@@ -1,0 +1,85 @@
+"""The classifier node in a process of its own, for commands that compare or measure it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+START_TIMEOUT = 120.0  # s until a node is active
+Node = TypeVar('Node', bound='NodeProcess')
+
+
+class NodeError(RuntimeError):
+    """A node that does not become active, or that has ended."""
+
+
+class NodeProcess:
+    """A node that is active on entry and ended on exit; its parameters and its log lie beside `stem`."""
+
+    def __init__(self, title: str, namespace: str, parameters: Mapping[str, Any], stem: Path,
+                 checkout: Path | None = None, pause: Callable[[], object] | None = None) -> None:
+        """`title` is its name in errors. `checkout` is the built one whose code it runs; None: this one.
+
+        `pause` is called again and again until the node is active; None sleeps. Entry raises NodeError.
+        """
+        self.namespace = namespace
+        self.start_time = 0.0  # s, from the start of the process until it was active
+        self._title = title
+        self._parameters = parameters
+        self._parameters_file, self._log = stem.with_suffix('.yaml'), stem.with_suffix('.log')
+        self._checkout = checkout
+        self._pause = pause or (lambda: time.sleep(0.01))
+
+    def __enter__(self: Node) -> Node:
+        self._parameters_file.write_text(yaml.safe_dump({'/**': {'ros__parameters': dict(self._parameters)}}))
+        node = ['-m', 'vit_tactile_ros.ros.classifier_node', '--ros-args', '-r', f'__ns:={self.namespace}',
+                '--params-file', str(self._parameters_file.absolute())]
+        command = [sys.executable, *node] if self._checkout is None else [
+            'bash', '-c', '. "$0"/env.sh && exec python "$@"', str(self._checkout), *node]
+        started = time.monotonic()
+        with self._log.open('wb') as log:
+            # A session of its own: Ctrl-C is for the command, which then ends the node.
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                                             start_new_session=True)
+        try:
+            while 'active, waiting for images' not in self.log_text():
+                self.check()
+                if time.monotonic() - started > START_TIMEOUT:
+                    raise NodeError(f'{self._title}: the node was not active within {START_TIMEOUT:g} s')
+                self._pause()
+        except BaseException:
+            self.__exit__()
+            raise
+        self.start_time = time.monotonic() - started
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.send_signal(signal.SIGINT)
+        wait_or_kill(self._process, 10)
+
+    def check(self) -> None:
+        """Raises NodeError with the end of its log where the node has ended."""
+        if self._process.poll() is not None:
+            raise NodeError(f'{self._title}: the node ended with {self._process.returncode}: {self.end_of_log()}')
+
+    def log_text(self) -> str:
+        return self._log.read_text(errors='replace')
+
+    def end_of_log(self) -> str:
+        return self.log_text().strip()[-500:]
+
+
+def wait_or_kill(process: subprocess.Popen[bytes], seconds: float) -> None:
+    """Wait for a process that was asked to end, and end it for good where it takes longer."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
