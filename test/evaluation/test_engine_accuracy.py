@@ -18,6 +18,13 @@ def test_the_same_outputs_as_those_that_calibration_sees():
         wanted = collect_outputs(checkpoint.model, frames, checkpoint.preprocessing)
         np.testing.assert_allclose(outputs.logits, wanted.logits, atol=1e-4)
         np.testing.assert_array_equal(outputs.labels, wanted.labels)
+    other = toy_checkpoint()
+    for parameter in other.model.parameters():
+        parameter.data.mul_(0.9)
+    pair = outputs_of_engines((plain, TorchRuntime(other.model, torch.device('cpu'))), frames, checkpoint, 11, 4)
+    for outputs, model in zip(pair, (checkpoint.model, other.model), strict=True):
+        wanted = collect_outputs(model, frames, checkpoint.preprocessing)
+        np.testing.assert_allclose(outputs.logits, wanted.logits, atol=1e-4)
     assert len(outputs_of_engines((plain,), frames, checkpoint, 3, 4)[0]) == 3
 
 
