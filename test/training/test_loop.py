@@ -253,6 +253,21 @@ def test_changed_settings_are_refused(tmp_path, changes, named):
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
 
+@pytest.mark.parametrize('kind', (signal.SIGINT, signal.SIGTERM))
+def test_a_signal_that_reaches_a_worker_while_it_starts(monkeypatch, kind):
+    """A Ctrl-C in the first moments that ends in a worker's death and a traceback."""
+    main, set_num_threads = os.getpid(), torch.set_num_threads
+
+    def interrupted(number):
+        if os.getpid() != main:  # a worker calls this first of all
+            os.kill(os.getpid(), kind)
+        set_num_threads(number)
+
+    monkeypatch.setattr(torch, 'set_num_threads', interrupted)
+    average = train(workers=1, config=dataclasses.replace(SETTINGS, epochs=1))
+    assert equal(average, train(config=dataclasses.replace(SETTINGS, epochs=1)))
+
+
 def test_a_run_from_before_a_setting_goes_on(tmp_path):
     """A week of training that an update of the package makes worthless."""
     train(tmp_path)

@@ -17,6 +17,7 @@ from torch.utils.data.dataloader import default_collate
 
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.training.distributed import ALONE, Processes
+from vit_tactile_ros.training.stopping import SIGNALS
 
 Order = Callable[[int], NDArray[np.int64]]  # epoch (0-based) -> indices of its examples
 Batch = tuple[Tensor, Tensor, Tensor]  # frames and references, uint8 (B, h, w, 3), labels (B,)
@@ -109,5 +110,6 @@ def _collate(examples: list[tuple[Tensor, Tensor, int]]) -> Any:
 
 def _prepare_worker(_index: int) -> None:
     cv2.setNumThreads(1)  # one core per worker; OpenCV would start a thread per core in each
-    for kind in (signal.SIGINT, signal.SIGTERM):  # which may go to all processes; the main one ends its workers
+    for kind in SIGNALS:  # which may go to all processes; the main one ends its workers
         signal.signal(kind, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -34,7 +34,7 @@ from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key
 from vit_tactile_ros.training.optimizer import average_decay, freeze, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import check_settings, settings_of
 from vit_tactile_ros.training.state import RunFolder
-from vit_tactile_ros.training.stopping import Stop, StopAsked
+from vit_tactile_ros.training.stopping import Stop, StopAsked, signals_blocked
 
 logger = logging.getLogger(__name__)
 
@@ -201,8 +201,10 @@ class _Run:
         every = 1 if self.device.type == 'cpu' else 10
         pending: list[Tensor] = []
         first, started = self.done, time.monotonic()
-        bar = tqdm(self.loader, desc=f'epoch {self.epoch + 1}/{self.config.epochs}', mininterval=1.0, leave=False,
-                   initial=first, disable=not (progress and sys.stderr.isatty()))
+        with signals_blocked():  # a worker that has only just started would die of one
+            batches = iter(self.loader)
+        bar = tqdm(batches, total=len(self.loader), desc=f'epoch {self.epoch + 1}/{self.config.epochs}', initial=first,
+                   mininterval=1.0, leave=False, disable=not (progress and sys.stderr.isatty()))
         for i, batch in enumerate(bar, start=first):
             pending.append(self._train_step(batch, i, sizes[i]))
             stopping = alone and self.stop.number > 0

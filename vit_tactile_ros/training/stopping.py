@@ -15,6 +15,16 @@ from vit_tactile_ros.training.distributed import started_by_torchrun
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Both wait until it is left. A process started meanwhile has them blocked until it unblocks them itself."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class StopAsked(KeyboardInterrupt):
     """Somebody wants the program to end; what is in memory is whole."""
 
