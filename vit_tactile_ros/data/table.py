@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vit_tactile_ros.foundation.errors import UserError
+
 PARTS = ('train', 'validation', 'test')
 # Names that folders and split columns give to the parts.
 _PART_NAMES = {'train': 'train', 'training': 'train', 'val': 'validation', 'valid': 'validation',
                'validation': 'validation', 'dev': 'validation', 'test': 'test', 'testing': 'test'}
 
 
-class DataError(ValueError):
+class DataError(UserError):
     """A mistake in the data that a user gave: says what is wrong, where, and what would be right."""
 
 

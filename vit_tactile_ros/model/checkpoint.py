@@ -15,6 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model.config import (
     Calibration,
     ModelConfig,
@@ -36,7 +37,7 @@ OPTIONAL: dict[str, dict[str, Any]] = {'provenance': {'training_part': {}}, 'cal
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
 
-class CheckpointError(ValueError):
+class CheckpointError(UserError):
     """A checkpoint that can't be used; the message names the file, the field and what would be right."""
 
 

@@ -12,12 +12,14 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from vit_tactile_ros.foundation.errors import UserError
+
 from .sensor import SensorConfig
 
 _FOLDER = Path(__file__).parent / 'sensors'
 
 
-class SensorFileError(ValueError):
+class SensorFileError(UserError):
     """A sensor file that can't be used; the message names the file, the field and what would be right."""
 
 
