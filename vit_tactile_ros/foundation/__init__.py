@@ -1,1 +1,1 @@
-"""What every layer may use: the base of user errors, files that are written whole, strict JSON. Standard library only."""
+"""What every layer may use: the base of user errors, files written whole, strict JSON; standard library only."""
