@@ -1,6 +1,8 @@
-"""The base class of mistakes that a user can correct."""
+"""The base class of mistakes that a user can correct, and how messages show a value."""
 
 from __future__ import annotations
+
+import reprlib
 
 
 class UserError(ValueError):
@@ -8,3 +10,17 @@ class UserError(ValueError):
 
     Commands print it as one line and exit with status 2. Any other exception is a bug.
     """
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 3
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = 12
+_SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
+
+
+def shown(value: object) -> str:
+    """`repr` of a value for a message: one line without control characters, and short whatever a file holds."""
+    try:
+        return _SHORT.repr(value)
+    except ValueError:  # Python refuses to print an integer of more than 4300 digits
+        return 'an integer of thousands of digits'

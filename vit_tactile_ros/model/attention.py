@@ -45,6 +45,14 @@ class SelfAttention(nn.Module):
             self.kernel.redraw_features()
 
 
+def has_values() -> bool:
+    """False while a model is made on the meta device, where weights have shapes alone.
+
+    Computing values there would be lost, and some of torch's functions import for seconds when first used there.
+    """
+    return torch.get_default_device().type != 'meta'
+
+
 class FavorAttention(nn.Module):
     """FAVOR+, (B, heads, N, head_dim) three times -> (B, heads, N, head_dim), in time linear in N.
 
@@ -63,7 +71,8 @@ class FavorAttention(nn.Module):
         self.features = features
         self.epsilon = epsilon if epsilon is not None else {'softmax': 1e-4, 'relu': 1e-3}[features]
         self.projection_matrix: Tensor
-        self.register_buffer('projection_matrix', gaussian_orthogonal_random_matrix(num_features, head_dim))
+        draw = gaussian_orthogonal_random_matrix if has_values() else torch.empty
+        self.register_buffer('projection_matrix', draw(num_features, head_dim))
 
     def redraw_features(self) -> None:
         """Draw new random features; for training only, since it changes every answer."""

@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
 import json
+import math
 import os
-import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import UserError, shown
+from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.strict_json import build, parse_json
 from vit_tactile_ros.model.config import (
     Calibration,
     ModelConfig,
     PreprocessingConfig,
     Provenance,
-    config_from_dict,
+    check_class_names,
 )
 from vit_tactile_ros.model.vit import ViTTactile
+from vit_tactile_ros.model.weights_header import MAX_HEADER, read_header
 
 FORMAT = 'vit_tactile'
-VERSION = '2'
+# Version 2 added bounds on the accuracy drop, version 3 the digest. A digest is a version of its own, not an optional
+# field: releases before it would refuse an unknown field, but of an unknown version they say that they need an update;
+# and a version 3 file without a digest is refused.
+VERSION = '3'
 # What version 1 did not know of, with what a file of that version means.
 VERSION_1: dict[str, dict[str, Any]] = {
     'model': {'stem': 'patch'},
@@ -35,6 +43,8 @@ VERSION_1: dict[str, dict[str, Any]] = {
 # What files of any version may lack, with what that means.
 OPTIONAL: dict[str, dict[str, Any]] = {'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
+
+Section = TypeVar('Section', ModelConfig, PreprocessingConfig, Calibration, Provenance)
 
 
 class CheckpointError(UserError):
@@ -55,7 +65,7 @@ class Checkpoint:
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
     """Write `checkpoint` whole or not at all; weights are stored as `dtype`.
 
-    Raises CheckpointError for a checkpoint that could not be loaded again, OSError when the disk refuses.
+    Raises CheckpointError for a checkpoint that could not be loaded again, OSError when it cannot be written.
     """
     path = Path(path)
     _check(path, checkpoint)
@@ -68,126 +78,158 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype
         'calibration': json.dumps(dataclasses.asdict(checkpoint.calibration)),
         'provenance': json.dumps(dataclasses.asdict(checkpoint.provenance)),
     }
-    tensors = {name: t.detach().to('cpu', dtype).contiguous() for name, t in checkpoint.model.state_dict().items()}
-    _check_finite(path, tensors)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    os.close(handle)
-    try:
-        save_file(tensors, temporary, metadata)
-        with open(temporary, 'rb') as file:
-            os.fsync(file.fileno())  # else a power cut may leave the new name with nothing in it
-        os.chmod(temporary, 0o644)  # mkstemp keeps the file to its owner; a checkpoint is shared
-        os.replace(temporary, path)
-    except BaseException as error:
-        Path(temporary).unlink(missing_ok=True)
-        if isinstance(error, SafetensorError):  # how the library reports a full disk
-            raise OSError(f'{path}: could not be written: {error}') from error
-        raise
+    if (size := sum(map(len, metadata.values()))) > MAX_HEADER // 2:  # the other half is for the names of the weights
+        raise CheckpointError(f'{path}: metadata of {size} characters, {len(metadata["provenance"])} of them in '
+                              f'provenance; must be at most {MAX_HEADER // 2}')
+    weights = {name: t.detach().to('cpu', dtype).contiguous() for name, t in checkpoint.model.state_dict().items()}
+    _check_finite(path, weights)
+    metadata['digest'] = digest(metadata, weights)
+    with written_whole(path) as temporary:
+        # The library's own writer makes a file for its owner alone, whatever the umask, and hides why a disk refuses.
+        temporary.write_bytes(safetensors.torch.save(weights, metadata))
 
 
 def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = None) -> Checkpoint:
     """Read a checkpoint; the model comes back in eval mode, on the CPU, in float32.
 
-    Raises CheckpointError naming the file and the field for anything missing, unknown, truncated or contradictory,
-    also when `expected_classes` is given and differs from the checkpoint's.
+    Raises CheckpointError naming the file and the field for anything missing, unknown, damaged or contradictory, also
+    when `expected_classes` is given and differs from the checkpoint's. What the file says of itself is checked before
+    its weights are read, and nothing is made as large as it says without being there.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f'{path}: no such file; give the path of a .safetensors checkpoint')
-    try:
-        with safe_open(str(path), framework='pt') as f:
-            metadata = f.metadata() or {}
-            tensors = {name: f.get_tensor(name) for name in f.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path}: not a whole safetensors file ({error}); copy or train it again') from error
+    with _reading(path):
+        if not path.is_file():
+            raise CheckpointError(f'{path}: no such file; give the path of a .safetensors checkpoint')
+        file = path.open('rb')
+    with file:
+        with _reading(path):
+            header = read_header(file, os.fstat(file.fileno()).st_size)
+        checkpoint = _described(path, header.metadata, header.shapes)
+        if expected_classes is not None and tuple(expected_classes) != checkpoint.class_names:
+            raise CheckpointError(f'{path}: class_names are {list(checkpoint.class_names)}; '
+                                  f'expected {list(expected_classes)}')
+        with _reading(path):
+            weights = safetensors.torch.load(header.raw + file.read())
+    if header.metadata['version'] == VERSION and header.metadata['digest'] != digest(header.metadata, weights):
+        raise CheckpointError(f'{path}: weights or metadata are not what was written: their digest is another than '
+                              'metadata digest; copy the file again, or train it again')
+    _check_finite(path, weights)
+    checkpoint.model.take_weights({name: t.to(torch.float32, copy=True) for name, t in weights.items()})
+    return checkpoint
 
+
+def digest(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> str:
+    """What tells a checkpoint from one with a flipped bit: a hash of all of its metadata and weights."""
+    known = sorted((name, value) for name, value in metadata.items() if name != 'digest')
+    result = hashlib.sha256(json.dumps(known).encode())
+    for name, tensor in sorted(weights.items()):
+        result.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        result.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return f'sha256:{result.hexdigest()}'
+
+
+def _described(path: Path, metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint:
+    """What the metadata says; the model has no weights yet, and those in the file have the shapes that it needs."""
     if metadata.get('format') != FORMAT:
-        raise CheckpointError(f'{path}: metadata format is {metadata.get("format")!r}; must be {FORMAT!r}: '
+        raise CheckpointError(f'{path}: metadata format is {shown(metadata.get("format"))}; must be {FORMAT!r}: '
                               'this file was not written by vit_tactile_ros')
-    if metadata.get('version') not in ('1', VERSION):
-        raise CheckpointError(f'{path}: metadata version is {metadata.get("version")!r}; this release reads '
-                              f"'1' and {VERSION!r}: update vit_tactile_ros or train the checkpoint again")
-    if unknown := sorted(set(metadata) - set(FIELDS)):
-        raise CheckpointError(f'{path}: metadata {unknown[0]} is unknown; known are {", ".join(FIELDS)}')
+    version = metadata.get('version')
+    if version not in ('1', '2', VERSION):
+        raise CheckpointError(f'{path}: metadata version is {shown(version)}; this release reads '
+                              f"'1', '2' and {VERSION!r}: update vit_tactile_ros or train the checkpoint again")
+    fields = (*FIELDS, 'digest') if version == VERSION else FIELDS
+    if unknown := sorted(set(metadata) - set(fields)):
+        raise CheckpointError(f'{path}: metadata {shown(unknown[0])} is unknown; known are {", ".join(fields)}')
+    if missing := [name for name in fields if name not in metadata]:
+        raise CheckpointError(f'{path}: metadata {missing[0]} is missing')
     config = _section(path, metadata, 'model', ModelConfig)
     preprocessing = _section(path, metadata, 'preprocessing', PreprocessingConfig)
     calibration = _section(path, metadata, 'calibration', Calibration)
     provenance = _section(path, metadata, 'provenance', Provenance)
     class_names = _json(path, metadata, 'class_names')
     if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
-        raise CheckpointError(f'{path}: metadata class_names is {class_names!r}; must be a list of strings')
-
-    model = ViTTactile(config, calibration.tau)
-    wanted = model.state_dict()
-    if missing := sorted(set(wanted) - set(tensors)):
-        raise CheckpointError(f'{path}: {len(missing)} weights are missing, the first is {missing[0]}')
-    if unknown := sorted(set(tensors) - set(wanted)):
-        raise CheckpointError(f'{path}: {len(unknown)} weights are unknown to the model it describes, '
-                              f'the first is {unknown[0]}')
-    for name, tensor in tensors.items():
-        if tensor.shape != wanted[name].shape:
-            raise CheckpointError(f'{path}: weight {name} has shape {tuple(tensor.shape)}; '
-                                  f'the model it describes needs {tuple(wanted[name].shape)}')
-    _check_finite(path, tensors)
-    model.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+        raise CheckpointError(f'{path}: metadata class_names is {shown(class_names)}; must be a list of strings')
+    if len(shapes) < 10 * config.depth:  # a block has more; before a model of that depth is made
+        raise CheckpointError(f'{path}: metadata model.depth is {config.depth}; the file holds only {len(shapes)} '
+                              'weights')
+    model = ViTTactile.without_weights(config, calibration.tau).eval()
     model.temperatures = calibration.temperatures or model.temperatures
-    checkpoint = Checkpoint(model.eval(), preprocessing, tuple(class_names), calibration, provenance)
+    checkpoint = Checkpoint(model, preprocessing, tuple(class_names), calibration, provenance)
     _check(path, checkpoint)
-    if expected_classes is not None and tuple(expected_classes) != checkpoint.class_names:
-        raise CheckpointError(f'{path}: class_names are {list(checkpoint.class_names)}; '
-                              f'expected {list(expected_classes)}')
+
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    if missing := sorted(set(wanted) - set(shapes)):
+        raise CheckpointError(f'{path}: {len(missing)} weights are missing, the first is {missing[0]}')
+    if unknown := sorted(set(shapes) - set(wanted)):
+        raise CheckpointError(f'{path}: {len(unknown)} weights are unknown to the model it describes, '
+                              f'the first is {shown(unknown[0])}')
+    for name, shape in shapes.items():
+        if shape != wanted[name]:
+            raise CheckpointError(f'{path}: weight {name} has shape {shape}; '
+                                  f'the model it describes needs {wanted[name]}')
     return checkpoint
 
 
 def _check(path: Path, checkpoint: Checkpoint) -> None:
     """What the sections must agree on."""
-    config = checkpoint.model.config
+    config, calibration = checkpoint.model.config, checkpoint.calibration
     if len(checkpoint.class_names) != config.num_classes:
         raise CheckpointError(f'{path}: class_names has {len(checkpoint.class_names)} names; '
                               f'model.num_classes is {config.num_classes}')
-    if len(set(checkpoint.class_names)) != len(checkpoint.class_names):
-        raise CheckpointError(f'{path}: class_names {list(checkpoint.class_names)} holds a name twice')
+    try:
+        check_class_names(checkpoint.class_names)
+    except ValueError as error:
+        raise CheckpointError(f'{path}: {error}') from error
     if checkpoint.preprocessing.image_size != config.image_size:
         raise CheckpointError(f'{path}: preprocessing.image_size is {checkpoint.preprocessing.image_size}; '
                               f'model.image_size is {config.image_size}')
-    if len(checkpoint.calibration.temperatures) not in (0, len(config.exits)):
-        raise CheckpointError(f'{path}: calibration.temperatures has {len(checkpoint.calibration.temperatures)} '
-                              f'values; the model has {len(config.exits)} exits')
-    if (count := len(checkpoint.calibration.activation_ranges)) not in (0, 4 * config.depth):
+    for name in ('temperatures', 'ece'):
+        if (count := len(getattr(calibration, name))) not in (0, len(config.exits)):
+            raise CheckpointError(f'{path}: calibration.{name} has {count} values; '
+                                  f'the model has {len(config.exits)} exits')
+    if (count := len(calibration.activation_ranges)) not in (0, 4 * config.depth):
         raise CheckpointError(f'{path}: calibration.activation_ranges has {count} ranges; a model of {config.depth} '
                               f'blocks has {4 * config.depth}')
     early = len(config.exits) - 1
-    for drop in checkpoint.calibration.drops:
+    for drop in calibration.drops:
         if len(drop.tau) != early:
-            raise CheckpointError(f'{path}: calibration.drops holds {len(drop.tau)} thresholds {drop.tau}; '
+            raise CheckpointError(f'{path}: calibration.drops holds {len(drop.tau)} thresholds {shown(drop.tau)}; '
                                   f'the model has {early} early exits')
 
 
-def _check_finite(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
+def _check_finite(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
+    for name, tensor in weights.items():
+        lowest, highest = torch.aminmax(tensor)  # both NaN where one value is; a twentieth of the time of isfinite
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise CheckpointError(f'{path}: weight {name} holds values that are not finite in {tensor.dtype}; '
                                   'train it again')
 
 
-def _json(path: Path, metadata: dict[str, str], name: str) -> Any:
-    if name not in metadata:
-        raise CheckpointError(f'{path}: metadata {name} is missing')
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """What is raised of a file that can't be read or is not whole, as a CheckpointError."""
     try:
-        return json.loads(metadata[name])
-    except json.JSONDecodeError as error:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from error
+    except (SafetensorError, ValueError) as error:
+        raise CheckpointError(f'{path}: not a whole safetensors file ({error}); copy or train it again') from error
+
+
+def _json(path: Path, metadata: Mapping[str, str], name: str) -> Any:
+    try:
+        return parse_json(metadata[name])
+    except ValueError as error:
         raise CheckpointError(f'{path}: metadata {name} is not JSON: {error}') from error
 
 
-def _section(path: Path, metadata: dict[str, str], name: str, kind: Any) -> Any:
+def _section(path: Path, metadata: Mapping[str, str], name: str, kind: type[Section]) -> Section:
     values = _json(path, metadata, name)
-    if not isinstance(values, dict):
-        raise CheckpointError(f'{path}: metadata {name} is {values!r}; must be an object')
-    if metadata['version'] == '1':
-        values = VERSION_1.get(name, {}) | values
-    values = OPTIONAL.get(name, {}) | values
+    if isinstance(values, dict):
+        values = OPTIONAL.get(name, {}) | (VERSION_1.get(name, {}) if metadata['version'] == '1' else {}) | values
     try:
-        return config_from_dict(kind, values)
+        return build(kind, values, f'metadata {name}')
     except ValueError as error:
-        raise CheckpointError(f'{path}: metadata {name}.{error}') from error
+        raise CheckpointError(f'{path}: {error}') from error

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import math
-import types
 import typing
+import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
+
+from vit_tactile_ros.foundation.errors import shown
 
 Attention = Literal['favor_softmax', 'favor_relu', 'softmax']
 Stem = Literal['patch', 'convolution']
+
+# Bounds that no network of this kind comes near (the largest published ViT has width 6144 and depth 48), so that a
+# damaged or hostile file is refused before anything is made after its numbers.
+MAX_WEIGHTS = 10**9  # 4 GB in float32
+MAX_SIDE = 4096  # px of the input image
+MAX_TOKENS = 16384  # patches of an image
+MAX_NAME = 255  # characters of a class name: what a folder's name can have
+_FLOAT32 = 3.4e38  # about the largest float32
+_BOUNDS = {'num_classes': (1, 4096), 'patch_size': (1, 256), 'width': (4, 8192), 'depth': (1, 256), 'heads': (1, 256),
+           'feature_map_dim': (1, 4096)}
 
 
 @dataclass(frozen=True)
@@ -35,10 +46,10 @@ class ModelConfig:
     qk_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name in ('num_classes', 'patch_size', 'width', 'depth', 'heads', 'feature_map_dim'):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
-        _require(math.isfinite(self.mlp_ratio) and self.width * self.mlp_ratio >= 1, 'mlp_ratio', self.mlp_ratio,
-                 f'finite and at least 1 / width {self.width}')
+        for name, (lowest, highest) in _BOUNDS.items():
+            _require(lowest <= getattr(self, name) <= highest, name, getattr(self, name), f'{lowest} to {highest}')
+        _require(0 < self.mlp_ratio <= 64 and self.width * self.mlp_ratio >= 1, 'mlp_ratio', self.mlp_ratio,
+                 f'at least 1 / width {self.width} and at most 64')
         _require(self.attention in typing.get_args(Attention), 'attention', self.attention,
                  f'one of {", ".join(typing.get_args(Attention))}')
         _require(self.stem in typing.get_args(Stem), 'stem', self.stem, f'one of {", ".join(typing.get_args(Stem))}')
@@ -48,12 +59,20 @@ class ModelConfig:
         _require(self.width % self.heads == 0, 'heads', self.heads, f'a divisor of width {self.width}')
         _require(self.width % 4 == 0, 'width', self.width, 'a multiple of 4 (2-D position embedding)')
         _require(len(self.image_size) == 2
-                 and all(s >= self.patch_size and s % self.patch_size == 0 for s in self.image_size), 'image_size',
-                 self.image_size, f'two multiples of patch_size {self.patch_size}')
+                 and all(self.patch_size <= s <= MAX_SIDE and s % self.patch_size == 0 for s in self.image_size),
+                 'image_size', self.image_size, f'two multiples of patch_size {self.patch_size} up to {MAX_SIDE}')
+        tokens = self.image_size[0] * self.image_size[1] // self.patch_size**2
+        _require(tokens <= MAX_TOKENS, 'image_size', self.image_size,
+                 f'at most {MAX_TOKENS} patches of {self.patch_size} px; these are {tokens}')
         exits = self.exits
         _require(len(exits) > 0 and exits[0] >= 1 and exits[-1] == self.depth
                  and all(a < b for a, b in zip(exits, exits[1:], strict=False)), 'exits', exits,
                  f'increasing blocks from 1, the last one depth {self.depth}')
+        weights = (self.depth * (self.width**2 * (4 + 2 * self.mlp_ratio) + self.feature_map_dim * self.width)
+                   + len(exits) * self.width * self.num_classes + 3 * self.patch_size**2 * self.width)
+        _require(weights <= MAX_WEIGHTS, 'width', self.width,
+                 f'smaller: with depth {self.depth} and mlp_ratio {self.mlp_ratio:g} the network would have about '
+                 f'{weights:.2g} weights, and at most {MAX_WEIGHTS:.0e} are allowed')
 
 
 @dataclass(frozen=True)
@@ -74,10 +93,11 @@ class PreprocessingConfig:
         for name, choices in (('reference', ('difference', 'none')), ('orientation', ('as_is', 'match')),
                               ('crop', ('center', 'none'))):
             _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
-        _require(len(self.image_size) == 2 and min(self.image_size) >= 1, 'image_size', self.image_size,
-                 'two positive numbers (height, width)')
-        _require(all(math.isfinite(m) for m in self.mean), 'mean', self.mean, 'finite numbers')
-        _require(all(math.isfinite(s) and s > 0 for s in self.std), 'std', self.std, 'finite numbers above 0')
+        _require(len(self.image_size) == 2 and all(1 <= s <= MAX_SIDE for s in self.image_size), 'image_size',
+                 self.image_size, f'two numbers (height, width), 1 to {MAX_SIDE}')
+        # Generous about 0 to 1, and far from where float32 inputs overflow.
+        _require(all(abs(m) <= 1e3 for m in self.mean), 'mean', self.mean, 'numbers from -1000 to 1000')
+        _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
 
 
 @dataclass(frozen=True)
@@ -114,15 +134,15 @@ class Calibration:
     activation_ranges: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
-        _require(all(math.isfinite(t) and t > 0 for t in self.temperatures), 'temperatures', self.temperatures,
-                 'finite numbers above 0')
+        _require(all(1e-3 <= t <= 1e3 for t in self.temperatures), 'temperatures', self.temperatures,
+                 'numbers from 0.001 to 1000')
         _require(0.0 <= self.tau <= 1.0, 'tau', self.tau, 'between 0 and 1')
         bounds = [d.max_accuracy_drop for d in self.drops]
         _require(all(a < b for a, b in zip(bounds, bounds[1:], strict=False)), 'drops', bounds, 'increasing bounds')
         _require(self.num_samples >= 0, 'num_samples', self.num_samples, 'at least 0')
         _require(all(0.0 <= e <= 1.0 for e in self.ece), 'ece', self.ece, 'between 0 and 1')
         for low, high in self.activation_ranges:
-            _require(-math.inf < low <= 0.0 <= high < math.inf and low < high, 'activation_ranges', (low, high),
+            _require(-_FLOAT32 < low <= 0.0 <= high < _FLOAT32 and low < high, 'activation_ranges', (low, high),
                      'finite, from at most 0 to at least 0, and not empty')
 
     def bound_for(self, max_accuracy_drop: float) -> DropBound:
@@ -153,50 +173,15 @@ class Provenance:
     training_part: dict[str, str] = field(default_factory=dict)
 
 
-Config = TypeVar('Config', ModelConfig, PreprocessingConfig, DropBound, Calibration, Provenance)
-
-
-def config_from_dict(kind: type[Config], values: Any) -> Config:
-    """Build a config from plain JSON values.
-
-    Raises ValueError naming the field for a missing, unknown or wrongly typed value.
-    """
-    if not isinstance(values, dict):
-        raise ValueError(f'{kind.__name__} is {values!r}; must be an object with the fields of {kind.__name__}')
-    hints = typing.get_type_hints(kind)
-    known = {f.name for f in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ValueError(f'{unknown[0]}: unknown field; known are {", ".join(sorted(known))}')
-    if missing := sorted(known - set(values)):
-        raise ValueError(f'{missing[0]}: missing')
-    return kind(**{name: _convert(name, value, hints[name]) for name, value in values.items()})
-
-
-def _convert(name: str, value: Any, hint: Any) -> Any:
-    """`value` as the annotated type, refusing what JSON would let through (True as 1, '4' as 4)."""
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        return None if value is None else _convert(name, value, args[0])
-    if origin is Literal:
-        _require(isinstance(value, str), name, value, 'a string')
-        return value
-    if origin is tuple:
-        _require(isinstance(value, (list, tuple)), name, value, 'a list')
-        if args[-1] is Ellipsis:
-            return tuple(_convert(name, v, args[0]) for v in value)
-        _require(len(value) == len(args), name, value, f'a list of {len(args)}')
-        return tuple(_convert(name, v, a) for v, a in zip(value, args, strict=True))
-    if origin is dict:
-        _require(isinstance(value, dict), name, value, 'an object')
-        return {str(k): _convert(name, v, args[1]) for k, v in value.items()}
-    if dataclasses.is_dataclass(hint):
-        return config_from_dict(typing.cast(type[DropBound], hint), value)
-    accepted = (int, float) if hint is float else hint
-    _require(isinstance(value, accepted) and (hint is bool or not isinstance(value, bool)), name, value,
-             f'of type {hint.__name__}')
-    return hint(value)
+def check_class_names(names: Sequence[str]) -> None:
+    """Raises ValueError for names that a message, a log line or a table could not show apart from one another."""
+    for name in names:
+        _require(0 < len(name) <= MAX_NAME and not any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name),
+                 'class_names', name, f'1 to {MAX_NAME} characters without line ends or other control characters')
+    if len(set(names)) != len(names):
+        raise ValueError(f'class_names {shown(list(names))} holds a name twice')
 
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:
     if not condition:
-        raise ValueError(f'{name} is {value!r}; must be {right}')
+        raise ValueError(f'{name} is {shown(value)}; must be {right}')

@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from vit_tactile_ros.model.attention import SelfAttention
+from vit_tactile_ros.model.attention import SelfAttention, has_values
 from vit_tactile_ros.model.config import Attention, ModelConfig, Stem
 from vit_tactile_ros.model.early_exit import Stages, early_exit, thresholds
 
@@ -68,11 +68,17 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.patch_size = config.patch_size
+        self.patch_size, self.width = config.patch_size, config.width
         self.project = make_stem(config)
         self._grid = (config.image_size[0] // config.patch_size, config.image_size[1] // config.patch_size)
         self.position: Tensor
-        self.register_buffer('position', position_embedding(*self._grid, config.width), persistent=False)
+        self.register_buffer('position', torch.empty(0), persistent=False)
+        if has_values():
+            self.compute_position()
+
+    def compute_position(self) -> None:
+        """Compute the position embedding, which is not one of the weights."""
+        self.position = position_embedding(*self._grid, self.width)
 
     def forward(self, images: Tensor) -> Tensor:
         if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.patch_size or (
@@ -95,8 +101,9 @@ def make_stem(config: ModelConfig) -> nn.Module:
     channels = 3
     for out in stem_channels(config):
         convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1)
-        # no normalisation follows that would make up for the scale
-        nn.init.kaiming_normal_(convolution.weight, nonlinearity='relu')
+        if has_values():
+            # no normalisation follows that would make up for the scale
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity='relu')
         nn.init.zeros_(cast(Tensor, convolution.bias))
         layers += [convolution, nn.ReLU()]
         channels = out
@@ -137,6 +144,17 @@ class ViTTactile(nn.Module):
         self.temperatures: tuple[float, ...] = (1.0,) * len(config.exits)
         self.tau = tau
         self.apply(_initialise)
+
+    @staticmethod
+    def without_weights(config: ModelConfig, tau: float | Sequence[float] = 0.8) -> ViTTactile:
+        """A model whose weights have shapes but no values and no memory; `take_weights` makes it usable."""
+        with torch.device('meta'):
+            return ViTTactile(config, tau)
+
+    def take_weights(self, weights: dict[str, Tensor]) -> None:
+        """Make these tensors (name to tensor, as in `state_dict`) the model's own weights, without copying them."""
+        self.load_state_dict(weights, assign=True)
+        self.embed.compute_position()
 
     @property
     def tau(self) -> tuple[float, ...]:
