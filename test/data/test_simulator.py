@@ -2,9 +2,7 @@
 
 import dataclasses
 import itertools
-import json
 import math
-import resource
 
 import cv2
 import numpy as np
@@ -17,13 +15,11 @@ from vit_tactile_ros.data.simulator import (
     Contact,
     Light,
     Markers,
-    SensorFileError,
     SensorUnit,
     TouchSequence,
     load_sensor,
     sample_contact,
     sample_example,
-    save_sensor,
     sensor_names,
 )
 from vit_tactile_ros.data.simulator.sampling import depth_range
@@ -253,66 +249,6 @@ def test_every_shipped_sensor_file_loads_says_its_source_and_renders(name):
     touched = unit.render(sample_contact('sphere', config, rng, depth_fraction=0.5), rng)
     assert touched.shape == (config.height, config.width, 3)
     assert smoothed_difference(touched, unit.reference) > 15
-
-
-def test_a_saved_sensor_loads_as_it_was(tmp_path):
-    for config in (GELSIGHT, dataclasses.replace(DIGIT, markers=Markers(1.5), depth_rgb=(1.5, -2.0, 0.0), name='mine')):
-        save_sensor(tmp_path / 'mine.json', config)
-        assert load_sensor(tmp_path / 'mine.json') == config
-        assert load_sensor(str(tmp_path / 'mine.json')) == config
-
-
-@pytest.mark.parametrize('change, message', [
-    (lambda values: values.pop('mm_per_px'), 'mm_per_px is missing'),
-    (lambda values: values.update(colour='red'), 'colour is unknown; known are name, height'),
-    (lambda values: values['lights'][1].update(azimut=1), r'lights\[1\].azimut is unknown; known are azimuth_rad'),
-    (lambda values: values['lights'][0].pop('rgb'), r'lights\[0\].rgb is missing'),
-    (lambda values: values.update(height='240'), "height is '240'; must be of type int"),
-    (lambda values: values.update(noise=True), 'noise is True; must be of type float'),
-    (lambda values: values.update(lights={}), 'lights is {}; must be a list'),
-    (lambda values: values['gel'].update(spread_mm=[0.1, None]), r'gel.spread_mm\[1\] is None; must be of type float'),
-    (lambda values: values.update(gel=3), 'gel is 3; must be an object'),
-    (lambda values: values.update(mm_per_px=-1), 'mm_per_px is -1.0; it must be a positive number'),
-    (lambda values: values.update(noise=float('nan')), 'noise is nan; must be a finite number'),
-    (lambda values: values['lights'][0].update(falloff=float('inf')), r'lights\[0\].falloff is inf; must be a finite'),
-    (lambda values: values.update(noise=10**400), 'noise is 10+; must be a finite number'),
-    (lambda values: values['lights'][0].update(rgb=[1, 2]), r'lights\[0\].rgb is \[1, 2\]; must be three numbers'),
-    (lambda values: values.update(background_rgb=[1] * 4), r'background_rgb is \[1, 1, 1, 1\]; must be three numbers'),
-])
-def test_a_wrong_sensor_file_is_refused_by_name_and_field(tmp_path, change, message):
-    path = tmp_path / 'mine.json'
-    save_sensor(path, GELSIGHT)
-    values = json.loads(path.read_text())
-    change(values)
-    path.write_text(json.dumps(values))
-    with pytest.raises(SensorFileError, match=message) as error:
-        load_sensor(path)
-    assert 'mine.json' in str(error.value)
-
-
-def test_a_sensor_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    """A fit of an hour replaced by half a file; a link to it that becomes a copy."""
-    path, link = tmp_path / 'mine.json', tmp_path / 'link.json'
-    save_sensor(path, GELSIGHT)
-    link.symlink_to(path)
-    save_sensor(link, DIGIT)
-    assert link.is_symlink() and load_sensor(path) == DIGIT
-    before, limits = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100, limits[1]))
-        with pytest.raises(OSError, match='too large'):
-            save_sensor(path, GELSIGHT)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['link.json', 'mine.json']
-
-
-def test_an_unknown_sensor_or_a_file_that_is_no_json_is_refused(tmp_path):
-    with pytest.raises(SensorFileError, match='gelsigth: no such sensor; give a .json file or one of digit, gelsight'):
-        load_sensor('gelsigth')
-    (tmp_path / 'cut.json').write_text('{"name": "cu')
-    with pytest.raises(SensorFileError, match='cut.json: not JSON'):
-        load_sensor(tmp_path / 'cut.json')
 
 
 def test_ridges_in_view_are_at_least_three():

@@ -2,10 +2,18 @@
 
 import dataclasses
 import json
+import os
+import random
+import resource
+import stat
+import struct
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from vit_tactile_ros.model import (
@@ -21,6 +29,9 @@ from vit_tactile_ros.model import (
     save_checkpoint,
 )
 from vit_tactile_ros.model import checkpoint as checkpoint_module
+
+sys.path.append(str(Path(__file__).parents[1] / 'foundation'))
+from mutations import mutated_bytes, mutated_values
 
 NAMES = ('none', 'sphere', 'edge', 'größe')
 CONFIG = ModelConfig(num_classes=4, width=48, heads=3, depth=3, exits=(1, 2, 3), image_size=(32, 48),
@@ -48,10 +59,15 @@ def path(tmp_path):
 
 
 def rewrite(path, metadata=lambda m: m, tensors=lambda t: t):
-    """Write the file again with its metadata (dict of strings) or tensors changed."""
+    """Write the file again with its metadata (dict of strings) or tensors changed, and the digest of its version."""
     with safe_open(str(path), framework='pt') as f:
         old_metadata, old_tensors = f.metadata(), {name: f.get_tensor(name).clone() for name in f.keys()}  # noqa: SIM118
-    save_file(tensors(old_tensors), str(path), metadata(old_metadata))
+    new_metadata, new_tensors = metadata(old_metadata), tensors(old_tensors)
+    if new_metadata and new_metadata.get('version') in ('1', '2'):
+        new_metadata.pop('digest')
+    elif new_metadata and 'digest' in new_metadata:
+        new_metadata['digest'] = checkpoint_module.digest(new_metadata, new_tensors)
+    save_file(new_tensors, str(path), new_metadata)
 
 
 def set_field(section: str, **values):
@@ -119,7 +135,7 @@ def test_weights_on_disk_are_half_precision(path):
     """A file of twice the size, or one that only a pickle reader can read."""
     with safe_open(str(path), framework='pt') as f:
         assert {f.get_tensor(name).dtype for name in f.keys()} == {torch.float16}  # noqa: SIM118
-        assert f.metadata()['format'] == 'vit_tactile' and f.metadata()['version'] == '2'
+        assert f.metadata()['format'] == 'vit_tactile' and f.metadata()['version'] == '3'
 
 
 def test_saving_leaves_the_model_alone(tmp_path):
@@ -168,8 +184,8 @@ def test_a_safetensors_file_of_somebody_else_is_refused(path):
 
 def test_another_version_is_refused(path):
     """A newer file read with the meaning of an older format."""
-    rewrite(path, metadata=lambda m: m | {'version': '3'})
-    assert_refused(path, "metadata version is '3'", "'1' and '2'")
+    rewrite(path, metadata=lambda m: m | {'version': '4'})
+    assert_refused(path, "metadata version is '4'", "'1', '2' and '3'")
 
 
 def test_files_of_version_1_are_read(path):
@@ -185,10 +201,10 @@ def test_files_of_version_1_are_read(path):
 def test_what_version_1_lacks_is_not_optional_since(path):
     """A file of today that lost its bounds and is taken for one that never had any."""
     rewrite(path, metadata=set_field('calibration', drops=...))
-    assert_refused(path, 'metadata calibration.drops: missing')
+    assert_refused(path, 'metadata calibration.drops is missing')
 
 
-@pytest.mark.parametrize('version', ('1', '2'))
+@pytest.mark.parametrize('version', ('1', '2', '3'))
 def test_files_that_do_not_tell_their_training_part_are_read(path, version):
     """A checkpoint made before that was recorded, which no longer loads."""
     without_part, without = set_field('provenance', training_part=...), set_field('calibration', drops=...)
@@ -240,10 +256,10 @@ def test_missing_and_unknown_fields_are_named(path, section, field):
     """A field that silently takes its default, or a misspelt one that is silently dropped."""
     whole = path.read_bytes()
     rewrite(path, metadata=set_field(section, **{field: ...}))
-    assert_refused(path, f'metadata {section}.{field}: missing')
+    assert_refused(path, f'metadata {section}.{field} is missing')
     path.write_bytes(whole)
     rewrite(path, metadata=set_field(section, surprise=1))
-    assert_refused(path, f'metadata {section}.surprise: unknown field')
+    assert_refused(path, f'metadata {section}.surprise is unknown')
 
 
 @pytest.mark.parametrize(('section', 'values', 'part'), (
@@ -259,8 +275,8 @@ def test_missing_and_unknown_fields_are_named(path, section, field):
     ('calibration', {'tau': 3}, 'metadata calibration.tau is 3'),
     ('calibration', {'drops': [{'max_accuracy_drop': 0.01, 'confidence': 0.95, 'tau': [0.5]}]}, 'holds 1 thresholds'),
     ('calibration', {'drops': [{'max_accuracy_drop': 2, 'confidence': 0.95, 'tau': [0.5, 0.5]}]},
-     'metadata calibration.max_accuracy_drop is 2'),
-    ('calibration', {'drops': [{'tau': [0.5, 0.5]}]}, 'metadata calibration.confidence: missing'),
+     'metadata calibration.drops[0].max_accuracy_drop is 2'),
+    ('calibration', {'drops': [{'tau': [0.5, 0.5]}]}, 'metadata calibration.drops[0].max_accuracy_drop is missing'),
 ))
 def test_contradictory_fields_are_named(path, section, values, part):
     """Metadata that disagrees with itself must not decide by which half is read last."""
@@ -345,20 +361,22 @@ def test_a_checkpoint_that_could_not_be_loaded_is_not_saved(path, changes, part)
     assert path.read_bytes() == before
 
 
-@pytest.mark.parametrize('error', (SafetensorError('no space left'), OSError(28, 'no space left'), KeyboardInterrupt()))
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, error):
+@pytest.mark.parametrize('stopped', (False, True))
+def test_a_failing_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, stopped):
     """A full disk or Ctrl-C that costs the last good checkpoint, or leaves hidden files behind."""
-    before = path.read_bytes()
-
-    def fails(tensors, temporary, metadata):
-        with open(temporary, 'wb') as f:
-            f.write(b'half a checkpoint')
-        raise error
-
-    monkeypatch.setattr(checkpoint_module, 'save_file', fails)
-    with pytest.raises((OSError, KeyboardInterrupt)) as raised:
-        save_checkpoint(path, some_checkpoint())
-    assert str(error) in str(raised.value)
+    before, limits, whole = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE), Path.write_bytes
+    if stopped:
+        def interrupted(file, data):
+            whole(file, data[:1000])
+            raise KeyboardInterrupt
+        monkeypatch.setattr(Path, 'write_bytes', interrupted)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))  # the real thing: the system refuses the rest
+        with pytest.raises(KeyboardInterrupt if stopped else OSError,
+                           match=None if stopped else f'could not write {path}: File too large'):
+            save_checkpoint(path, some_checkpoint())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
 
@@ -366,8 +384,8 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(path, monkeypatch,
 def test_a_failing_rename_leaves_the_old_file_and_nothing_else(path, monkeypatch):
     """The temporary file that stays behind when the last step fails."""
     before = path.read_bytes()
-    monkeypatch.setattr(checkpoint_module.os, 'replace', lambda *_: (_ for _ in ()).throw(PermissionError('held')))
-    with pytest.raises(PermissionError):
+    monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(PermissionError(1, 'held')))
+    with pytest.raises(OSError, match=f'could not write {path}: held'):
         save_checkpoint(path, some_checkpoint())
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
@@ -379,4 +397,254 @@ def test_saving_replaces_the_old_file(path):
     save_checkpoint(path, other)
     assert load_checkpoint(path).class_names == ('a', 'b', 'c', 'd')
     assert list(path.parent.iterdir()) == [path]
-    assert path.stat().st_mode & 0o777 == 0o644  # not only for the user who trained it
+
+
+@pytest.mark.parametrize(('mask', 'mode'), ((0o022, 0o644), (0o077, 0o600), (0o002, 0o664)))
+def test_the_mode_follows_the_umask(tmp_path, mask, mode):
+    """A file that others can read where the user keeps files private, or one that a group can't use."""
+    before = os.umask(mask)
+    try:
+        save_checkpoint(tmp_path / 'c.safetensors', some_checkpoint())
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / 'c.safetensors').stat().st_mode) == mode
+
+
+def with_header(path, change):
+    """Write the file again with its header, a dict, changed in place; weights and length fit it as they can."""
+    raw = path.read_bytes()
+    size = struct.unpack('<Q', raw[:8])[0]
+    header = json.loads(raw[8:8 + size])
+    text = change(header)
+    if text is None:
+        text = json.dumps(header).encode()
+    path.write_bytes(struct.pack('<Q', len(text)) + text + raw[8 + size:])
+
+
+def claim(**values):
+    """A change of the header: these values for fields of the model."""
+    def change(header):
+        model = json.loads(header['__metadata__']['model']) | values
+        header['__metadata__']['model'] = json.dumps(model)
+        if 'num_classes' in values:
+            header['__metadata__']['class_names'] = json.dumps([f'class {i}' for i in range(values['num_classes'])])
+        if 'image_size' in values:
+            header['__metadata__']['preprocessing'] = json.dumps(
+                json.loads(header['__metadata__']['preprocessing']) | {'image_size': values['image_size']})
+        if 'exits' in values:
+            header['__metadata__']['calibration'] = json.dumps(
+                json.loads(header['__metadata__']['calibration']) | {'temperatures': []})
+    return change
+
+
+@pytest.mark.parametrize(('values', 'part'), (
+    ({'depth': 10**6, 'exits': [10**6]}, 'metadata model.depth is 1000000; must be 1 to 256'),
+    ({'depth': 256, 'exits': [256]}, 'metadata model.depth is 256; the file holds only'),
+    ({'width': 192_000}, 'metadata model.width is 192000; must be 4 to 8192'),
+    ({'width': 8160}, 'metadata model.width is 8160; must be smaller'),
+    ({'width': 4080}, 'has shape'),
+    ({'feature_map_dim': 10**8}, 'metadata model.feature_map_dim is 100000000; must be 1 to 4096'),
+    ({'feature_map_dim': 4096}, 'projection_matrix has shape (32, 16); the model it describes needs (4096, 16)'),
+    ({'mlp_ratio': 10**400}, 'metadata model.mlp_ratio is 1000'),
+    ({'mlp_ratio': 64}, 'has shape'),
+    ({'num_classes': 4096}, 'the model it describes needs (4096,'),
+    ({'patch_size': 10**9}, 'metadata model.patch_size is 1000000000; must be 1 to 256'),
+    ({'image_size': [10**9, 10**9]}, 'metadata model.image_size is (1000000000, 1000000000); must be two multiples'),
+    ({'heads': 48}, 'has shape'),
+))
+def test_a_header_that_claims_another_model_is_refused_at_once(path, values, part):
+    """Models were made as large as the header said, in gigabytes and 20 s, before the shapes were compared."""
+    with_header(path, claim(**values))
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    assert_refused(path, part)
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    assert after.ru_maxrss - before.ru_maxrss < 100_000  # kB
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 1.0  # s, of this process alone
+
+
+def test_weights_are_not_read_before_the_shapes_fit(path, monkeypatch):
+    """Gigabytes that are read for a model that is then refused."""
+    with_header(path, claim(heads=48))
+    monkeypatch.setattr(checkpoint_module.safetensors.torch, 'load', lambda data: pytest.fail('the weights were read'))
+    assert_refused(path, 'has shape')
+
+
+def swap(header):
+    """Two weights of one shape take each other's place; nothing but the digest can tell."""
+    first, second = (header[f'stage_modules.{i}.head.classify.weight'] for i in (0, 1))
+    first['data_offsets'], second['data_offsets'] = second['data_offsets'], first['data_offsets']
+
+
+WEIGHT = 'embed.project.bias'
+
+
+@pytest.mark.parametrize(('change', 'part'), (
+    (lambda h: h[WEIGHT].update(data_offsets=[0, 10**12]), 'has 1000000000000 bytes'),
+    (lambda h: h[WEIGHT].update(data_offsets=[-96, 0]), 'must be two numbers of 0 or more'),
+    (lambda h: h[WEIGHT].update(data_offsets=[96, 0]), 'has -96 bytes; [48] of F16 take 96'),
+    (lambda h: h[WEIGHT].update(data_offsets=h['embed.project.weight']['data_offsets']), 'bytes; [48] of F16 take 96'),
+    (lambda h: h['stage_modules.0.head.norm.bias'].update(h['stage_modules.0.head.norm.weight']), 'begins at byte'),
+    (lambda h: h[WEIGHT].update(dtype='I4'), "has dtype 'I4'; must be one of F16, BF16, F32, F64"),
+    (lambda h: h[WEIGHT].update(dtype=['F16']), "has dtype ['F16']"),
+    (lambda h: h[WEIGHT].update(shape=[10**400]), 'has shape [1000'),
+    (lambda h: h[WEIGHT].update(shape=[True]), 'has shape [True]'),
+    (lambda h: h[WEIGHT].update(shape=[48, 0]), 'has 96 bytes; [48, 0] of F16 take 0'),
+    (lambda h: h.update({WEIGHT: 3}), 'is 3; must be an object of dtype, shape and data_offsets'),
+    (lambda h: h.update(__metadata__=[1]), 'its __metadata__ is [1]; must be an object of strings'),
+    (lambda h: h['__metadata__'].update(model=[]), 'must be an object of strings'),
+    (lambda h: h.pop(WEIGHT) and None, 'begins at byte'),
+    (lambda h: json.dumps(h).replace('"embed.project.weight"', '"embed.project.bias"', 1).encode(),
+     "an object holds 'embed.project.bias' twice"),
+    (lambda h: b'[' * 10**5, 'nested too deeply'),
+    (lambda h: b'[]', 'its header is []'),
+    (lambda h: b'{}' + b' ' * 2_000_000, 'longer than 2000000'),
+    (lambda h: b'{"\xff": 1}', 'utf-8'),
+))
+def test_a_header_that_lies_is_refused(path, change, part):
+    """Offsets that overlap or lie outside, names twice, types that are unknown."""
+    with_header(path, change)
+    assert_refused(path, 'not a whole safetensors file', part)
+
+
+def test_a_header_longer_than_the_file_is_refused(path):
+    path.write_bytes(struct.pack('<Q', 2**63) + b'{}')
+    assert_refused(path, 'not a whole safetensors file (10 bytes are fewer than its header needs)')
+
+
+@pytest.mark.parametrize('section', ('model', 'preprocessing', 'class_names', 'calibration', 'provenance'))
+@pytest.mark.parametrize('text', ('[' * 100_000, '{"a":' * 100_000), ids=('lists', 'objects'))
+def test_sections_nested_without_end_are_refused(path, section, text):
+    """A RecursionError."""
+    with_header(path, lambda h: h['__metadata__'].update({section: text}))
+    assert_refused(path, f'metadata {section} is not JSON: nested too deeply')
+
+
+@pytest.mark.parametrize(('section', 'text', 'part'), (
+    ('class_names', json.dumps(['a', 'b', 'c', 'd' * 10**6]), "class_names is 'ddd"),
+    ('class_names', json.dumps(['a', 'b', 'c', 'd\x1b[2J']), "class_names is 'd\\x1b[2J'; must be 1 to 255 characters"),
+    ('class_names', json.dumps(['a', 'b', 'c', '\ud800']), "class_names is '\\ud800'; must be 1 to 255 characters"),
+    ('class_names', json.dumps(['a'] * 200_000), 'class_names has 200000 names; model.num_classes is 4'),
+    ('calibration', '{"tau": 0.5, "drops": 3}', 'metadata calibration.temperatures is missing'),
+))
+def test_absurd_names_are_refused_in_a_short_line(path, section, text, part):
+    """A message of 10 MB, or one that clears the terminal."""
+    with_header(path, lambda h: h['__metadata__'].update({section: text}))
+    with pytest.raises(CheckpointError) as error:
+        load_checkpoint(path)
+    assert part in str(error.value)
+    assert len(str(error.value)) < 600 and str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(('section', 'field', 'value', 'part'), (
+    ('calibration', 'temperatures', [1.0, float('nan'), 1.0], 'metadata calibration.temperatures[1] is nan; must be a'),
+    ('calibration', 'temperatures', {'a': 1}, "metadata calibration.temperatures is {'a': 1}; must be a list"),
+    ('calibration', 'num_samples', 10**30, 'metadata calibration.num_samples is 1000'),
+    ('calibration', 'ece', [0.5], 'calibration.ece has 1 values; the model has 3 exits'),
+    ('calibration', 'drops', [[1]], 'metadata calibration.drops[0] is [1]; must be an object'),
+    ('calibration', 'activation_ranges', [[0, 1e300]] * 12, 'metadata calibration.activation_ranges is (0.0, 1e+300)'),
+    ('calibration', 'tau', 10**400, 'metadata calibration.tau is 1000'),
+    ('preprocessing', 'image_size', [10**9, 10**9], 'metadata preprocessing.image_size is (1000000000, 1000000000)'),
+    ('preprocessing', 'mean', [10**400, 0, 0], 'metadata preprocessing.mean is 1000'),
+    ('preprocessing', 'crop', ['center'], "metadata preprocessing.crop is ['center']; must be one of center, none"),
+    ('provenance', 'metrics', {'a': 'b'}, "metadata provenance.metrics.a is 'b'; must be of type float"),
+    ('provenance', 'metrics', {'a\n': []}, "metadata provenance.metrics.'a\\n' is []; must be of type float"),
+    ('provenance', 'command', ['x'], "metadata provenance.command is ['x']; must be of type str"),
+    ('model', 'exits', [1, 2, 10**400], 'metadata model.exits[2] is 1000'),
+    ('model', 'exits', list(range(1, 50_000)), 'must be a list of at most 10000'),
+))
+def test_wrong_types_and_absurd_numbers_are_named(path, section, field, value, part):
+    """TypeErrors and OverflowErrors far from the file."""
+    rewrite(path, metadata=set_field(section, **{field: value}))
+    assert_refused(path, part)
+
+
+@pytest.mark.parametrize('bit', (0, 3, 14))
+def test_one_flipped_bit_in_a_weight_is_refused(path, bit):
+    """A weight 16 times as large, or of the other sign, that is loaded as if nothing were wrong."""
+    data = bytearray(path.read_bytes())
+    data[-1000 + bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    assert_refused(path, 'weights or metadata are not what was written')
+
+
+@pytest.mark.parametrize('change', (
+    swap,
+    lambda h: h['__metadata__'].update(class_names=h['__metadata__']['class_names'].replace('edge', 'edgf')),
+    lambda h: h['__metadata__'].update(calibration=h['__metadata__']['calibration'].replace('0.7', '0.9')),
+    lambda h: h['__metadata__'].update(digest='sha256:' + '0' * 64),
+    lambda h: h['__metadata__'].update(digest=''),
+))
+def test_a_change_that_nothing_else_shows_is_refused(path, change):
+    """A threshold, a class name or the place of a weight that changed after the file was written."""
+    with_header(path, change)
+    assert_refused(path, 'weights or metadata are not what was written')
+
+
+def test_a_file_without_its_digest_is_refused(path):
+    """A damaged file that passes once its digest is gone."""
+    with_header(path, lambda h: h['__metadata__'].pop('digest') and None)
+    assert_refused(path, 'metadata digest is missing')
+    with_header(path, lambda h: h['__metadata__'].update(version='2'))
+    load_checkpoint(path)  # as written before there was one
+
+
+def test_loading_does_not_touch_the_random_numbers(path):
+    """A training whose draws depend on which checkpoints were looked at before."""
+    torch.manual_seed(1)
+    wanted = torch.rand(3)
+    torch.manual_seed(1)
+    load_checkpoint(path)
+    assert torch.equal(torch.rand(3), wanted)
+
+
+def test_a_loaded_model_can_be_trained(path):
+    """Weights without gradients, shared with the file, or left on the meta device."""
+    before, model = path.read_bytes(), load_checkpoint(path).model
+    assert all(t.device.type == 'cpu' for t in (*model.parameters(), *model.buffers()))
+    assert all(p.requires_grad and p.is_leaf for p in model.parameters())
+    model.train()(torch.randn(2, 3, 32, 48))[-1].sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize('name', ('x' * 300, 'a\0b'))
+def test_a_path_that_cannot_be_looked_at(tmp_path, name):
+    """OSError: File name too long."""
+    with pytest.raises(CheckpointError, match='cannot be read: File name too long|no such file'):
+        load_checkpoint(tmp_path / name)
+
+
+def test_metadata_that_could_not_be_loaded_is_not_saved(path):
+    before = path.read_bytes()
+    with pytest.raises(CheckpointError, match='metadata of 2.* characters, 2.* of them in provenance; must be at most'):
+        save_checkpoint(path, some_checkpoint(provenance=Provenance('x' * 2_000_000)))
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize('seed', range(3))
+def test_a_mutated_checkpoint_loads_or_is_refused(path, seed):
+    """Any other exception, or a second of waiting."""
+    raw, rng = path.read_bytes(), random.Random(seed)
+    size = struct.unpack('<Q', raw[:8])[0]
+    header = json.loads(raw[8:8 + size])
+    metadata = {name: value if name in ('format', 'version', 'digest') else json.loads(value)
+                for name, value in header['__metadata__'].items()}
+    texts = [*(json.dumps(header | {'__metadata__': {
+        name: value if isinstance(value, str) else json.dumps(value) for name, value in changed.items()}}).encode()
+        for changed in mutated_values(metadata, rng, 100)),
+        *(json.dumps(changed).encode() for changed in mutated_values(header, rng, 50))]
+    files = [*mutated_bytes(raw, rng, 50, 8 + size), *mutated_bytes(raw, rng, 50),
+             *(struct.pack('<Q', len(text)) + text + raw[8 + size:] for text in texts)]
+    loaded, slowest = 0, 0.0
+    for data in files:
+        path.write_bytes(data)
+        started = time.thread_time()
+        try:
+            load_checkpoint(path)
+            loaded += 1
+        except CheckpointError as error:
+            assert str(error).startswith(str(path))
+        slowest = max(slowest, time.thread_time() - started)
+    assert loaded <= 10 and slowest < 1.0, (loaded, slowest)  # some mutations change nothing

@@ -6,8 +6,10 @@ import math
 
 import pytest
 
+from vit_tactile_ros.foundation.errors import shown
+from vit_tactile_ros.foundation.strict_json import build
 from vit_tactile_ros.model import Calibration, DropBound, ModelConfig, PreprocessingConfig, Provenance
-from vit_tactile_ros.model.config import config_from_dict
+from vit_tactile_ros.model.config import check_class_names
 
 CONFIGS = (
     ModelConfig(num_classes=3, image_size=(32, 48), exits=(2, 5, 12), attention='favor_relu', qk_norm=False),
@@ -22,7 +24,7 @@ CONFIGS = (
 def test_json_round_trip(config):
     """A field that JSON turns into something else (tuples into lists) and that stays so."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
-    assert config_from_dict(type(config), values) == config
+    assert build(type(config), values) == config
 
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda c: type(c).__name__)
@@ -30,10 +32,10 @@ def test_missing_and_unknown_fields_are_refused(config):
     """A field that silently takes its default, or a misspelt one that is silently dropped."""
     values = dataclasses.asdict(config)
     for name in values:
-        with pytest.raises(ValueError, match=f'{name}: missing'):
-            config_from_dict(type(config), {k: v for k, v in values.items() if k != name})
-    with pytest.raises(ValueError, match='exit_blocks: unknown field; known are'):
-        config_from_dict(type(config), values | {'exit_blocks': 1})
+        with pytest.raises(ValueError, match=f'{name} is missing'):
+            build(type(config), {k: v for k, v in values.items() if k != name})
+    with pytest.raises(ValueError, match='exit_blocks is unknown; known are'):
+        build(type(config), values | {'exit_blocks': 1})
 
 
 @pytest.mark.parametrize(('field', 'value'), (
@@ -43,12 +45,49 @@ def test_missing_and_unknown_fields_are_refused(config):
     ('image_size', (224,)), ('image_size', (224, 224, 224)),
     ('exits', ()), ('exits', (4, 8)), ('exits', (4, 4, 12)), ('exits', (8, 4, 12)), ('exits', (0, 12)),
     ('exits', (4, 13)),
+    ('num_classes', 10**9), ('patch_size', 2**20), ('width', 192_000), ('depth', 10**6), ('heads', 10**30),
+    ('feature_map_dim', 10**8), ('mlp_ratio', 10**400), ('mlp_ratio', 65.0), ('image_size', (16, 4112)),
+    ('image_size', (10**9, 10**9)), ('image_size', (4096, 4096)), ('image_size', (224, -224)),
 ))
 def test_model_config_names_the_wrong_field(field, value):
     """A network that can't be built must be refused with the field's name, not by a traceback from torch."""
     with pytest.raises(ValueError, match=r'must be') as error:
         ModelConfig(**{field: value})
-    assert repr(value) in str(error.value) or field in str(error.value)
+    assert str(error.value).startswith(f'{field} is {shown(value)}; must be ')
+    assert len(str(error.value)) < 300
+
+
+@pytest.mark.parametrize('changes', (
+    {'width': 8192, 'heads': 64}, {'width': 4096, 'heads': 64, 'mlp_ratio': 64.0},
+    {'width': 1024, 'heads': 1, 'depth': 256, 'exits': (256,), 'feature_map_dim': 4096},
+    {'width': 8192, 'heads': 256, 'depth': 1, 'exits': (1,), 'patch_size': 256, 'image_size': (256, 256)},
+))
+def test_a_network_of_too_many_weights_is_refused(changes):
+    """Sizes that are each allowed and together take more memory than a machine has."""
+    with pytest.raises(ValueError, match=r'^width is \d+; must be smaller: with depth .* at most 1e\+09'):
+        ModelConfig(**changes)
+
+
+@pytest.mark.parametrize('changes', (
+    {'width': 1280, 'heads': 16, 'depth': 32, 'exits': (32,)},  # ViT-Huge
+    {'image_size': (896, 896)}, {'image_size': (2048, 2048)}, {'num_classes': 1000, 'feature_map_dim': 1024},
+))
+def test_large_networks_are_allowed(changes):
+    """Bounds that refuse what somebody uses."""
+    ModelConfig(**changes)
+
+
+@pytest.mark.parametrize('names', (('a', ''), ('a', 'b\n'), ('a', 'b\x1b[31m'), ('a', '\ud800'), ('a', 'b\u2028c'),
+                                   ('a', 'x' * 256), ('a', 'x' * 10**7), ('a', 'a')))
+def test_class_names_that_cannot_be_shown_are_refused(names):
+    """A name that breaks a log line, clears a terminal or makes a message of 10 MB."""
+    with pytest.raises(ValueError, match='^class_names .*(must be 1 to 255 characters|holds a name twice)') as error:
+        check_class_names(names)
+    assert len(str(error.value)) < 300 and str(error.value).isprintable()
+
+
+def test_class_names_in_any_script():
+    check_class_names(('größe', 'kein Kontakt', '接触なし', 'x' * 255, '👩‍🔧', "it's", 'a/b', '100 %'))
 
 
 @pytest.mark.parametrize(('kind', 'field', 'value'), (
@@ -56,6 +95,9 @@ def test_model_config_names_the_wrong_field(field, value):
     (PreprocessingConfig, 'crop', 'left'), (PreprocessingConfig, 'image_size', (0, 4)),
     (PreprocessingConfig, 'image_size', (4,)), (PreprocessingConfig, 'std', (0.5, 0.0, 0.5)),
     (PreprocessingConfig, 'std', (0.5, math.nan, 0.5)), (PreprocessingConfig, 'mean', (math.inf, 0.0, 0.0)),
+    (PreprocessingConfig, 'image_size', (10**9, 10**9)), (PreprocessingConfig, 'std', (0.5, 1e-300, 0.5)),
+    (PreprocessingConfig, 'mean', (0.5, 1e300, 0.5)), (PreprocessingConfig, 'mean', (10**400, 0.5, 0.5)),
+    (Calibration, 'temperatures', (1.0, 1e-300)), (Calibration, 'temperatures', (1e300,)),
     (Calibration, 'temperatures', (1.0, 0.0)), (Calibration, 'temperatures', (math.nan,)),
     (Calibration, 'tau', 1.5), (Calibration, 'tau', math.nan), (Calibration, 'ece', (0.1, math.nan)),
     (Calibration, 'drops', (DropBound(0.02, 0.9, (0.5,)), DropBound(0.01, 0.9, (0.5,)))),
@@ -74,20 +116,20 @@ def test_other_configs_name_the_wrong_field(kind, field, value):
 def test_wrong_json_types_are_refused(field, value):
     """What JSON and Python would let through: True as 1, '4' as 4, 4.0 as 4."""
     values = dataclasses.asdict(ModelConfig()) | {field: value}
-    with pytest.raises(ValueError, match=f'^{field} is .*must be'):
-        config_from_dict(ModelConfig, values)
+    with pytest.raises(ValueError, match=rf'^{field}(\[\d\])? is .*must be'):
+        build(ModelConfig, values)
 
 
 def test_an_integer_is_accepted_for_a_float():
     """A temperature or mean of 1 that some writer stores without the point."""
     values = dataclasses.asdict(Calibration()) | {'temperatures': [1, 2.0], 'tau': 1}
-    assert config_from_dict(Calibration, values) == Calibration((1.0, 2.0), 1.0)
+    assert build(Calibration, values) == Calibration((1.0, 2.0), 1.0)
 
 
 def test_a_section_must_be_an_object():
     """A section of another JSON type must be named, not fail on its first use."""
-    with pytest.raises(ValueError, match=r'Calibration is \[1\]; must be an object'):
-        config_from_dict(Calibration, [1])
+    with pytest.raises(ValueError, match=r'metadata calibration is \[1\]; must be an object'):
+        build(Calibration, [1], 'metadata calibration')
 
 
 @pytest.mark.parametrize(('asked', 'bound'), ((0.005, 0.005), (0.0099, 0.005), (0.01, 0.01), (0.5, 0.01)))

@@ -21,6 +21,7 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 def shown(value: object) -> str:
     """`repr` of a value for a message: one line without control characters, and short whatever a file holds."""
     try:
-        return _SHORT.repr(value)
+        text = _SHORT.repr(value)
     except ValueError:  # Python refuses to print an integer of more than 4300 digits
         return 'an integer of thousands of digits'
+    return text if len(text) <= 240 else f'{text[:200]}...{text[-37:]}'

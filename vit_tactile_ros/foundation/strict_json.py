@@ -39,17 +39,24 @@ def build(kind: type[T], value: Any, where: str = '', *, use_defaults: bool = Fa
     """
     if not isinstance(value, dict):
         raise ValueError(f'{where or "the value"} is {shown(value)}; must be an object')
-    fields = _fields(kind)
+    fields = _fields(typing.cast(Any, kind))
     if unknown := sorted(set(value) - set(fields)):
-        raise ValueError(f'{_joined(where, unknown[0])} is unknown; known are {", ".join(fields)}')
+        raise ValueError(f'{joined(where, unknown[0])} is unknown; known are {", ".join(fields)}')
     if missing := [name for name, (_, has_default) in fields.items()
                    if name not in value and not (use_defaults and has_default)]:
-        raise ValueError(f'{_joined(where, missing[0])} is missing')
-    values = {name: _convert(fields[name][0], item, _joined(where, name), use_defaults) for name, item in value.items()}
+        raise ValueError(f'{joined(where, missing[0])} is missing')
+    values = {name: _convert(fields[name][0], item, joined(where, name), use_defaults) for name, item in value.items()}
     try:
         return kind(**values)
     except ValueError as error:
-        raise ValueError(_joined(where, str(error), is_name=False)) from error
+        raise ValueError(f'{where}.{error}' if where else str(error)) from error
+
+
+def joined(where: str, name: str, dot: str = '.') -> str:
+    """`name`, which comes from a file and may be anything, as a part of the path to a field."""
+    if not (name.isidentifier() and len(name) <= 80):
+        name = shown(name)
+    return f'{where}{dot}{name}' if where else name
 
 
 def _convert(hint: Any, value: Any, where: str, use_defaults: bool) -> Any:
@@ -70,7 +77,7 @@ def _convert(hint: Any, value: Any, where: str, use_defaults: bool) -> Any:
     if origin is dict:
         _require(isinstance(value, dict), where, value, 'an object')
         _require(len(value) <= MAX_ITEMS, where, value, f'an object of at most {MAX_ITEMS}')
-        return {name: _convert(arguments[1], item, _joined(where, name), use_defaults) for name, item in value.items()}
+        return {name: _convert(arguments[1], item, joined(where, name), use_defaults) for name, item in value.items()}
     if dataclasses.is_dataclass(hint):
         assert isinstance(hint, type)
         return build(hint, value, where, use_defaults=use_defaults)
@@ -85,17 +92,11 @@ def _convert(hint: Any, value: Any, where: str, use_defaults: bool) -> Any:
 
 
 @functools.cache
-def _fields(kind: type[Any]) -> dict[str, tuple[Any, bool]]:
+def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
     """The type of each field, and whether it has a default."""
     hints = typing.get_type_hints(kind)
     return {field.name: (hints[field.name], field.default is not dataclasses.MISSING
                          or field.default_factory is not dataclasses.MISSING) for field in dataclasses.fields(kind)}
-
-
-def _joined(where: str, name: str, is_name: bool = True) -> str:
-    if is_name and not (name.isidentifier() and len(name) <= 80):
-        name = shown(name)
-    return f'{where}.{name}' if where else name
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 
 from vit_tactile_ros.foundation.errors import UserError, shown
 from vit_tactile_ros.foundation.files import written_whole
-from vit_tactile_ros.foundation.strict_json import build, parse_json
+from vit_tactile_ros.foundation.strict_json import build, joined, parse_json
 from vit_tactile_ros.model.config import (
     Calibration,
     ModelConfig,
@@ -124,7 +124,7 @@ def digest(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> 
     result = hashlib.sha256(json.dumps(known).encode())
     for name, tensor in sorted(weights.items()):
         result.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        result.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+        result.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return f'sha256:{result.hexdigest()}'
 
 
@@ -139,7 +139,8 @@ def _described(path: Path, metadata: Mapping[str, str], shapes: Mapping[str, tup
                               f"'1', '2' and {VERSION!r}: update vit_tactile_ros or train the checkpoint again")
     fields = (*FIELDS, 'digest') if version == VERSION else FIELDS
     if unknown := sorted(set(metadata) - set(fields)):
-        raise CheckpointError(f'{path}: metadata {shown(unknown[0])} is unknown; known are {", ".join(fields)}')
+        raise CheckpointError(f'{path}: {joined("metadata", unknown[0], " ")} is unknown; known are '
+                              f'{", ".join(fields)}')
     if missing := [name for name in fields if name not in metadata]:
         raise CheckpointError(f'{path}: metadata {missing[0]} is missing')
     config = _section(path, metadata, 'model', ModelConfig)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from vit_tactile_ros.foundation.errors import shown
+from vit_tactile_ros.foundation.errors import UserError, shown
 
 Attention = Literal['favor_softmax', 'favor_relu', 'softmax']
 Stem = Literal['patch', 'convolution']
@@ -148,15 +148,15 @@ class Calibration:
     def bound_for(self, max_accuracy_drop: float) -> DropBound:
         """The largest stored bound that is not above `max_accuracy_drop`; thresholds are never interpolated.
 
-        Raises ValueError saying what to do for a checkpoint that is not calibrated, or not that strictly.
+        Raises UserError saying what to do for a checkpoint that is not calibrated, or not that strictly.
         """
         if not self.drops:
-            raise ValueError('this checkpoint is not calibrated for max_accuracy_drop: run '
+            raise UserError('this checkpoint is not calibrated for max_accuracy_drop: run '
                              'python -m vit_tactile_ros.calibrate on it, or set tau')
         kept = [d for d in self.drops if d.max_accuracy_drop <= max_accuracy_drop]
         if not kept:
             stored = ', '.join(f'{d.max_accuracy_drop:g}' for d in self.drops)
-            raise ValueError(f'this checkpoint is calibrated for {stored}, for nothing as strict as '
+            raise UserError(f'this checkpoint is calibrated for {stored}, for nothing as strict as '
                              f'{max_accuracy_drop:g}: run python -m vit_tactile_ros.calibrate with it, or set tau')
         return kept[-1]
 
@@ -174,14 +174,15 @@ class Provenance:
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Raises ValueError for names that a message, a log line or a table could not show apart from one another."""
+    """Raises UserError for names that a message, a log line or a table could not show apart from one another."""
     for name in names:
-        _require(0 < len(name) <= MAX_NAME and not any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name),
-                 'class_names', name, f'1 to {MAX_NAME} characters without line ends or other control characters')
+        can_be_shown = not any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name[:MAX_NAME])
+        _require(0 < len(name) <= MAX_NAME and can_be_shown, 'class_names', name,
+                 f'1 to {MAX_NAME} characters without line ends or other control characters')
     if len(set(names)) != len(names):
-        raise ValueError(f'class_names {shown(list(names))} holds a name twice')
+        raise UserError(f'class_names {shown(list(names))} holds a name twice')
 
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:
     if not condition:
-        raise ValueError(f'{name} is {shown(value)}; must be {right}')
+        raise UserError(f'{name} is {shown(value)}; must be {right}')

@@ -45,7 +45,7 @@ def read_header(file: BinaryIO, file_size: int) -> Header:
     end = 0
     for (begin, stop), name in places:
         if begin != end:
-            raise ValueError(f'weight {shown(name)} begins at byte {begin}; must be {end}, where the one before it ends')
+            raise ValueError(f'weight {shown(name)} begins at byte {begin}; must be {end}, the end of the one before')
         end = stop
     if 8 + size + end != file_size:
         raise ValueError(f'it has {file_size} bytes; its header and weights take {8 + size + end}')

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import sys
-import tempfile
-import types
-import typing
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import UserError, shown
+from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.strict_json import build, parse_json
 
 from .sensor import SensorConfig
 
 _FOLDER = Path(__file__).parent / 'sensors'
+MAX_SIZE = 1_000_000  # bytes of a file; ours have 2,000
+# Lowest and highest value of each number of a file, by the name of its field. Real sensors are far inside; beyond,
+# rendering would take the memory of a machine, or minutes, or divide by zero. Not checked for units and randomised
+# sensors, which vary a config from a file.
+_LIMITS: dict[str, tuple[float, float]] = {
+    'height': (32, 4096), 'width': (32, 4096), 'mm_per_px': (1e-3, 10),
+    'azimuth_rad': (-100, 100), 'elevation_rad': (-10, 10), 'falloff': (-10, 10),
+    'rgb': (-1e4, 1e4), 'background_rgb': (-1e4, 1e4), 'depth_rgb': (-1e4, 1e4),
+    'x': (-10, 10), 'y': (-10, 10), 'width_x': (1e-3, 100), 'width_y': (1e-3, 100),
+    'vignette': (0, 1), 'shadow': (0, 1), 'lens_blur_px': (0, 50), 'noise': (0, 255), 'texture': (0, 255),
+    'specks': (0, 10_000), 'spread_mm': (0, 100), 'skin_mm': (0, 100), 'max_depth_mm': (1e-3, 100),
+    'pitch_mm': (0.05, 100), 'radius_mm': (0, 100), 'darkness': (0, 1)}
+_COUNTS = {'lights': (1, 64), 'glows': (0, 256), 'spread_mm': (1, 16), 'rgb': (3, 3), 'background_rgb': (3, 3),
+           'depth_rgb': (3, 3)}
+_MAX_DOTS = 100_000  # markers in view
 
 
 class SensorFileError(UserError):
@@ -31,67 +45,75 @@ def sensor_names() -> list[str]:
 def load_sensor(sensor: str | Path) -> SensorConfig:
     """The sensor of that name (see `sensor_names`), or of a file ending in .json.
 
-    Raises SensorFileError for an unknown name and for a file with a missing, unknown or wrong value.
+    Raises SensorFileError for an unknown name, and for a file that can't be read or has a missing, unknown or wrong
+    value.
     """
     path = Path(sensor) if str(sensor).endswith('.json') else _FOLDER / f'{sensor}.json'
-    if not path.is_file():
-        raise SensorFileError(f'{sensor}: no such sensor; give a .json file or one of {", ".join(sensor_names())}')
     try:
-        values = json.loads(path.read_text(encoding='utf-8'))
+        if not path.is_file():
+            raise SensorFileError(f'{sensor}: no such sensor; give a .json file or one of {", ".join(sensor_names())}')
+        with path.open('rb') as file:
+            text = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise SensorFileError(f'{sensor}: cannot be read: {error.strerror}') from error
+    if len(text) > MAX_SIZE:
+        raise SensorFileError(f'{path}: is longer than {MAX_SIZE} bytes, so that it is not a sensor file')
+    try:
+        values = parse_json(text)
     except ValueError as error:
         raise SensorFileError(f'{path}: not JSON: {error}') from error
     try:
-        config = _build(SensorConfig, values, '')
+        config = build(SensorConfig, values, use_defaults=True)
     except ValueError as error:
         raise SensorFileError(f'{path}: {error}') from error
-    assert isinstance(config, SensorConfig)
+    _check(path, config)
     return config
 
 
-def save_sensor(path: Path, config: SensorConfig) -> None:
-    """Write `config` as a sensor file that `load_sensor` reads, whole or not at all. Raises OSError."""
-    path = path.resolve()  # a link stays one
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
-    try:
-        with open(handle, 'w', encoding='utf-8') as file:
-            file.write(json.dumps(dataclasses.asdict(config), indent=2) + '\n')
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp keeps the file to its owner
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+def save_sensor(path: str | Path, config: SensorConfig) -> None:
+    """Write `config` as a sensor file that `load_sensor` reads, whole or not at all.
+
+    Raises SensorFileError for a config that could not be loaded again, OSError when it cannot be written.
+    """
+    _check(Path(path), config)
+    with written_whole(path) as temporary:
+        temporary.write_text(json.dumps(dataclasses.asdict(config), indent=2) + '\n', encoding='utf-8')
 
 
-def _build(kind: Any, value: Any, where: str) -> Any:
-    """`value` from JSON as the annotated type; fields with a default may be left out."""
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (types.UnionType, typing.Union):
-        return None if value is None else _build(arguments[0], value, where)
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ValueError(f'{where} is {value!r}; must be a list')
-        if where.endswith('rgb') and len(value) != 3:
-            raise ValueError(f'{where} is {value!r}; must be three numbers: red, green, blue')
-        return tuple(_build(arguments[0], item, f'{where}[{i}]') for i, item in enumerate(value))
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(value, dict):
-            raise ValueError(f'{where or "the file"} is {value!r}; must be an object')
-        fields = {field.name: field for field in dataclasses.fields(kind)}
-        hints = typing.get_type_hints(kind)
-        if unknown := sorted(set(value) - set(fields)):
-            raise ValueError(f'{where}.{unknown[0]} is unknown; known are {", ".join(fields)}'.lstrip('.'))
-        missing = [name for name, field in fields.items() if name not in value
-                   and field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING]
-        if missing:
-            raise ValueError(f'{where}.{missing[0]} is missing'.lstrip('.'))
-        assert isinstance(kind, type)
-        return kind(**{name: _build(hints[name], item, f'{where}.{name}'.lstrip('.'))
-                       for name, item in value.items()})
-    accepted = (int, float) if kind is float else kind
-    if not isinstance(value, accepted) or isinstance(value, bool):
-        raise ValueError(f'{where} is {value!r}; must be of type {kind.__name__}')
-    if kind is float and not abs(value) <= sys.float_info.max:  # NaN too; an int may be too large for a float
-        raise ValueError(f'{where} is {value!r}; must be a finite number')
-    return kind(value)
+def _check(path: Path, config: SensorConfig) -> None:
+    """Raises SensorFileError for a value with which the simulator could not work."""
+    def require(condition: bool, where: str, value: object, right: str) -> None:
+        if not condition:
+            raise SensorFileError(f'{path}: {where} is {shown(value)}; must be {right}')
+
+    require(len(config.name) <= 255 and config.name.isprintable(), 'name', config.name,
+            'at most 255 characters without control characters')
+    for where, name, value in _values(config, ''):
+        if name in _COUNTS and isinstance(value, tuple):
+            lowest, highest = _COUNTS[name]
+            require(lowest <= len(value) <= highest, where, value, 'three numbers: red, green, blue'
+                    if lowest == highest else f'a list of {lowest} to {highest}')
+        elif name in _LIMITS:
+            low, high = _LIMITS[name]
+            require(low <= value <= high, where, value, f'{low:g} to {high:g}')
+    size_mm = 2 * max(config.half_size_mm)
+    for where, spread in (('gel.spread_mm', max(config.gel.spread_mm)), ('gel.skin_mm', config.gel.skin_mm)):
+        require(spread <= 4 * size_mm, where, spread, f'at most four times what the camera sees, {size_mm:g} mm')
+    if config.markers:
+        pitch = config.markers.pitch_mm
+        dots = 4 * math.prod(half_mm / pitch for half_mm in config.half_size_mm)
+        require(dots <= _MAX_DOTS, 'markers.pitch_mm', pitch, f'larger: {dots:.3g} dots would be in view')
+        require(config.markers.radius_mm <= pitch, 'markers.radius_mm', config.markers.radius_mm,
+                f'at most pitch_mm {pitch:g}')
+
+
+def _values(value: Any, where: str, name: str = '') -> Iterator[tuple[str, str, Any]]:
+    """(path, name of the field, value) of everything in a dataclass; items of a tuple after it, by its name."""
+    if dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _values(getattr(value, field.name), f'{where}.{field.name}'.lstrip('.'), field.name)
+        return
+    yield where, name, value
+    if isinstance(value, tuple):
+        for i, item in enumerate(value):
+            yield from _values(item, f'{where}[{i}]', name)
