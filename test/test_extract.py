@@ -100,7 +100,7 @@ def test_half_done_output_goes(tmp_path, capsys, monkeypatch, stopped):
         code = run(capsys, bag, '--output', tmp_path / 'out')[0]
     assert code == (130 if isinstance(stopped, KeyboardInterrupt) else 1)
     assert [p.name for p in tmp_path.iterdir()] == ['b']
-    rest = tmp_path / '.out.partial' / 'ring'  # as kill -9 leaves it
+    rest = tmp_path / '.out.0123456789abcdef' / 'ring'  # as kill -9 leaves it
     rest.mkdir(parents=True)
     shutil.copy(bag / 'metadata.yaml', rest / 'old.png')
     assert run(capsys, bag, '--output', tmp_path / 'out')[0] == 0

@@ -36,6 +36,7 @@ from vit_tactile_ros.evaluation.measurements import SIDES, Budget, Subject
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
 from vit_tactile_ros.evaluation.workloads import resized
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
 from vit_tactile_ros.inference.ranges import Range, activation_ranges
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION, PRECISIONS, Precision, Runtime, select_device
@@ -316,12 +317,10 @@ def _write_csv(path: Path, times: Mapping[str, Times], batches: Mapping[int, Tim
     rows = [('batch', name, t) for name, t in times.items()]
     for kind, group in (('batch size', batches), ('tokens', own), ('tokens, softmax', softmax)):
         rows += [(kind, str(name), t) for name, t in group.items()]
-    temporary = path.with_suffix('.tmp')
-    with temporary.open('w', newline='') as file:
+    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['contest', 'name', 'p50_ms', 'p99_ms', 'mean_ms', 'n'])
         writer.writerows([kind, name, 1e3 * t.p50, 1e3 * t.p99, 1e3 * t.mean, t.n] for kind, name, t in rows)
-    temporary.replace(path)
 
 
 if __name__ == '__main__':

@@ -34,6 +34,7 @@ from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.evaluation.cache import DamagedOutputs, read_outputs, write_outputs
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import (
     Checkpoint,
@@ -235,8 +236,7 @@ def _order(table: TouchTable, epoch_size: int | None, seed: int) -> Order:
 
 def _write_groups(path: Path, tables: list[TouchTable], outputs: list[ExitOutputs]) -> None:
     """A row per group and class: images, and the accuracy at each exit; whole or not at all."""
-    temporary = path.with_name(f'.{path.name}.tmp')
-    with temporary.open('w', newline='', encoding='utf-8') as file:
+    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['group', 'class', 'n', 'fold', *(f'accuracy_block_{block}' for block in outputs[0].exits)])
         for number, (table, result) in enumerate(zip(tables, outputs, strict=True)):
@@ -247,7 +247,6 @@ def _write_groups(path: Path, tables: list[TouchTable], outputs: list[ExitOutput
                 accuracies = result.right[:, own].mean(axis=1)
                 writer.writerow([group, table.class_names[label], len(own), number + 1,
                                  *(f'{accuracy:.4f}' for accuracy in accuracies)])
-    temporary.replace(path)
 
 
 def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[str, object]:

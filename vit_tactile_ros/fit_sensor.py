@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -255,14 +254,7 @@ def _write(arguments: argparse.Namespace, config: SensorConfig) -> None:
     factor = arguments.scale
     config = replace(config, height=round(config.height * factor), width=round(config.width * factor),
                      mm_per_px=config.mm_per_px / factor, lens_blur_px=round(config.lens_blur_px * factor, 3))
-    arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    # written beside and renamed, so that a full disk leaves an older file whole
-    temporary = arguments.output.with_name(f'.{arguments.output.name}.tmp')
-    try:
-        save_sensor(temporary, config)
-        os.replace(temporary, arguments.output)
-    finally:
-        temporary.unlink(missing_ok=True)
+    save_sensor(arguments.output, config)
 
 
 if __name__ == '__main__':

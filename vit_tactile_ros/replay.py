@@ -29,6 +29,7 @@ from vit_tactile_ros.evaluation.cluster import replay_on_cluster
 from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.evaluation.replay_summary import summarise
 from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
@@ -124,7 +125,8 @@ def main(argv: list[str] | None = None) -> int:
             summary |= {'live': live}
             summary['missing'] += wrong
         text = json.dumps(summary)
-        (arguments.output / 'summary.json').write_text(text + '\n', encoding='utf-8')
+        with written_whole(arguments.output / 'summary.json') as temporary:
+            temporary.write_text(text + '\n', encoding='utf-8')
         if arguments.report:
             _report(arguments, path, bags, table, summary)
     except KeyboardInterrupt:

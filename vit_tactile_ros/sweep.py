@@ -37,6 +37,7 @@ from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
 from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint, thresholds
 
@@ -187,15 +188,13 @@ def _print(console: Console, rows: Sequence[Row], test: ExitOutputs, timing: Tim
 
 
 def _write_csv(path: Path, rows: Sequence[Row], blocks: Sequence[int]) -> None:
-    temporary = path.with_suffix('.tmp')
-    with temporary.open('w', newline='') as file:
+    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['choice', *(f'tau_block_{b}' for b in blocks[:-1]), 'accuracy', 'balanced_accuracy', 'drop',
                          *(f'rate_block_{b}' for b in blocks), 'compute_share', 'time_ms', 'speed_up_percent'])
         for row in rows:
             writer.writerow([row.choice, *row.tau, row.accuracy, row.balanced_accuracy, row.drop, *row.exit_rates,
                              row.compute_share, row.time_ms, row.speed_up_percent])
-    temporary.replace(path)
 
 
 def _draw(folder: Path, rows: Sequence[Row], test: ExitOutputs, temperatures: Sequence[float], tau: float,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import re
-import shutil
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from tqdm import tqdm
 from vit_tactile_ros.data.bags import find_bags, read_bags, read_pictures
 from vit_tactile_ros.data.frames import read_picture
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table
+from vit_tactile_ros.foundation.files import folder_written_whole, written_whole
 
 TABLE = 'touches.csv'
 
@@ -80,15 +80,8 @@ def extract(table: TouchTable, folder: Path, progress: bool | None = None) -> Ex
     Raises DataError for a folder that holds something and for a message that can't be read; OSError from the disk.
     """
     check_unused(folder)
-    partial = folder.with_name(f'.{folder.name}.partial')
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    with folder_written_whole(folder) as partial:
         counts = _write(table, partial, sys.stderr.isatty() if progress is None else progress)
-        partial.replace(folder)  # an empty folder may be there
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
     return dataclasses.replace(counts, table=folder / TABLE)
 
 
@@ -119,7 +112,7 @@ def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
         for place, picture in read_pictures(messages):
             _write_picture(folder, wanted[messages[place]], picture)
             bar.update()
-    with (folder / TABLE).open('w', newline='', encoding='utf-8') as file:
+    with written_whole(folder / TABLE) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(('image', 'reference', 'label', 'group'))
         for touch in table.touches:
@@ -132,9 +125,8 @@ def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
 def _write_picture(folder: Path, names: Sequence[str], picture: NDArray[np.uint8]) -> None:
     _, data = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())
+        with written_whole(folder / name, sync=False) as temporary:
+            temporary.write_bytes(data.tobytes())
 
 
 def _once(touches: Sequence[NamedTouch]) -> list[NamedTouch]:

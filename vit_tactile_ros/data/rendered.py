@@ -40,7 +40,7 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         self.path = folder / f'touches_{_key(touches)}.u8'
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644), 'r+b') as file:
+            with open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b') as file:
                 # Files of more examples serve fewer as well.
                 records = max(len(touches), os.fstat(file.fileno()).st_size // record)
                 file.truncate(records * record)

@@ -15,6 +15,8 @@ import torch
 
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs, inputs_of
 from vit_tactile_ros.evaluation.parts import Part
+from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.inference.ranges import ENOUGH_IMAGES, Range, activation_ranges
 from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares
 
@@ -61,8 +63,8 @@ def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tu
     """
     path = folder / f'ranges-{_key(checkpoint, part)[:20]}.json' if folder else None
     if path and path.is_file():
-        with contextlib.suppress(ValueError, TypeError):  # of a damaged file: they are measured again
-            ranges = tuple((float(low), float(high)) for low, high in json.loads(path.read_text()))
+        with contextlib.suppress(ValueError, TypeError, OverflowError):  # of a damaged file: they are measured again
+            ranges = tuple((float(low), float(high)) for low, high in parse_json(path.read_text()))
             if len(ranges) == 4 * checkpoint.model.config.depth:
                 return ranges
     # Not the first ones: a table of touches is often sorted by class.
@@ -71,9 +73,8 @@ def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tu
                for i in range(0, len(indices), 16))
     ranges = activation_ranges(checkpoint.model, batches)
     if path:
-        temporary = path.with_suffix('.tmp')
-        temporary.write_text(json.dumps(ranges))
-        temporary.replace(path)
+        with written_whole(path, sync=False) as temporary:
+            temporary.write_text(json.dumps(ranges))
     return ranges
 
 
@@ -83,10 +84,8 @@ def _key(checkpoint: Checkpoint, part: Part) -> str:
 
 def write_outputs(path: Path, key: str, outputs: ExitOutputs) -> None:
     """Keep outputs, whole or not at all, with a `key` that says what they are of; OSError when the disk refuses."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix('.tmp.npz')
-    np.savez(temporary, key=key, logits=outputs.logits, labels=outputs.labels)
-    temporary.replace(path)
+    with written_whole(path) as temporary:
+        np.savez(temporary, key=key, logits=outputs.logits, labels=outputs.labels)
 
 
 def read_outputs(path: Path, class_names: Sequence[str], config: ModelConfig) -> tuple[str, ExitOutputs]:
@@ -98,5 +97,5 @@ def read_outputs(path: Path, class_names: Sequence[str], config: ModelConfig) ->
         with np.load(path) as kept:
             return str(kept['key']), ExitOutputs(kept['logits'], kept['labels'], tuple(class_names), config.exits,
                                                  compute_shares(config))
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile) as error:
         raise DamagedOutputs(f'{path} is not a whole file of answers ({type(error).__name__})') from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from vit_tactile_ros.evaluation.comparison import Comparison
 from vit_tactile_ros.evaluation.metrics import Reliability
 from vit_tactile_ros.evaluation.resampling import PromiseCheck
+from vit_tactile_ros.foundation.files import written_whole
 
 BLUE, ORANGE, GREY = '#2166ac', '#d6604d', '#8c8c8c'
 MAX_NUMBERED = 20  # classes up to which a cell is wide enough for its number
@@ -38,12 +38,8 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a PNG whole or not at all; all text is drawn as it is, also a `$` in the name of a class or bag."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
-    temporary = path.with_name(f'.{path.name}.tmp')
-    try:
+    with written_whole(path, sync=False) as temporary:
         figure.savefig(temporary, format='png', dpi=130)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def trade_off_figure(points: Sequence[TradeOff], full_accuracy: float, blocks: Sequence[int], title: str) -> Figure:

@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.model import thresholds
 
 UNLABELLED = -1
@@ -130,20 +132,19 @@ class FrameTable:
         facts['rejections'] = [asdict(r) for r in self.rejections]
         logit_names = [f'logit_block_{block}_{name}' for block in self.exits for name in self.class_names]
         facts_path = path.with_suffix('.json')
-        temporary, temporary_facts = (p.with_name(p.name + '.tmp') for p in (path, facts_path))
-        temporary_facts.write_text(json.dumps(facts, indent=1), encoding='utf-8')
         columns = [getattr(self, name) for name in _COLUMNS]
-        with temporary.open('w', newline='', encoding='utf-8') as file:
-            writer = csv.writer(file)
-            writer.writerow([*_COLUMNS, 'label_name', 'class_name', 'exit_block', *logit_names])
-            for row in range(len(self)):
-                label = int(self.label[row])
-                writer.writerow([*(column[row] for column in columns), '' if label < 0 else self.class_names[label],
-                                 self.class_names[self.class_id[row]], self.exits[self.exit_index[row]],
-                                 *self.logits[:, row].ravel()])
-        facts_path.unlink(missing_ok=True)
-        temporary.replace(path)
-        temporary_facts.replace(facts_path)
+        # The inner file appears first.
+        with written_whole(facts_path) as temporary_facts, written_whole(path) as temporary:
+            temporary_facts.write_text(json.dumps(facts, indent=1), encoding='utf-8')
+            with temporary.open('w', newline='', encoding='utf-8') as file:
+                writer = csv.writer(file)
+                writer.writerow([*_COLUMNS, 'label_name', 'class_name', 'exit_block', *logit_names])
+                for row in range(len(self)):
+                    label = int(self.label[row])
+                    writer.writerow([*(column[row] for column in columns), '' if label < 0 else self.class_names[label],
+                                     self.class_names[self.class_id[row]], self.exits[self.exit_index[row]],
+                                     *self.logits[:, row].ravel()])
+            facts_path.unlink(missing_ok=True)
 
     @staticmethod
     def read_csv(path: Path) -> FrameTable:
@@ -152,8 +153,9 @@ class FrameTable:
         if path.is_file() and not facts_path.exists():
             raise ValueError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it '
                              'wrote; replay again')
-        facts = json.loads(facts_path.read_text(encoding='utf-8'))
+        text = facts_path.read_bytes()
         try:
+            facts = parse_json(text)
             rejections = tuple(Rejection(**r) for r in facts.pop('rejections'))
             facts = {name: tuple(values) for name, values in facts.items()}
             shape = (-1, len(facts['exits']), len(facts['class_names']))
@@ -167,7 +169,7 @@ class FrameTable:
                 (0, *shape[1:]), np.float32)
             return FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)), rejections=rejections,
                               **facts)
-        except (KeyError, TypeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, OverflowError, ValueError) as error:
             raise ValueError(f'{path} is not a table of frames that replay wrote: {error!r}') from error
 
 

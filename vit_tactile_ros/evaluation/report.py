@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -28,6 +27,7 @@ from vit_tactile_ros.evaluation.recording_figures import (
     sweep_recording,
     timeline_figure,
 )
+from vit_tactile_ros.foundation.files import written_whole
 
 PAGE = 'report.html'
 SWEPT = tuple(round(float(t), 3) for t in np.arange(0.3, 1.0001, 0.02))
@@ -75,9 +75,8 @@ def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[s
                                   lstrip_blocks=True).from_string(
         Path(__file__).with_name(PAGE).read_text(encoding='utf-8'))
     path = folder / PAGE
-    temporary = folder / f'.{PAGE}.tmp'
-    temporary.write_text(template.render(context), encoding='utf-8')
-    os.replace(temporary, path)
+    with written_whole(path) as temporary:
+        temporary.write_text(template.render(context), encoding='utf-8')
     return path
 
 
@@ -178,7 +177,8 @@ def _mistake(number: int, one: Mistake, table: FrameTable, folder: Path) -> dict
         small = cv2.resize(one.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         _, data = cv2.imencode('.png', cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         path = folder / f'mistake_{number:02d}.png'
-        path.write_bytes(data.tobytes())
+        with written_whole(path, sync=False) as temporary:
+            temporary.write_bytes(data.tobytes())
         picture = _inline(path, f'Frame {table.index[row]} of {table.topic[row]}: {truth}, answered {answer}')
     stamp = int(table.stamp[row])
     return {'picture': picture, 'problem': one.problem, 'truth': truth, 'answer': answer,

@@ -23,6 +23,7 @@ from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
 
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.ros.monitor import Monitor
 from vit_tactile_ros.ros.node_process import wait_or_kill
 from vit_tactile_ros.ros.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
@@ -139,10 +140,10 @@ class _Session:
             drawing = Console(record=True, width=VIEW_WIDTH, file=nowhere, force_terminal=True,
                               color_system='truecolor')
             drawing.print(demo_view(self._monitor, HINT))
-        path.parent.mkdir(parents=True, exist_ok=True)
         # Without the web fonts that rich names: a README's picture fetches nothing.
         svg = re.sub(r'@font-face\s*{[^}]*}|<!--.*?-->', '', drawing.export_svg(title='make demo'), flags=re.DOTALL)
-        path.write_text(re.sub(r'\s*\n\s*', '\n', svg))
+        with written_whole(path) as temporary:
+            temporary.write_text(re.sub(r'\s*\n\s*', '\n', svg), encoding='utf-8')
         self._console.print(f'wrote {path}')
 
     def _node_ended(self) -> bool:

@@ -25,6 +25,7 @@ from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
 from vit_tactile_ros.model import Calibration, Checkpoint, PreprocessingConfig, Provenance, ViTTactile, save_checkpoint
+from vit_tactile_ros.model.config import check_class_names
 from vit_tactile_ros.training.batches import EpochBatches, Order, balanced, make_loader, own_rows, shuffled
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.distributed import ALONE, Processes, from_first, sum_over_processes
@@ -72,6 +73,7 @@ def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | Non
     SaveError when the disk refuses, Stopped at Ctrl-C. What `output` held before stays whole in each case.
     """
     stop = stop or Stop()
+    check_class_names(class_names)  # a checkpoint would refuse them after the first epoch
     with contextlib.ExitStack() as stack:
         if device.type == 'cpu':
             # Attention's small features are denormal soon, and those are slow. A setting of the whole thread.

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.model import PreprocessingConfig, ViTTactile
 from vit_tactile_ros.model.vit import Block
 
@@ -70,7 +71,8 @@ def _start_wandb(folder: Path, settings: Mapping[str, Any]) -> Any:
         raise LogError(f'{error}: --use-wandb needs it: pip install wandb') from error
     name = folder / 'wandb_id'  # the same run on the server's page when this one goes on after a stop
     if not name.exists():
-        name.write_text(uuid.uuid4().hex[:12])
+        with written_whole(name) as temporary:
+            temporary.write_text(uuid.uuid4().hex[:12])
     try:
         run = wandb.init(project='vit_tactile_ros', name=folder.name, id=name.read_text(), resume='allow',
                          dir=str(folder), config=dict(settings))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import io
 import logging
@@ -13,6 +12,8 @@ from types import TracebackType
 from typing import Any
 
 import torch
+
+from vit_tactile_ros.foundation.files import leftovers, sync_folder, temporary_beside, written_whole
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,10 @@ class RunFolder:
             self._lock.close()
             raise StateError(f'{self.path}: another run trains in this folder at the moment; give another '
                              '--output, or wait') from None
-        (self.path / f'{STATE}.tmp').unlink(missing_ok=True)  # of a run that was killed while it wrote
+        # Of a run that was killed while it wrote; the first name is that of earlier releases.
+        for left in (self.path / f'{STATE}.tmp', *(left for name in (STATE, PREVIOUS, CHECKPOINT)
+                                                   for left in leftovers(self.path / name))):
+            left.unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -87,20 +91,16 @@ class RunFolder:
 
         Raises OSError when the disk refuses.
         """
-        current, previous, temporary = self.path / STATE, self.path / PREVIOUS, self.path / f'{STATE}.tmp'
+        current, previous = self.path / STATE, self.path / PREVIOUS
         buffer = io.BytesIO()  # torch's own writer says nothing of why it failed
         torch.save({'version': VERSION, **state}, buffer)
-        try:
+        with written_whole(current) as temporary:
             with temporary.open('wb') as file:
                 file.write(buffer.getbuffer())
                 file.flush()
-                os.fsync(file.fileno())
+                os.fsync(file.fileno())  # before the current state is touched
             if current.exists():
                 _keep(current, previous)
-            os.replace(temporary, current)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         sync_folder(self.path)
         self.saved_epoch, self.saved_step = state['epoch'], state['step']
 
@@ -129,21 +129,13 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _keep(current: Path, previous: Path) -> None:
     """Make the current file the previous one while it stays where it is, so that a kill always finds one."""
-    link = previous.with_name(f'{previous.name}.tmp')
-    link.unlink(missing_ok=True)
+    link = temporary_beside(previous)
     try:
         os.link(current, link)
     except OSError:  # a file system without hard links
         os.replace(current, previous)
     else:
-        os.replace(link, previous)
-
-
-def sync_folder(path: Path) -> None:
-    """Have the disk remember the renames in a folder; some file systems cannot and need not."""
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(handle)
+            os.replace(link, previous)
         finally:
-            os.close(handle)
+            link.unlink(missing_ok=True)  # a rename does nothing where both are the same file already
