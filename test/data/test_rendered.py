@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
+import stat
 from types import SimpleNamespace
 
 import pytest
@@ -26,6 +28,17 @@ class Counted(SimulatedTouches):
     def __getitem__(self, index):
         self.rendered += 1
         return super().__getitem__(index)
+
+
+@pytest.mark.parametrize('mask', (0o022, 0o077))
+def test_the_mode_follows_the_umask(tmp_path, mask):
+    """A file of 0644 whatever the user wants."""
+    before = os.umask(mask)
+    try:
+        path = RenderedTouches(SimulatedTouches(1, PREPROCESSING, 3), tmp_path).path
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
 
 
 def equal(a, b):

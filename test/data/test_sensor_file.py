@@ -3,8 +3,10 @@
 import contextlib
 import dataclasses
 import json
+import os
 import random
 import resource
+import stat
 import sys
 from pathlib import Path
 
@@ -139,3 +141,14 @@ def test_an_unknown_sensor_or_a_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / 'cut.json').write_text('{"name": "cu')
     with pytest.raises(SensorFileError, match='cut.json: not JSON'):
         load_sensor(tmp_path / 'cut.json')
+
+
+@pytest.mark.parametrize('mask', (0o022, 0o077, 0o002))
+def test_the_mode_follows_the_umask(tmp_path, mask):
+    """0644 whatever the user wants."""
+    before = os.umask(mask)
+    try:
+        save_sensor(tmp_path / 'mine.json', GELSIGHT)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / 'mine.json').stat().st_mode) == 0o666 & ~mask

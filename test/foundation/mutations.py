@@ -55,7 +55,7 @@ def mutated_values(values: Any, rng: random.Random, count: int) -> Iterator[Any]
             elif kind == 6 and isinstance(parent, dict):
                 parent[rng.choice(('', 'x', 'a\nb', '\ud800', 'x' * 100_000))] = parent.pop(key)
             else:
-                parent[key] = [parent[key]] * rng.choice((0, 1, 3, 20_000))
+                parent[key] = [parent[key]] * rng.choice((0, 1, 3, 20_000 if len(repr(parent[key])) < 100 else 4))
         yield changed
 
 

@@ -1,9 +1,12 @@
 """The checkpoint that comes with the package."""
 
+import hashlib
+import json
+
 import pytest
 import torch
 
-from vit_tactile_ros.model import compute_shares, load_checkpoint, shipped, shipped_checkpoint
+from vit_tactile_ros.model import CheckpointError, compute_shares, load_checkpoint, shipped, shipped_checkpoint
 
 
 def test_shipped_checkpoint_loads():
@@ -20,6 +23,24 @@ def test_shipped_checkpoint_loads():
         logits, exits = model(torch.zeros(2, 3, *checkpoint.preprocessing.image_size))
     assert logits.shape == (2, len(checkpoint.class_names)) and torch.isfinite(logits).all()
     assert len(compute_shares(model.config)) == len(model.config.exits)
+
+
+def test_the_shipped_weights_are_those_that_were_measured():
+    """Weights that change when the file is only to get new metadata; figures in the docs belong to these."""
+    raw = shipped_checkpoint().read_bytes()
+    size = int.from_bytes(raw[:8], 'little')
+    assert json.loads(raw[8:8 + size])['__metadata__']['digest'].startswith('sha256:')
+    assert hashlib.sha256(raw[8 + size:]).hexdigest() == (
+        '431eb51e382e50fbb097ad846372652287191643090a8dd36ea631c525470882')
+
+
+def test_one_flipped_bit_in_the_shipped_weights_is_refused(tmp_path):
+    """A copy with a damaged block on the disk, which was loaded as if nothing were wrong."""
+    data = bytearray(shipped_checkpoint().read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / 'copy.safetensors').write_bytes(data)
+    with pytest.raises(CheckpointError, match='copy.safetensors: weights or metadata are not what was written'):
+        load_checkpoint(tmp_path / 'copy.safetensors')
 
 
 def test_an_installation_without_it_says_so(monkeypatch):

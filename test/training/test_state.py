@@ -1,14 +1,23 @@
 """What a run leaves in its folder survives kills, full disks and a second run."""
 
+import contextlib
 import logging
 import os
+import random
 import resource
+import stat
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+sys.path.append(str(Path(__file__).parents[1] / 'foundation'))
+from mutations import mutated_bytes
+
+from vit_tactile_ros.foundation.files import temporary_beside
 from vit_tactile_ros.training import state as state_module
-from vit_tactile_ros.training.state import KEYS, PREVIOUS, STATE, RunFolder, StateError
+from vit_tactile_ros.training.state import CHECKPOINT, KEYS, PREVIOUS, STATE, RunFolder, StateError
 
 
 def content(epoch, size=1000):
@@ -41,6 +50,26 @@ def test_a_truncated_state_is_explained_and_the_previous_one_taken(folder, caplo
         assert folder.load()['epoch'] == 1
     assert 'is not a whole state file' in caplog.text and PREVIOUS in caplog.text
     assert 'weights_only' not in caplog.text
+
+
+def test_a_flipped_bit_is_noticed_and_the_previous_state_taken(folder):
+    """torch.load takes a flipped bit in the middle of the weights for a weight, and the run resumes from it."""
+    folder.save(content(1))
+    folder.save(content(2))
+    data = bytearray((folder.path / STATE).read_bytes())
+    data[data.find(torch.full((1000,), 2.0).numpy().tobytes()) + 403] ^= 1 << 4
+    (folder.path / STATE).write_bytes(data)
+    assert folder.load()['epoch'] == 1
+
+
+def test_a_mutated_state_is_whole_or_refused(folder):
+    """IndexErrors of the unpickler, and weights that are not those that were saved."""
+    folder.save(content(1))
+    current, saved = folder.path / STATE, content(1)['model']['w']
+    for data in mutated_bytes(current.read_bytes(), random.Random(1), 300):
+        current.write_bytes(data)
+        with contextlib.suppress(StateError):
+            assert torch.equal(folder.load()['model']['w'], saved)
 
 
 def test_no_whole_state_is_an_error_that_says_what_to_do(folder):
@@ -116,6 +145,18 @@ def test_a_full_disk_leaves_what_was_saved(folder):
     assert sorted(p.name for p in folder.path.iterdir()) == ['lock', PREVIOUS, STATE]
 
 
+@pytest.mark.parametrize('mask', (0o022, 0o077))
+def test_the_mode_follows_the_umask(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        with RunFolder(tmp_path / 'run') as folder:
+            folder.save(content(1))
+            folder.save(content(2))
+    finally:
+        os.umask(before)
+    assert {stat.S_IMODE(p.stat().st_mode) for p in (tmp_path / 'run').iterdir()} == {0o666 & ~mask}
+
+
 def test_two_runs_never_share_a_folder(folder):
     """Two trainers that overwrite each other's files in turn."""
     with pytest.raises(StateError, match='another run trains in this folder'):
@@ -124,8 +165,10 @@ def test_two_runs_never_share_a_folder(folder):
 
 
 def test_a_folder_is_free_once_its_run_has_ended(tmp_path):
+    killed = [tmp_path / f'{STATE}.tmp', *(temporary_beside(tmp_path / name) for name in (STATE, PREVIOUS, CHECKPOINT))]
     for _ in range(2):
-        with RunFolder(tmp_path) as folder:
-            (folder.path / f'{STATE}.tmp').write_bytes(b'of a killed run')
+        with RunFolder(tmp_path):
+            for left in killed:
+                left.write_bytes(b'of a killed run')
     with RunFolder(tmp_path):
-        assert not (tmp_path / f'{STATE}.tmp').exists()
+        assert sorted(p.name for p in tmp_path.iterdir()) == ['lock']
