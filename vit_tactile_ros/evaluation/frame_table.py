@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import thresholds
 
 UNLABELLED = -1
@@ -150,8 +151,8 @@ class FrameTable:
         """What `write_csv` wrote, to the last bit. Raises ValueError for other files, OSError for a missing one."""
         facts_path = path.with_suffix('.json')
         if path.is_file() and not facts_path.exists():
-            raise ValueError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it '
-                             'wrote; replay again')
+            raise UserError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it '
+                            'wrote; replay again')
         facts = json.loads(facts_path.read_text(encoding='utf-8'))
         try:
             rejections = tuple(Rejection(**r) for r in facts.pop('rejections'))
@@ -168,7 +169,7 @@ class FrameTable:
             return FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)), rejections=rejections,
                               **facts)
         except (KeyError, TypeError, IndexError, ValueError) as error:
-            raise ValueError(f'{path} is not a table of frames that replay wrote: {error!r}') from error
+            raise UserError(f'{path} is not a table of frames that replay wrote: {error!r}') from error
 
 
 def merge_rejections(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:

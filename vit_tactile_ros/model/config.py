@@ -9,6 +9,8 @@ import typing
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+from vit_tactile_ros.foundation.errors import UserError
+
 Attention = Literal['favor_softmax', 'favor_relu', 'softmax']
 Stem = Literal['patch', 'convolution']
 
@@ -131,13 +133,13 @@ class Calibration:
         Raises ValueError saying what to do for a checkpoint that is not calibrated, or not that strictly.
         """
         if not self.drops:
-            raise ValueError('this checkpoint is not calibrated for max_accuracy_drop: run '
-                             'python -m vit_tactile_ros.calibrate on it, or set tau')
+            raise UserError('this checkpoint is not calibrated for max_accuracy_drop: run '
+                            'python -m vit_tactile_ros.calibrate on it, or set tau')
         kept = [d for d in self.drops if d.max_accuracy_drop <= max_accuracy_drop]
         if not kept:
             stored = ', '.join(f'{d.max_accuracy_drop:g}' for d in self.drops)
-            raise ValueError(f'this checkpoint is calibrated for {stored}, for nothing as strict as '
-                             f'{max_accuracy_drop:g}: run python -m vit_tactile_ros.calibrate with it, or set tau')
+            raise UserError(f'this checkpoint is calibrated for {stored}, for nothing as strict as '
+                            f'{max_accuracy_drop:g}: run python -m vit_tactile_ros.calibrate with it, or set tau')
         return kept[-1]
 
 
@@ -199,4 +201,4 @@ def _convert(name: str, value: Any, hint: Any) -> Any:
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:
     if not condition:
-        raise ValueError(f'{name} is {value!r}; must be {right}')
+        raise UserError(f'{name} is {value!r}; must be {right}')
