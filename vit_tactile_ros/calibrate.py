@@ -81,7 +81,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-@command('calibrate', stopped='stopped; nothing was written')
+@command('calibrate', stopped='stopped; nothing was written', failed='the checkpoint is as it was')
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     console = Console(width=None if sys.stdout.isatty() else 120)

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vit_tactile_ros.data.arguments import check_split_arguments
-from vit_tactile_ros.evaluation.cache import cached_outputs
+from vit_tactile_ros.evaluation.cache import cached_outputs, is_cached
 from vit_tactile_ros.evaluation.calibration import lowest_tau
 from vit_tactile_ros.evaluation.figures import (
     TradeOff,
@@ -38,7 +38,7 @@ from vit_tactile_ros.evaluation.figures import (
 )
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per_class_accuracy, reliability
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
-from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
+from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts, read_now
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
@@ -113,6 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = load_checkpoint(path)
     parts = load_parts(arguments, checkpoint, 'test')
     classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
+    read_now(part for name, part in parts.items() if part.size and (
+        not is_cached(arguments.cache, checkpoint, part) or (name == 'test' and arguments.timing_rounds)))
     collected = {name: cached_outputs(arguments.cache, checkpoint, part, classifier.runtime.device,
                                       arguments.workers, f'{name} data')
                  for name, part in parts.items() if part.size}

@@ -26,6 +26,7 @@ class UnreadableImages(DataError):
     """Images that can't be read: all of them, so that they can be mended at once."""
 
     def __init__(self, origin: str, errors: Sequence[DataError], total: int) -> None:
+        self.origin = origin
         self.errors = tuple(errors)
         told = '; '.join(map(str, self.errors[:3]))
         if len(self.errors) > 1:

@@ -32,7 +32,8 @@ def read_text(path: Path) -> str:
             raise DataError(f'{path} cannot be read as a CSV: it begins as {encoding} and is damaged at byte '
                             f'{error.start}; {_REMEDY} again') from error
         if (wide := _wide(data)) is not None:
-            raise DataError(f'{path} cannot be read as a CSV: it is not UTF-8 and seems to be {wide}; {_REMEDY}') from error
+            raise DataError(f'{path} cannot be read as a CSV: it is not UTF-8 and seems to be {wide}; {_REMEDY}'
+                            ) from error
         seen = data[max(0, error.start - 10):error.start + 10].decode('cp1252', errors='replace')
         seen = ' '.join(seen.split())
         raise DataError(f'{path}, line {line}: cannot be read as a CSV: not UTF-8 at {seen!r}; it seems to be '
@@ -40,8 +41,9 @@ def read_text(path: Path) -> str:
     if '\0' in text:
         if (wide := _wide(data)) is not None:
             raise DataError(f'{path} cannot be read as a CSV: it is not UTF-8 and seems to be {wide}; {_REMEDY}')
-        raise DataError(f'{path}, line {text[:text.index(chr(0))].count(chr(10)) + 1}: cannot be read as a CSV: it holds '
-                        f'a NUL byte, so it is damaged or not a text file; {_REMEDY} again')
+        line = text[:text.index('\0')].count('\n') + 1
+        raise DataError(f'{path}, line {line}: cannot be read as a CSV: it holds a NUL byte, '
+                        f'so it is damaged or not a text file; {_REMEDY} again')
     return text
 
 

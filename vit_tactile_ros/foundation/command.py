@@ -28,16 +28,18 @@ OUTPUT_CLOSED = 141  # as shells count a program that SIGPIPE ended
 _PASSWORD = re.compile(r'(\w[\w+.-]*://[^\s:/@]*:)\S+@')
 
 
-def command(name: str, stopped: str = 'stopped', tell: Callable[[str], None] | None = None) -> Callable[[Main], Main]:
+def command(name: str, stopped: str = 'stopped', failed: str = '', tell: Callable[[str], None] | None = None,
+            ) -> Callable[[Main], Main]:
     """A decorator for the `main(argv)` of a command, which returns the exit status and may raise anything.
 
-    stopped: what Ctrl-C prints, unless the KeyboardInterrupt has a message of its own. tell: prints one line of an
-    error; without it that is done here, and the warnings of the library are printed with the command's name.
+    stopped: what Ctrl-C prints, unless the KeyboardInterrupt has a message of its own. failed: what is added when the
+    system ended it. tell: prints one line of an error; without it that is done here, and the library's warnings are
+    printed with the command's name.
     """
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
         def wrapper(argv: list[str] | None = None) -> int:
-            return _run(lambda: main(argv), name, stopped, tell, argv)
+            return _run(lambda: main(argv), name, stopped, failed, tell, argv)
         return wrapper
     return decorate
 
@@ -47,7 +49,7 @@ def redacted(text: str) -> str:
     return _PASSWORD.sub(r'\1***@', text)
 
 
-def _run(main: Callable[[], int], name: str, stopped: str, tell: Callable[[str], None] | None,
+def _run(main: Callable[[], int], name: str, stopped: str, failed: str, tell: Callable[[str], None] | None,
          argv: list[str] | None) -> int:
     if tell is None:
         logging.basicConfig(format=f'{name}: %(message)s')
@@ -57,6 +59,10 @@ def _run(main: Callable[[], int], name: str, stopped: str, tell: Callable[[str],
             status = main()
             sys.stdout.flush()  # here: at exit Python would print a traceback
             return status
+        except SystemExit:  # of --help, say
+            if _fails_to_flush():
+                _drop_output()
+            raise
         except KeyboardInterrupt as error:
             print(f'\n{name}: {str(error) or stopped}', file=sys.stderr)  # the first line is that of the terminal's ^C
             return interrupt.INTERRUPTED
@@ -67,7 +73,7 @@ def _run(main: Callable[[], int], name: str, stopped: str, tell: Callable[[str],
             if isinstance(error, BrokenPipeError) and _output_is_closed():
                 _drop_output()
                 return OUTPUT_CLOSED
-            tell(redacted(_message(error)))
+            tell(redacted(_message(error) + (f'; {failed}' if failed else '')))
             if not isinstance(error, RunError) and _fails_to_flush():
                 _drop_output()
             return 1

@@ -41,7 +41,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         lines = [textwrap.fill(self.summary, WIDTH), '', 'examples:',
-                 *(f'  {self.prog} {example}' for example in self.examples), '']
+                 *(f'  {self.prog} {example}'.rstrip() for example in self.examples), '']
         return '\n'.join(lines) + '\n' + super().format_help()
 
     def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
+from vit_tactile_ros.foundation.errors import UserError
+
 
 @dataclass(frozen=True)
 class Light:
@@ -76,11 +78,11 @@ class SensorConfig:
     def __post_init__(self) -> None:
         for name in ('height', 'width'):
             if getattr(self, name) < 32:
-                raise ValueError(f'{name} is {getattr(self, name)!r} px; a sensor needs at least 32')
+                raise UserError(f'{name} is {getattr(self, name)!r} px; a sensor needs at least 32')
         if not (math.isfinite(self.mm_per_px) and self.mm_per_px > 0):
-            raise ValueError(f'mm_per_px is {self.mm_per_px!r}; it must be a positive number of mm')
+            raise UserError(f'mm_per_px is {self.mm_per_px!r}; it must be a positive number of mm')
         if not self.lights:
-            raise ValueError('lights is empty; a sensor needs at least one Light')
+            raise UserError('lights is empty; a sensor needs at least one Light')
 
     @property
     def half_size_mm(self) -> tuple[float, float]:
