@@ -39,7 +39,7 @@ def test_a_command_is_the_same_either_way():
         told = [(done.stdout + done.stderr).replace('vit_tactile_ros.compare', 'vit_tactile_ros compare')
                 for done in (direct, listed)]
         assert ''.join(told[0].split()) == ''.join(told[1].split())
-    assert direct.returncode == 2 and 'frames.csv does not exist' in listed.stderr
+    assert direct.returncode == 2 and '/no/such/a does not exist' in listed.stderr
 
 
 @pytest.mark.parametrize(('words', 'message'), [
@@ -80,13 +80,13 @@ def test_every_command_goes_through_the_wrapper(name):
 
 
 @pytest.mark.parametrize(('name', 'package', 'words', 'message'), [
-    ('tune', 'optuna', [], "vit_tactile_ros[tune]"),
+    ('tune', 'optuna', [], 'vit_tactile_ros[tune]'),
     ('demo', 'rclpy', [], 'needs ROS 2 and the built package'),
     ('latency', 'rclpy', ['touch.avi'], 'needs ROS 2 and the built package'),
-    ('replay', 'rosbags', ['x.mcap'], "vit_tactile_ros[bags]"),
-    ('extract', 'rosbags', ['x.mcap', '--output', 'out'], "vit_tactile_ros[bags]"),
-    ('replay', 'ray', ['x.mcap', '--ray'], "vit_tactile_ros[cluster]"),
-    ('train', 'wandb', ['--use-wandb'], "vit_tactile_ros[wandb]"),
+    ('replay', 'rosbags', ['x.mcap'], 'vit_tactile_ros[bags]'),
+    ('extract', 'rosbags', ['x.mcap', '--output', 'out'], 'vit_tactile_ros[bags]'),
+    ('replay', 'ray', ['x.mcap', '--ray'], 'vit_tactile_ros[cluster]'),
+    ('train', 'wandb', ['--use-wandb'], 'vit_tactile_ros[wandb]'),
     ('benchmark', 'openvino', ['--engines', 'openvino', '--size', '4', '--batch_size', '2'], "the extra 'fast'"),
 ])
 def test_a_missing_package_names_the_extra(name, package, words, message, tmp_path):
@@ -96,7 +96,8 @@ def test_a_missing_package_names_the_extra(name, package, words, message, tmp_pa
             f'class Missing:\n def find_spec(self, name, *_):\n  if name.split(".")[0] == {package!r}:\n'
             f'   raise ModuleNotFoundError("No module named {package}")\n'
             'sys.meta_path.insert(0, Missing())\n'
-            f'find = importlib.util.find_spec; importlib.util.find_spec = lambda n, *a: None if n == {package!r} else find(n, *a)\n'
+            'find = importlib.util.find_spec\n'
+            f'importlib.util.find_spec = lambda n, *a: None if n == {package!r} else find(n, *a)\n'
             f'from vit_tactile_ros.{name} import main; sys.exit(main({words!r}))')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=tmp_path, timeout=200)
     assert done.returncode == 2, done.stderr

@@ -228,7 +228,7 @@ def _open_storage(url: str) -> Any:
 def _without_password(text: str, url: str) -> str:
     """`text` without the password of a database's URL, as it stands there or decoded."""
     before, at, _ = url.rpartition('@')
-    secrets = [before.partition('://')[2].partition(':')[2]] if at else []
+    secrets = [(before.partition('://')[2] or before).partition(':')[2]] if at else []
     secrets += parse_qs(url.partition('?')[2]).get('password', [])
     for secret in filter(None, secrets):
         for written in (secret, quote(secret), unquote(secret)):

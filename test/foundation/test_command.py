@@ -22,7 +22,8 @@ def ending(error):
     (UserError('tau is 2; must be at most 1'), 2, 'toy: tau is 2; must be at most 1\n'),
     (MissingPackageError('needs x'), 2, 'toy: needs x\n'),
     (RunError('the loss is nan'), 1, 'toy: the loss is nan; nothing is lost\n'),
-    (OSError(28, 'No space left on device', '/data/run'), 1, 'toy: /data/run: No space left on device; nothing is lost\n'),
+    (OSError(28, 'No space left on device', '/data/run'), 1,
+     'toy: /data/run: No space left on device; nothing is lost\n'),
     (WriteError('/data/run', OSError(28, 'No space left on device')), 1,
      'toy: could not write /data/run: No space left on device; nothing is lost\n'),
     (MemoryError(), 1, 'toy: out of memory: give it less data at once, or end other programs\n'),
@@ -49,6 +50,7 @@ def test_passwords_of_urls_are_not_printed(capsys):
     assert ending(ValueError('no answer from postgresql://me:se@cret/x@host/db')) == 1
     err = capsys.readouterr().err
     assert 'cret' not in err and 'postgresql://me:***@host/db' in err
+    assert redacted('mysql://host/db?user=me&password=secret&x=1') == 'mysql://host/db?user=me&password=***&x=1'
     assert redacted('sqlite:///runs/tune.db http://host:80/a') == 'sqlite:///runs/tune.db http://host:80/a'
 
 

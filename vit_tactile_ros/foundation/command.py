@@ -25,7 +25,7 @@ from vit_tactile_ros.foundation.errors import RunError, UserError
 
 Main = Callable[..., int]
 OUTPUT_CLOSED = 141  # as shells count a program that SIGPIPE ended
-_PASSWORD = re.compile(r'(\w[\w+.-]*://[^\s:/@]*:)\S+@')
+_PASSWORD = re.compile(r'(\w[\w+.-]*://[^\s:/@]*:)\S+(?=@)|(\bpass(?:word|wd)?=)[^\s&]+', re.IGNORECASE)
 
 
 def command(name: str, stopped: str = 'stopped', failed: str = '', tell: Callable[[str], None] | None = None,
@@ -46,7 +46,7 @@ def command(name: str, stopped: str = 'stopped', failed: str = '', tell: Callabl
 
 def redacted(text: str) -> str:
     """`text` without the passwords of URLs."""
-    return _PASSWORD.sub(r'\1***@', text)
+    return _PASSWORD.sub(lambda found: f'{found[1] or found[2]}***', text)
 
 
 def _run(main: Callable[[], int], name: str, stopped: str, failed: str, tell: Callable[[str], None] | None,
