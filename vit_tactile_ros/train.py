@@ -151,7 +151,7 @@ def _train(arguments: argparse.Namespace, given: str, stop: Stop) -> int:
         logging.disable(logging.WARNING)  # one process speaks for all, but for what went wrong in another
         _log_to_terminal(f'train, process {processes.rank}')
     config: TrainingConfig = arguments.config
-    output = from_first(arguments.output or Path('runs') / datetime.now().strftime('%Y-%m-%d_%H-%M-%S'), processes)
+    output = arguments.output or Path('runs') / datetime.now().strftime('%Y-%m-%d_%H-%M-%S')
     if processes.first:
         check_folder_writable(output, create=False)
         if arguments.use_wandb:
@@ -174,6 +174,7 @@ def _train(arguments: argparse.Namespace, given: str, stop: Stop) -> int:
     if checkpoints:
         drawn = start_from_all(model, checkpoints, class_names)
         logger.info('%s', start_told(checkpoints, _init(arguments), architecture, class_names, drawn))
+    output = from_first(output, processes)  # another process may have started in another second
     logger.info('%s; writes to %s', data.description, output)
     average = fit(model, data.train, data.validation, preprocessing, config, augment, device, output,
                   class_names=class_names, order=data.order, workers=arguments.workers, processes=processes,
