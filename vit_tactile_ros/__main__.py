@@ -12,6 +12,7 @@ from vit_tactile_ros import __version__
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import nearest, program
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.interrupt import PROGRAM
 
 COMMANDS = {
     'try it': {
@@ -46,7 +47,12 @@ def overview() -> str:
     return '\n'.join(lines)
 
 
-@command('vit-tactile')
+def _tell(text: str) -> None:
+    print(f'{PROGRAM}: {text}', file=sys.stderr)
+
+
+# Its own `tell`, since the warnings of the library are for the command that is run to print.
+@command(PROGRAM, tell=_tell)
 def main(argv: list[str] | None = None) -> int:
     """The status of the command that the first argument names; 2 for an unknown one."""
     name, *rest = (sys.argv[1:] if argv is None else argv) or ['--help']

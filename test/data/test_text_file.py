@@ -42,7 +42,7 @@ def test_a_first_line_that_names_the_separator(tmp_path, first):
     (TEXT.replace('glatt', 'gl\0tt').encode(), 'line 3: .* holds a NUL byte'),
     (b'PK\x03\x04rest of a workbook', r'a workbook \(.xlsx\)'),
     (TEXT.encode('utf-16')[:-1], 'begins as utf-16 and is damaged at byte'),
-])
+], ids=['cp1252', 'utf-16-le', 'utf-16-be', 'nul', 'xlsx', 'cut'])
 def test_refused_with_the_remedy(tmp_path, data, message):
     path = tmp_path / 'labels.csv'
     path.write_bytes(data)
