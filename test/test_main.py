@@ -44,7 +44,8 @@ def test_a_command_is_the_same_either_way():
 
 def test_warnings_have_the_name_of_the_command_and_come_once(tmp_path):
     """A second handler of the program that runs the command printed all of train's lines again."""
-    flags = '--epochs 1 --epoch_size 4 --batch_size 4 --validation_size 4 --image_size 32 32 --exits 1 --workers 0 --balance'
+    flags = ('--epochs 1 --epoch_size 4 --batch_size 4 --validation_size 4 --image_size 32 32 --exits 1 --workers 0 '
+             '--balance')
     done = run('vit_tactile_ros', 'train', *flags.split(), '--output', str(tmp_path / 'run'))
     assert done.returncode == 0 and done.stdout.count('epoch 1/1') == 1
     assert done.stderr == 'train: --balance has no effect: the simulator makes all classes equally often\n'
