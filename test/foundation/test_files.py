@@ -63,3 +63,13 @@ def test_a_full_disk_names_the_file():
 def test_a_check_leaves_nothing(tmp_path):
     check_folder_writable(tmp_path / 'output')
     assert list((tmp_path / 'output').iterdir()) == []
+
+
+def test_a_check_can_leave_no_folder_either(tmp_path):
+    """A run that its data refuses left empty folders behind; folders that were there stay."""
+    check_folder_writable(tmp_path / 'a' / 'b', create=False)
+    check_writable(tmp_path / 'a' / 'b' / 'file', create=False)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / 'a').mkdir()
+    check_folder_writable(tmp_path / 'a', create=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / 'a']
