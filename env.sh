@@ -55,6 +55,7 @@ else
     if [ "${_vit_stage:-}" != build ]; then
         _vit_prefix=$_vit_root/install/vit_tactile_ros
         AMENT_PREFIX_PATH=$_vit_prefix:$AMENT_PREFIX_PATH
+        PATH=$_vit_prefix/bin:$PATH
         LD_LIBRARY_PATH=$_vit_prefix/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
         PYTHONPATH=$(cd "$_vit_prefix"/lib/python3.*/site-packages && pwd)
         COLCON_PREFIX_PATH=$_vit_root/install

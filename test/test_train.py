@@ -20,6 +20,7 @@ import torch
 from vit_tactile_ros import calibrate, train
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES, GELSIGHT, sample_example, save_sensor
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
 from vit_tactile_ros.training import datasets
@@ -283,7 +284,7 @@ def test_what_goes_wrong_in_another_process_is_said(monkeypatch, capsys):
 
     def fails(*_):
         logging.getLogger('vit_tactile_ros').warning('said by the first one')
-        raise ValueError('no such disk here')
+        raise UserError('no such disk here')
 
     monkeypatch.setattr(train, 'read_table', fails)
     try:

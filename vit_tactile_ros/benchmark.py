@@ -1,4 +1,4 @@
-"""How fast the network is, beside ViT-Tiny and softmax attention: `python -m vit_tactile_ros.benchmark --tau 0.8`.
+"""How fast the network is, beside ViT-Tiny and softmax attention.
 
 First checks that every engine answers as plain torch does; then times all ways to run it in turns in one process. Only
 ratios within one run mean anything where others use the machine too. --accuracy says what the precision costs.
@@ -6,11 +6,13 @@ ratios within one run mean anything where others use the machine too. --accuracy
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import csv
 import dataclasses
 import json
-import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
+from vit_tactile_ros.data.arguments import check_split_arguments
 from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.evaluation import measurements
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
@@ -36,7 +38,10 @@ from vit_tactile_ros.evaluation.measurements import SIDES, Budget, Subject
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
 from vit_tactile_ros.evaluation.workloads import resized
-from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
 from vit_tactile_ros.inference.ranges import Range, activation_ranges
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION, PRECISIONS, Precision, Runtime, select_device
@@ -52,11 +57,15 @@ from vit_tactile_ros.model import (
 )
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
+EXAMPLES = (
+    '--quick',
+    '--batch_size 1 --threads 2 --engines openvino --precision bfloat16',
+    '--batch_size 1 --checkpoint mine.safetensors --precision int8 --accuracy 1000',
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.benchmark', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('benchmark', __doc__, EXAMPLES)
     parser.add_argument('--batch_size', type=int, default=16, help='images that are run at once; 1 is one sensor')
     parser.add_argument('--tau', type=float, help="exit threshold, 0 to 1; none: the checkpoint's")
     network = parser.add_mutually_exclusive_group()
@@ -99,7 +108,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def load_network(arguments: argparse.Namespace) -> Checkpoint:
-    """The checkpoint that the arguments name, for the image size that they name; raises ValueError.
+    """The checkpoint that the arguments name, for the image size that they name; raises UserError.
 
     For another size than its own it holds no ranges of activations.
     """
@@ -120,7 +129,7 @@ def load_network(arguments: argparse.Namespace) -> Checkpoint:
 def prepare_engines(arguments: argparse.Namespace, model: ViTTactile, ranges: Sequence[Range]) -> dict[str, Runtime]:
     """The engines asked for, or all; of several precisions, or where none is asked for, those that can run here.
 
-    Raises ValueError for one asked for that can't.
+    Raises UserError for one asked for that can't.
     """
     known = CUDA_ENGINES if select_device(arguments.device).type == 'cuda' else CPU_ENGINES
     asked = arguments.precision
@@ -130,12 +139,12 @@ def prepare_engines(arguments: argparse.Namespace, model: ViTTactile, ranges: Se
             title = f'{name} {precision}' if asked == 'auto' else name
             try:
                 engines[title] = _make(arguments, model, name, precision, ranges)
-            except (ValueError, NotImplementedError) as error:
+            except (UserError, NotImplementedError) as error:
                 if arguments.engines and asked != 'auto':
-                    raise ValueError(str(error)) from error
+                    raise UserError(str(error)) from error
                 print(f'benchmark: engine {title} is left out: {error}', file=sys.stderr)
     if not engines:
-        raise ValueError(f'no engine can run here in precision {asked!r} (see above): take another one')
+        raise UserError(f'no engine can run here in precision {asked!r} (see above): take another one')
     return engines
 
 
@@ -168,24 +177,13 @@ def _agreeing(arguments: argparse.Namespace, engines: dict[str, Runtime], refere
     return differences
 
 
+@command('benchmark')
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 1: engines disagree, or the disk refused; 2: arguments or data can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(format='benchmark: %(message)s')
+    check_folder_writable(arguments.output)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    try:
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        torch.set_num_threads(arguments.threads)
-        result = run(arguments, load_network(arguments), console)
-    except KeyboardInterrupt:
-        print('\nbenchmark: stopped', file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f'benchmark: {error}', file=sys.stderr)
-        return 2
-    except (DisagreementError, OSError) as error:
-        print(f'benchmark: {error}', file=sys.stderr)
-        return 1
+    torch.set_num_threads(arguments.threads)
+    result = run(arguments, load_network(arguments), console)
     print(json.dumps(result))
     return 0
 

@@ -1,4 +1,4 @@
-"""Calibrate a checkpoint on validation data: `python -m vit_tactile_ros.calibrate --checkpoint mine.safetensors`.
+"""Fit the confidences and exit thresholds of a checkpoint to validation data.
 
 Fits a temperature per exit, and for each bound on the accuracy lost by leaving early chooses the lowest tau that
 keeps it with the given confidence. Both are stored in the checkpoint; the node is then given `max_accuracy_drop` in
@@ -7,10 +7,12 @@ place of tau. The ranges of the activations are stored too, which precision int8
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import json
 import sys
-import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
+from vit_tactile_ros.data.arguments import check_split_arguments
 from vit_tactile_ros.evaluation.cache import cached_outputs, cached_ranges
 from vit_tactile_ros.evaluation.calibration import (
     BOUNDS,
@@ -37,13 +39,21 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
 from vit_tactile_ros.evaluation.resampling import PromiseCheck, check_promise
 from vit_tactile_ros.evaluation.risk import samples_needed
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Calibration, load_checkpoint, save_checkpoint, shipped_checkpoint
 
+EXAMPLES = (
+    '--checkpoint runs/mine/checkpoint.safetensors --data touches',
+    '--output calibrated.safetensors --size 2000',
+    '--checkpoint runs/mine/checkpoint.safetensors --data touches --check 100',
+)
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.calibrate', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('calibrate', __doc__, EXAMPLES)
     parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
     parser.add_argument('--output', type=Path,
                         help='.safetensors file to write; none: the file of --checkpoint, replaced whole')
@@ -71,41 +81,31 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+@command('calibrate', stopped='stopped; nothing was written', failed='the checkpoint is as it was')
 def main(argv: list[str] | None = None) -> int:
-    """0: written; 1: the disk refused; 2: the arguments or the data can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
     console = Console(width=None if sys.stdout.isatty() else 120)
     torch.set_num_threads(1)
-    try:
-        path = arguments.checkpoint or shipped_checkpoint()
-        checkpoint = load_checkpoint(path)
-        output = (arguments.output or path).resolve()  # a link to a checkpoint stays one
-        _check_folder((arguments.plot if arguments.check else output).parent)
-        part = load_parts(arguments, checkpoint, 'validation')['validation']
-        outputs = cached_outputs(arguments.cache, checkpoint, part, select_device(arguments.device), arguments.workers,
-                                 'validation data')
-        console.print(f'{path.name} on {part.description}')
-        if part.groups:
-            groups = f'{part.groups} groups' if part.groups > 1 else 'a single group'
-            console.print(f'These touches come from {groups} (objects, recordings, presses). The promise '
-                          'takes them for independent samples of what is to come: with few groups it holds for touches '
-                          'like these, not for new objects.', soft_wrap=True)
-        bounds = sorted(set(arguments.max_accuracy_drop))
-        if arguments.check:
-            return _check(console, outputs, bounds, arguments)
-        calibration = calibrate(outputs, bounds, arguments.confidence, arguments.seed, arguments.recommend)
-        calibration = replace(calibration, activation_ranges=cached_ranges(arguments.cache, checkpoint, part))
-        results = _report(console, outputs, calibration, arguments.seed)
-        save_checkpoint(output, replace(checkpoint, calibration=calibration))
-    except KeyboardInterrupt:
-        print('\ncalibrate: stopped; nothing was written', file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f'calibrate: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'calibrate: {error}; the checkpoint is as it was', file=sys.stderr)
-        return 1
+    path = arguments.checkpoint or shipped_checkpoint()
+    checkpoint = load_checkpoint(path)
+    output = (arguments.output or path).resolve()  # a link to a checkpoint stays one
+    check_writable(arguments.plot if arguments.check else output)
+    part = load_parts(arguments, checkpoint, 'validation')['validation']
+    outputs = cached_outputs(arguments.cache, checkpoint, part, select_device(arguments.device), arguments.workers,
+                             'validation data')
+    console.print(f'{path.name} on {part.description}')
+    if part.groups:
+        groups = f'{part.groups} groups' if part.groups > 1 else 'a single group'
+        console.print(f'These touches come from {groups} (objects, recordings, presses). The promise '
+                      'takes them for independent samples of what is to come: with few groups it holds for touches '
+                      'like these, not for new objects.', soft_wrap=True)
+    bounds = sorted(set(arguments.max_accuracy_drop))
+    if arguments.check:
+        return _check(console, outputs, bounds, arguments)
+    calibration = calibrate(outputs, bounds, arguments.confidence, arguments.seed, arguments.recommend)
+    calibration = replace(calibration, activation_ranges=cached_ranges(arguments.cache, checkpoint, part))
+    results = _report(console, outputs, calibration, arguments.seed)
+    save_checkpoint(output, replace(checkpoint, calibration=calibration))
     console.print(f'wrote {output}; the node now takes max_accuracy_drop and precision int8, and tau is '
                   f'{calibration.tau:g} by default',
                   soft_wrap=True)
@@ -115,13 +115,6 @@ def main(argv: list[str] | None = None) -> int:
     print(json.dumps({'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration),
                       'bounds': results}))
     return 0
-
-
-def _check_folder(folder: Path) -> None:
-    """Raises OSError for a folder that can't be written to: now, not after minutes of work."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=folder):
-        pass
 
 
 def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, seed: int) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Two replays of the same bags compared: `python -m vit_tactile_ros.compare runs/a runs/b`.
+"""Compare two replays of the same bags.
 
 A and B are output folders of replay with two checkpoints or two settings; nothing is computed again. Differences are B
 minus A, with intervals from a bootstrap over touches: frames of one touch are near copies of one another. Another tau
@@ -7,6 +7,9 @@ needs no second replay, since the answers of all exits are stored: `compare runs
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import json
 import math
@@ -19,19 +22,25 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.arguments import HelpFormatter
 from vit_tactile_ros.evaluation.alignment import align, answers_of
 from vit_tactile_ros.evaluation.comparison import FEW_TOUCHES, Comparison, Estimate, compare
 from vit_tactile_ros.evaluation.figures import comparison_figure, save_figure
 from vit_tactile_ros.evaluation.frame_table import FrameTable
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.files import check_folder_writable
 
 FRAMES = 'frames.csv'
 PICTURE = 'comparison.png'
+EXAMPLES = (
+    'runs/replay_shipped runs/replay_mine --output runs/comparison',
+    'runs/replay runs/replay --tau_b 0.9',
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.compare', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('compare', __doc__, EXAMPLES)
     for side in 'ab':
         parser.add_argument(side, type=Path, metavar=side.upper(),
                             help=f'output folder of a replay, or its {FRAMES}')
@@ -53,37 +62,27 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_frames(path: Path, tau: list[float] | None) -> FrameTable:
-    """The table that a replay left; raises ValueError for what is none, and for a tau that is none."""
+    """The table that a replay left; raises UserError for what is none, and for a tau that is none."""
     file = path / FRAMES if path.is_dir() else path
     if not file.is_file():
-        raise ValueError(f'{file} does not exist; must be the output folder of a replay, or its {FRAMES}')
+        raise UserError(f'{file} does not exist; must be the output folder of a replay, or its {FRAMES}')
     table = FrameTable.read_csv(file)
     return table if tau is None else table.decided(tau if len(tau) > 1 else tau[0])
 
 
+@command('compare')
 def main(argv: list[str] | None = None) -> int:
-    """0: compared; 1: the disk refused; 2: the arguments or the tables can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
-    try:
-        if arguments.output:
-            arguments.output.mkdir(parents=True, exist_ok=True)
-        a, b = align(read_frames(arguments.a, arguments.tau_a), read_frames(arguments.b, arguments.tau_b))
-        found = compare(answers_of(a), answers_of(b), a.label, a.touch, len(a.class_names),
-                        resamples=arguments.resamples, confidence=arguments.confidence, seed=arguments.seed)
-        _print(Console(width=None if sys.stdout.isatty() else 120), arguments, a, b, found)
-        if arguments.output and found.touches:
-            save_figure(comparison_figure(found, a.class_names, _name(arguments.a, a), _name(arguments.b, b)),
-                        arguments.output / PICTURE)
-            print(f'wrote {PICTURE} to {arguments.output}')
-    except KeyboardInterrupt:
-        print('\ncompare: stopped', file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f'compare: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'compare: {error}', file=sys.stderr)
-        return 1
+    if arguments.output:
+        check_folder_writable(arguments.output)
+    a, b = align(read_frames(arguments.a, arguments.tau_a), read_frames(arguments.b, arguments.tau_b))
+    found = compare(answers_of(a), answers_of(b), a.label, a.touch, len(a.class_names),
+                    resamples=arguments.resamples, confidence=arguments.confidence, seed=arguments.seed)
+    _print(Console(width=None if sys.stdout.isatty() else 120), arguments, a, b, found)
+    if arguments.output and found.touches:
+        save_figure(comparison_figure(found, a.class_names, _name(arguments.a, a), _name(arguments.b, b)),
+                    arguments.output / PICTURE)
+        print(f'wrote {PICTURE} to {arguments.output}')
     recalls = {a.class_names[c]: asdict(estimate) for c, estimate in found.recalls.items()}
     print(json.dumps(_without_nan({
         'a': str(arguments.a), 'b': str(arguments.b), 'tau_a': a.tau, 'tau_b': b.tau, 'all_frames': len(a),

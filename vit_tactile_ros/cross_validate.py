@@ -1,4 +1,4 @@
-"""Cross-validate on labelled touches: `python -m vit_tactile_ros.cross_validate --data labels.csv --group object`.
+"""Train and test on groups of labelled touches kept apart: cross-validation.
 
 Trains one network per fold, whole groups kept apart, and reports what it says of the groups that it never saw. With
 `--control reference` or `--control border` the network sees no touch, only what tells one recording from another: a
@@ -7,6 +7,9 @@ result means something as far as it is above these. Can be stopped; started agai
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import csv
 import dataclasses
@@ -18,23 +21,27 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import Subset
 
 from vit_tactile_ros.data.arguments import (
     SIMULATOR,
-    HelpFormatter,
     add_table_arguments,
     check_table_arguments,
     read_frames,
     read_table,
 )
 from vit_tactile_ros.data.augment import AUGMENTATIONS
+from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.split import Split, folds
 from vit_tactile_ros.data.touches import TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.evaluation.cache import DamagedOutputs, read_outputs, write_outputs
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
-from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import (
     Checkpoint,
@@ -59,19 +66,22 @@ from vit_tactile_ros.training.initialise import (
     start_from,
     start_told,
 )
-from vit_tactile_ros.training.loop import TrainingError, fit
+from vit_tactile_ros.training.loop import fit
 from vit_tactile_ros.training.settings import check_settings, settings_of
-from vit_tactile_ros.training.state import StateError
 
 logger = logging.getLogger('vit_tactile_ros.cross_validate')
 TAUS = (0.7, 0.8, 0.9, 0.95, 0.99)
 GROUPS = 'groups.csv'  # what the mean hides: some objects always right, some always wrong
 ANSWERS = 'answers.npz'  # of a fold's network to its test images
+EXAMPLES = (
+    '--data touches --init shipped --output runs/folds',
+    '--data labels.csv --label roughness --group object --folds 5 --init shipped --output runs/folds',
+    '--data labels.csv --label roughness --group object --control reference --output runs/control',
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.cross_validate', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('cross_validate', __doc__, EXAMPLES)
     parser.add_argument('--output', type=Path, required=True,
                         help="folder for each fold's checkpoint and answers, and groups.csv: accuracy on each group")
     parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
@@ -111,28 +121,19 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             batch_size=arguments.batch_size, epochs=arguments.epochs, lr=arguments.lr, ema=arguments.ema,
             weight_decay=arguments.weight_decay, label_smoothing=arguments.label_smoothing,
             freeze=arguments.freeze, seed=arguments.seed)
-    except ValueError as error:
+    except UserError as error:
         parser.error(f'--{error}')
     return arguments
 
 
+@command('cross_validate')
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 1: training or the disk failed; 2: the arguments or the data can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.WARNING, format='cross_validate: %(message)s')
     logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # tells which input it chose
     try:
         result = cross_validate(arguments)
-    except ValueError as error:  # settings, data and checkpoints that can't be right are all ValueErrors
-        print(f'cross_validate: {error}', file=sys.stderr)
-        return 2
-    except (TrainingError, StateError, OSError) as error:
-        print(f'cross_validate: {error}', file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
-        print(f'\ncross_validate: stopped; the same command goes on with what {arguments.output} holds',
-              file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt(f'stopped; the same command resumes with what {arguments.output} holds') from None
     print(json.dumps(result))
     return 0
 
@@ -141,6 +142,7 @@ def main(argv: list[str] | None = None) -> int:
 class Fold:
     """What one fold trains and tests, and where it is kept."""
 
+    part: Split
     train: TouchTable
     test: TouchTable
     output: Path
@@ -151,6 +153,7 @@ class Fold:
 
 def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
     """Train and test every fold; returns the figures, after printing them as a table."""
+    check_folder_writable(arguments.output, create=False)
     table = read_table(arguments)
     assert table is not None
     if table.has_splits:
@@ -171,9 +174,14 @@ def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
         drawn = start_from(ViTTactile(architecture), checkpoint, table.class_names)
         print('cross_validate: every fold ' + start_told([checkpoint], str(arguments.init), architecture,
                                                          table.class_names, drawn), flush=True)
+    # Once, and before any training: a broken image would else be found in the last fold, hours later.
+    frames = None if all(finished) else read_frames(arguments, table, preprocessing)
     outputs = []
     for number, fold in enumerate(plans):
-        result = finished[number] or _train(fold, arguments, architecture, preprocessing, checkpoint, device)
+        result = finished[number]
+        if result is None:
+            assert frames is not None
+            result = _train(fold, frames, arguments, architecture, preprocessing, checkpoint, device)
         answers = result.logits.argmax(axis=2)
         print(f'fold {number + 1}/{len(parts)}: {len(fold.train)} training, {len(fold.test)} test images; balanced '
               'accuracy ' + ', '.join(f'block {block} {balanced_accuracy(result.labels, answer):.3f}'
@@ -194,7 +202,7 @@ def _plan(arguments: argparse.Namespace, table: TouchTable, part: Split, number:
     provenance = Provenance('python -m vit_tactile_ros.cross_validate',
                             f'{table.origin}: all but fold {number + 1} of {arguments.folds}',
                             training_part=training_part(arguments, table, train))
-    return Fold(train, test, arguments.output / f'fold_{number}', own, settings, provenance)
+    return Fold(part, train, test, arguments.output / f'fold_{number}', own, settings, provenance)
 
 
 def _finished(fold: Fold, architecture: ModelConfig) -> ExitOutputs | None:
@@ -211,18 +219,18 @@ def _finished(fold: Fold, architecture: ModelConfig) -> ExitOutputs | None:
     return outputs
 
 
-def _train(fold: Fold, arguments: argparse.Namespace, architecture: ModelConfig, preprocessing: PreprocessingConfig,
-           checkpoint: Checkpoint | None, device: torch.device) -> ExitOutputs:
+def _train(fold: Fold, frames: Frames, arguments: argparse.Namespace, architecture: ModelConfig,
+           preprocessing: PreprocessingConfig, checkpoint: Checkpoint | None, device: torch.device) -> ExitOutputs:
     """Train a fold, or go on with it, test it, and keep the answers."""
     torch.manual_seed(arguments.seed)
     model = ViTTactile(architecture)
     if checkpoint:
         start_from(model, checkpoint, fold.train.class_names)
-    model = fit(model, read_frames(arguments, fold.train, preprocessing), None, preprocessing, arguments.config,
+    model = fit(model, Subset(frames, fold.part.train.tolist()), None, preprocessing, arguments.config,
                 choose_augmentation(arguments.augment, arguments.data), device, fold.output,
                 class_names=fold.train.class_names, order=_order(fold.train, arguments.epoch_size, arguments.seed),
                 settings=fold.own_settings, provenance=fold.provenance)
-    result = collect_outputs(model, read_frames(arguments, fold.test, preprocessing), preprocessing, device,
+    result = collect_outputs(model, Subset(frames, fold.part.test.tolist()), preprocessing, device,
                              class_names=fold.test.class_names)
     key = json.dumps({'settings': fold.settings, 'class_names': fold.test.class_names})
     write_outputs(fold.output / ANSWERS, key, result)

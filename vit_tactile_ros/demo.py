@@ -1,4 +1,4 @@
-"""Two simulated fingers, the live ROS 2 node, and what it says of them: `python -m vit_tactile_ros.demo`.
+"""Two simulated fingers, classified live by the ROS 2 node.
 
 Up and down (or + and -) change tau while it runs, q or Ctrl-C ends it. DEMO_SECONDS=20 ends it by itself; tau then
 moves to 0.99 at half time, so that the summary shows what it does. The exit code is 0 when both fingers got results.
@@ -6,16 +6,29 @@ moves to 0.99 at half time, so that the summary shows what it does. The exit cod
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import math
 import os
 import sys
 from pathlib import Path
 
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import MissingPackageError
+from vit_tactile_ros.foundation.files import check_writable
+
+EXAMPLES = (
+    '',
+    '--seconds 20 --tau 0.9',
+    '--picture demo.svg',
+)
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.demo', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser('demo', __doc__, EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seconds', type=float, default=None,
                         help='s to run from the first results on; default: $DEMO_SECONDS, else until told to stop')
     parser.add_argument('--tau', type=float, default=None, help="exit threshold, 0 to 1; default: the checkpoint's")
@@ -39,14 +52,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+@command('demo')
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    if arguments.picture:
+        check_writable(arguments.picture)
     try:
         from vit_tactile_ros.ros.demo_session import run_demo
     except ImportError as error:
-        print(f'demo: {error}: the demo needs ROS 2 and the built package: `make demo` does all that; with ROS, source '
-              'the workspace first', file=sys.stderr)
-        return 1
+        raise MissingPackageError(f'{error}: the demo needs ROS 2 and the built package: `make demo` does all that; '
+                                  'with ROS, source the workspace first') from error
     return run_demo(arguments)
 
 

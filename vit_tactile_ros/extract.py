@@ -1,4 +1,4 @@
-"""Labelled touches out of bags, as pictures: `python -m vit_tactile_ros.extract BAG --output touches`.
+"""Labelled touches of bags as images with a CSV.
 
 Labels are TactileLabel messages in the bag, or a CSV of intervals (start,end,label and if needed sensor, bag). The
 folder holds a picture per labelled image, the no-contact reference of each sensor, and touches.csv, which
@@ -8,20 +8,28 @@ through it, sorting out, correcting, joining several, and keeping.)
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import json
-import logging
 import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from vit_tactile_ros.data.arguments import HelpFormatter
 from vit_tactile_ros.data.extraction import check_unused, extract, thin, touches_of_bags
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.files import check_folder_writable
+
+EXAMPLES = (
+    'bags/ --output touches',
+    'bags/ --labels intervals.csv --every 3 --output touches',
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.extract', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('extract', __doc__, EXAMPLES)
     parser.add_argument('bags', type=Path, nargs='+', metavar='BAG', help='bags (rosbag1, rosbag2) or folders of bags')
     parser.add_argument('--labels', type=Path, metavar='CSV',
                         help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the '
@@ -37,23 +45,13 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+@command('extract', stopped='stopped; nothing was written')
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 1: the disk refused; 2: the arguments or the data can't be used; 130: interrupted, nothing written."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(format='extract: %(message)s')
-    try:
-        check_unused(arguments.output)  # before minutes of reading
-        table = thin(touches_of_bags(arguments.bags, arguments.labels, arguments.reference_image), arguments.every)
-        done = extract(table, arguments.output)
-    except KeyboardInterrupt:
-        print('\nextract: stopped; nothing was written', file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f'extract: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'extract: {error}', file=sys.stderr)
-        return 1
+    check_unused(arguments.output)  # before minutes of reading
+    check_folder_writable(arguments.output, create=False)
+    table = thin(touches_of_bags(arguments.bags, arguments.labels, arguments.reference_image), arguments.every)
+    done = extract(table, arguments.output)
     if len(done.images_of_class) < 2:
         print(f'extract: all images are of the class {next(iter(done.images_of_class))!r}; training needs two',
               file=sys.stderr)

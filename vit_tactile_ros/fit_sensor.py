@@ -1,6 +1,4 @@
-"""Fit the simulator to your own sensor: press a ball into its gel 20 times, label the contact discs, run
-
-    python -m vit_tactile_ros.fit_sensor --presses presses.csv --reference reference.png --output my_sensor.json
+"""Fit the simulator to your own sensor: press a ball into its gel 20 times and label the contact discs.
 
 presses.csv has the columns image, center_x_px, center_y_px, contact_radius_px, ball_radius_mm and mm_per_px. Without
 presses, --from_table fits the lights to an example-based table (.npz of Taxim) of the sensor.
@@ -8,6 +6,9 @@ presses, --from_table fits the lights to an example-based table (.npz of Taxim) 
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import json
 import logging
@@ -23,7 +24,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.simulator import Contact, SensorConfig, SensorFileError, SensorUnit, load_sensor, save_sensor
+from vit_tactile_ros.data.simulator import Contact, SensorConfig, SensorUnit, load_sensor, save_sensor
 from vit_tactile_ros.data.simulator.example_table import load_table
 from vit_tactile_ros.data.simulator.fitting import (
     ROUNDS,
@@ -40,17 +41,22 @@ from vit_tactile_ros.data.simulator.fitting import (
 )
 from vit_tactile_ros.data.simulator.glow_fit import fit_background
 from vit_tactile_ros.data.simulator.presses import PressSet, read_picture, read_presses
-from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.press_errors import PressError, press_error, press_figure, zero
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.files import check_writable
 
 NUM_SHOWN = 3  # presses in the picture
 FITTED = 'fitted'
+EXAMPLES = (
+    '--presses presses.csv --reference reference.png --output my_sensor.json --picture fit.png',
+    '--from_table polycalib.npz --base digit --table_size 240 320 --output my_digit.json',
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.fit_sensor', description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = CommandParser('fit_sensor', __doc__, EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
     add('--presses', type=Path, help='CSV of ball presses; pictures relative to its folder')
     add('--reference', type=Path, help='picture without contact, of the same size; the background is fitted to it')
@@ -86,24 +92,17 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+@command('fit_sensor', stopped='stopped; no sensor file was written')
 def main(argv: list[str] | None = None) -> int:
-    """0: written; 1: the disk refused; 2: the arguments or the data can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
-    logging.basicConfig(level=logging.INFO, format='%(message)s', stream=sys.stderr)
+    logging.getLogger('vit_tactile_ros').setLevel(logging.INFO)
+    for path in (arguments.output, arguments.picture):
+        if path:
+            check_writable(path)
     cv2.setNumThreads(1)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    try:
-        fit = _fit_presses if arguments.presses else _fit_table
-        result = fit(console, arguments, load_sensor(arguments.base))
-    except KeyboardInterrupt:
-        print('\nfit_sensor: stopped; no sensor file was written', file=sys.stderr)
-        return 130
-    except (DataError, SensorFileError, ValueError) as error:
-        print(f'fit_sensor: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'fit_sensor: {error}', file=sys.stderr)
-        return 1
+    fit = _fit_presses if arguments.presses else _fit_table
+    result = fit(console, arguments, load_sensor(arguments.base))
     console.print(f'wrote {arguments.output}', soft_wrap=True)
     print(json.dumps({'sensor': str(arguments.output), **result}))
     return 0

@@ -1,4 +1,4 @@
-"""From image to result in the live node: `python -m vit_tactile_ros.latency touch.avi --variant plain engine=torch`.
+"""Time from image to result in the live node.
 
 Plays videos of touches to real nodes over DDS at a camera's rate, clip by clip in turns between the variants, so that a
 busy machine slows all of them alike. Prints a table, and as its last line one JSON object.
@@ -6,6 +6,9 @@ busy machine slows all of them alike. Prints a table, and as its last line one J
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import json
 import signal
@@ -19,17 +22,22 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.arguments import HelpFormatter
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
 
 if TYPE_CHECKING:  # needs ROS
     from vit_tactile_ros.ros.latency import Variant
 
 VIDEOS = ('.avi', '.mkv', '.mov', '.mp4')
+EXAMPLES = (
+    'touch.avi',
+    'touch.avi --variant plain engine=torch --variant fast engine=auto --cold_starts 3',
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.latency', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('latency', __doc__, EXAMPLES)
     parser.add_argument('clips', nargs='+', type=Path, metavar='CLIP',
                         help='videos, or folders of them; the first images of each are without contact')
     parser.add_argument('--variant', action='append', nargs='+', default=[], metavar='NAME PARAMETER=VALUE',
@@ -51,7 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     try:
         arguments.clips = find_clips(arguments.clips)
         arguments.variants = [parse_variant(words) for words in arguments.variants or [['defaults']]]
-    except ValueError as error:
+    except UserError as error:
         parser.error(str(error))
     names = [name for name, _, _ in arguments.variants]
     if len(set(names)) < len(names):
@@ -60,67 +68,63 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def find_clips(paths: list[Path]) -> list[Path]:
-    """Videos, and those in folders, sorted; raises ValueError for a path that leads to none."""
+    """Videos, and those in folders, sorted; raises UserError for a path that leads to none."""
     found: list[Path] = []
     for path in paths:
         clips = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
         wrong = [clip for clip in clips if not clip.is_file()] if clips else [path]
         if wrong:
-            raise ValueError(f'{wrong[0]} is no video and no folder with one ({", ".join(VIDEOS)})')
+            raise UserError(f'{wrong[0]} is no video and no folder with one ({", ".join(VIDEOS)})')
         found += clips
     return found
 
 
 def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:
-    """`NAME PARAMETER=VALUE ...` to name, parameters and checkout; raises ValueError."""
+    """`NAME PARAMETER=VALUE ...` to name, parameters and checkout; raises UserError."""
     name, *settings = words
     if '=' in name:
-        raise ValueError(f'--variant {" ".join(words)}: its name must come first')
+        raise UserError(f'--variant {" ".join(words)}: its name must come first')
     parameters: dict[str, Any] = {}
     checkout = None
     for setting in settings:
         key, equals, value = setting.partition('=')
         if not equals:
-            raise ValueError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE')
+            raise UserError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE')
         if key in ('sensors', 'image_transport'):
-            raise ValueError(f'--variant {name}: {key} is not for a variant: all of them see one sensor and the same '
-                             'kind of images')
+            raise UserError(f'--variant {name}: {key} is not for a variant: all of them see one sensor and the same '
+                            'kind of images')
         if key == 'checkout':
             checkout = Path(value).expanduser().absolute()
             if not (checkout / 'env.sh').is_file():
-                raise ValueError(f'--variant {name}: checkout is {value}; must be a folder of this repository that '
-                                 '`make build` was run in')
+                raise UserError(f'--variant {name}: checkout is {value}; must be a folder of this repository that '
+                                '`make build` was run in')
         else:
             try:
                 parameters[key] = yaml.safe_load(value)
             except yaml.YAMLError:
                 parameters[key] = None
             if not key or parameters[key] is None or isinstance(parameters[key], dict):
-                raise ValueError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE, such as tau=0.9')
+                raise UserError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE, such as tau=0.9')
     return name, parameters, checkout
 
 
+@command('latency')
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 1: a node did not start or ended; 2: arguments can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
     try:
         from vit_tactile_ros.ros.latency import LatencyError, Variant, measure
         from vit_tactile_ros.ros.node_process import NodeError
     except ImportError as error:
-        print(f'latency: needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`', file=sys.stderr)
-        return 2
+        raise MissingPackageError(f'needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; with '
+                                  'ROS, source the workspace first') from error
     variants = [Variant(*words) for words in arguments.variants]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes are to end with this, however it ends
     try:
         with tempfile.TemporaryDirectory() as folder:
             measured = measure(variants, arguments.clips, arguments.rate, arguments.images, arguments.rounds,
                                arguments.cold_starts, arguments.image_transport, Path(folder))
-    except KeyboardInterrupt:
-        print('\nlatency: stopped', file=sys.stderr)
-        return 130
     except (LatencyError, NodeError) as error:
-        print(f'latency: {error}', file=sys.stderr)
-        return 1
+        raise RunError(str(error)) from error
     result = {'clips': len(arguments.clips), 'rate': arguments.rate, 'image_transport': arguments.image_transport,
               'variants': {name: m.summary() for name, m in measured.items()}}
     _print(variants, result)

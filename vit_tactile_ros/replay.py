@@ -1,4 +1,4 @@
-"""Recordings through the network: `python -m vit_tactile_ros.replay BAG...`.
+"""Recorded bags through the network: predictions, confidences, times.
 
 rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and
 summary.json to --output; the last line printed is the summary. The exit code is 0 only when nothing that was asked for
@@ -7,6 +7,9 @@ is missing. With --live the images also go through the real node, at --speed, an
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import ctypes
 import json
@@ -21,7 +24,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vit_tactile_ros.data.arguments import HelpFormatter
 from vit_tactile_ros.data.bags import read_intervals
 from vit_tactile_ros.data.recording import find_recordings, unique_names
 from vit_tactile_ros.data.table import DataError
@@ -29,17 +31,25 @@ from vit_tactile_ros.evaluation.cluster import replay_on_cluster
 from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.evaluation.replay_summary import summarise
 from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
-from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
+from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.runtime import PRECISIONS
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
+EXAMPLES = (
+    'bags/',
+    'bags/ --labels intervals.csv --report --output runs/replay',
+    'bag.mcap --live --speed 2',
+)
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.replay', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('replay', __doc__, EXAMPLES)
     parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='bags, or folders of bags')
     parser.add_argument('--labels', type=Path, help='CSV of start,end,label[,sensor][,bag] in s from the start of the '
                         'bag or since 1970; none: the TactileLabel messages in the bag, if any')
@@ -99,45 +109,35 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+@command('replay')
 def main(argv: list[str] | None = None) -> int:
-    """0: all done; 1: the disk refused, or something is missing; 2: nothing could be done; 130: interrupted."""
     arguments = parse_arguments(argv)
-    try:
-        path = arguments.checkpoint or shipped_checkpoint()
-        checkpoint = load_checkpoint(path)
-        settings = _settings(arguments, checkpoint)
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        if settings.labels is not None:
-            read_intervals(settings.labels)  # what is wrong with it is no bag's fault
-        bags = find_recordings(arguments.bags)
-        begun = time.monotonic()
-        results, missing = _replay_all(arguments, path, checkpoint, settings, bags)
-        seconds = time.monotonic() - begun
-        if not results:
-            raise DataError('; '.join(missing) or 'nothing was replayed')
-        table = FrameTable.concatenate([result.table for result in results])
-        for result in results:  # what follows needs the joined one alone
-            result.table = result.table.subset(np.empty(0, np.int64))
-        summary = {'checkpoint': str(path)} | summarise(results, table, seconds, missing)
-        table.write_csv(arguments.output / 'frames.csv')
-        if arguments.live and not summary['stopped']:
-            live, wrong = _play_live(arguments, path, settings, bags, table)
-            summary |= {'live': live}
-            summary['missing'] += wrong
-        text = json.dumps(summary)
-        with written_whole(arguments.output / 'summary.json') as temporary:
-            temporary.write_text(text + '\n', encoding='utf-8')
-        if arguments.report:
-            _report(arguments, path, bags, table, summary)
-    except KeyboardInterrupt:
-        print('\nreplay: stopped', file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f'replay: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'replay: {error}', file=sys.stderr)
-        return 1
+    check_folder_writable(arguments.output)
+    path = arguments.checkpoint or shipped_checkpoint()
+    checkpoint = load_checkpoint(path)
+    settings = _settings(arguments, checkpoint)
+    if settings.labels is not None:
+        read_intervals(settings.labels)  # what is wrong with it is no bag's fault
+    bags = find_recordings(arguments.bags)
+    begun = time.monotonic()
+    results, missing = _replay_all(arguments, path, checkpoint, settings, bags)
+    seconds = time.monotonic() - begun
+    if not results:
+        raise DataError('; '.join(missing) or 'nothing was replayed')
+    table = FrameTable.concatenate([result.table for result in results])
+    for result in results:  # what follows needs the joined one alone
+        result.table = result.table.subset(np.empty(0, np.int64))
+    summary = {'checkpoint': str(path)} | summarise(results, table, seconds, missing)
+    table.write_csv(arguments.output / 'frames.csv')
+    if arguments.live and not summary['stopped']:
+        live, wrong = _play_live(arguments, path, settings, bags, table)
+        summary |= {'live': live}
+        summary['missing'] += wrong
+    text = json.dumps(summary)
+    with written_whole(arguments.output / 'summary.json') as temporary:
+        temporary.write_text(text + '\n', encoding='utf-8')
+    if arguments.report:
+        _report(arguments, path, bags, table, summary)
     for note in summary['notes']:
         print(f'replay: note: {note}', file=sys.stderr)
     for what in summary['missing']:
@@ -183,8 +183,8 @@ def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySe
     if arguments.max_accuracy_drop is not None:
         try:
             tau: float | tuple[float, ...] = tuple(calibration.bound_for(arguments.max_accuracy_drop).tau)
-        except ValueError as error:
-            raise ValueError(f'--max_accuracy_drop is {arguments.max_accuracy_drop:g}: {error}') from error
+        except UserError as error:
+            raise UserError(f'--max_accuracy_drop is {arguments.max_accuracy_drop:g}: {error}') from error
     else:
         given = arguments.tau or [calibration.tau]
         tau = given[0] if len(given) == 1 else tuple(given)
@@ -264,8 +264,8 @@ def _play_live(arguments: argparse.Namespace, path: Path, settings: ReplaySettin
     try:
         from vit_tactile_ros.ros.live_replay import play_live
     except ImportError as error:
-        raise ValueError(f'--live needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; with '
-                         'ROS, source the workspace first') from error
+        raise MissingPackageError(f'--live needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; '
+                                  'with ROS, source the workspace first') from error
     return play_live(bags, unique_names(bags), path, arguments.device, arguments.threads, settings, table,
                      arguments.speed, arguments.find_speed, arguments.output)
 

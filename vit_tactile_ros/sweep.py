@@ -1,4 +1,4 @@
-"""Speed against accuracy over tau: `python -m vit_tactile_ros.sweep --tau_start 0.6 --tau_end 0.99 --n_steps 10`.
+"""Accuracy, compute and time over exit thresholds.
 
 One forward pass over the data, then for every tau: accuracy, drop, the share of each exit, compute, and the time of
 images that are really run one by one with early exits, against the full depth in the same minutes.
@@ -6,6 +6,9 @@ images that are really run one by one with early exits, against the full depth i
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import csv
 import json
@@ -22,8 +25,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.arguments import HelpFormatter, check_split_arguments
-from vit_tactile_ros.evaluation.cache import cached_outputs
+from vit_tactile_ros.data.arguments import check_split_arguments
+from vit_tactile_ros.evaluation.cache import cached_outputs, is_cached
 from vit_tactile_ros.evaluation.calibration import lowest_tau
 from vit_tactile_ros.evaluation.figures import (
     TradeOff,
@@ -35,14 +38,21 @@ from vit_tactile_ros.evaluation.figures import (
 )
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per_class_accuracy, reliability
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
-from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
+from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts, read_now
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
-from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint, thresholds
 
 OLD_TABLE = (0.70, 0.80, 0.90, 0.95, 0.99)  # the tau of the table that users know
 OLD_DROPS = (0.001, 0.004, 0.007)  # and its accuracy drops: 0.1, 0.4 and 0.7 points
+
+EXAMPLES = (
+    '--tau_start 0.6 --tau_end 0.99 --n_steps 10',
+    '--checkpoint runs/mine/checkpoint.safetensors --data touches --output runs/sweep',
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,7 @@ class Row:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.sweep', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('sweep', __doc__, EXAMPLES)
     parser.add_argument('--tau_start', type=float, default=0.6, help='first threshold, 0 to 1')
     parser.add_argument('--tau_end', type=float, default=0.99, help='last threshold, 0 to 1')
     parser.add_argument('--n_steps', type=int, default=10, help='thresholds, evenly from the first to the last')
@@ -95,51 +104,42 @@ def judge(choice: str, tau: Sequence[float], outputs: ExitOutputs, temperatures:
                compute_share)
 
 
+@command('sweep')
 def main(argv: list[str] | None = None) -> int:
-    """0: done; 1: the disk refused; 2: the arguments or the data can't be used; 130: interrupted."""
     arguments = parse_arguments(argv)
+    check_folder_writable(arguments.output)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    try:
-        path = arguments.checkpoint or shipped_checkpoint()
-        checkpoint = load_checkpoint(path)
-        # An untimely refusal of the folder would cost the minutes before it.
-        arguments.output.mkdir(parents=True, exist_ok=True)
-        parts = load_parts(arguments, checkpoint, 'test')
-        classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
-        collected = {name: cached_outputs(arguments.cache, checkpoint, part, classifier.runtime.device,
-                                          arguments.workers, f'{name} data')
-                     for name, part in parts.items() if part.size}
-        test, temperatures = collected['test'], classifier.temperatures
-        steps = np.linspace(arguments.tau_start, arguments.tau_end, arguments.n_steps)
-        early = test.num_exits - 1
-        choices = [('sweep', (round(float(t), 6),) * early) for t in steps]
-        choices += [('old table', (t,) * early) for t in OLD_TABLE]
-        if 'validation' in collected:
-            choices += [(f'{100 * d:g} points', lowest_tau(collected['validation'], d, temperatures))
-                        for d in OLD_DROPS]
-        choices += [(f'bound {d.max_accuracy_drop:g}', d.tau) for d in checkpoint.calibration.drops]
-        rows = [judge(name, tau, test, temperatures) for name, tau in choices]
-        timing = None
-        if arguments.timing_rounds:
-            sample = spread_sample(test.probabilities(temperatures)[0].max(axis=1), arguments.timing_images)
-            inputs = inputs_of(parts['test'].frames(), checkpoint.preprocessing, sample.tolist())
-            taus = list(dict.fromkeys(row.tau for row in rows))
-            timing = measure_times(classifier, inputs, taus, arguments.timing_rounds, 'timing')
-            rows = [Row(**(asdict(row) | {'time_ms': 1e3 * timing.early[taus.index(row.tau)],
-                                          'speed_up_percent': 100 * timing.speed_up(taus.index(row.tau))}))
-                    for row in rows]
-        _print(console, rows, test, timing, f'{path.name} on {parts["test"].description}', classifier)
-        _write_csv(arguments.output / 'sweep.csv', rows, test.exits)
-        pictures = _draw(arguments.output, rows, test, temperatures, checkpoint.calibration.tau, timing)
-    except KeyboardInterrupt:
-        print('\nsweep: stopped', file=sys.stderr)
-        return 130
-    except ValueError as error:
-        print(f'sweep: {error}', file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f'sweep: {error}', file=sys.stderr)
-        return 1
+    path = arguments.checkpoint or shipped_checkpoint()
+    checkpoint = load_checkpoint(path)
+    parts = load_parts(arguments, checkpoint, 'test')
+    classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
+    read_now(part for name, part in parts.items() if part.size and (
+        not is_cached(arguments.cache, checkpoint, part) or (name == 'test' and arguments.timing_rounds)))
+    collected = {name: cached_outputs(arguments.cache, checkpoint, part, classifier.runtime.device,
+                                      arguments.workers, f'{name} data')
+                 for name, part in parts.items() if part.size}
+    test, temperatures = collected['test'], classifier.temperatures
+    steps = np.linspace(arguments.tau_start, arguments.tau_end, arguments.n_steps)
+    early = test.num_exits - 1
+    choices = [('sweep', (round(float(t), 6),) * early) for t in steps]
+    choices += [('old table', (t,) * early) for t in OLD_TABLE]
+    if 'validation' in collected:
+        choices += [(f'{100 * d:g} points', lowest_tau(collected['validation'], d, temperatures))
+                    for d in OLD_DROPS]
+    choices += [(f'bound {d.max_accuracy_drop:g}', d.tau) for d in checkpoint.calibration.drops]
+    rows = [judge(name, tau, test, temperatures) for name, tau in choices]
+    timing = None
+    if arguments.timing_rounds:
+        sample = spread_sample(test.probabilities(temperatures)[0].max(axis=1), arguments.timing_images)
+        inputs = inputs_of(parts['test'].frames(), checkpoint.preprocessing, sample.tolist())
+        taus = list(dict.fromkeys(row.tau for row in rows))
+        timing = measure_times(classifier, inputs, taus, arguments.timing_rounds, 'timing')
+        rows = [Row(**(asdict(row) | {'time_ms': 1e3 * timing.early[taus.index(row.tau)],
+                                      'speed_up_percent': 100 * timing.speed_up(taus.index(row.tau))}))
+                for row in rows]
+    _print(console, rows, test, timing, f'{path.name} on {parts["test"].description}', classifier)
+    _write_csv(arguments.output / 'sweep.csv', rows, test.exits)
+    pictures = _draw(arguments.output, rows, test, temperatures, checkpoint.calibration.tau, timing)
     console.print(f'wrote sweep.csv, {", ".join(pictures)} to {arguments.output}', soft_wrap=True)
     print(json.dumps({
         'checkpoint': str(path), 'data': {name: part.description for name, part in parts.items()},

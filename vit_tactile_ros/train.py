@@ -1,4 +1,4 @@
-"""Train the early-exit ViT: `python -m vit_tactile_ros.train --data touches/ --output runs/first`.
+"""Train the early-exit ViT on labelled touches, or on simulated ones.
 
 Ctrl-C and SIGTERM finish the step in hand and save what was learned (exit status 130 or 143); a second Ctrl-C stops at
 once. Started again with the same --output, a run goes on from there as if it had not been stopped; one that was killed
@@ -8,6 +8,9 @@ On several GPUs: `torchrun --nproc_per_node 4 -m vit_tactile_ros.train ...`; --b
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import logging
 import math
@@ -18,9 +21,13 @@ from pathlib import Path
 
 import torch
 
-from vit_tactile_ros.data.arguments import SIMULATOR, HelpFormatter, judging_flags, read_table
+from vit_tactile_ros.data.arguments import SIMULATOR, judging_flags, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.evaluation.outputs import collect_outputs
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.model import PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
@@ -41,17 +48,20 @@ from vit_tactile_ros.training.initialise import (
     start_from_all,
     start_told,
 )
-from vit_tactile_ros.training.loop import Stopped, TrainingError, fit
-from vit_tactile_ros.training.monitoring import LogError
-from vit_tactile_ros.training.state import StateError
+from vit_tactile_ros.training.loop import Stopped, fit
+from vit_tactile_ros.training.monitoring import check_wandb
 from vit_tactile_ros.training.stopping import Stop
 
 logger = logging.getLogger('vit_tactile_ros.train')  # also when it is __main__
+EXAMPLES = (
+    '--epochs 20 --output runs/simulated',
+    '--data touches --init shipped --epochs 20 --lr 3e-4 --output runs/mine --evaluate',
+    '--data labels.csv --label roughness --group object --output runs/roughness',
+)
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.train', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('train', __doc__, EXAMPLES)
     defaults = TrainingConfig()
     parser.add_argument('--output', type=Path, default=None,
                         help='folder for checkpoint, logs and what is needed to go on; by default runs/<date-time>')
@@ -110,28 +120,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             loss_weights=tuple(arguments.loss_weights or ()))
         if arguments.init is None:  # else the checkpoint says how many exits there are
             arguments.config.weights(len(arguments.exits or (4, 8, 12)))
-    except ValueError as error:
+    except UserError as error:
         parser.error(f'--{error}')
     return arguments
 
 
+@command('train', tell=logger.error)
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
-    command = shlex.join(['python', '-m', 'vit_tactile_ros.train', *(argv if argv is not None else sys.argv[1:])])
+    given = shlex.join(['python', '-m', 'vit_tactile_ros.train', *(argv if argv is not None else sys.argv[1:])])
     _log_to_terminal()
     with Stop() as stop:
-        return _main(arguments, command, stop)
+        return _main(arguments, given, stop)
 
 
-def _main(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
+def _main(arguments: argparse.Namespace, given: str, stop: Stop) -> int:
     try:
-        return _train(arguments, command, stop)
-    except ValueError as error:  # settings, data and checkpoints that can't be right are all ValueErrors
-        logger.error('%s', error)
-        return 2
-    except (TrainingError, StateError, LogError, OSError) as error:
-        logger.error('%s', error)
-        return 1
+        return _train(arguments, given, stop)
     except KeyboardInterrupt as stopped:
         # A warning, as one process says it for all.
         logger.warning('stopped; %s', stopped if str(stopped) else 'training had not begun, so nothing was written')
@@ -140,12 +145,17 @@ def _main(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
         leave()
 
 
-def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
+def _train(arguments: argparse.Namespace, given: str, stop: Stop) -> int:
     processes, device = join(arguments.device)
     if not processes.first:
         logging.disable(logging.WARNING)  # one process speaks for all, but for what went wrong in another
         _log_to_terminal(f'train, process {processes.rank}')
     config: TrainingConfig = arguments.config
+    output = arguments.output or Path('runs') / datetime.now().strftime('%Y-%m-%d_%H-%M-%S')
+    if processes.first:
+        check_folder_writable(output, create=False)
+        if arguments.use_wandb:
+            check_wandb()
 
     table = read_table(arguments)
     class_names = class_names_of(table)
@@ -164,12 +174,12 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     if checkpoints:
         drawn = start_from_all(model, checkpoints, class_names)
         logger.info('%s', start_told(checkpoints, _init(arguments), architecture, class_names, drawn))
-    output = from_first(arguments.output or Path('runs') / datetime.now().strftime('%Y-%m-%d_%H-%M-%S'), processes)
+    output = from_first(output, processes)  # another process may have started in another second
     logger.info('%s; writes to %s', data.description, output)
     average = fit(model, data.train, data.validation, preprocessing, config, augment, device, output,
                   class_names=class_names, order=data.order, workers=arguments.workers, processes=processes,
                   use_wandb=arguments.use_wandb, settings=data.settings | {'init': _init(arguments)},
-                  provenance=Provenance(command, data.description, training_part=data.training_part), stop=stop)
+                  provenance=Provenance(given, data.description, training_part=data.training_part), stop=stop)
     if not processes.first:
         return 0
     written = output / 'checkpoint.safetensors'

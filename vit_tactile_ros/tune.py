@@ -1,4 +1,4 @@
-"""Search for good training settings with Optuna: `python -m vit_tactile_ros.tune --data touches/ --trials 20`.
+"""Search for good training settings with Optuna.
 
 What was tried is kept in --storage, so that a search can be stopped, started again, and shared: the same command in
 several terminals (or, with a database server as storage, on several machines) works on the same study.
@@ -6,6 +6,9 @@ several terminals (or, with a database server as storage, on several machines) w
 
 from __future__ import annotations
 
+from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
+
+# isort: split
 import argparse
 import dataclasses
 import logging
@@ -15,11 +18,16 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, quote, unquote
 
 import torch
 
-from vit_tactile_ros.data.arguments import HelpFormatter, empty_part, read_table
+from vit_tactile_ros.data.arguments import empty_part, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
+from vit_tactile_ros.foundation.command import command, redacted
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
+from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.config import TrainingConfig
@@ -38,10 +46,15 @@ from vit_tactile_ros.training.settings import INPUTS
 
 OBJECTIVES = ('mean', 'last')
 
+EXAMPLES = (
+    '--trials 20',
+    '--data touches --init shipped --trials 20 --epochs 5 --study bolts',
+    '--data touches --storage postgresql://me@server/studies --study bolts',
+)
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.tune', description=__doc__,
-                                     formatter_class=HelpFormatter)
+    parser = CommandParser('tune', __doc__, EXAMPLES)
     parser.add_argument('--trials', type=int, default=20, help='in the study, whoever runs them and when')
     parser.add_argument('--storage', default='sqlite:///runs/tune.db', metavar='URL', help='database of the study')
     parser.add_argument('--study', default='vit_tactile', help='name of the study in the storage')
@@ -70,31 +83,29 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
+@command('tune')
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
+    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # tells which input it chose
     try:
         import optuna
     except ImportError as error:
-        print(f'tune: {error}: pip install optuna', file=sys.stderr)
-        return 1
+        raise MissingPackageError(f"{error}: pip install optuna, or the extra: pip install 'vit_tactile_ros[tune]'"
+                                  ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         return _search(arguments)
-    except ValueError as error:
-        print(f'tune: {error}', file=sys.stderr)
-        return 2
-    except (OSError, optuna.exceptions.StorageInternalError) as error:
-        print(f'tune: {error}', file=sys.stderr)
-        return 1
+    except optuna.exceptions.StorageInternalError as error:
+        raise RunError(_without_password(f'--storage {arguments.storage}: {error}', arguments.storage)) from None
     except KeyboardInterrupt:
-        print('\ntune: stopped; the finished trials are kept: run the same command to go on', file=sys.stderr)
-        return 130
+        raise KeyboardInterrupt('stopped; the finished trials are kept: run the same command to go on') from None
 
 
 def _search(arguments: argparse.Namespace) -> int:
     import optuna
 
     device = select_device(arguments.device)
+    storage = _open_storage(arguments.storage)
     table = read_table(arguments)
     checkpoint = load_checkpoint(arguments.init) if arguments.init else None
     class_names = class_names_of(table)
@@ -105,7 +116,7 @@ def _search(arguments: argparse.Namespace) -> int:
     if data.validation is None:
         assert table is not None  # there are always simulated ones
         raise empty_part(arguments, table, 'validation')
-    study = _open_study(arguments, architecture, data, INPUTS[preprocessing.reference])
+    study = _open_study(storage, arguments, architecture, data, INPUTS[preprocessing.reference])
 
     def run(trial: optuna.Trial) -> float:
         config, model_settings, strength = suggest(trial, arguments, len(architecture.exits))
@@ -196,22 +207,45 @@ def train_command(params: dict[str, Any], arguments: argparse.Namespace, num_exi
     return shlex.join(words)
 
 
-def _open_study(arguments: argparse.Namespace, architecture: ModelConfig, data: TrainingData, input_kind: str) -> Any:
-    """The study of that name, new or not; raises ValueError when it was started on something else."""
+def _open_storage(url: str) -> Any:
+    """The database of studies, reached once; raises UserError, without the URL's password, where it can't be."""
     import optuna
 
-    if arguments.storage.startswith('sqlite:///'):
-        Path(arguments.storage.removeprefix('sqlite:///')).expanduser().parent.mkdir(parents=True, exist_ok=True)
+    if url.startswith('sqlite:///'):
+        check_writable(Path(url.removeprefix('sqlite:///').partition('?')[0]).expanduser())
     try:
-        # Not seeded: processes that share a study would all try the same.
-        study = optuna.create_study(
-            storage=arguments.storage, study_name=arguments.study, direction='maximize', load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(multivariate=False),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1 + max(1, arguments.epochs // 5)))
+        storage = optuna.storages.get_storage(url)
+        storage.get_all_studies()
+        return storage
     except Exception as error:
-        # The database library's own errors have many types; all mean that this storage can't be had.
-        raise ValueError(f'--storage {arguments.storage}: {str(error).splitlines()[0]}; give a database like '
-                         'sqlite:///runs/tune.db') from error
+        # The database library's own errors have many types; all mean that this storage can't be had. Not `from error`:
+        # its text may hold the password.
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(_without_password(f'--storage {url}: {reason}; give a database like sqlite:///runs/tune.db',
+                                          url)) from None
+
+
+def _without_password(text: str, url: str) -> str:
+    """`text` without the password of a database's URL, as it stands there or decoded."""
+    before, at, _ = url.rpartition('@')
+    secrets = [(before.partition('://')[2] or before).partition(':')[2]] if at else []
+    secrets += parse_qs(url.partition('?')[2]).get('password', [])
+    for secret in filter(None, secrets):
+        for written in (secret, quote(secret), unquote(secret)):
+            text = text.replace(written, '***')
+    return redacted(text)
+
+
+def _open_study(storage: Any, arguments: argparse.Namespace, architecture: ModelConfig, data: TrainingData,
+                input_kind: str) -> Any:
+    """The study of that name, new or not; raises UserError when it was started on something else."""
+    import optuna
+
+    # Not seeded: processes that share a study would all try the same.
+    study = optuna.create_study(
+        storage=storage, study_name=arguments.study, direction='maximize', load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(multivariate=False),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1 + max(1, arguments.epochs // 5)))
     asked = {name: str(getattr(arguments, name)) for name in (
         'epochs', 'batch_size', 'objective', 'search_attention', 'augment', 'balance', 'init', 'seed')}
     asked |= {name: str(value) for name, value in data.settings.items()} | {'input': input_kind}
@@ -220,8 +254,8 @@ def _open_study(arguments: argparse.Namespace, architecture: ModelConfig, data: 
     if before is None:
         study.set_user_attr('settings', asked)
     elif changed := [name for name in asked if before.get(name) != asked[name]]:
-        raise ValueError(f'the study {arguments.study!r} was started with {changed[0]} {before.get(changed[0])}, now '
-                         f'it is {asked[changed[0]]}: accuracies could not be compared; give another --study')
+        raise UserError(f'the study {arguments.study!r} was started with {changed[0]} {before.get(changed[0])}, now '
+                        f'it is {asked[changed[0]]}: accuracies could not be compared; give another --study')
     return study
 
 
@@ -235,6 +269,4 @@ def _short(value: Any) -> str:
 
 
 if __name__ == '__main__':
-    logging.basicConfig(format='tune: %(message)s')
-    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # tells which input it chose
     sys.exit(main())

@@ -215,7 +215,8 @@ def test_wrong_csv(tmp_path, rows, arguments, message):
 
 @pytest.mark.parametrize(('text', 'message'), [
     (b'', 'no rows'), (b'image,label\n', 'no rows'), (b'image,label\na.png\n', 'line 2: 1 fields'),
-    (b'\xff\xfe\x00image', 'cannot be read as a CSV'),
+    (b'\xff\xfe\x00image!', 'cannot be read as a CSV: it begins as utf-16 and is damaged at byte'),
+    (b'\xff\xfe\x00image', 'no rows'),
     (b'image,label\na.png,x\nb.png,y\n', '2 of 2 pictures are missing'),
 ])
 def test_text_that_is_no_csv(tmp_path, text, message):

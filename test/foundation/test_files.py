@@ -143,3 +143,13 @@ def test_files_are_written_by_one_writer():
              for path in sorted(PACKAGE.rglob('*.py')) if str(path.relative_to(PACKAGE)) not in allowed
              for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1) if forbidden.search(line)]
     assert found == [], 'use foundation.files.written_whole or folder_written_whole'
+
+
+def test_a_check_can_leave_no_folder_either(tmp_path):
+    """A run that its data refuses left empty folders behind; folders that were there stay."""
+    check_folder_writable(tmp_path / 'a' / 'b', create=False)
+    check_writable(tmp_path / 'a' / 'b' / 'file', create=False)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / 'a').mkdir()
+    check_folder_writable(tmp_path / 'a', create=False)
+    assert list(tmp_path.iterdir()) == [tmp_path / 'a']

@@ -9,19 +9,12 @@ from pathlib import Path
 from vit_tactile_ros.data.controls import BorderOnly, references_as_images
 from vit_tactile_ros.data.frames import Frames, TouchFrames
 from vit_tactile_ros.data.split import Split, split_touches
+from vit_tactile_ros.data.table import UnreadableImages
 from vit_tactile_ros.data.touches import DataError, TouchTable, load_touches, parse_splits
 from vit_tactile_ros.model import PreprocessingConfig
 
 SIMULATOR = 'simulator'
 _SPLIT_DEFAULTS = {'split_by': 'auto', 'validation': 0.15, 'test': 0.15}
-
-
-class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but for flags that have none."""
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = action.default is None or action.default is False or action.default == []
-        return action.help if none else super()._get_help_string(action)
 
 
 def add_table_arguments(parser: argparse.ArgumentParser, default: str | None = SIMULATOR) -> None:
@@ -113,8 +106,30 @@ def read_table(arguments: argparse.Namespace, class_names: Sequence[str] | None 
     return table
 
 
-def read_frames(arguments: argparse.Namespace, table: TouchTable, preprocessing: PreprocessingConfig) -> Frames:
-    """The pictures of the table as a network is to see them; raises `data.touches.DataError` for an unreadable one."""
+def read_parts(arguments: argparse.Namespace, parts: Sequence[TouchTable], preprocessing: PreprocessingConfig,
+               keep: Sequence[bool]) -> list[Frames | None]:
+    """`read_frames` of each part, None for an empty one; those not to be kept are read as well, as a check.
+
+    Raises `data.touches.UnreadableImages` for the unreadable ones of all parts together.
+    """
+    found: list[Frames | None] = []
+    broken: dict[str, DataError] = {}  # parts may share a reference
+    for part, kept in zip(parts, keep, strict=True):
+        try:
+            found.append(read_frames(arguments, part, preprocessing, kept) if len(part) else None)
+        except UnreadableImages as error:
+            broken |= {str(each): each for each in error.errors}
+    if broken:
+        raise UnreadableImages(parts[0].origin, list(broken.values()), sum(map(len, parts)))
+    return found
+
+
+def read_frames(arguments: argparse.Namespace, table: TouchTable, preprocessing: PreprocessingConfig,
+                keep: bool = True) -> Frames:
+    """The pictures of the table as a network is to see them; raises `data.touches.UnreadableImages`.
+
+    keep: False reads them all once, as a check, and again whenever one is asked for.
+    """
     if arguments.control == 'reference':
         # Here and not in the table: images of one reference count as copies, which would change how it is split.
         if preprocessing.reference == 'difference':
@@ -122,7 +137,9 @@ def read_frames(arguments: argparse.Namespace, table: TouchTable, preprocessing:
                             'the difference of the two, in which nothing would be left; take a network that was '
                             'trained with --control reference or --input frame')
         table = references_as_images(table)
-    frames = TouchFrames(table, preprocessing)
+    frames = TouchFrames(table, preprocessing, cache=keep)
+    if not keep:
+        frames.check()
     return BorderOnly(frames, arguments.border) if arguments.control == 'border' else frames
 
 

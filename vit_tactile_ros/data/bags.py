@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source
+from vit_tactile_ros.foundation.errors import MissingPackageError
 from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 
@@ -178,7 +179,8 @@ def open_bag(bag: Path) -> Iterator[Any]:
     try:
         from rosbags.highlevel import AnyReader  # here: folders and CSVs do without rosbags
     except ImportError as error:
-        raise DataError(f'{bag}: reading bags needs rosbags; pip install rosbags') from error
+        raise MissingPackageError(f"{bag}: reading bags needs rosbags: pip install rosbags, or the extra: pip install "
+                                  "'vit_tactile_ros[bags]'") from error
     try:
         reader = AnyReader([bag], default_typestore=message_types())
         reader.open()

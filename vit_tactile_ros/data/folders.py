@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import logging
+from collections import Counter
 from pathlib import Path
 
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source, part_of
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
+# What systems put into folders by themselves.
+_IGNORED = ('thumbs.db', 'desktop.ini', 'ehthumbs.db')
 _LAYOUT = 'must hold one folder per class with its pictures: data/smooth/a.png, data/rough/b.png'
+
+logger = logging.getLogger(__name__)
 
 
 def read_folders(folder: Path) -> list[NamedTouch]:
@@ -16,18 +22,21 @@ def read_folders(folder: Path) -> list[NamedTouch]:
     Above the class folders may lie train/, val/ and test/. The group is the subfolder of the class folder, or what
     comes before '__' in the file's name (where all files have it); equal names are one group, also across classes. The
     reference is the nearest file named reference.png (or .jpg, ...) in the group's, class's, split's or top folder.
-    Hidden files and other files are passed over. Raises DataError for another layout and for an empty class folder.
+    Hidden files are passed over; other files in the class folders too, with a logged count of their kinds. Raises
+    DataError for another layout and for an empty class folder.
     """
     if tables := sorted(folder.glob('*.csv')):
         raise DataError(f'{folder} holds {tables[0].name}; give that file, or move it away to read the folders as '
                         'classes')
     parts = _subfolders(folder)
-    if any(part_of(part.name) == 'train' for part in parts):
+    has_parts = any(part_of(part.name) == 'train' for part in parts)
+    if has_parts:
         if strange := [part.name for part in parts if part_of(part.name) is None]:
             raise DataError(f'{folder} holds train/ and {strange[0]}/; beside train/ only val/ and test/ can lie')
         touches = [touch for part in parts for touch in _read_part(part, part_of(part.name) or '', _reference(folder))]
     else:
         touches = _read_part(folder, '', None)
+    _warn_of_others(folder, [c for part in parts for c in _subfolders(part)] if has_parts else parts)
     # Half of the names with a group would leave the others without one: then '__' is part of a name, not a separator.
     if not all(touch.group or '__' in touch.image.path.name for touch in touches):
         return touches
@@ -49,7 +58,7 @@ def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouc
         for group in _subfolders(class_folder):
             own = _reference(group) or reference
             found += [NamedTouch(Source(path), own, class_folder.name, group.name, split)
-                      for path in sorted(group.rglob('*')) if _is_picture(path) and path.stem.lower() != 'reference']
+                      for path in _files_below(group) if _is_picture(path) and path.stem.lower() != 'reference']
         if not found:
             raise DataError(f'class folder {class_folder} has no pictures ({", ".join(IMAGE_SUFFIXES)}); '
                             'add some, or remove the folder')
@@ -71,7 +80,28 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.') and path.is_file()
+    """A link that leads nowhere is one too: reading it names it, where passing it over would lose it silently."""
+    return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
+            and (path.is_file() or (path.is_symlink() and not path.exists())))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """All that lies in it and its subfolders, but for what is hidden."""
+    return sorted(path for path in folder.rglob('*')
+                  if not any(name.startswith('.') for name in path.relative_to(folder).parts))
+
+
+def _warn_of_others(origin: Path, class_folders: list[Path]) -> None:
+    """One line that counts the files that are not images by their suffix, so that none is passed over silently."""
+    others = [path for folder in class_folders for path in _files_below(folder)
+              if path.is_file() and not _is_picture(path) and path.name.lower() not in _IGNORED]
+    if not others:
+        return
+    kinds = Counter(path.suffix.lower() or 'without a suffix' for path in others)
+    logger.warning('%s: ignored %d file%s that %s not %s, the first is %s: %s; convert them if they are images', origin,
+                   len(others), 's' * (len(others) > 1), 'are' if len(others) > 1 else 'is',
+                   '/'.join(suffix[1:] for suffix in IMAGE_SUFFIXES), others[0],
+                   ', '.join(f'{count} {kind}' for kind, count in kinds.most_common()))
 
 
 def _subfolders(folder: Path) -> list[Path]:

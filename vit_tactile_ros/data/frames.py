@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vit_tactile_ros.data.bags import read_pictures
-from vit_tactile_ros.data.table import DataError, Source, TouchTable
+from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages
 from vit_tactile_ros.inference.decode import DecodeError, decode_compressed
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
@@ -38,8 +38,8 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
     construction into a temporary file, which the workers of a DataLoader share; without, at every access. The file goes
     when the dataset does; TMPDIR says where it lies.
 
-    Raises DataError at construction for a touch without the reference that the preprocessing needs, and where a
-    picture can't be read (at construction with `cache`, else at access).
+    Raises DataError at construction for a touch without the reference that the preprocessing needs, and where pictures
+    can't be read (UnreadableImages, of all of them, at construction with `cache`, else at access).
     """
 
     def __init__(self, table: TouchTable, preprocessing: PreprocessingConfig, cache: bool = True,
@@ -68,7 +68,7 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         self._pixels: Image | None = None
         self._path: Path | None = None
         if cache and len(table):
-            self._fill(sys.stderr.isatty() if progress is None else progress)
+            self._fill(progress)
 
     def __len__(self) -> int:
         return len(self.table)
@@ -95,7 +95,21 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
             return np.array(self._pixels[row])
         return np.array(next(iter(read_fitted([self._sources[row]], self.preprocessing)))[1])
 
-    def _fill(self, progress: bool) -> None:
+    def check(self, progress: bool | None = None) -> None:
+        """Read every picture and keep none; raises UnreadableImages."""
+        self._read_all(progress, 'checking pictures', lambda row, picture: None)
+
+    def _read_all(self, progress: bool | None, title: str, take: Callable[[int, Image], None]) -> None:
+        broken: list[DataError] = []
+        with tqdm(total=len(self._sources), desc=title, mininterval=1.0, leave=False,
+                  disable=not (sys.stderr.isatty() if progress is None else progress)) as bar:
+            for row, picture in read_fitted(self._sources, self.preprocessing, broken):
+                take(row, picture)
+                bar.update()
+        if broken:
+            raise UnreadableImages(self.table.origin, broken, len(self._sources))
+
+    def _fill(self, progress: bool | None) -> None:
         folder = tempfile.mkdtemp(prefix='touch_frames_')
         self._remove = weakref.finalize(self, _remove_own, folder, os.getpid())
         self._path = Path(folder) / 'pixels'
@@ -112,38 +126,51 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
             raise DataError(f'{self.table.origin}: the fitted pictures take {size / 1e6:.0f} MB in {folder}: '
                             f'{error.strerror}; make room, or set TMPDIR to a folder that has it') from error
         pixels = np.memmap(self._path, np.uint8, 'r+', shape=self._shape)
-        bar = tqdm(total=len(self._sources), desc='reading pictures', mininterval=1.0, disable=not progress,
-                   leave=False)
         try:
-            with bar:
-                for row, picture in read_fitted(self._sources, self.preprocessing):
-                    pixels[row] = picture
-                    bar.update()
+            self._read_all(progress, 'reading pictures', pixels.__setitem__)
         except BaseException:
             self._remove()
             raise
         self._pixels = pixels
 
 
-def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig) -> Iterator[tuple[int, Image]]:
+def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, broken: list[DataError] | None = None,
+                ) -> Iterator[tuple[int, Image]]:
     """(position in `sources`, fitted picture uint8 (h, w, 3)) of all of them, in any order.
 
-    Raises DataError naming a picture that can't be read.
+    Raises DataError naming a picture that can't be read; with `broken`, such errors are collected there and the other
+    files are read (of a bag that can't be read, none after it).
     """
     files = [row for row, source in enumerate(sources) if not source.topic]
-    read: Callable[[int], Image] = lambda row: fit(read_picture(sources[row].path), preprocessing)  # noqa: E731
+
+    def read(row: int) -> Image | None:
+        try:
+            return fit(read_picture(sources[row].path), preprocessing)
+        except DataError as error:
+            if broken is None:
+                raise
+            broken.append(error)
+            return None
+
     if len(files) == 1:
-        yield files[0], read(files[0])
+        picture = read(files[0])
+        if picture is not None:
+            yield files[0], picture
     elif files:
         # Decoding releases the interpreter's lock. Chunks, since the pool would otherwise run ahead and fill memory.
         workers = min(8, os.cpu_count() or 1)
         with ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(files), 32 * workers):
                 chunk = files[start:start + 32 * workers]
-                yield from zip(chunk, pool.map(read, chunk))
+                yield from ((row, picture) for row, picture in zip(chunk, pool.map(read, chunk)) if picture is not None)
     messages = [row for row, source in enumerate(sources) if source.topic]
-    for position, picture in read_pictures([sources[row] for row in messages]):
-        yield messages[position], fit(picture, preprocessing)
+    try:
+        for position, picture in read_pictures([sources[row] for row in messages]):
+            yield messages[position], fit(picture, preprocessing)
+    except DataError as error:
+        if broken is None:
+            raise
+        broken.append(error)
 
 
 def read_picture(path: Path) -> Image:

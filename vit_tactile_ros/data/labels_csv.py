@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import logging
+import re
 import string
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from vit_tactile_ros.data.table import PARTS, DataError, NamedTouch, Source, part_of
+from vit_tactile_ros.data.text_file import read_text
 
 logger = logging.getLogger(__name__)
 
@@ -17,24 +20,30 @@ logger = logging.getLogger(__name__)
 def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The columns of a CSV (separated by comma, semicolon or tab) and its rows, each with its line.
 
-    Raises DataError for a file without rows, an unreadable one, or a row with more or fewer fields than columns.
+    A first line `sep=;`, as Excel writes it, names the separator. Raises DataError for a file without rows, an
+    unreadable one (see `text_file.read_text`), or a row with more or fewer fields than columns.
     """
+    file = io.StringIO(read_text(path), newline='')  # every kind of line end counts as one, and stays in quoted fields
+    named = re.fullmatch(r'"?sep=(.)"?', file.readline().rstrip('\r\n'), re.IGNORECASE)
+    start = file.tell() if named else 0
+    file.seek(start)
+    header = file.readline()
+    file.seek(start)
+    reader = csv.reader(file, delimiter=named[1] if named else max(',;\t', key=header.count))
+    rows = []
     try:
-        with path.open(encoding='utf-8-sig', newline='') as file:
-            header = file.readline()
-            file.seek(0)
-            reader = csv.reader(file, delimiter=max(',;\t', key=header.count))
-            columns = [column.strip() for column in next(reader, [])]
-            rows = []
-            for fields in reader:
-                if not fields:
-                    continue
-                if len(fields) != len(columns):
-                    raise DataError(f'{path}, line {reader.line_num}: {len(fields)} fields; the first line names '
-                                    f'{len(columns)} columns')
-                rows.append((reader.line_num, {name: field.strip() for name, field in zip(columns, fields)}))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f'{path} cannot be read as a CSV: {error}') from error
+        columns = [column.strip() for column in next(reader, [])]
+        for fields in reader:
+            if not fields:
+                continue
+            line = reader.line_num + (named is not None)
+            if len(fields) != len(columns):
+                raise DataError(f'{path}, line {line}: {len(fields)} fields; the first line names '
+                                f'{len(columns)} columns')
+            rows.append((line, {name: field.strip() for name, field in zip(columns, fields)}))
+    except csv.Error as error:
+        raise DataError(f'{path}, line {reader.line_num + (named is not None)}: cannot be read as a CSV: {error}'
+                        ) from error
     if not rows:
         raise DataError(f'{path} has no rows below its first line, which must name the columns')
     return columns, rows

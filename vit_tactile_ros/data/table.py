@@ -22,6 +22,20 @@ class DataError(UserError):
     """A mistake in the data that a user gave: says what is wrong, where, and what would be right."""
 
 
+class UnreadableImages(DataError):
+    """Images that can't be read: all of them, so that they can be mended at once."""
+
+    def __init__(self, origin: str, errors: Sequence[DataError], total: int) -> None:
+        self.origin = origin
+        self.errors = tuple(errors)
+        told = '; '.join(map(str, self.errors[:3]))
+        if len(self.errors) > 1:
+            more = len(self.errors) - 3
+            told = (f'{origin}: {len(self.errors)} of {total} images cannot be read: {told}'
+                    + (f'; and {more} more' if more > 0 else ''))
+        super().__init__(told)
+
+
 @dataclass(frozen=True)
 class Source:
     """Where one picture lies: a file, or a message of a bag."""

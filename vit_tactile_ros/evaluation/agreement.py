@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.runtime import Precision, Runtime
 from vit_tactile_ros.model import early_exit, exit_probabilities
@@ -19,7 +20,7 @@ TOLERANCE: dict[Precision, float] = {'float32': 2e-3, 'bfloat16': 0.1, 'int8': 0
 OTHER_CLASSES: dict[Precision, float] = {'float32': 0.0, 'bfloat16': 0.01, 'int8': 0.01}
 
 
-class DisagreementError(Exception):
+class DisagreementError(RunError):
     """An engine that answers differently than plain torch; the message names the engine, the exit and by how much."""
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from vit_tactile_ros.evaluation.comparison import Answers
 from vit_tactile_ros.evaluation.frame_table import FrameTable
+from vit_tactile_ros.foundation.errors import UserError
 
 Key = tuple[str, str, int, int]
 
@@ -18,26 +19,26 @@ def align(a: FrameTable, b: FrameTable) -> tuple[FrameTable, FrameTable]:
     Raises ValueError where classes or frames differ, saying how many, and where the labels or touches of a frame do.
     """
     if a.class_names != b.class_names:
-        raise ValueError(f'the classes differ: {", ".join(a.class_names)} in A, {", ".join(b.class_names)} in B; only '
-                         'answers from the same classes can be compared')
+        raise UserError(f'the classes differ: {", ".join(a.class_names)} in A, {", ".join(b.class_names)} in B; only '
+                        'answers from the same classes can be compared')
     keys_a, keys_b = _keys(a), _keys(b)
     row_of = {key: row for row, key in enumerate(keys_b)}
     only_a = [key for key in keys_a if key not in row_of]
     only_b = set(row_of) - set(keys_a)
     if only_a or only_b:
         bag, topic, received, _ = only_a[0] if only_a else min(only_b)
-        raise ValueError(f'the frames differ: {len(only_a)} of {len(a)} are only in A, {len(only_b)} of {len(b)} only '
-                         f'in B, such as {topic} of {bag!r} at {received} ns; replay the same bags with the same '
-                         'filters')
+        raise UserError(f'the frames differ: {len(only_a)} of {len(a)} are only in A, {len(only_b)} of {len(b)} only '
+                        f'in B, such as {topic} of {bag!r} at {received} ns; replay the same bags with the same '
+                        'filters')
     if not len(a):
-        raise ValueError('there are no frames to compare')
+        raise UserError('there are no frames to compare')
     b = b.subset(np.array([row_of[key] for key in keys_a]))
     for what, one, other in (('labels', a.label, b.label), ('touches', a.touch, b.touch)):
         if len(differing := np.flatnonzero(one != other)):
             bag, topic, received, _ = keys_a[differing[0]]
-            raise ValueError(f'the {what} of {len(differing)} of {len(a)} frames differ, such as {topic} of '
-                             f'{bag!r} at {received} ns: {one[differing[0]]} in A, {other[differing[0]]} in B; replay '
-                             'both on the same bags with the same labels')
+            raise UserError(f'the {what} of {len(differing)} of {len(a)} frames differ, such as {topic} of '
+                            f'{bag!r} at {received} ns: {one[differing[0]]} in A, {other[differing[0]]} in B; replay '
+                            'both on the same bags with the same labels')
     return a, b
 
 

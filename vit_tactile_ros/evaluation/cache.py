@@ -43,7 +43,7 @@ def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, devi
     Raises as `collect_outputs` and the reading of the data do, and OSError when the folder can't be written.
     """
     key = _key(checkpoint, part)
-    path = folder / f'outputs-{key[:20]}.npz' if folder else None
+    path = _outputs_path(folder, key)
     if path and path.is_file():
         with contextlib.suppress(DamagedOutputs):  # they are collected again
             kept_key, kept = read_outputs(path, checkpoint.class_names, checkpoint.model.config)
@@ -76,6 +76,16 @@ def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tu
         with written_whole(path, sync=False) as temporary:
             temporary.write_text(json.dumps(ranges))
     return ranges
+
+
+def is_cached(folder: Path | None, checkpoint: Checkpoint, part: Part) -> bool:
+    """Whether `cached_outputs` would probably find a file, and so need no picture."""
+    path = _outputs_path(folder, _key(checkpoint, part))
+    return path is not None and path.is_file()
+
+
+def _outputs_path(folder: Path | None, key: str) -> Path | None:
+    return folder / f'outputs-{key[:20]}.npz' if folder else None
 
 
 def _key(checkpoint: Checkpoint, part: Part) -> str:

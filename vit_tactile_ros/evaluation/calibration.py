@@ -19,6 +19,7 @@ from scipy import optimize, special
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 from vit_tactile_ros.evaluation.risk import drop_p_value
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Calibration, DropBound
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # share of all samples
@@ -124,8 +125,8 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
     that could, and never less than LEAST_TAU. Raises ValueError for fewer than LEAST_SAMPLES.
     """
     if len(outputs) < LEAST_SAMPLES:
-        raise ValueError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and '
-                         'hundreds to be of use')
+        raise UserError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and '
+                        'hundreds to be of use')
     fit, test = (outputs.subset(i) for i in split_samples(len(outputs), seed))
     temperatures = fit_temperatures(fit)
     drops = tuple(choose_tau(test, bound, confidence, temperatures) for bound in sorted(set(bounds)))

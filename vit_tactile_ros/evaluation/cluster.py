@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
+from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import load_checkpoint
@@ -23,17 +24,17 @@ def replay_on_cluster(bags: Sequence[Path], names: Sequence[str], checkpoint: Pa
 
     `address` is that of a running cluster ('auto' finds the one that this machine belongs to), '' starts Ray on this
     machine. Every machine needs this package, and the bags and the checkpoint under the same paths.
-    Raises ValueError where Ray is not installed or the cluster can't be reached.
+    Raises UserError where Ray is not installed or the cluster can't be reached.
     """
     try:
         import ray
     except ImportError as error:
-        raise ValueError("--ray needs Ray, which is an optional extra: pip install 'vit_tactile_ros[cluster]' or "
-                         'pip install ray') from error
+        raise MissingPackageError("--ray needs Ray, which is an optional extra: pip install 'vit_tactile_ros[cluster]' "
+                                  'or pip install ray') from error
     try:
         ray.init(address=address or None, log_to_driver=False, include_dashboard=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise ValueError(f'no Ray cluster at {address or "this machine"}: {error}') from error
+        raise UserError(f'no Ray cluster at {address or "this machine"}: {error}') from error
     try:
         # Workers of an existing cluster run in another folder.
         settings = replace(settings, labels=settings.labels and settings.labels.absolute(),
@@ -68,7 +69,7 @@ def _replay_one(bag: Path, name: str, checkpoint: Path, device: str, threads: in
     try:
         return replay(bag, name, _classifier(checkpoint, device, threads, settings.engine, settings.precision),
                       settings)
-    except (ValueError, OSError) as error:
+    except (UserError, OSError) as error:
         return str(error)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.model import thresholds
@@ -151,7 +152,7 @@ class FrameTable:
         """What `write_csv` wrote, to the last bit. Raises ValueError for other files, OSError for a missing one."""
         facts_path = path.with_suffix('.json')
         if path.is_file() and not facts_path.exists():
-            raise ValueError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it '
+            raise UserError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it '
                              'wrote; replay again')
         text = facts_path.read_bytes()
         try:
@@ -170,7 +171,7 @@ class FrameTable:
             return FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)), rejections=rejections,
                               **facts)
         except (KeyError, TypeError, AttributeError, IndexError, OverflowError, ValueError) as error:
-            raise ValueError(f'{path} is not a table of frames that replay wrote: {error!r}') from error
+            raise UserError(f'{path} is not a table of frames that replay wrote: {error!r}') from error
 
 
 def merge_rejections(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:

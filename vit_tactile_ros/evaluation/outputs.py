@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from vit_tactile_ros.data.frames import Frames
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import (
     ModelConfig,
@@ -144,5 +145,5 @@ def outputs_of(networks: Sequence[Callable[[Tensor], Iterable[Tensor]]], inputs:
                          'of the checkpoint')
     all_logits = [torch.cat(said, dim=1).numpy() for said in logits]
     if not all(np.isfinite(one).all() for one in all_logits):
-        raise ValueError('the network answers with values that are not finite: the checkpoint is of no use')
+        raise UserError('the network answers with values that are not finite: the checkpoint is of no use')
     return [ExitOutputs(one, known, tuple(class_names), config.exits, compute_shares(config)) for one in all_logits]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,8 +20,10 @@ from vit_tactile_ros.data.arguments import (
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import CLASS_NAMES
+from vit_tactile_ros.data.table import UnreadableImages
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import check_training_part, training_part
+from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.model import Checkpoint
 
 # Far from the seeds that training draws its examples and its own validation from.
@@ -68,6 +70,8 @@ def load_parts(arguments: argparse.Namespace, checkpoint: Checkpoint, needed: st
     if arguments.size < 1 or arguments.seed < 0 or arguments.workers < 0:
         raise DataError(f'--size is {arguments.size}, --seed {arguments.seed} and --workers {arguments.workers}; '
                         'must be at least 1, 0 and 0')
+    if arguments.cache is not None:
+        check_folder_writable(arguments.cache)
     table = read_table(arguments, checkpoint.class_names)
     if table is None:
         return {name: _simulated(name, arguments.size, arguments.seed, checkpoint) for name in PARTS}
@@ -77,6 +81,24 @@ def load_parts(arguments: argparse.Namespace, checkpoint: Checkpoint, needed: st
     if not len(getattr(split, needed)):
         raise empty_part(arguments, table, needed)
     return {name: _real(name, table.subset(getattr(split, name)), arguments, checkpoint) for name in PARTS}
+
+
+def read_now(parts: Iterable[Part]) -> None:
+    """Read the pictures of all these parts, so that no broken one is found after minutes of work.
+
+    Raises UnreadableImages for those of all parts together.
+    """
+    broken: dict[str, DataError] = {}
+    total, origin = 0, ''
+    for part in parts:
+        total += part.size
+        try:
+            part.frames()
+        except UnreadableImages as error:
+            broken |= {str(each): each for each in error.errors}
+            origin = error.origin
+    if broken:
+        raise UnreadableImages(origin, list(broken.values()), total)
 
 
 def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:

@@ -1,4 +1,4 @@
-"""The base class of mistakes that a user can correct, and how messages show a value."""
+"""What can go wrong without being a bug: mistakes that a user can correct, and runs that the machine ended."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import reprlib
 class UserError(ValueError):
     """A mistake in what the user gave: the message holds the wrong value, what would be right and where it came from.
 
-    Commands print it as one line and exit with status 2. Any other exception is a bug.
+    Commands print it as one line and exit with status 2. Any other exception is a bug, but for RunError and OSError.
+    """
+
+
+class MissingPackageError(UserError):
+    """An optional package that is not installed; the message names the extra to install."""
+
+
+class RunError(RuntimeError):
+    """A run that could not be completed although nothing that the user gave is wrong, a loss that diverged say.
+
+    Commands print it as one line and exit with status 1, as they do for an OSError (a full disk).
     """
 
 

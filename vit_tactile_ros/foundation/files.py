@@ -112,18 +112,35 @@ def sync_folder(path: Path) -> None:
             os.close(handle)
 
 
-def check_writable(path: str | Path) -> None:
+def check_writable(path: str | Path, create: bool = True) -> None:
     """Raise WriteError now if `path` could not be written later: call it before long work.
 
-    Creates the parent folder; leaves no file.
+    Creates the parent folder, with `create` False only for a moment; leaves no file.
     """
     path = Path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
             raise OSError(None, 'a folder' if target.is_dir() else 'not a regular file')
-        probe = target.with_name(f'.{secrets.token_hex(8)}.probe')
+        _probe(target.parent, create)
+    except OSError as error:
+        raise WriteError(path, error) from error
+
+
+def check_folder_writable(folder: str | Path, create: bool = True) -> None:
+    """As `check_writable`, for a folder that will hold several files; creates it, unless `create` is False."""
+    folder = Path(folder)
+    try:
+        _probe(folder, create)
+    except OSError as error:
+        raise WriteError(folder, error) from error
+
+
+def _probe(folder: Path, create: bool) -> None:
+    made = [] if create else [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = folder / f'.{secrets.token_hex(8)}.probe'
         with probe.open('xb') as file:
             try:
                 file.write(bytes(4096))  # a full disk takes the name and refuses the bytes
@@ -131,10 +148,7 @@ def check_writable(path: str | Path) -> None:
                 os.fsync(file.fileno())
             finally:
                 probe.unlink()
-    except OSError as error:
-        raise WriteError(path, error) from error
-
-
-def check_folder_writable(folder: str | Path) -> None:
-    """As `check_writable`, for a folder that will hold several files; creates it."""
-    check_writable(Path(folder) / 'probe')
+    finally:
+        for parent in made:
+            with contextlib.suppress(OSError):  # another program may have put something there meanwhile
+                parent.rmdir()

@@ -11,6 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
 
@@ -36,7 +37,7 @@ class Runtime(Protocol):
 def check_precision(precision: str, choices: Sequence[str], engine: str) -> None:
     """Raises ValueError for a precision that the engine does not have."""
     if precision not in choices:
-        raise ValueError(f'precision is {precision!r}; must be one of {", ".join(choices)} for engine {engine!r}')
+        raise UserError(f'precision is {precision!r}; must be one of {", ".join(choices)} for engine {engine!r}')
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
@@ -71,12 +72,12 @@ def select_device(device: str) -> torch.device:
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
     kind, colon, index = device.partition(':')
     if kind not in ('cpu', 'cuda') or (colon and (kind == 'cpu' or not index.isdecimal())):
-        raise ValueError(f"device is {device!r}; must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
+        raise UserError(f"device is {device!r}; must be 'auto', 'cpu', 'cuda' or 'cuda:N'")
     if kind == 'cuda' and not torch.cuda.is_available():
-        raise ValueError(f'device is {device!r}; torch {torch.__version__} finds no CUDA device here: '
-                         "use 'auto' or 'cpu'")
+        raise UserError(f'device is {device!r}; torch {torch.__version__} finds no CUDA device here: '
+                        "use 'auto' or 'cpu'")
     if index and int(index) >= torch.cuda.device_count():
-        raise ValueError(f'device is {device!r}; there are {torch.cuda.device_count()} CUDA devices')
+        raise UserError(f'device is {device!r}; there are {torch.cuda.device_count()} CUDA devices')
     return torch.device(device)
 
 

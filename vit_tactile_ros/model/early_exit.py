@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import UserError
+
 # What a staged network hands out: the logits at each exit, (samples still in, classes). Sending back indices of
 # rows keeps only those samples for the later stages; sending None keeps all of them.
 Stages = Generator[Tensor, 'Tensor | None', None]
@@ -38,12 +40,12 @@ def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...
     values = tuple(float(t) for t in tau) if isinstance(tau, Sequence) else (float(tau),)
     for value in values:
         if not 0.0 <= value <= 1.0:  # refuses NaN too
-            raise ValueError(f'tau is {value}; must be between 0 and 1')
+            raise UserError(f'tau is {value}; must be between 0 and 1')
     if not isinstance(tau, Sequence):
         return values * early
     if len(values) not in (early, num_exits):
-        raise ValueError(f'tau has {len(values)} values {values}; must be one number, {early} (one per early exit) '
-                         f'or {num_exits} (the last exit always answers)')
+        raise UserError(f'tau has {len(values)} values {values}; must be one number, {early} (one per early exit) '
+                        f'or {num_exits} (the last exit always answers)')
     return values[:early]
 
 

@@ -7,6 +7,8 @@ import typing
 from dataclasses import dataclass
 from typing import Literal
 
+from vit_tactile_ros.foundation.errors import UserError
+
 Precision = Literal['auto', 'float32', 'bfloat16']
 
 
@@ -60,4 +62,4 @@ class TrainingConfig:
 
 def _require(condition: bool, name: str, value: object, wanted: str) -> None:
     if not condition:
-        raise ValueError(f'{name} is {value}; must be {wanted}')
+        raise UserError(f'{name} is {value}; must be {wanted}')

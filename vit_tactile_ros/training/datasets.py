@@ -19,7 +19,7 @@ from vit_tactile_ros.data.arguments import (
     add_split_arguments,
     add_table_arguments,
     check_split_arguments,
-    read_frames,
+    read_parts,
     split_table,
 )
 from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
@@ -191,10 +191,12 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
         labels = parts[0].labels
         order = resized(balanced(labels, seed) if arguments.balance else shuffled(len(labels), seed),
                         arguments.epoch_size)
+    # The test images too, which are looked at when days of training are over: a broken one is found now.
+    train, held_back, test = read_parts(arguments, parts, preprocessing,
+                                        (True, True, getattr(arguments, 'evaluate', False)))
+    assert train is not None
     return TrainingData(
-        train=read_frames(arguments, parts[0], preprocessing),
-        validation=read_frames(arguments, parts[1], preprocessing) if len(parts[1]) else None,
-        make_test=lambda: read_frames(arguments, parts[2], preprocessing) if len(parts[2]) else None,
+        train=train, validation=held_back, make_test=lambda: test,
         order=order,
         description=f'{table.origin}: {len(parts[0])} training, {len(parts[1])} validation and {len(parts[2])} test '
                     f'images of {len(table.class_names)} classes{_groups_told(parts)}',

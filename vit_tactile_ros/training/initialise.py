@@ -11,6 +11,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, shipped_checkpoint
 from vit_tactile_ros.model.config import Attention, Stem
 
@@ -61,8 +62,8 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
     theirs, ours = checkpoint.model.config, model.config
     for name in ('width', 'heads', 'patch_size', 'mlp_ratio', 'qk_norm'):
         if getattr(theirs, name) != getattr(ours, name):
-            raise ValueError(f'{name} is {getattr(ours, name)}; the checkpoint to start from has '
-                             f'{getattr(theirs, name)}')
+            raise UserError(f'{name} is {getattr(ours, name)}; the checkpoint to start from has '
+                            f'{getattr(theirs, name)}')
     kept = kept_classes(class_names, checkpoint)
     rows = [class_names.index(name) for name in kept]
     their_rows = [checkpoint.class_names.index(name) for name in kept]
@@ -113,13 +114,13 @@ def check_frozen(freeze: int, checkpoints: Sequence[Checkpoint], origin: str, mo
     """Raises ValueError where the first `freeze` blocks would be kept without ever having learned as they are used."""
     known = max((checkpoint.model.config.depth for checkpoint in checkpoints), default=0)
     if freeze > known:
-        raise ValueError(f'freeze is {freeze}; {origin} has {known} blocks, so that the others would keep random '
-                         f'weights: give at most {known}')
+        raise UserError(f'freeze is {freeze}; {origin} has {known} blocks, so that the others would keep random '
+                        f'weights: give at most {known}')
     theirs = sorted({c.model.config.attention for c in checkpoints})
     if freeze > 0 and theirs != [model.attention]:
-        raise ValueError(f'freeze is {freeze} and attention is {model.attention}; the blocks of {origin} learned with '
-                         f'{", ".join(theirs)} and could not learn another anew: give --attention {theirs[0]}, or '
-                         '--freeze 0')
+        raise UserError(f'freeze is {freeze} and attention is {model.attention}; the blocks of {origin} learned with '
+                        f'{", ".join(theirs)} and could not learn another anew: give --attention {theirs[0]}, or '
+                        '--freeze 0')
 
 
 def start_from_all(model: ViTTactile, checkpoints: Sequence[Checkpoint], class_names: tuple[str, ...]) -> list[str]:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.evaluation.outputs import collect_outputs
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
 from vit_tactile_ros.model import Calibration, Checkpoint, PreprocessingConfig, Provenance, ViTTactile, save_checkpoint
 from vit_tactile_ros.model.config import check_class_names
@@ -40,7 +41,7 @@ from vit_tactile_ros.training.stopping import Stop, StopAsked, signals_blocked
 logger = logging.getLogger(__name__)
 
 
-class TrainingError(RuntimeError):
+class TrainingError(RunError):
     """Training that can't go on; the message says at which step, why, and what to do."""
 
 

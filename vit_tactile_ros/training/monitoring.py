@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.model import PreprocessingConfig, ViTTactile
 from vit_tactile_ros.model.vit import Block
@@ -23,8 +24,12 @@ logger = logging.getLogger(__name__)
 COLLAPSE_RMS = 1.25
 
 
-class LogError(RuntimeError):
+class LogError(RunError):
     """A log that can't be kept; the message says what to install or to set."""
+
+
+class MissingLogError(MissingPackageError, LogError):
+    """A log whose package is not installed."""
 
 
 class RunLog:
@@ -64,11 +69,25 @@ class RunLog:
             self._wandb.finish()
 
 
-def _start_wandb(folder: Path, settings: Mapping[str, Any]) -> Any:
+def check_wandb() -> None:
+    """Raises UserError where W&B is not installed, or would need a login that there is not: before anything is read."""
+    wandb = _import_wandb()
+    if wandb.setup().settings.mode in ('online', 'run', 'shared') and not wandb.api.api_key:
+        raise UserError('--use-wandb: nobody is logged in to Weights & Biases here: run `wandb login`, set '
+                        'WANDB_API_KEY, or set WANDB_MODE=offline to keep the figures here for `wandb sync` later')
+
+
+def _import_wandb() -> Any:
     try:
         import wandb
     except ImportError as error:
-        raise LogError(f'{error}: --use-wandb needs it: pip install wandb') from error
+        raise MissingLogError(f'{error}: --use-wandb needs it: pip install wandb, or the extra: pip install '
+                              "'vit_tactile_ros[wandb]'") from error
+    return wandb
+
+
+def _start_wandb(folder: Path, settings: Mapping[str, Any]) -> Any:
+    wandb = _import_wandb()
     name = folder / 'wandb_id'  # the same run on the server's page when this one goes on after a stop
     if not name.exists():
         with written_whole(name) as temporary:

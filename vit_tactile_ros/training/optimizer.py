@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
 
@@ -17,7 +18,7 @@ def freeze(model: ViTTactile, blocks: int) -> None:
     0 keeps nothing. Raises ValueError where the network has fewer blocks.
     """
     if blocks > model.config.depth:
-        raise ValueError(f'freeze is {blocks}; must be at most {model.config.depth}, the number of blocks')
+        raise UserError(f'freeze is {blocks}; must be at most {model.config.depth}, the number of blocks')
     kept = [block for stage in model.stage_modules for block in stage.get_submodule('blocks').children()][:blocks]
     for module in (model.embed, *kept) if blocks else ():
         module.requires_grad_(False)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import ModelConfig, PreprocessingConfig
 from vit_tactile_ros.training.config import TrainingConfig
 
@@ -18,7 +19,7 @@ INPUTS = {'difference': 'difference', 'none': 'frame'}
 BEFORE = {'freeze': 0, 'references': ''}
 
 
-class SettingsError(ValueError):
+class SettingsError(UserError):
     """A run that was started with other settings than it is to go on with."""
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.foundation.files import leftovers, sync_folder, temporary_beside, written_whole
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,7 @@ KEYS = {'version', 'epoch', 'step', 'loss_sum', 'model', 'average', 'optimizer',
 ADDED = {'step': 0, 'loss_sum': 0.0}
 
 
-class StateError(RuntimeError):
+class StateError(RunError):
     """A folder that a run cannot go on from; the message says what to do."""
 
 

@@ -7,6 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.runtime import Precision, check_precision
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
@@ -20,8 +21,8 @@ class TorchRuntime:
     def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32') -> None:
         """Raises ValueError for an unknown precision, or one that torch does not have."""
         if precision == 'int8':
-            raise ValueError("precision is 'int8'; plain torch has no 8-bit layers, only engine 'openvino' has (on "
-                             'CPUs with VNNI): take that, or precision float32 or bfloat16')
+            raise UserError("precision is 'int8'; plain torch has no 8-bit layers, only engine 'openvino' has (on "
+                            'CPUs with VNNI): take that, or precision float32 or bfloat16')
         check_precision(precision, ('float32', 'bfloat16'), self.name)
         self.device = device
         self.precision: Precision = precision

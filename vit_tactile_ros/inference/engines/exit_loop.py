@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import ExitResult, ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
 
@@ -134,7 +135,7 @@ class ExitLoop:
         """Logits of each exit in turn, on the device; see `ViTTactile.stages`. At most 64 images."""
         self._check(images)
         if len(images) > MAX_BATCH:
-            raise ValueError(f'images are a batch of {len(images)}; must be at most {MAX_BATCH}')
+            raise UserError(f'images are a batch of {len(images)}; must be at most {MAX_BATCH}')
         return self._stages(images)
 
     def _stages(self, images: Tensor) -> Stages:

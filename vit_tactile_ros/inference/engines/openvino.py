@@ -10,6 +10,7 @@ import openvino as ov
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.openvino_graph import stage_graphs
 from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.inference.runtime import Precision, check_precision, has_vnni
@@ -45,14 +46,14 @@ class OpenVinoRuntime:
         has_bfloat16 = 'BF16' in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
         hint = PRECISION_HINTS[precision]
         if precision == 'bfloat16' and not has_bfloat16:
-            raise ValueError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic: for engine 'openvino' "
-                             "it must be 'float32' here")
+            raise UserError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic: for engine 'openvino' "
+                            "it must be 'float32' here")
         if precision == 'int8':
             if not has_vnni():
-                raise ValueError("precision is 'int8'; this CPU has no instructions for 8-bit products (VNNI): for "
-                                 "engine 'openvino' it must be 'float32'" + " or 'bfloat16'" * has_bfloat16 + ' here')
+                raise UserError("precision is 'int8'; this CPU has no instructions for 8-bit products (VNNI): for "
+                                "engine 'openvino' it must be 'float32'" + " or 'bfloat16'" * has_bfloat16 + ' here')
             if not ranges:
-                raise ValueError(NO_RANGES)
+                raise UserError(NO_RANGES)
             hint = 'bf16' if has_bfloat16 else 'f32'
         self.device = torch.device('cpu')
         self.precision = precision

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.ranges import Range
@@ -63,7 +64,7 @@ def _cuda_graph(request: Request) -> Runtime:
     try:
         return CudaGraphRuntime(request.model, request.device, request.precision)
     except RuntimeError as error:  # an operation that can't be captured, or no memory left
-        raise ValueError(f"the capture of CUDA graphs failed: {error}: take engine 'torch'") from error
+        raise UserError(f"the capture of CUDA graphs failed: {error}: take engine 'torch'") from error
 
 
 def _openvino(request: Request) -> Runtime:
@@ -74,8 +75,8 @@ def _openvino(request: Request) -> Runtime:
 
 def _require(package: str, engine: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise ValueError(f"{package} is not installed: pip install '{package}>=2024.6' (the extra 'fast' of "
-                         "vit_tactile_ros), or take engine 'torch'")
+        raise MissingPackageError(f"{package} is not installed: pip install '{package}>=2024.6' (the extra 'fast' of "
+                                  "vit_tactile_ros), or take engine 'torch'")
 
 
 CPU_ENGINES: dict[str, Prepare] = {'torch': _torch, 'openvino': _openvino}
@@ -101,14 +102,14 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
     check_precision(precision, AUTO_OR_PRECISION, engine)
     engines = CUDA_ENGINES if torch_device.type == 'cuda' else CPU_ENGINES
     if engine != 'auto' and engine not in engines:
-        raise ValueError(f"engine is {engine!r}; on {torch_device} it must be 'auto' or one of {', '.join(engines)}")
+        raise UserError(f"engine is {engine!r}; on {torch_device} it must be 'auto' or one of {', '.join(engines)}")
     reference = TorchRuntime(model, torch_device)
     if precision != 'auto' and engine != 'auto':
         request = Request(model, torch_device, precision, threads, tuple(ranges))
         try:
             return _prepare(engine, engines[engine], request, reference)
-        except (ValueError, NotImplementedError) as error:
-            raise ValueError(f'engine is {engine!r}: {error}') from error
+        except (UserError, NotImplementedError) as error:
+            raise UserError(f'engine is {engine!r}: {error}') from error
     runtimes: list[Runtime] = []
     refusals: list[str] = []
     for each in PRECISIONS if precision == 'auto' else (precision,):
@@ -125,8 +126,8 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
                 log.log(logging.INFO if precision == 'auto' and each != 'float32' else logging.WARNING,
                         'engine %s', refusals[-1])
     if not runtimes:
-        raise ValueError(f'engine is {engine!r}, and none can run the checkpoint in precision {precision!r} here: '
-                         + '; '.join(refusals))
+        raise UserError(f'engine is {engine!r}, and none can run the checkpoint in precision {precision!r} here: '
+                        + '; '.join(refusals))
     return _fastest(runtimes, model)
 
 
@@ -138,10 +139,10 @@ def _prepare(name: str, prepare: Prepare, request: Request, reference: Runtime) 
     tolerance = TOLERANCE[request.precision]
     difference = _difference(runtime, reference, request.model)
     if not difference <= tolerance:
-        raise ValueError(f'its logits differ from those of plain torch by {difference:.2g} of the largest; must be at '
-                         f"most {tolerance:g}: take engine 'torch'"
-                         + ", or calibrate the checkpoint again, if its ranges of activations are another network's"
-                         * (request.precision == 'int8'))
+        raise UserError(f'its logits differ from those of plain torch by {difference:.2g} of the largest; must be at '
+                        f"most {tolerance:g}: take engine 'torch'"
+                        + ", or calibrate the checkpoint again, if its ranges of activations are another network's"
+                        * (request.precision == 'int8'))
     return runtime
 
 
