@@ -234,8 +234,8 @@ class _Collected:
         return replace(table.decided(table.tau), inference_time=table.inference_time)
 
 
-def _batches(recording: Recording, selection: Selection, settings: ReplaySettings,
-             sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
+def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, sensors: dict[str, SensorFrames],
+             truth: Truth, collected: _Collected) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
     """(inputs (B, 3, h, w), their rows, messages read for them)."""
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
     inputs: list[NDArray[np.float32]] = []

@@ -235,7 +235,8 @@ class Bag1File:
 
     def _chunk(self, at: int, fields: Fields, data_at: int, size: int, limit: int) -> Block:
         self._blocks.append(Block(at, 0, LATEST, None, {
-            'data': (data_at, min(size, limit - data_at)), 'is_cut': data_at + size > limit, 'compression': fields['compression'].decode(errors='replace'),
+            'data': (data_at, min(size, limit - data_at)), 'is_cut': data_at + size > limit,
+            'compression': fields['compression'].decode(errors='replace'),
             'unpacked': struct.unpack('<I', fields['size'])[0], 'index': []}))
         return self._blocks[-1]
 

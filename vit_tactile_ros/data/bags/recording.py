@@ -24,7 +24,7 @@ from vit_tactile_ros.data.bags.storage import (
     StorageFile,
     Topic,
     topics_of,
-    unpacked_message,
+    unpacked,
     zstd,
 )
 from vit_tactile_ros.data.bags.types import MessageTypes
@@ -173,7 +173,7 @@ class Recording:
                     self.problems.note(f'{file} is damaged: {_reason(error)}; what follows in it is left out')
                     break
                 if self._is_compressed or found.raw.startswith(ZSTD_MAGIC):  # CDR begins with a zero
-                    raw, trouble = unpacked_message(found.raw)
+                    raw, trouble = unpacked('zstd', found.raw)
                     if trouble:
                         self.problems.note(f'{file}: the message of {found.topic} at {found.received} ns is damaged: '
                                            f'{trouble}; it is left out')

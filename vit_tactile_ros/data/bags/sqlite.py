@@ -18,9 +18,7 @@ from vit_tactile_ros.data.bags.metadata import Metadata, parse_metadata
 from vit_tactile_ros.data.bags.storage import LATEST, Found, Problems, Topic, topics_of
 
 _FAILURES = 100  # rows in a row that can't be read before the rest is given up
-# A large value of another type than a message is never fetched.
-_SELECT = ("SELECT id, topic_id, timestamp, typeof(timestamp), typeof(data), "
-           "CASE WHEN typeof(data) = 'blob' THEN data END FROM messages")
+_SELECT = 'SELECT id, topic_id, timestamp, data FROM messages'
 
 
 class SqliteFile:
@@ -83,7 +81,8 @@ class SqliteFile:
         return {row[1] for row in self._rows(f'PRAGMA table_info({table})')}
 
     def _survey(self) -> None:
-        for table, needed in (('topics', {'id', 'name', 'type'}), ('messages', {'id', 'topic_id', 'timestamp', 'data'})):
+        for table, needed in (('topics', {'id', 'name', 'type'}),
+                              ('messages', {'id', 'topic_id', 'timestamp', 'data'})):
             columns = self._columns(table)
             if not needed <= columns:
                 self._note(f' has no table {table!r}' if not columns else
@@ -148,8 +147,7 @@ class SqliteFile:
             return
         seen = array('q')  # numbers of the messages that were read, damaged ones too
         try:
-            for found in self._ordered(wanted, start, stop, seen):
-                yield found
+            yield from self._ordered(wanted, start, stop, seen)
         except sqlite3.Error as error:
             self._note(f' is damaged or was cut short: {error}')
         expected = sum(self._counts[number] for number in wanted)
@@ -166,7 +164,7 @@ class SqliteFile:
         for row in self._rows(sql, *(limit for limit in (start, stop) if limit is not None)):
             seen.append(row[0])
             if self._is_sound(row, self._problems):
-                yield Found(*self._topics[row[1]], row[2], row[5])
+                yield Found(*self._topics[row[1]], row[2], row[3])
 
     def _recovered(self, wanted: set[int], seen: set[int], problems: Problems) -> Iterator[Found]:
         """The rows that can be read, by number and not by the index; what can't is passed over."""
@@ -176,7 +174,7 @@ class SqliteFile:
                 for row in self._rows(f'{_SELECT} NOT INDEXED WHERE id > ? ORDER BY id', last):
                     last, failures = row[0], 0
                     if row[1] in wanted and last not in seen and self._is_sound(row, problems):
-                        yield Found(*self._topics[row[1]], row[2], row[5])
+                        yield Found(*self._topics[row[1]], row[2], row[3])
                 return
             except sqlite3.Error as error:
                 if not failures:
@@ -184,13 +182,20 @@ class SqliteFile:
                 last, failures = last + 1, failures + 1
 
     def _is_sound(self, row: tuple[Any, ...], problems: Problems) -> bool:
-        number, topic, time, kind_of_time, kind = row[:5]
+        number, topic, time, data = row
         where = f'{self._shown}: message {number} of {self._topics[topic][0]} is damaged'
-        if kind_of_time != 'integer' or time < 0:
-            shown = repr(time) if len(repr(time)) < 50 else kind_of_time
-            problems.note(f'{where}: its timestamp is {shown}; must be a whole number of ns since 1970')
-        elif kind != 'blob':
-            problems.note(f'{where}: its data are {"NULL" if kind == "null" else f"of type {kind}"}; must be a blob')
+        if not isinstance(time, int) or time < 0:
+            problems.note(f'{where}: its timestamp is {_shown(time)}; must be a whole number of ns since 1970')
+        elif not isinstance(data, bytes):
+            problems.note(f'{where}: its data are {_shown(data)}; must be a blob')
         else:
             return True
         return False
+
+
+def _shown(value: Any) -> str:
+    """A value and its type, as SQLite calls it, for messages."""
+    if value is None:
+        return 'NULL'
+    kind = {int: 'integer', float: 'real', str: 'text'}.get(type(value), 'blob')
+    return f'of type {kind}, {value!r:.40}'
