@@ -77,7 +77,7 @@ class Bag1File:
         blocks = [b for b in self._blocks if b.counts is None or not wanted.isdisjoint(b.counts)]
         for received, number, raw in in_order(blocks, lambda block: self._load(block, wanted), start, stop):
             connection = self._connections[number]
-            yield Found(connection.topic, connection.msgtype, received, raw)
+            yield Found(connection.topic, connection.msgtype, received, bytes(raw))
 
     def _note(self, text: str) -> None:
         self._problems.note(f'{self._shown}{text}')
@@ -262,7 +262,7 @@ class Bag1File:
         data, trouble = unpacked(extra['compression'], self._read(*extra['data']), extra['unpacked'])
         if trouble and not extra['is_cut']:
             self._note(f'{where} is damaged: {trouble}; messages are missing')
-        entries, places, end = [], [], 0
+        entries, places, end, view = [], [], 0, memoryview(data)
         try:
             for at, fields, start, end in _records(data):
                 kind = fields['op'][0]
@@ -271,7 +271,7 @@ class Bag1File:
                 elif kind == MESSAGE:
                     number, received = struct.unpack('<I', fields['conn'])[0], _time(fields['time'])
                     if wanted is None or number in wanted:
-                        entries.append(Entry(received, number, data[start:end]))
+                        entries.append(Entry(received, number, view[start:end]))
                         places.append((number, received, at))
                 else:
                     self._note(f'{where}: the record at {at} in it is of kind {kind}; it is left out')

@@ -40,6 +40,6 @@ def sensor_of(topic: str) -> str:
 
 def too_few_for_reference(bag: str, sensor: str, images: int, wanted: int) -> str:
     """What to tell where the images of a sensor end before its no-contact reference is complete."""
-    return (f'{bag}: sensor {sensor!r} has {images} usable images, fewer than the {wanted} of its no-contact reference, which '
-            'is their mean, and shows any touch in them. Give an image without contact instead, or use '
-            'fewer reference images')
+    return (f'{bag}: sensor {sensor!r} has {images} usable images, fewer than the {wanted} of its no-contact '
+            'reference, which is their mean and shows any touch in them. Give an image without contact instead, or '
+            'use fewer reference images')

@@ -88,7 +88,7 @@ class McapFile:
         blocks = [b for b in self._blocks if b.counts is None or not wanted.isdisjoint(b.counts)]
         for received, number, raw in in_order(blocks, lambda block: self._load(block, wanted), start, stop):
             channel = self._channels[number]
-            yield Found(channel.topic, self._type_of(channel), received, raw)
+            yield Found(channel.topic, self._type_of(channel), received, bytes(raw))
 
     def _type_of(self, channel: _Channel) -> str:
         return self._schemas[channel.schema].name if channel.schema in self._schemas else ''
@@ -331,7 +331,7 @@ class McapFile:
                 if received > LATEST:
                     self._note(f'{where}: the message at {at} in it has the time {received} ns; it is left out')
                 elif wanted is None or number in wanted:
-                    entries.append(Entry(received, number, bytes(content[22:])))
+                    entries.append(Entry(received, number, content[22:]))
                     places.append((number, received, at))
             elif kind in (SCHEMA, CHANNEL):
                 try:

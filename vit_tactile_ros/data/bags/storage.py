@@ -72,7 +72,7 @@ class Entry(NamedTuple):
 
     received: int
     connection: int
-    raw: bytes
+    raw: bytes | memoryview  # of the chunk: copied when its turn comes
 
 
 def in_order(blocks: Iterable[Block], load: Callable[[Block], Iterable[Entry]], start: int | None,
