@@ -44,7 +44,8 @@ def test_a_chunk_whose_checksum_differs(tmp_path):
     file_of(path).write_bytes(data)
     found, problems = numbers(path)
     assert found == [0, 1, 2, 3, 8, 9, 10, 11]
-    assert '(1700000000.400 to 1700000000.700 s) is damaged: its checksum differs; its messages are left out' in problems
+    assert ('(1700000000.400 to 1700000000.700 s) is damaged: its checksum differs; its messages are left out'
+            in problems)
     assert 'the checksum of its data differs' in problems
 
 

@@ -161,6 +161,9 @@ class Recording:
 
         Damage that is met on the way goes to `problems`; what lies behind it is still looked for.
         """
+        held = {connection.topic for connection in self.connections}
+        for topic in sorted(set(topics) - held):
+            self.problems.note(f'{self.path}: no topic {topic}; it has {", ".join(sorted(held)) or "none"}')
         problems, counts = len(self.problems), Counter[str]()
         for file, storage in self._storages:
             messages = storage.messages(topics, start, stop)

@@ -11,6 +11,7 @@ from array import array
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import closing
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -141,21 +142,45 @@ class SqliteFile:
                 self.start, self.end = min(self.start, first), max(self.end, last + 1)
 
     def messages(self, topics: Collection[str], start: int | None, stop: int | None) -> Iterator[Found]:
-        """Those with start <= received < stop; where that is None, also a check that none of them was left out."""
         wanted = {number for number, (topic, _) in self._topics.items() if topic in topics}
         if not wanted:
             return
         seen = array('q')  # numbers of the messages that were read, damaged ones too
+        is_whole = self._is_indexed
         try:
             yield from self._ordered(wanted, start, stop, seen)
         except sqlite3.Error as error:
             self._note(f' is damaged or was cut short: {error}')
-        expected = sum(self._counts[number] for number in wanted)
-        if start is not None or stop is not None or len(seen) == expected:
+            is_whole = False
+        if start is None and stop is None:
+            expected = sum(self._counts[number] for number in wanted)
+            if is_whole and len(seen) == expected:
+                return
+            if len(seen) != expected:
+                self._note(f': {len(seen)} of {expected} messages are read in the order of time')
+        elif is_whole:
             return
-        # The index on time is damaged, or pages of the table: what it did not give is fetched by the messages' numbers.
-        self._note(f': {len(seen)} of {expected} messages are read by its index')
-        yield from self._recovered(wanted, set(seen), self._problems)
+        # What the index did not give is fetched by the messages' numbers.
+        for found in self._recovered(wanted, set(seen), self._problems):
+            if (start is None or found.received >= start) and (stop is None or found.received < stop):
+                yield found
+
+    @cached_property
+    def _is_indexed(self) -> bool:
+        """Whether the index on time, if there is one, has every message: SQLite does not notice that by itself."""
+        indexes = [row[1] for row in self._rows('PRAGMA index_list(messages)')]
+        for index in indexes:
+            try:
+                name = index.replace('"', '""')
+                [(found,)] = self._rows(f'SELECT count(*) FROM messages INDEXED BY "{name}"')
+                [(expected,)] = self._rows('SELECT count(*) FROM messages NOT INDEXED')
+            except sqlite3.Error as error:
+                self._note(f': its index {index!r} is damaged: {error}')
+                return False
+            if found != expected:
+                self._note(f': its index {index!r} has {found} of {expected} messages')
+                return False
+        return True
 
     def _ordered(self, wanted: set[int], start: int | None, stop: int | None, seen: array[int]) -> Iterator[Found]:
         numbers = ', '.join(str(number) for number in sorted(wanted))
@@ -172,6 +197,8 @@ class SqliteFile:
         while failures < _FAILURES:
             try:
                 for row in self._rows(f'{_SELECT} NOT INDEXED WHERE id > ? ORDER BY id', last):
+                    if row[0] <= last:  # of a page that lies in the wrong place
+                        continue
                     last, failures = row[0], 0
                     if row[1] in wanted and last not in seen and self._is_sound(row, problems):
                         yield Found(*self._topics[row[1]], row[2], row[3])
