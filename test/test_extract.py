@@ -64,6 +64,42 @@ def test_several_bags_intervals_and_every(tmp_path, capsys):
         (f'{bag}//{line}', n) for bag in ('one', 'two') for line, n in ((2, 0), (2, 2), (3, 5), (3, 7))]
 
 
+@pytest.mark.parametrize('kind', ['db3', 'mcap', 'bag'])
+def test_a_bag_of_a_killed_recorder(tmp_path, capsys, caplog, kind):
+    """It was replayed, and refused here: its whole images are extracted, and the damage is named."""
+    labels = ['flat', 'flat', 'ring', 'ring'] * 8
+    bag = write_bag(tmp_path / ('b.bag' if kind == 'bag' else 'b'), {'left': labels}, kind)
+    file = bag if kind == 'bag' else next(bag.glob(f'*.{kind}'))
+    file.write_bytes(file.read_bytes()[:file.stat().st_size * 6 // 10])
+    if kind != 'bag':
+        (bag / 'metadata.yaml').unlink()
+    code, output, error = run(capsys, bag, '--output', tmp_path / 'out')
+    assert code == 0, error
+    assert file.name in caplog.text and ('cut short' in caplog.text or 'damaged' in caplog.text)
+    told = json.loads(output.splitlines()[-1])
+    assert 12 <= told['images'] < 32
+    for touch in load_touches(Path(told['table'])).touches:
+        np.testing.assert_array_equal(read_picture(touch.image.path), picture(number_of(touch.image.path)))
+
+
+def test_too_few_images_for_the_reference(tmp_path, capsys, caplog):
+    """The touch became its own reference without a word."""
+    bag = write_bag(tmp_path / 'b', {'left': ['flat', 'flat', 'ring'], 'right': ['flat', 'ring'] * 3})
+    assert run(capsys, bag, '--output', tmp_path / 'out')[0] == 0
+    assert f"{bag}: sensor 'left' has 3 usable images, fewer than the 5 of its no-contact" in caplog.text
+    assert "sensor 'right'" not in caplog.text
+
+
+def test_bags_in_folders_of_folders(tmp_path, capsys):
+    """A day of recordings: replay found them and extraction did not."""
+    for name in ('one', 'two'):
+        (tmp_path / 'day' / 'morning').mkdir(parents=True, exist_ok=True)
+        write_bag(tmp_path / 'day' / 'morning' / name, {'': ['flat', 'ring'] * 3})
+    code, output, _ = run(capsys, tmp_path / 'day', '--output', tmp_path / 'out')
+    assert code == 0 and json.loads(output.splitlines()[-1])['images'] == 12
+    assert len(load_touches(tmp_path / 'day')) == 12
+
+
 def test_train_takes_it(tmp_path, capsys):
     """A table that train refuses, or splits across touches."""
     bag = write_bag(tmp_path / 'b', {'': ['flat', 'flat', 'ring', 'ring'] * 4})

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,54 @@ def test_a_reference_file(tmp_path, replay):
     np.testing.assert_array_equal(given.logits, first.logits)
     code, summary, _ = replay(bag, '--reference_files', f'thumb={file}')
     assert code == 1 and "no images of a sensor 'thumb'" in summary['missing'][0]
+
+
+def test_too_few_images_for_the_reference(tmp_path, replay, checkpoint):
+    """A bag with fewer images took its touch as its reference: `no_contact` at 0.9966, no note, status 0."""
+    import cv2
+
+    bag = write_bag(tmp_path / 'b', {'left': [None] * 4, 'right': [None] * 5})
+    code, summary, table = replay(bag)
+    assert code == 1 and len(table) == 9
+    for told in (summary['missing'], summary['notes']):
+        assert len(told) == 1 and told[0].startswith("b: sensor 'left' has 4 usable images, fewer than the 5 of its")
+    assert replay(bag, '--reference_frames', 4)[0] == 0
+    file = tmp_path / 'gel.png'
+    cv2.imwrite(str(file), picture(0))
+    assert replay(bag, '--reference_files', f'left={file}')[0] == 0
+    assert replay(bag, '--sensors', 'right')[0] == 0
+    assert replay(bag, '--start', 0.15, '--sensors', 'right')[0] == 1  # three are left
+    plain = load_checkpoint(checkpoint)
+    save_checkpoint(tmp_path / 'plain.safetensors', dataclasses.replace(
+        plain, preprocessing=dataclasses.replace(plain.preprocessing, reference='none')))
+    assert main([str(bag), '--checkpoint', str(tmp_path / 'plain.safetensors'), '--tau', '1', '--output',
+                 str(tmp_path / 'o')]) == 0
+
+
+def test_a_column_of_another_type(tmp_path, replay):
+    """An integer as data became that many zero bytes; a text as timestamp ended the replay of all bags."""
+    for number, change in enumerate(('data=2000000000', "timestamp='x'")):
+        bag = write_bag(tmp_path / str(number), {'': [None] * 8})
+        database = sqlite3.connect(next(bag.glob('*.db3')))
+        database.execute(f'UPDATE messages SET {change} WHERE id=3')
+        database.commit()
+        database.close()
+    code, summary, table = replay(tmp_path / '0', tmp_path / '1')
+    assert code == 1 and len(table) == 14 and len(summary['missing']) == 2
+    assert all('message 3 of /image_raw is damaged' in text for text in summary['missing'])
+
+
+def test_the_labels_are_read_once(tmp_path, replay, monkeypatch):
+    """The file of labels was parsed for every bag, and twice more."""
+    from vit_tactile_ros.data.bags import labels as bag_labels
+
+    bags = [write_bag(tmp_path / name, {'left': [None] * 8}) for name in ('one', 'two', 'three')]
+    labels = write_intervals(tmp_path / 'l.csv', f'0,1,{NAMES[1]}')
+    reads = []
+    read_rows = bag_labels.read_rows
+    monkeypatch.setattr(bag_labels, 'read_rows', lambda path: reads.append(path) or read_rows(path))
+    code, summary, _ = replay(*bags, '--labels', labels)
+    assert code == 0 and summary['labelled'] == 24 and reads == [labels]
 
 
 @pytest.mark.parametrize(('arguments', 'missing'), [

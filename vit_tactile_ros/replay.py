@@ -24,8 +24,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from vit_tactile_ros.data.bags import read_intervals
-from vit_tactile_ros.data.recording import find_recordings, unique_names
+from vit_tactile_ros.data.bags.find import find_recordings, unique_names
+from vit_tactile_ros.data.bags.images import image_topics
+from vit_tactile_ros.data.bags.labels import read_intervals
+from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.cluster import replay_on_cluster
 from vit_tactile_ros.evaluation.frame_table import FrameTable
@@ -116,8 +118,6 @@ def main(argv: list[str] | None = None) -> int:
     path = arguments.checkpoint or shipped_checkpoint()
     checkpoint = load_checkpoint(path)
     settings = _settings(arguments, checkpoint)
-    if settings.labels is not None:
-        read_intervals(settings.labels)  # what is wrong with it is no bag's fault
     bags = find_recordings(arguments.bags)
     begun = time.monotonic()
     results, missing = _replay_all(arguments, path, checkpoint, settings, bags)
@@ -191,9 +191,9 @@ def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySe
     files = tuple((sensor.strip('/'), file) for sensor, _, file in
                   (text.partition('=') for text in arguments.reference_files))
     return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), tuple(arguments.topics),
-                          tuple(arguments.sensors), arguments.start, arguments.stop, arguments.labels,
-                          arguments.reference_frames, files, arguments.batch_size, arguments.timing_frames,
-                          arguments.engine, arguments.precision)
+                          tuple(arguments.sensors), arguments.start, arguments.stop,
+                          arguments.labels and read_intervals(arguments.labels), arguments.reference_frames, files,
+                          arguments.batch_size, arguments.timing_frames, arguments.engine, arguments.precision)
 
 
 def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,
@@ -220,14 +220,10 @@ def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoin
     missing += [f'--reference_files {sensor}={file}: there are no images of a sensor {sensor!r}'
                 for sensor, file in settings.reference_files if sensor not in sensors]
     if settings.labels is not None and not any(result.is_stopped for result in results):
-        used = {line for result in results for line in result.used_lines}
-        given = {part for bag in bags for part in (bag.name, bag.stem)}
-        rows = read_intervals(settings.labels)
-        missing += [f'{settings.labels}, line {row.line}: no image lies in this interval'
-                    for row, bag in rows if row.line not in used and (not bag or bag in given)]
-        if others := sorted({bag for _, bag in rows if bag and bag not in given}):
-            print(f'replay: note: {settings.labels} also labels {", ".join(others)}, which is not among the bags given',
-                  file=sys.stderr)
+        missing += settings.labels.unused(bags, {line for result in results for line in result.used_lines})
+        if others := settings.labels.others(bags):
+            print(f'replay: note: {settings.labels.path} also labels {", ".join(others)}, which is not among the bags '
+                  'given', file=sys.stderr)
     if results and not any(len(result.table) for result in results):
         missing.append('no image was classified')
     return results, missing
@@ -247,14 +243,12 @@ def _count(bags: list[Path]) -> int | None:
     """Images in all the bags, for the remaining time; None where it is not known or nobody looks."""
     if not sys.stderr.isatty():
         return None
-    from vit_tactile_ros.data.bags import IMAGE_TYPES, open_bag
-
     count = 0
     for bag in bags:
         try:
-            with open_bag(bag) as reader:
-                count += sum(c.msgcount for c in reader.connections if c.msgtype in IMAGE_TYPES)
-        except DataError:
+            with Recording(bag) as recording:
+                count += sum(topic.msgcount for topic in image_topics(recording.connections, bag).values())
+        except (DataError, OSError):
             return None
     return count
 

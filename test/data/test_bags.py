@@ -15,7 +15,9 @@ from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from toy_touches import picture
 
-from vit_tactile_ros.data.bags import TACTILE_LABEL, find_bags, sensor_of
+from vit_tactile_ros.data.bags.find import find_bags
+from vit_tactile_ros.data.bags.images import sensor_of
+from vit_tactile_ros.data.bags.types import TACTILE_LABEL
 from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.split import split_touches
 from vit_tactile_ros.data.touches import DataError, load_touches
@@ -246,17 +248,30 @@ def test_what_is_no_bag(tmp_path, name):
 
 
 @pytest.mark.parametrize('kind', ['db3', 'mcap', 'bag'])
-def test_a_bag_cut_short(tmp_path, kind):
+@pytest.mark.parametrize('has_metadata', [True, False])
+def test_a_bag_cut_short(tmp_path, kind, has_metadata, caplog):
+    """A bag whose recorder was killed was replayed and refused for training."""
     path = write_bag(tmp_path / ('b.bag' if kind == 'bag' else 'b'), {'': TOUCHES * 10}, kind)
     file = path if kind == 'bag' else next(path.glob(f'*.{kind}'))
     file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
-    with pytest.raises(DataError, match='cannot be read as a bag|damaged|cannot be read'):
-        TouchFrames(load_touches(path), PREPROCESSING)
+    if kind != 'bag' and not has_metadata:
+        (path / 'metadata.yaml').unlink()
+    with caplog.at_level(logging.WARNING):
+        table = load_touches(path)
+    numbers = [round((touch.image.stamp - START) / STEP) for touch in table.touches]
+    assert len(numbers) > 15 and numbers == sorted(set(numbers))
+    labelled = [name for name in TOUCHES * 10 if name]
+    assert [table.class_names[t.label] for t in table.touches] == [
+        (TOUCHES * 10)[number] for number in numbers] and len(numbers) < len(labelled)
+    assert re.search('cut short|damaged', caplog.text) and file.name in caplog.text
+    frames = TouchFrames(table, PREPROCESSING)
+    for row, number in enumerate(numbers):
+        np.testing.assert_array_equal(frames[row][0], picture(number))
 
 
 def test_an_image_that_cannot_be_decoded(tmp_path):
     table = load_touches(write_bag(tmp_path / 'b', {'': TOUCHES}, encoding='bayer_rggb8'))
-    with pytest.raises(DataError, match="b /image_raw at .* ns is not a picture.*encoding is 'bayer_rggb8'"):
+    with pytest.raises(DataError, match="b /image_raw at .* ns is not an image.*encoding is 'bayer_rggb8'"):
         TouchFrames(table, PREPROCESSING)
 
 

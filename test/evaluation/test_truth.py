@@ -11,9 +11,10 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / 'data'))
 from test_bags import START, STEP, write_bag, write_intervals
 
-from vit_tactile_ros.data.bags import read_intervals
-from vit_tactile_ros.data.recording import Recording
-from vit_tactile_ros.evaluation.truth import Truth, TruthByInterval, TruthByMessage
+from vit_tactile_ros.data.bags import labels as bag_labels
+from vit_tactile_ros.data.bags.labels import read_intervals
+from vit_tactile_ros.data.bags.recording import Recording
+from vit_tactile_ros.evaluation.truth import Truth
 
 CLASSES = ('none', 'ring', 'flat')
 
@@ -32,7 +33,7 @@ def test_by_message(tmp_path):
     """Touches are runs of equal labels, as in training."""
     bag = write_bag(tmp_path / 'b', {'left': ['none', 'ring', None, 'ring', 'none', 'cone']})
     with Recording(bag) as recording:
-        truth = TruthByMessage(recording, CLASSES, 'b')
+        truth = Truth(bag_labels.labels_of(recording, None, ['left'], 'b'), CLASSES, 'b')
     assert labels_of(truth, 6) == [(0, 'b/left/1'), (1, 'b/left/2'), (-1, ''), (1, 'b/left/2'), (0, 'b/left/3'),
                                    (-1, '')]
     assert len(truth.problems) == 1 and "called 'cone'" in truth.problems[0]
@@ -41,7 +42,7 @@ def test_by_message(tmp_path):
 def test_labels_without_an_image(tmp_path):
     bag = write_bag(tmp_path / 'b', {'left': ['none'] * 4})
     with Recording(bag) as recording:
-        truth = TruthByMessage(recording, CLASSES, 'b')
+        truth = Truth(bag_labels.labels_of(recording, None, ['left'], 'b'), CLASSES, 'b')
     labels_of(truth, 3)
     assert truth.problems == ['b: 1 of 4 labels have the header stamp of no image beside them']
 
@@ -52,7 +53,7 @@ def test_by_interval(tmp_path, offset):
     labels = write_intervals(tmp_path / 'l.csv', f'{offset + 0.1},{offset + 0.3},ring,left',
                              f'{offset + 0.5},{offset + 0.6},flat,', columns='start,end,label,sensor')
     with Recording(bag) as recording:
-        truth = TruthByInterval(read_intervals(labels), labels, recording, ['left', 'right'], CLASSES, 'b')
+        truth = Truth(bag_labels.labels_of(recording, read_intervals(labels), ['left', 'right'], 'b'), CLASSES, 'b')
     none = (-1, '')
     assert labels_of(truth, 7) == [none, (1, 'b/left/2'), (1, 'b/left/2'), none, none, (2, 'b/left/3'), none]
     assert labels_of(truth, 7, 'right') == [none] * 5 + [(2, 'b/right/3'), none]
@@ -65,7 +66,7 @@ def test_wrong_intervals_are_named_and_the_rest_counts(tmp_path):
     labels = write_intervals(tmp_path / 'l.csv', '0,0.3,ring,', '0.2,0.5,flat,', '50,60,flat,', '0,1,ring,right',
                              columns='start,end,label,sensor')
     with Recording(bag) as recording:
-        truth = TruthByInterval(read_intervals(labels), labels, recording, ['left'], CLASSES, 'b')
+        truth = Truth(bag_labels.labels_of(recording, read_intervals(labels), ['left'], 'b'), CLASSES, 'b')
     assert [label for label, _ in labels_of(truth, 6)] == [1, 1, -1, 2, 2, -1]
     assert truth.used == {2, 3}
     assert "lines 2 and 3 overlap for sensor 'left'" in truth.problems[1]

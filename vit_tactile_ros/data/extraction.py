@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vit_tactile_ros.data.bags import find_bags, read_bags, read_pictures
+from vit_tactile_ros.data.bags.find import find_recordings
+from vit_tactile_ros.data.bags.touches import read_bags, read_pictures
 from vit_tactile_ros.data.frames import read_picture
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table
 from vit_tactile_ros.foundation.files import folder_written_whole, written_whole
@@ -42,13 +43,7 @@ def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
     labels, reference_image: as in `touches.load_touches`. Raises DataError for what is no bag, for two bags of one name
     (their touches would be one group), and as `bags.read_bags` does.
     """
-    bags: list[Path] = []
-    for path in paths:
-        found = find_bags(path)
-        if not found:
-            raise DataError(f'{path} is no bag and no folder of bags' if path.exists() else
-                            f'{path} does not exist; must be a bag (.bag, .mcap, .db3, or a folder with metadata.yaml)')
-        bags += found
+    bags = find_recordings(paths)
     if twice := [name for name, count in Counter(bag.name for bag in bags).items() if count > 1]:
         raise DataError(f'{", ".join(str(bag) for bag in bags if bag.name == twice[0])} have the same name, so their '
                         'touches could not be told apart; rename one of them, or give it once')

@@ -43,6 +43,11 @@ def read_folders(folder: Path) -> list[NamedTouch]:
     return [touch if touch.group else _grouped_by_name(touch) for touch in touches]
 
 
+def has_pictures(folder: Path) -> bool:
+    """Whether an image lies anywhere in the folder."""
+    return any(_is_picture(path) for path in folder.rglob('*'))
+
+
 def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouch]:
     classes = _subfolders(folder)
     if not classes:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tqdm import tqdm
 
-from vit_tactile_ros.data.bags import read_pictures
+from vit_tactile_ros.data.bags.touches import read_pictures
 from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages
 from vit_tactile_ros.inference.decode import DecodeError, decode_compressed
 from vit_tactile_ros.inference.preprocess import fit

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from vit_tactile_ros.data.bags import find_bags, read_bags
-from vit_tactile_ros.data.folders import read_folders
+from vit_tactile_ros.data.bags.find import find_bags, is_recording
+from vit_tactile_ros.data.bags.touches import read_bags
+from vit_tactile_ros.data.folders import has_pictures, read_folders
 from vit_tactile_ros.data.labels_csv import read_csv
 from vit_tactile_ros.data.table import (
     DataError,
@@ -38,7 +39,9 @@ def load_touches(path: Path, *, label: str = 'label', group: str = 'group', imag
     path = Path(path).expanduser()
     if not path.exists():
         raise DataError(f'{path} does not exist; must be a folder of class folders, a .csv or a bag')
-    bags = find_bags(path)
+    # Class folders may hold recordings somewhere below; a folder is of bags if one lies in it, or no images do.
+    is_direct = path.is_file() or is_recording(path) or any(is_recording(child) for child in path.iterdir())
+    bags = find_bags(path) if is_direct or not has_pictures(path) else []
     if labels is not None and not bags:
         raise DataError(f'labels {labels} are for bags, and {path} is none')
     found: list[NamedTouch]

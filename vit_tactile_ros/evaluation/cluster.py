@@ -37,9 +37,8 @@ def replay_on_cluster(bags: Sequence[Path], names: Sequence[str], checkpoint: Pa
         raise UserError(f'no Ray cluster at {address or "this machine"}: {error}') from error
     try:
         # Workers of an existing cluster run in another folder.
-        settings = replace(settings, labels=settings.labels and settings.labels.absolute(),
-                           reference_files=tuple((sensor, str(Path(file).absolute()))
-                                                 for sensor, file in settings.reference_files))
+        settings = replace(settings, reference_files=tuple((sensor, str(Path(file).absolute()))
+                                                     for sensor, file in settings.reference_files))
         # max_calls=1 would load torch anew for each bag; a worker keeps its classifier instead.
         task = ray.remote(num_cpus=max(1, threads), num_gpus=1 if device.startswith('cuda') else 0,
                           max_retries=RETRIES)(_replay_one)

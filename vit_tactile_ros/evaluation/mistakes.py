@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.recording import Recording
+from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.inference.decode import DecodeError, decode
@@ -67,11 +67,8 @@ def _pictures(bag: Path, places: Sequence[Place]) -> Iterator[tuple[Place, Image
     wanted = set(places)
     times = sorted({received for _, received in places})
     with Recording(bag) as recording:
-        # A whole bag is searched by its index; one that is read record by record, in one pass.
-        is_whole = not (recording.notes or recording.problems)
-        spans = [(time, time + 1) for time in times] if is_whole else [(times[0], times[-1] + 1)]
-        for start, stop in spans:
-            for found in recording.messages({topic for topic, _ in places}, start, stop):
+        for time in times:  # by the index, chunk by chunk
+            for found in recording.messages({topic for topic, _ in places}, time, time + 1):
                 if (place := (found.topic, found.received)) in wanted:
                     wanted.remove(place)
                     yield place, decode(recording.deserialise(found))

@@ -12,12 +12,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.bags import LABEL_SUFFIX, image_connections, read_intervals, sensor_of
+from vit_tactile_ros.data.bags.images import image_topics, sensor_of, too_few_for_reference
+from vit_tactile_ros.data.bags.labels import LabelFile, labels_of
+from vit_tactile_ros.data.bags.recording import Recording, stamp_of
+from vit_tactile_ros.data.bags.storage import Topic
 from vit_tactile_ros.data.prefetch import Prefetch
-from vit_tactile_ros.data.recording import Recording, stamp_of
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.frame_table import FrameTable, Rejection, merge_rejections
-from vit_tactile_ros.evaluation.truth import Truth, TruthByInterval, TruthByMessage
+from vit_tactile_ros.evaluation.truth import Truth
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.inference.preprocess import normalise
@@ -34,7 +36,7 @@ class ReplaySettings:
     sensors: tuple[str, ...] = ()  # none: all
     start: float | None = None  # s from the recording's first message
     stop: float | None = None  # s, not included
-    labels: Path | None = None  # CSV of intervals; None: the label messages in the recording, if any
+    labels: LabelFile | None = None  # None: the label messages in the recording, if any
     reference_frames: int = REFERENCE_FRAMES  # first frames of a sensor that are averaged to its no-contact reference
     reference_files: tuple[tuple[str, str], ...] = ()  # (sensor, picture without contact)
     batch_size: int = 32
@@ -86,6 +88,11 @@ class SensorFrames:
             self.reference.update(frame)
         return normalise(frame, self.reference.frame, self._classifier.preprocessing)
 
+    @property
+    def lacks_reference(self) -> bool:
+        """Whether the images ended before the reference that they are compared with was complete."""
+        return self._classifier.needs_reference and self._shape is not None and not self.reference.is_complete
+
 
 class Selection(NamedTuple):
     """What is asked for of a recording."""
@@ -108,14 +115,13 @@ def select(recording: Recording, settings: ReplaySettings) -> Selection:
     wanted = {'/' + topic.strip('/') for topic in settings.topics}
     for topic in sorted(wanted - held):
         problems.append(f'{recording.path}: no topic {topic}; it has {", ".join(sorted(held)) or "none"}')
-    chosen: dict[str, list[Any]] = {}
+    chosen: dict[str, Topic] = {}
     try:
-        chosen = image_connections(_Kept([c for c in recording.connections if not wanted or c.topic in wanted]),
-                                   recording.path)
+        chosen = image_topics([c for c in recording.connections if not wanted or c.topic in wanted], recording.path)
     except DataError as error:
         if not (problems or recording.problems):
             problems.append(str(error))
-    used = {c.topic for connections in chosen.values() for c in connections}
+    used = {topic.topic for topic in chosen.values()}
     for topic in sorted((wanted & held) - used):
         problems.append(f'{recording.path}: {topic} is not replayed: it holds no images, or is the compressed form of '
                         'another topic that is')
@@ -123,16 +129,12 @@ def select(recording: Recording, settings: ReplaySettings) -> Selection:
     for sensor in sorted(names - set(chosen)):
         problems.append(f'{recording.path}: no images of a sensor {sensor!r}; it has '
                         f'{", ".join(repr(s) for s in sorted(chosen)) or "none"}')
-    kept = [c for sensor, connections in chosen.items() if not names or sensor in names for c in connections]
+    kept = [topic for sensor, topic in chosen.items() if not names or sensor in names]
     start, stop = (None if s is None else recording.start + round(s * 1e9) for s in (settings.start, settings.stop))
     if kept and start is not None and start >= recording.end:
         problems.append(f'{recording.path}: start is {settings.start} s; the recording lasts '
                         f'{(recording.end - recording.start) / 1e9:.3f} s')
     return Selection({c.topic: sensor_of(c.topic) for c in kept}, start, stop, sum(c.msgcount for c in kept), problems)
-
-
-class _Kept(NamedTuple):
-    connections: list[Any]
 
 
 def replay(path: Path, name: str, classifier: TactileClassifier, settings: ReplaySettings,
@@ -147,12 +149,14 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
                              classifier.temperatures, settings.tau)
     with Recording(path) as recording:
         selection = select(recording, settings)
-        truth = _truth(recording, settings, selection.sensors, classifier, name)
+        labels = labels_of(recording, settings.labels, selection.sensors, name)
+        truth = Truth(labels, classifier.class_names, name)
         collected = _Collected(name, recording.start, empty, [])
         stopped = False
         expected = selection.images
         every = max(8, expected // settings.timing_frames) if settings.timing_frames else 0
-        batches = _batches(recording, selection, settings, classifier, truth, collected)
+        sensors = sensor_frames(selection.sensors, settings, classifier)
+        batches = _batches(recording, selection, settings, sensors, truth, collected)
         ahead = Prefetch(batches, 2)
         try:
             if selection.sensor_of_topic:
@@ -165,20 +169,12 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
             ahead.close()
         is_whole = not stopped and settings.start is None and settings.stop is None and not recording.problems
         truth.finish(is_whole)
-        used = truth.used if isinstance(truth, TruthByInterval) else set()
-        problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems])
-        return Replayed(collected.table(), collected.images, tuple(problems), tuple(recording.notes), frozenset(used),
+        short = [] if stopped else [too_few_for_reference(name, sensor, frames.reference.gathered,
+                                                          frames.reference.num_frames)
+                                    for sensor, frames in sensors.items() if frames.lacks_reference]
+        problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short])
+        return Replayed(collected.table(), collected.images, tuple(problems), (*recording.notes, *short), truth.used,
                         stopped)
-
-
-def _truth(recording: Recording, settings: ReplaySettings, sensors: Sequence[str], classifier: TactileClassifier,
-           name: str) -> Truth:
-    if settings.labels is not None:
-        return TruthByInterval(read_intervals(settings.labels), settings.labels, recording, sensors,
-                               classifier.class_names, name)
-    if any(c.msgtype.endswith(LABEL_SUFFIX) and c.msgcount for c in recording.connections):
-        return TruthByMessage(recording, classifier.class_names, name)
-    return Truth(classifier.class_names, name)
 
 
 @dataclass
@@ -238,10 +234,9 @@ class _Collected:
         return replace(table.decided(table.tau), inference_time=table.inference_time)
 
 
-def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, classifier: TactileClassifier,
+def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, sensors: dict[str, SensorFrames],
              truth: Truth, collected: _Collected) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
     """(inputs (B, 3, h, w), their rows, messages read for them)."""
-    sensors = sensor_frames(selection.sensors, settings, classifier)
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
     inputs: list[NDArray[np.float32]] = []
     rows: list[Row] = []

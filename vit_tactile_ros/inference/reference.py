@@ -51,6 +51,11 @@ class Reference:
     def is_complete(self) -> bool:
         return self.is_fixed or self._gathered >= self.num_frames
 
+    @property
+    def gathered(self) -> int:
+        """Frames that are in the mean."""
+        return self._gathered
+
     def update(self, frame: Image) -> bool:
         """Take a fitted frame into the mean if it is still being gathered; True when this frame completed it."""
         if self.is_complete:

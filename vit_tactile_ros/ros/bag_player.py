@@ -22,8 +22,8 @@ from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
+from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.prefetch import Prefetch
-from vit_tactile_ros.data.recording import Recording, stamp_of
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.msg import TactileClassification
 

@@ -1,0 +1,179 @@
+"""Labelled images of bags to touches, and their pixels."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.data.bags.find import unique_names
+from vit_tactile_ros.data.bags.images import image_topics, sensor_of, too_few_for_reference
+from vit_tactile_ros.data.bags.labels import IntervalLabels, LabelFile, Labels, labels_of, read_intervals
+from vit_tactile_ros.data.bags.recording import Recording
+from vit_tactile_ros.data.table import DataError, NamedTouch, Source
+from vit_tactile_ros.inference.decode import DecodeError, decode
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
+
+logger = logging.getLogger(__name__)
+
+
+def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool = True) -> list[NamedTouch]:
+    """Touches of bags: every image with a label, in the order of recording; of a damaged bag what can be read.
+
+    Labels are TactileLabel messages with the header of their image, on a topic beside the image's (left/label for
+    left/image_raw); or `labels`, a CSV with the columns start, end and label, and if needed sensor ('left') and bag
+    (the name of its file or folder): s from the start of the bag or since 1970, by the bag's clock, end not included.
+    Group is one touch, as `labels` has it. Images without a label are left out, with a logged count, as are rows of
+    other bags, and damage to a bag is logged. references: take the mean of the first images of each sensor as its
+    no-contact reference, as the live node does.
+
+    Raises DataError for bags of which nothing can be read, without images, without any label, and for wrong intervals.
+    """
+    touches: list[NamedTouch] = []
+    used: set[int] = set()
+    file = None if labels is None else read_intervals(labels)
+    if file is not None:
+        _check_names(file, bags)
+    for bag, name in zip(bags, unique_names(bags), strict=True):
+        with Recording(bag) as recording:
+            found, labels_of_bag = _read(recording, name, file, references)
+            used |= labels_of_bag.used
+            for problem in recording.problems:
+                logger.warning('%s', problem)
+        touches += found
+    if file is not None and (unused := file.unused(bags, used)):
+        raise DataError(unused[0])
+    if touches and references:
+        logger.info('the mean of the first %d images of each sensor in a bag is taken as its reference without contact',
+                    REFERENCE_FRAMES)
+    return touches
+
+
+def _check_names(file: LabelFile, bags: Sequence[Path]) -> None:
+    """Raises DataError where the rows of a bag are missing, likely for a misspelt name."""
+    others = file.others(bags)
+    own = [row for row in file.intervals if any(row.is_of(bag) for bag in bags)]
+    if not own:
+        raise DataError(f'{file.path}: all rows are of other bags ({", ".join(others[:3])}); given are '
+                        f'{", ".join(bag.name for bag in bags[:3])}')
+    if others and (bare := [bag.name for bag in bags if not any(row.is_of(bag) for row in own)]):
+        raise DataError(f'{file.path}: no row is of the bag {bare[0]}, and there are rows of {", ".join(others[:3])}, '
+                        'which is not given: correct the name, or leave that bag out')
+    if others:
+        logger.warning('%s: passed over %d rows of bags that are not given (%s)', file.path,
+                       len(file.intervals) - len(own), ', '.join(others[:3]) + (', ...' if len(others) > 3 else ''))
+
+
+def _read(recording: Recording, name: str, file: LabelFile | None, references: bool) -> tuple[list[NamedTouch], Labels]:
+    bag = recording.path
+    if not any(topic.msgcount for topic in recording.connections):
+        raise DataError(f'{bag} cannot be read as a bag: {"; ".join(recording.problems)}')
+    topics = image_topics(recording.connections, bag)
+    labels = labels_of(recording, file, topics, str(bag))
+    if labels.is_empty:
+        raise DataError(f'{bag} holds no labels (vit_tactile_ros TactileLabel messages); record them beside the images,'
+                        ' or give labels, a CSV with the columns start, end, sensor, label')
+    if labels.problems:  # a replay names them and goes on; training on half of the labels is no use
+        raise DataError(labels.problems[0])
+    needs_stamp = not isinstance(labels, IntervalLabels)
+    sensors = {topic.topic: sensor for sensor, topic in topics.items()}
+    touches: dict[str, list[NamedTouch]] = {sensor: [] for sensor in topics}
+    first: dict[str, Source] = {}
+    unlabelled: Counter[str] = Counter()
+    for found in recording.messages(sensors):
+        sensor, stamp = sensors[found.topic], None
+        reference = first.setdefault(found.topic, Source(bag, found.topic, found.received, REFERENCE_FRAMES))
+        if needs_stamp:
+            try:
+                stamp = recording.deserialise(found).header.stamp
+            except DataError as error:
+                recording.problems.note(f'{bag}: {error}; it is left out')
+                continue
+        label = labels.of(sensor, found.received, stamp)
+        if not label.name:
+            unlabelled[sensor] += 1
+            continue
+        touches[sensor].append(NamedTouch(Source(bag, found.topic, found.received), reference if references else None,
+                                          label.name, f'{name}/{sensor}/{label.touch}'))
+    labels.finish(is_whole=not recording.problems)
+    where = 'without a label' if needs_stamp else 'outside all intervals'
+    for sensor, count in unlabelled.items():
+        logger.warning('%s: left out %d images of sensor %r %s', bag, count, sensor, where)
+    if not any(touches.values()) and needs_stamp:
+        raise DataError('; '.join(labels.problems) + ': a label has the header of its image, on a topic of the same '
+                        'namespace (left/label for left/image_raw)')
+    for problem in labels.problems:
+        logger.warning('%s', problem)
+    return [touch for own in touches.values() for touch in own], labels
+
+
+def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+    """(position in `sources`, image uint8 RGB (H, W, 3)) of messages of bags, bag by bag in the order of recording.
+
+    Raises DataError naming a message that can't be decoded or is not there.
+    """
+    by_bag: dict[Path, list[int]] = {}
+    for position, source in enumerate(sources):
+        by_bag.setdefault(source.path, []).append(position)
+    for bag, positions in by_bag.items():
+        wanted = {(sources[p].topic, sources[p].stamp): p for p in positions if sources[p].mean_of == 1}
+        means = {p: _Mean(sources[p]) for p in positions if sources[p].mean_of > 1}
+        stamps = [sources[p].stamp for p in positions]
+        with Recording(bag) as recording:
+            for found in recording.messages({sources[p].topic for p in positions}, min(stamps)):
+                place = wanted.pop((found.topic, found.received), None)
+                gathering = [p for p, mean in means.items() if mean.wants(found.topic, found.received)]
+                if place is None and not gathering:
+                    continue
+                try:
+                    picture = decode(recording.deserialise(found))
+                except (DataError, DecodeError) as error:
+                    if place is not None:
+                        raise DataError(f'{sources[place]} is not an image that can be read: {error}') from error
+                    continue  # the node, too, averages what it can read
+                if place is not None:
+                    yield place, picture
+                for p in gathering:
+                    if means[p].update(picture):
+                        yield p, means.pop(p).picture
+                if not wanted and not means:
+                    break
+        for p, mean in means.items():  # of a bag with fewer images
+            if mean.gathered:
+                logger.warning('%s', too_few_for_reference(str(bag), sensor_of(sources[p].topic), mean.gathered,
+                                                           sources[p].mean_of))
+                yield p, mean.picture
+            else:
+                wanted[sources[p].topic, sources[p].stamp] = p
+        if wanted:
+            raise DataError(f'{sources[next(iter(wanted.values()))]}: the bag holds no such image (any more)')
+
+
+class _Mean:
+    """The mean of a source's images while they are gathered, as the live node does it."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._reference = Reference(source.mean_of)
+        self._shape: tuple[int, ...] | None = None
+        self.gathered = 0
+
+    def wants(self, topic: str, stamp: int) -> bool:
+        return topic == self._source.topic and stamp >= self._source.stamp
+
+    def update(self, picture: NDArray[np.uint8]) -> bool:
+        if self._shape not in (None, picture.shape):  # another resolution: as the node, begin again
+            self._reference.recapture()
+            self.gathered = 0
+        self._shape = picture.shape
+        self.gathered += 1
+        return self._reference.update(picture)
+
+    @property
+    def picture(self) -> NDArray[np.uint8]:
+        assert self._reference.frame is not None
+        return np.rint(self._reference.frame).astype(np.uint8)
