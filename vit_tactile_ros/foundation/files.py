@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,25 @@ def written_whole(path: str | Path) -> Iterator[Path]:
         if temporary is not None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
+
+
+def file_problem(path: str) -> str:
+    """Why a user's path is not a file that can be read, empty if it is; expands `~`. Never raises.
+
+    Looking at a path fails in many ways: no permission, a name too long, a null byte, a loop of links, a `~name` of an
+    unknown user.
+    """
+    try:
+        expanded = Path(path).expanduser()
+        mode = expanded.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return 'a folder' if stat.S_ISDIR(mode) else 'not a regular file'
+        with expanded.open('rb'):
+            return ''
+    except OSError as error:
+        return error.strerror or str(error)
+    except (ValueError, RuntimeError) as error:  # a null byte; an unknown user
+        return str(error)
 
 
 def check_writable(path: str | Path) -> None:
