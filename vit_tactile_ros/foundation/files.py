@@ -70,7 +70,9 @@ def file_problem(path: str) -> str:
             return ''
     except OSError as error:
         return error.strerror or str(error)
-    except (ValueError, RuntimeError) as error:  # a null byte; an unknown user
+    except RuntimeError:
+        return f'no user {path.partition("/")[0].removeprefix("~")!r}'
+    except ValueError as error:  # a null byte
         return str(error)
 
 

@@ -14,25 +14,18 @@ from types import FrameType
 from typing import Any
 
 import rclpy
-from rclpy.exceptions import (
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
-    NameValidationException,
-    ParameterException,
-)
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED
-from vit_tactile_ros.ros.start import check_parameters, init_ros
+from vit_tactile_ros.ros.start import check_parameters, created, init_ros
 
 SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
 STOP_LIMIT = 1.7  # s from the signal until a process that has not ended is ended
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-# A mistake in the start-up parameters, or in the name or namespace of a node.
-START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException,
-                NameValidationException)
+START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException)
 
 
 class Stopped(BaseException):
@@ -115,7 +108,7 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
          make_executor: Callable[[], Executor], signals: StopSignals) -> int:
     with signals.interrupting():
         init_ros(args, parameters)
-        node = create()
+        node = created(create)
     try:
         for warning in check_parameters(node, args):
             node.get_logger().warning(warning)

@@ -147,8 +147,8 @@ class Sensor:
             self.unknown_ages += 1
         if not clock_ns:
             return None, 'use_sim_time is true and no /clock has come, so image_age is NaN'
-        return None, (f'stamp is {-age:.0f} s ahead of the clock of this node, so image_age is NaN: is use_sim_time set '
-                      'for one of them only, or are the clocks of two machines apart?')
+        return None, (f'stamp is {-age:.0f} s ahead of the clock of this node, so image_age is NaN: is use_sim_time '
+                      'set for one of them only, or are the clocks of two machines apart?')
 
     def take(self) -> WaitingImage | None:
         """The waiting image, which stays pending until `finish` or `reject`; call with `lock` held."""

@@ -52,8 +52,8 @@ class TactileSimulatorNode(Node):
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 1 <= rate <= 120:
             raise StartError(f'rate is {rate!r}; must be a number from 1 to 120')
         if kind not in sensor_names() and (problem := file_problem(kind)):
-            raise StartError(f'sensor is {kind[:200]!r} ({problem}); must be the path of a .json sensor file, or one of '
-                             f'{", ".join(sensor_names())}')
+            raise StartError(f'sensor is {kind[:200]!r} ({problem}); must be the path of a .json sensor file, or one '
+                             f'of {", ".join(sensor_names())}')
         try:
             config = load_sensor(kind if kind in sensor_names() else Path(kind).expanduser())
         except SensorFileError as error:

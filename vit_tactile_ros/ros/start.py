@@ -7,18 +7,22 @@ import ast
 import difflib
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import rclpy
 import yaml
+from rclpy.exceptions import NameValidationException
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.ros.topics import MAX_TOPIC
 
+_LIMIT = f'; with its namespace the name of a topic or service may have {MAX_TOPIC} characters'
 _AT = re.compile(r',? at /\S+:\d+')  # where in rcl's own source
 
 
@@ -36,12 +40,24 @@ def init_ros(args: Sequence[str] | None = None, parameters: Sequence[str] = (),
     try:
         rclpy.init(args=words, signal_handler_options=signals)
         left = remove_ros_args(words)[1:]
-    except (RuntimeError, ValueError, TypeError) as error:  # ValueError: bytes that are no UTF-8
+    except UnicodeError as error:
+        raise StartError(f'the command line holds bytes that are not UTF-8: {error}') from error
+    except (RuntimeError, ValueError, TypeError) as error:
         rclpy.try_shutdown()
         raise StartError(_explained(str(error), parameters)) from error
     if parameters and left:
         rclpy.try_shutdown()
         raise StartError(_not_read(left, parameters))
+
+
+def created(create: Callable[[], Any]) -> Any:
+    """The node that `create` makes; raises StartError for a name or namespace that ROS does not take."""
+    try:
+        return create()
+    except NameValidationException as error:
+        raise StartError(f'{error}'.replace('\n', ' ')[:400] + _LIMIT) from error
+    except rclpy_implementation.RCLError as error:
+        raise StartError(f'{_AT.sub("", str(error))[:400]}{_LIMIT}') from error
 
 
 def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]:
@@ -72,7 +88,7 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
         text = f'{unknown} is not a parameter of this node' + _nearest(unknown, declared)
         if unknown in own:
             raise StartError(f'{own[unknown]}: {text}')
-        warnings.append(f'{text}; ignored (it may be meant for another node of its section)')
+        warnings.append(f'{text} (ignored: it may be meant for another node of its section)')
     return warnings
 
 
@@ -92,7 +108,7 @@ def _explained(text: str, parameters: Sequence[str]) -> str:
             return _not_read(ast.literal_eval(text), parameters)
         except (ValueError, SyntaxError):
             return f'not ROS arguments: {text}'
-    if 'logging' in text:
+    if 'logging' in text or re.search(r'opening file \S+\.log', text):
         return (f'{text}: the log cannot be written there; set ROS_LOG_DIR (or HOME) to a writable folder, such as '
                 'ROS_LOG_DIR=/tmp/ros_log')
     if 'Sequence should be of same type' in text:
