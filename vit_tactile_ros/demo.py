@@ -12,6 +12,8 @@ import os
 import sys
 from pathlib import Path
 
+from vit_tactile_ros.foundation.errors import UserError
+
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='python -m vit_tactile_ros.demo', description=__doc__,
@@ -47,7 +49,11 @@ def main(argv: list[str] | None = None) -> int:
         print(f'demo: {error}: the demo needs ROS 2 and the built package: `make demo` does all that; with ROS, source '
               'the workspace first', file=sys.stderr)
         return 1
-    return run_demo(arguments)
+    try:
+        return run_demo(arguments)
+    except UserError as error:
+        print(f'demo: {error}', file=sys.stderr)
+        return 2
 
 
 if __name__ == '__main__':

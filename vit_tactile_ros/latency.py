@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vit_tactile_ros.data.arguments import HelpFormatter
+from vit_tactile_ros.foundation.errors import UserError
 
 if TYPE_CHECKING:  # needs ROS
     from vit_tactile_ros.ros.latency import Variant
@@ -118,6 +119,9 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print('\nlatency: stopped', file=sys.stderr)
         return 130
+    except UserError as error:
+        print(f'latency: {error}', file=sys.stderr)
+        return 2
     except (LatencyError, NodeError) as error:
         print(f'latency: {error}', file=sys.stderr)
         return 1

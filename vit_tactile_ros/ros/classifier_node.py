@@ -12,13 +12,10 @@ from typing import Any
 
 import cv2
 import rclpy
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.service import Service
 from rclpy.subscription import Subscription
-from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -26,7 +23,7 @@ from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.reference import Reference, fixed_references
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
-from vit_tactile_ros.ros.diagnostics import Report, diagnostic_array
+from vit_tactile_ros.ros.diagnostics import Reporter
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
@@ -60,11 +57,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._results: dict[str, LifecyclePublisher] = {}
         self._image_subscriptions: list[Subscription] = []
         self._capture_services: list[Service] = []
-        self._diagnostics_timer: Timer | None = None
         self._checkpoint_path = Path()
         self._throttled = ThrottledLog(self.get_logger())
         self._guard = CallbackGuard(self._throttled)
-        self._report = Report(self, self._guard, self._throttled)
+        self._reporter = Reporter(self, self._guard, self._throttled)
         self._settings = NodeParameters(self, self._guard)
 
     @property
@@ -135,11 +131,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                 qos_overriding_options=OVERRIDABLE_QOS))
         for warning in unused_qos_overrides(self):
             self.get_logger().warning(warning)
-        self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        # Steady: a paused simulation must not hide a silent sensor.
-        self._diagnostics_timer = self.create_timer(
-            self._settings.value('diagnostics_period'), self._guard('diagnostics', self._publish_diagnostics),
-            clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._reporter.start(self._sensors, self._classifier, self._worker, self._settings, self._checkpoint_path)
         topics = ', '.join(s.topic_name for s in self._image_subscriptions)
         self.get_logger().info(f'active, waiting for images on {topics}')
 
@@ -175,11 +167,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._image_subscriptions.clear()
         if self._worker is not None:
             self._worker.stop()
-        if self._diagnostics_timer is not None:
-            self._publish_diagnostics()
-            self.destroy_timer(self._diagnostics_timer)
-            self._diagnostics_timer = None
-            self.destroy_publisher(self._diagnostics_publisher)
+        self._reporter.stop()
         self._worker = None
 
     def _release(self) -> None:
@@ -190,7 +178,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self.destroy_service(service)
         self._capture_services.clear()
         self._sensors.clear()
-        self._report.forget()
+        self._reporter.forget()
         self._settings.forget()
         self._classifier = None
         gc.unfreeze()
@@ -242,15 +230,6 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             response.success = True
             response.message = f'the next {sensor.reference.num_frames} frames become the reference: touch nothing'
         return response
-
-    # Diagnostics
-
-    def _publish_diagnostics(self) -> None:
-        assert self._classifier is not None and self._worker is not None
-        statuses = self._report.statuses(self._sensors, self._classifier, self._worker, self._settings.value(
-            'silence_timeout'), {'checkpoint': str(self._checkpoint_path), 'tau': ', '.join(
-                f'{t:g}' for t in self._settings.thresholds()), 'tau_from': self._settings.source})
-        self._diagnostics_publisher.publish(diagnostic_array(self.get_clock().now().to_msg(), statuses))
 
 
 def _internal_error(error: Exception, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.namesakes import Namesakes
+from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.worker import ClassificationWorker
@@ -24,8 +26,8 @@ FAULTS = ('missing stamps', 'stamps backwards', 'stamps repeated', 'unknown ages
 # Faults of this node and not of an image: an error.
 ERRORS = ('rejected: internal error', 'rejected: not finite')
 
-class Report:
-    """What the node says of itself and its sensors; remembers the report before, to tell what has changed since."""
+class Reporter:
+    """Publishes /diagnostics while the node is active; remembers the report before, to tell what has changed since."""
 
     def __init__(self, node: Node, guard: CallbackGuard, throttled: ThrottledLog) -> None:
         self._node = node
@@ -33,18 +35,45 @@ class Report:
         self._namesakes = Namesakes(node, throttled)
         self._previous: dict[str, DiagnosticStatus] = {}
         self._known_errors = (0, 0)
+        self._stop: Callable[[], None] | None = None
+
+    def start(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
+              settings: NodeParameters, checkpoint: Path) -> None:
+        publisher = self._node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+        def publish() -> None:
+            stamp = self._node.get_clock().now().to_msg()
+            publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
+                sensors, classifier, worker, settings, checkpoint)))
+
+        # Steady: a paused simulation must not hide a silent sensor.
+        timer = self._node.create_timer(settings.value('diagnostics_period'), self._guard('diagnostics', publish),
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+        def stop() -> None:
+            publish()
+            self._node.destroy_timer(timer)
+            self._node.destroy_publisher(publisher)
+        self._stop = stop
+
+    def stop(self) -> None:
+        """Publish the last counters, and no more."""
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
 
     def forget(self) -> None:
         """The sensors of before are gone."""
         self._previous.clear()
 
-    def statuses(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
-                 silence_timeout: float, facts: dict[str, str]) -> list[DiagnosticStatus]:
+    def _statuses(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
+                  settings: NodeParameters, checkpoint: Path) -> list[DiagnosticStatus]:
         """One per sensor, in which those that fell silent are marked and logged, and one for the node."""
         name = self._node.get_fully_qualified_name().lstrip('/')  # two robots' nodes share /diagnostics
+        timeout = settings.value('silence_timeout')
         statuses = []
         for sensor in sensors:
-            silent_for = sensor.silence(time.monotonic(), silence_timeout)
+            silent_for = sensor.silence(time.monotonic(), timeout)
             if silent_for is not None:
                 self._node.get_logger().warning(f'{sensor.label}: no image for {silent_for:.1f} s; is the sensor '
                                                 'plugged in and its driver running?')
@@ -58,9 +87,10 @@ class Report:
         if self._guard.errors > self._known_errors[1]:
             errors.append(f'internal error in {self._guard.last_error}')
         self._known_errors = worker.failures, self._guard.errors
-        facts = facts | {
-            'device': str(classifier.runtime.device), 'engine': classifier.runtime.name,
+        facts = {
+            'checkpoint': str(checkpoint), 'device': str(classifier.runtime.device), 'engine': classifier.runtime.name,
             'precision': classifier.runtime.precision, 'threads': str(classifier.threads),
+            'tau': ', '.join(f'{t:g}' for t in settings.thresholds()), 'tau_from': settings.source,
             'internal errors': str(worker.failures + self._guard.errors)}
         statuses.append(node_status(name, facts, errors, [self._namesakes.warning] if self._namesakes.warning else []))
         return statuses
@@ -120,6 +150,3 @@ def node_status(node_name: str, values: dict[str, str], errors: list[str], warni
     return DiagnosticStatus(level=level, name=f'{node_name}: model', message='; '.join(errors + warnings) or 'active',
                             values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
-
-def diagnostic_array(stamp: Time, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
-    return DiagnosticArray(header=Header(stamp=stamp), status=statuses)
