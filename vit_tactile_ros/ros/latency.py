@@ -95,9 +95,14 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
     try:
         with contextlib.ExitStack() as stack:
             nodes: list[_Node] = []
+
+            def end_all() -> None:
+                for node in nodes:
+                    node.ask_to_end()
+
             for variant in variants:
                 nodes.append(stack.enter_context(_Node(variant, transport, folder)))
-                stack.callback(lambda: [node.ask_to_end() for node in nodes])  # before the first is waited for
+                stack.callback(end_all)  # before the first is waited for
             for variant, node in zip(variants, nodes, strict=True):
                 measured[variant.name].engine = node.engine()
             camera = _Camera([node.namespace for node in nodes], transport)
