@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import importlib
 import sys
 
 from vit_tactile_ros import __version__
+from vit_tactile_ros.foundation import interrupt
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import nearest, program
 from vit_tactile_ros.foundation.errors import UserError

@@ -6,9 +6,6 @@ is often better than either. What the others lack (deeper blocks, say) stays as 
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import dataclasses
 import shlex

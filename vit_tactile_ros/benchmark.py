@@ -6,9 +6,6 @@ ratios within one run mean anything where others use the machine too. --accuracy
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import csv
 import dataclasses

@@ -7,9 +7,6 @@ place of tau. The ranges of the activations are stored too, which precision int8
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import json
 import sys

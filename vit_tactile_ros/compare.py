@@ -7,9 +7,6 @@ needs no second replay, since the answers of all exits are stored: `compare runs
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import json
 import math

@@ -7,9 +7,6 @@ result means something as far as it is above these. Can be stopped; started agai
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import csv
 import dataclasses

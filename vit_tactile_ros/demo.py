@@ -6,9 +6,6 @@ moves to 0.99 at half time, so that the summary shows what it does. The exit cod
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import math
 import os

@@ -8,9 +8,6 @@ through it, sorting out, correcting, joining several, and keeping.)
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import json
 import sys

@@ -6,9 +6,6 @@ presses, --from_table fits the lights to an example-based table (.npz of Taxim) 
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import json
 import logging

@@ -6,9 +6,6 @@ busy machine slows all of them alike. Prints a table, and as its last line one J
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import json
 import signal

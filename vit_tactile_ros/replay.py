@@ -7,9 +7,6 @@ is missing. With --live the images also go through the real node, at --speed, an
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import ctypes
 import json

@@ -6,9 +6,6 @@ images that are really run one by one with early exits, against the full depth i
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import csv
 import json

@@ -8,9 +8,6 @@ On several GPUs: `torchrun --nproc_per_node 4 -m vit_tactile_ros.train ...`; --b
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import logging
 import math

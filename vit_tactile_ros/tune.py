@@ -6,9 +6,6 @@ several terminals (or, with a database server as storage, on several machines) w
 
 from __future__ import annotations
 
-from vit_tactile_ros.foundation import interrupt  # noqa: F401  # before all others: Ctrl-C while they are imported
-
-# isort: split
 import argparse
 import dataclasses
 import logging

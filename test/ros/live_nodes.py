@@ -175,9 +175,13 @@ class Client(Node):
                     return status
         return None
 
-    def counter(self, key: str, name: str = 'sensor') -> int:
+    def values(self, name: str = 'sensor') -> dict[str, str]:
+        """The values of the newest status on /diagnostics; empty before the first."""
         status = self.status(name)
-        return int({v.key: v.value for v in status.values}.get(key, 0)) if status else 0
+        return {v.key: v.value for v in status.values} if status else {}
+
+    def counter(self, key: str, name: str = 'sensor') -> int:
+        return int(self.values(name).get(key, 0))
 
 
 def image(number: int = 1, encoding: str = 'rgb8', height: int = 24, width: int = 32, channels: int = 3,

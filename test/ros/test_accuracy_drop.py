@@ -50,10 +50,20 @@ def test_it_is_live_and_the_last_one_set_counts(classifier, client, calibrated_c
     assert client.set_parameter('max_accuracy_drop', 0.001).successful
     assert list(next_result().tau) == [1.0, 1.0]
     node.wait_for_output('so no image leaves early: calibrate with more, or allow a larger drop')
-    # Taken back: tau decides again, and is what it shows.
-    assert client.set_parameter('max_accuracy_drop', 0.005).successful
+
+
+@pytest.mark.parametrize(('own', 'tau', 'source'), [(0.5, 0.5, 'tau'), (None, 0.7, 'checkpoint')])
+def test_taken_back_the_tau_before_is_in_force(classifier, client, calibrated_checkpoint, next_result, own, tau,
+                                                 source):
+    """max_accuracy_drop set back to -1 left the thresholds of the bound in force, as if the user had chosen them."""
+    classifier(checkpoint=calibrated_checkpoint, **({} if own is None else {'tau': own}))
+    for drop in (0.005, 0.02):  # the second must not take the first for the user's own
+        assert client.set_parameter('max_accuracy_drop', drop).successful
+    assert client.get_parameter_of('tau') == 0.0
     assert client.set_parameter('max_accuracy_drop', -1).successful
-    assert list(client.get_parameter_of('tau')) == [0.9, 0.8] == list(next_result().tau)
+    assert client.get_parameter_of('tau') == tau
+    assert list(next_result().tau) == [tau, tau]
+    client.wait(lambda: client.values('model').get('tau_from') == source, f'tau_from {source}')
 
 
 @pytest.mark.parametrize(('value', 'reason'), [

@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,27 @@ def sync_folder(path: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def file_problem(path: str) -> str:
+    """Why a user's path is not a file that can be read, empty if it is; expands `~`. Never raises.
+
+    Looking at a path fails in many ways: no permission, a name too long, a null byte, a loop of links, a `~name` of an
+    unknown user.
+    """
+    try:
+        expanded = Path(path).expanduser()
+        mode = expanded.stat().st_mode
+        if not stat.S_ISREG(mode):
+            return 'a folder' if stat.S_ISDIR(mode) else 'not a regular file'
+        with expanded.open('rb'):
+            return ''
+    except OSError as error:
+        return error.strerror or str(error)
+    except RuntimeError:
+        return f'no user {path.partition("/")[0].removeprefix("~")!r}'
+    except ValueError as error:  # a null byte
+        return str(error)
 
 
 def check_writable(path: str | Path, create: bool = True) -> None:

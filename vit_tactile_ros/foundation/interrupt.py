@@ -1,8 +1,4 @@
-"""Ctrl-C while a command imports its modules: importing this module makes it quiet, with exit status 130.
-
-torch and scikit-learn take seconds to import, and no `try` of a command can catch a Ctrl-C that arrives meanwhile, so
-every command imports this module before anything else. It changes nothing unless the program is one of ours.
-"""
+"""Ctrl-C in a command: quiet and with exit status 130, from the first import to the end of the process."""
 
 from __future__ import annotations
 
@@ -13,26 +9,47 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
-INTERRUPTED = 128 + signal.SIGINT
+INTERRUPTED = 130  # exit status of a command that Ctrl-C ended, as shells report it
 PROGRAM = 'vit-tactile'  # the console script
-_PACKAGE = __name__.split('.')[0]
+_PACKAGE = __name__.partition('.')[0]
 
 
-def _exit(*_: object) -> None:
-    # Not by an exception: an import that is cut short may turn it into another one, or print it and carry on.
-    os._exit(INTERRUPTED)
+def install_if_command() -> None:
+    """`install`, where the program is one of this package and not another one that imports it."""
+    words = [word.removeprefix('-m').partition('.')[0] for word in sys.orig_argv[1:]]
+    is_module = sys.argv[:1] == ['-m'] and _PACKAGE in words  # runpy sets argv[0] to the file once it has found it
+    script = Path(getattr(sys.modules.get('__main__'), '__file__', None) or '').stem
+    if is_module or script == PROGRAM:
+        install()
+
+
+def install() -> None:
+    """Make Ctrl-C end this process at once and quietly; call it before the imports, which take seconds.
+
+    Within `as_exception` it is a KeyboardInterrupt, for the command to clean up. A KeyboardInterrupt that nothing
+    catches is not printed. A command that sets a handler of its own replaces this one.
+    """
+    if (threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
+        return  # started with SIGINT ignored, as shells start background jobs: stays so
+    signal.signal(signal.SIGINT, _end_now)
+    sys.excepthook = _excepthook
+    sys.unraisablehook = _unraisablehook
 
 
 def as_exception() -> contextlib.AbstractContextManager[None]:
     """Within, Ctrl-C raises KeyboardInterrupt as usual; before and after it ends the command at once."""
-    return _handled(_exit, signal.default_int_handler)
+    return _handled(_end_now, signal.default_int_handler)
 
 
 def at_once() -> contextlib.AbstractContextManager[None]:
     """The reverse, for imports within `as_exception`."""
-    return _handled(signal.default_int_handler, _exit) if _INSTALLED else contextlib.nullcontext()
+    if sys.excepthook is not _excepthook:  # not installed
+        return contextlib.nullcontext()
+    return _handled(signal.default_int_handler, _end_now)
 
 
 @contextlib.contextmanager
@@ -47,16 +64,24 @@ def _handled(usual: Callable[..., Any], now: Callable[..., Any]) -> Iterator[Non
         signal.signal(signal.SIGINT, usual)
 
 
-def _is_our_program() -> bool:
-    main = sys.modules.get('__main__')
-    spec = getattr(main, '__spec__', None)
-    if spec is not None:  # python -m
-        return bool(spec.name.split('.')[0] == _PACKAGE)
-    return Path(getattr(main, '__file__', None) or '').stem == PROGRAM
+def _end_now(*_: object) -> None:
+    # Not by an exception: an import that is cut short may turn it into another one, or print it and carry on.
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a write that the signal has interrupted
+            stream.flush()
+    os._exit(INTERRUPTED)
 
 
-# Not where it is ignored, as in the background of a script.
-_INSTALLED = (_is_our_program() and threading.current_thread() is threading.main_thread()
-              and signal.getsignal(signal.SIGINT) is signal.default_int_handler)
-if _INSTALLED:
-    signal.signal(signal.SIGINT, _exit)
+def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    if issubclass(kind, KeyboardInterrupt):
+        raise SystemExit(INTERRUPTED)  # Python's own way ends the process by the signal, exit code -2
+    sys.__excepthook__(kind, error, trace)
+
+
+def _unraisablehook(unraisable: Any) -> None:
+    """A KeyboardInterrupt raised in a destructor or weak reference is lost, with a traceback: repeat the signal."""
+    if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    # Later and from another thread: raised in here it would be lost again.
+    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()

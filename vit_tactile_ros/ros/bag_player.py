@@ -26,6 +26,7 @@ from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.prefetch import Prefetch
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.msg import TactileClassification
+from vit_tactile_ros.ros.start import init_ros
 
 WAIT = 30.0  # s for the node to be found
 ANSWER = 5.0  # s for an image that the reference needs
@@ -98,7 +99,7 @@ def main(order: dict[str, Any]) -> None:
     each sensor, which are sent one by one, each when the one before is answered, so that none of them is superseded;
     namespace: of the topics.
     """
-    rclpy.init()
+    init_ros()
     player = Player(order)
     player.wait_for_node()
     gathered = dict.fromkeys(order['sensors'], 0)

@@ -18,26 +18,29 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
-from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
 
 from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.interrupt import INTERRUPTED
 from vit_tactile_ros.ros.monitor import Monitor
 from vit_tactile_ros.ros.node_process import wait_or_kill
+from vit_tactile_ros.ros.start import init_ros
 from vit_tactile_ros.ros.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
 
 FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
 LATE_TAU = 0.99  # of the second half of a timed run
 LINE_WIDTH = 100  # characters, where there is no terminal
 START_TIMEOUT = 60.0  # s for the first result of every finger
-DIAGNOSTICS_PERIOD = 1.0  # s
+DIAGNOSTICS_PERIOD = 0.4  # s; the demo waits as long for the last counters, and ends within 2 s of Ctrl-C
 HINT = 'up/down: change tau   q: quit'
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Run until told to stop or the time is over; 0 when every finger got results, else 1."""
+    """Run until told to stop or the time is over.
+
+    0 when every finger got results, 130 for Ctrl-C before that, else 1. Raises StartError.
+    """
     # The simulated fingers are nobody else's business, unless the user has said otherwise.
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     # A terminal that is closed ends the demo as Ctrl-C does; its nodes have sessions of their own and would stay.
@@ -46,14 +49,17 @@ def run_demo(arguments: argparse.Namespace) -> int:
     console = Console(width=None if sys.stdout.isatty() else LINE_WIDTH)
     console.print('starting two simulated fingers and the classifier ...')
     # rclpy's own handlers would invalidate the context, and the last counters could not be heard.
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+    init_ros()
     try:
         with tempfile.TemporaryDirectory(prefix='vit_tactile_demo_') as folder:
             with _nodes(arguments, Path(folder)) as processes:
                 session = _Session(arguments, console, processes)
-                with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+                try:
                     session.run()
-                with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+                except KeyboardInterrupt:
+                    if not session.has_results:
+                        return INTERRUPTED
+                with contextlib.suppress(KeyboardInterrupt):
                     if not session.problem:
                         session.spin(1.2 * DIAGNOSTICS_PERIOD)  # for the last counters
             session.sum_up()
@@ -80,6 +86,10 @@ class _Session:
         self._monitor = Monitor(list(FINGERS))
         self._started = time.monotonic()
 
+    @property
+    def has_results(self) -> bool:
+        return all(finger.result is not None for finger in self._monitor.fingers.values())
+
     def spin(self, seconds: float) -> None:
         """Take messages for so long."""
         until = time.monotonic() + seconds
@@ -88,8 +98,7 @@ class _Session:
 
     def run(self) -> None:
         """Wait for the first results, then show them until it is time to stop."""
-        fingers = self._monitor.fingers.values()
-        while any(finger.result is None for finger in fingers):
+        while not self.has_results:
             self.spin(0.1)
             if self._node_ended():
                 return
@@ -166,7 +175,8 @@ class _Session:
 def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The classifier and the simulators as processes of their own, ended on leaving."""
     commands = {'classifier': ['classifier_node', '-p', f'sensors:=[{", ".join(FINGERS)}]',
-                               '-p', f'device:={arguments.device}', '-p', f'checkpoint:={arguments.checkpoint!r}',
+                               '-p', f'diagnostics_period:={DIAGNOSTICS_PERIOD}', '-p', f'device:={arguments.device}',
+                               '-p', f'checkpoint:={arguments.checkpoint!r}',
                                *(['-p', f'tau:={arguments.tau}'] if arguments.tau is not None else [])]}
     commands |= {name: ['simulator_node', '-r', f'__ns:=/{name}', '-p', f'sensor:={kind}', '-p', f'seed:={seed}',
                         '-p', f'rate:={arguments.rate}', '-p', f'frame_id:={name}_finger']

@@ -3,24 +3,109 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
-from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
 from std_msgs.msg import Header
 
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.ros.guard import CallbackGuard
+from vit_tactile_ros.ros.namesakes import Namesakes
+from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.sensor import Sensor
+from vit_tactile_ros.ros.throttle import ThrottledLog
+from vit_tactile_ros.ros.worker import ClassificationWorker
+
+# Counters whose growth is a warning, beside those of the rejected images.
+FAULTS = ('missing stamps', 'stamps backwards', 'stamps repeated', 'unknown ages', 'resolution changes',
+          'incompatible publishers')
+# Faults of this node and not of an image: an error.
+ERRORS = ('rejected: internal error', 'rejected: not finite')
+
+class Reporter:
+    """Publishes /diagnostics while the node is active; remembers the report before, to tell what has changed since."""
+
+    def __init__(self, node: Node, guard: CallbackGuard, throttled: ThrottledLog) -> None:
+        self._node = node
+        self._guard = guard
+        self._namesakes = Namesakes(node, throttled)
+        self._previous: dict[str, DiagnosticStatus] = {}
+        self._known_errors = (0, 0)
+        self._stop: Callable[[], None] | None = None
+
+    def start(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
+              settings: NodeParameters, checkpoint: Path) -> None:
+        publisher = self._node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+
+        def publish() -> None:
+            stamp = self._node.get_clock().now().to_msg()
+            publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
+                sensors, classifier, worker, settings, checkpoint)))
+
+        # Steady: a paused simulation must not hide a silent sensor.
+        timer = self._node.create_timer(settings.value('diagnostics_period'), self._guard('diagnostics', publish),
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+        def stop() -> None:
+            publish()
+            self._node.destroy_timer(timer)
+            self._node.destroy_publisher(publisher)
+        self._stop = stop
+
+    def stop(self) -> None:
+        """Publish the last counters, and no more."""
+        stop, self._stop = self._stop, None
+        if stop is not None:
+            stop()
+
+    def forget(self) -> None:
+        """The sensors of before are gone."""
+        self._previous.clear()
+
+    def _statuses(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
+                  settings: NodeParameters, checkpoint: Path) -> list[DiagnosticStatus]:
+        """One per sensor, in which those that fell silent are marked and logged, and one for the node."""
+        name = self._node.get_fully_qualified_name().lstrip('/')  # two robots' nodes share /diagnostics
+        timeout = settings.value('silence_timeout')
+        statuses = []
+        for sensor in sensors:
+            silent_for = sensor.silence(time.monotonic(), timeout)
+            if silent_for is not None:
+                self._node.get_logger().warning(f'{sensor.label}: no image for {silent_for:.1f} s; is the sensor '
+                                                'plugged in and its driver running?')
+            status = sensor_status(sensor, name, classifier.needs_reference, self._previous.get(sensor.name))
+            self._previous[sensor.name] = status
+            statuses.append(status)
+        self._namesakes.look()
+        errors = [worker.failure] if worker.failure else []
+        if worker.failures > self._known_errors[0] and not errors:
+            errors.append(f'classification failed and was restarted: {worker.last_failure}')
+        if self._guard.errors > self._known_errors[1]:
+            errors.append(f'internal error in {self._guard.last_error}')
+        self._known_errors = worker.failures, self._guard.errors
+        facts = {
+            'checkpoint': str(checkpoint), 'device': str(classifier.runtime.device), 'engine': classifier.runtime.name,
+            'precision': classifier.runtime.precision, 'threads': str(classifier.threads),
+            'tau': ', '.join(f'{t:g}' for t in settings.thresholds()), 'tau_from': settings.source,
+            'internal errors': str(worker.failures + self._guard.errors)}
+        statuses.append(node_status(name, facts, errors, [self._namesakes.warning] if self._namesakes.warning else []))
+        return statuses
 
 
 def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previous: DiagnosticStatus | None,
                   ) -> DiagnosticStatus:
-    """One sensor's counters; WARN where something went wrong since `previous`, STALE while no image comes."""
+    """One sensor's counters; WARN or ERROR for what went wrong since `previous`, STALE while no image comes."""
     with sensor.lock:
         counts = {
             'received': sensor.received, 'classified': sensor.classified, 'superseded': sensor.superseded,
             'rejected': sensor.rejected.total(), 'pending': sensor.pending,
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
+            'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,
             'resolution changes': sensor.resolution_changes,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
@@ -42,10 +127,8 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
         values['last image [s ago]'] = f'{now - last_received:.2f}'
 
     before = {kv.key: kv.value for kv in previous.values} if previous else {}
-    grown = [f'{name} {counts[name] - int(before.get(name, 0))}' for name in counts
-             if (name.startswith('rejected: ') or name in (
-                 'missing stamps', 'stamps backwards', 'resolution changes', 'incompatible publishers'))
-             and counts[name] > int(before.get(name, 0))]
+    grown = {name: counts[name] - int(before.get(name, 0)) for name in counts
+             if (name.startswith('rejected: ') or name in FAULTS) and counts[name] > int(before.get(name, 0))}
     status = DiagnosticStatus(name=f'{node_name}: {sensor.label}',
                               hardware_id=f'{node_name}/{sensor.name}'.rstrip('/'),
                               values=[KeyValue(key=k, value=v) for k, v in values.items()])
@@ -54,17 +137,16 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
     elif is_silent:
         status.level, status.message = DiagnosticStatus.STALE, f'no image for {now - last_received:.1f} s'
     elif grown:
-        status.level, status.message = DiagnosticStatus.WARN, 'since the last report: ' + ', '.join(grown)
+        status.level = DiagnosticStatus.ERROR if any(name in grown for name in ERRORS) else DiagnosticStatus.WARN
+        status.message = 'since the last report: ' + ', '.join(f'{name} {n}' for name, n in grown.items())
     else:
         status.level, status.message = DiagnosticStatus.OK, 'classifying'
     return status
 
 
-def node_status(node_name: str, values: dict[str, str]) -> DiagnosticStatus:
-    """What the node runs on."""
-    return DiagnosticStatus(level=DiagnosticStatus.OK, name=f'{node_name}: model', message='active',
+def node_status(node_name: str, values: dict[str, str], errors: list[str], warnings: list[str]) -> DiagnosticStatus:
+    """What the node runs on, and what is wrong with the node itself."""
+    level = DiagnosticStatus.ERROR if errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
+    return DiagnosticStatus(level=level, name=f'{node_name}: model', message='; '.join(errors + warnings) or 'active',
                             values=[KeyValue(key=k, value=v) for k, v in values.items()])
 
-
-def diagnostic_array(stamp: Time, statuses: list[DiagnosticStatus]) -> DiagnosticArray:
-    return DiagnosticArray(header=Header(stamp=stamp), status=statuses)

@@ -18,7 +18,6 @@ import numpy as np
 import rclpy
 from numpy.typing import NDArray
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy, qos_profile_sensor_data
-from rclpy.signals import SignalHandlerOptions
 from rclpy.task import Future
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -28,6 +27,7 @@ from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.node_process import NodeProcess
 from vit_tactile_ros.ros.run import fastest_executor
+from vit_tactile_ros.ros.start import init_ros
 
 FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and answer
 ANSWER_TIMEOUT = 5.0  # s until a service is asked again: DDS may lose an answer
@@ -91,10 +91,18 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
         for variant in order.sample(variants, len(variants)):
             with _Node(variant, transport, folder) as node:
                 measured[variant.name].cold_starts.append(node.start_time)
-    rclpy.init(signal_handler_options=SignalHandlerOptions.NO)  # Ctrl-C is a KeyboardInterrupt, also while it spins
+    init_ros()  # Ctrl-C is a KeyboardInterrupt, also while it spins
     try:
         with contextlib.ExitStack() as stack:
-            nodes = [stack.enter_context(_Node(variant, transport, folder)) for variant in variants]
+            nodes: list[_Node] = []
+
+            def end_all() -> None:
+                for node in nodes:
+                    node.ask_to_end()
+
+            for variant in variants:
+                nodes.append(stack.enter_context(_Node(variant, transport, folder)))
+                stack.callback(end_all)  # before the first is waited for
             for variant, node in zip(variants, nodes, strict=True):
                 measured[variant.name].engine = node.engine()
             camera = _Camera([node.namespace for node in nodes], transport)

@@ -25,6 +25,7 @@ from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.evaluation.replaying import ReplaySettings, Selection, select
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.node_process import NodeError, NodeProcess
+from vit_tactile_ros.ros.start import init_ros
 
 TOLERANCE = 1e-5  # of probabilities, same engine
 FEW = 0.05  # share of images superseded that still counts as keeping up
@@ -44,7 +45,7 @@ def play_live(bags: Sequence[Path], names: Sequence[str], checkpoint: Path, devi
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')  # a bag is nobody else's business
     reports: list[dict[str, Any]] = []
     wrong: list[str] = []
-    rclpy.init()
+    init_ros()
     try:
         for bag, name in zip(bags, names, strict=True):
             try:

@@ -61,8 +61,12 @@ class NodeProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.send_signal(signal.SIGINT)
+        self.ask_to_end()
         wait_or_kill(self._process, 10)
+
+    def ask_to_end(self) -> None:
+        """As Ctrl-C does; of several nodes all are asked before the first is waited for."""
+        self._process.send_signal(signal.SIGINT)
 
     def check(self) -> None:
         """Raises NodeError with the end of its log where the node has ended."""
@@ -77,9 +81,13 @@ class NodeProcess:
 
 
 def wait_or_kill(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait for a process that was asked to end, and end it for good where it takes longer."""
+    """Wait for a process that was asked to end; kill it where it takes longer, or where a second Ctrl-C comes."""
     try:
         process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    except BaseException:
+        process.kill()
+        process.wait()
+        raise

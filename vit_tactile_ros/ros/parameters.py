@@ -6,18 +6,19 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
+from vit_tactile_ros.foundation.files import file_problem
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION
 from vit_tactile_ros.model import thresholds
+from vit_tactile_ros.ros.exit_policy import NO_DROP
+from vit_tactile_ros.ros.topics import MAX_TOPIC, QOS_PREFIX, longest_sensor_name, qos_refusal
 
 MAX_SENSORS = 64
-NO_DROP = -1.0  # max_accuracy_drop that is not set
 _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 
@@ -76,14 +77,19 @@ def _is_device(value: Any) -> str:
 
 
 def _is_checkpoint(value: Any) -> str:
-    ok = isinstance(value, str) and (value == '' or Path(value).expanduser().is_file())
-    return '' if ok else "the path of a .safetensors file that exists, or '' for the shipped one"
+    right = "the path of a .safetensors file that exists, or '' for the shipped one"
+    if not isinstance(value, str):
+        return right
+    problem = file_problem(value) if value else ''
+    return f'{right} ({problem})' if problem else ''
 
 
 def _are_reference_files(value: Any) -> str:
-    ok = isinstance(value, Sequence) and not isinstance(value, str) and all(
-        isinstance(v, str) and (v == '' or Path(v).expanduser().is_file()) for v in value)
-    return '' if ok else "a list with the path of a picture that exists, or '', per sensor"
+    right = "a list with the path of a picture that exists, or '', per sensor"
+    if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, str) for v in value):
+        return right
+    problems = [f'{_short(v)}: {problem}' for v in value if v and (problem := file_problem(v))]
+    return f'{right} ({"; ".join(problems)})' if problems else ''
 
 
 def _are_sensors(value: Any) -> str:
@@ -105,6 +111,8 @@ def check_tau(value: Any, num_exits: int | None = None) -> str:
     if value is None:
         return ''
     right = 'a number between 0 and 1, or one such number per early exit'
+    if isinstance(value, str) and value.startswith('['):  # how `ros2 param set` passes on what is no list of a type
+        return f'{right}; in a list every number needs a decimal point: write [0.9, 1.0] in place of [0.9, 1]'
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not values or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
         return right
@@ -156,18 +164,47 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
 )}
 
 
-def refusal(name: str, value: Any, is_declared: bool, num_exits: int | None) -> str:
+def refusal(name: str, value: Any, is_declared: bool, current: Any, node_name: str, num_exits: int | None) -> str:
     """Why a parameter can't have this value now, in a sentence; empty when it can.
 
-    `num_exits` is that of the configured model, None while the node is not configured.
+    `current` is its value, `node_name` the node's full name; `num_exits` that of the configured model, None while the
+    node is not configured.
     """
+    if name.startswith(QOS_PREFIX):
+        return qos_refusal(name, value)
     rule = RULES.get(name)
     if rule is None:
-        return ''  # qos_overrides, use_sim_time and the like look after themselves
+        return ''  # use_sim_time and the like look after themselves
     if value is None and is_declared:
         return f'{name} cannot be deleted'
     if num_exits is not None and not rule.live:
+        if _is_same(value, current):
+            return ''
         return (f'{name} is read at configure and this node is configured: deactivate and clean up first '
                 '(ros2 lifecycle set), then set it')
     right = check_tau(value, num_exits) if name == 'tau' else rule.check(value)
-    return f'{name} is {value!r}; must be {right}' if right else ''
+    if not right and name == 'sensors':
+        right = _have_room(value or [], longest_sensor_name(node_name))
+    return f'{name} is {_short(value)}; must be {right}' if right else ''
+
+
+def _have_room(names: Sequence[str], limit: int) -> str:
+    if (length := max(map(len, names), default=0)) <= limit:
+        return ''
+    return (f'names of at most {limit} characters, since ROS topics and services end at {MAX_TOPIC} with the namespace '
+            f'and the node name (one has {length})')
+
+
+def _is_same(value: Any, current: Any) -> bool:
+    """Whether a parameter has this value already; an integer is the number that it stands for."""
+    def plain(v: Any) -> Any:
+        if isinstance(v, Sequence) and not isinstance(v, str):
+            return [plain(item) for item in v]
+        return ('bool', v) if isinstance(v, bool) else v
+
+    return bool(plain(value) == plain(current))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f'{text[:150]} ... ({len(text)} characters)'

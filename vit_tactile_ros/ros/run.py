@@ -1,56 +1,143 @@
-"""From start to clean stop of a lifecycle node that is a process of its own."""
+"""From start to clean stop of a node that is a process of its own."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import rclpy
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
 from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
+
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.interrupt import INTERRUPTED
+from vit_tactile_ros.ros.start import check_parameters, created, init_ros
 
 SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
+STOP_LIMIT = 1.7  # s from the signal until a process that has not ended is ended
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException)
 
 
-def run_lifecycle_node(create: Callable[[], Any], args: list[str] | None = None) -> int:
-    """Create a node, bring it up if its parameter `autostart` says so, and spin until Ctrl-C or SIGTERM.
+class Stopped(BaseException):
+    """Ctrl-C or SIGTERM during `StopSignals.interrupting`."""
 
-    `create` makes a LifecycleNode that has a method `finish`. Returns the status of the process: 0 after a clean
-    stop, 1 when the node can't come up, 2 for a bad parameter.
+
+class StopSignals:
+    """SIGINT and SIGTERM from now on: `received` holds them, and STOP_LIMIT s after the first the process ends.
+
+    rclpy's own handlers invalidate the context at once, and the images still waiting could not be classified. Python
+    runs a handler only between two of its own instructions, and loading and measuring a network are seconds in C: so a
+    thread, which is told by the signal itself, keeps the limit.
     """
-    # rclpy's own handlers invalidate the context at once, and the images still waiting could not be answered.
-    stopped: list[int] = []  # no Event: its lock could be held when a second signal comes
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _frame: stopped.append(number))
+
+    def __init__(self) -> None:
+        self.received: list[int] = []  # no Event: its lock could be held when a second signal comes
+        self.wake: Callable[[], object] = lambda: None  # called by the thread, for a loop that waits
+        self._is_interrupting = False
+        read_end, write_end = os.pipe()
+        os.set_blocking(write_end, False)
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        for number in _SIGNALS:
+            signal.signal(number, self._on_signal)
+        threading.Thread(target=self._keep_limit, args=(read_end,), name='signals', daemon=True).start()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        if self._is_interrupting:
+            self._is_interrupting = False  # once: what follows is cleaning up
+            raise Stopped
+
+    def _keep_limit(self, read_end: int) -> None:
+        while os.read(read_end, 1)[0] not in _SIGNALS:
+            pass
+        limit = time.monotonic() + STOP_LIMIT
+        while (left := limit - time.monotonic()) > 0:
+            self.wake()
+            time.sleep(min(left, SIGNAL_POLL))
+        os._exit(INTERRUPTED)
+
+    @contextlib.contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """In it, a signal raises Stopped as soon as Python code runs; also one that came before."""
+        self._is_interrupting = True
+        try:
+            if self.received:
+                raise Stopped
+            yield
+        finally:
+            self._is_interrupting = False
+
+    def ignore(self) -> None:
+        """For the end of the process, which takes no time: a second Ctrl-C must not turn it into a traceback."""
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
+def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[str] | None = None,
+             executor: Callable[[], Executor] = SingleThreadedExecutor) -> int:
+    """Create a node and spin until Ctrl-C or SIGTERM. Returns the status of the process.
+
+    `create` makes a node that has a method `finish`; a lifecycle node is brought up if its parameter `autostart` says
+    so. `parameters` are the names that it declares. 0: stopped; 1: it can't come up, or its attribute `failure` gives a
+    reason to end; 2: a mistake in the start-up parameters; 130: stopped before it was up.
+    """
+    signals = StopSignals()
     try:
-        rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
-    except RuntimeError as error:  # a parameter that can't be parsed, say [0.9, 1]
-        print(f'{Path(sys.argv[0]).stem}: {str(error).splitlines()[0]}', file=sys.stderr)
-        return 2
-    try:
-        node = create()
-    except (ParameterException, InvalidParameterValueException, InvalidParameterTypeException) as error:
+        return _run(create, parameters, args, executor, signals)
+    except Stopped:
+        return INTERRUPTED
+    except START_ERRORS as error:
         print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
-        rclpy.try_shutdown()
         return 2
-    executor = fastest_executor()
-    executor.add_node(node)
-    try:
-        if node.get_parameter('autostart').value and not (
-                node.trigger_configure() == TransitionCallbackReturn.SUCCESS
-                and node.trigger_activate() == TransitionCallbackReturn.SUCCESS):
-            return 1
-        while not stopped:
-            executor.spin_once(timeout_sec=SIGNAL_POLL)
     finally:
-        node.finish()
         rclpy.try_shutdown()
-    return 0
+        signals.ignore()
+
+
+def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] | None,
+         make_executor: Callable[[], Executor], signals: StopSignals) -> int:
+    with signals.interrupting():
+        init_ros(args, parameters)
+        node = created(create)
+    try:
+        for warning in check_parameters(node, args):
+            node.get_logger().warning(warning)
+        executor = make_executor()
+        executor.add_node(node)
+        signals.wake = executor.wake
+        if hasattr(node, 'trigger_configure') and not _bring_up(node, signals):
+            return INTERRUPTED if signals.received else 1
+        while not signals.received and not getattr(node, 'failure', ''):
+            executor.spin_once(timeout_sec=SIGNAL_POLL)
+        if signals.received:
+            return 0
+        node.get_logger().fatal(f'ends: {node.failure}')
+        return 1
+    finally:
+        signals.wake = lambda: None
+        node.finish()
+
+
+def _bring_up(node: Any, signals: StopSignals) -> bool:
+    """Configure and activate, or log who is to do it; False when it can't be done."""
+    if not node.get_parameter('autostart').value:
+        name = node.get_fully_qualified_name()
+        node.get_logger().info(f'autostart is false: unconfigured, waiting for a lifecycle manager, or for: ros2 '
+                               f'lifecycle set {name} configure, then ros2 lifecycle set {name} activate')
+        return True
+    with signals.interrupting():
+        is_configured = node.trigger_configure() == TransitionCallbackReturn.SUCCESS
+    return is_configured and not signals.received and node.trigger_activate() == TransitionCallbackReturn.SUCCESS
 
 
 def fastest_executor() -> Executor:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import rclpy
 from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
-from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException, ParameterException
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
@@ -25,15 +23,20 @@ from vit_tactile_ros.data.simulator import (
     load_sensor,
     sensor_names,
 )
+from vit_tactile_ros.foundation.files import file_problem
 from vit_tactile_ros.msg import TactileLabel
 from vit_tactile_ros.ros.messages import compressed_message, image_message
+from vit_tactile_ros.ros.run import run_node
+from vit_tactile_ros.ros.start import StartError
+
+PARAMETERS = ('sensor', 'rate', 'seed', 'frame_id', 'image_transport')
 
 
 class TactileSimulatorNode(Node):
     """One finger that is touched by a random shape every few seconds, as fixed by its seed."""
 
     def __init__(self, **kwargs: Any) -> None:
-        """Raises ValueError naming the parameter that is wrong."""
+        """Raises StartError naming the parameter that is wrong."""
         super().__init__('tactile_simulator', **kwargs)
 
         def declare(name: str, default: Any, description: str, **limits: Any) -> Any:
@@ -47,13 +50,16 @@ class TactileSimulatorNode(Node):
         frame_id = declare('frame_id', 'tactile_sensor', 'frame_id of the images.')
         transport = declare('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).")
         if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 1 <= rate <= 120:
-            raise ValueError(f'rate is {rate!r}; must be a number from 1 to 120')
+            raise StartError(f'rate is {rate!r}; must be a number from 1 to 120')
+        if kind not in sensor_names() and (problem := file_problem(kind)):
+            raise StartError(f'sensor is {kind[:200]!r} ({problem}); must be the path of a .json sensor file, or one '
+                             f'of {", ".join(sensor_names())}')
         try:
-            config = load_sensor(kind)
+            config = load_sensor(kind if kind in sensor_names() else Path(kind).expanduser())
         except SensorFileError as error:
-            raise ValueError(f'sensor is {kind!r}: {error}') from error
+            raise StartError(f'sensor is {kind!r}: {error}') from error
         if transport not in ('raw', 'compressed'):
-            raise ValueError(f"image_transport is {transport!r}; must be 'raw' or 'compressed'")
+            raise StartError(f"image_transport is {transport!r}; must be 'raw' or 'compressed'")
 
         self._rng = np.random.default_rng(seed)
         self._unit = SensorUnit(config, self._rng)
@@ -85,21 +91,14 @@ class TactileSimulatorNode(Node):
         self._labels.publish(TactileLabel(header=header, class_name=contact.class_name if contact else CLASS_NAMES[0],
                                           depth=contact.depth_mm if contact else 0.0))
 
+    def finish(self) -> None:
+        self.destroy_node()
+
 
 def main(args: list[str] | None = None) -> int:
-    """Run until told to stop; 0 after a clean stop, 2 for a bad parameter."""
+    """Run until told to stop; the status of the process, as `run_node` has it."""
     cv2.setNumThreads(1)
-    rclpy.init(args=args)
-    try:
-        rclpy.spin(TactileSimulatorNode())
-    except (ParameterException, InvalidParameterValueException, InvalidParameterTypeException, ValueError) as error:
-        print(f'tactile_simulator: {error}', file=sys.stderr)
-        return 2
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        rclpy.try_shutdown()
-    return 0
+    return run_node(TactileSimulatorNode, PARAMETERS, args)
 
 
 if __name__ == '__main__':

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Logger(Protocol):
+    """What is used of an rclpy logger."""
+
+    def info(self, message: str) -> Any: ...
+    def warning(self, message: str) -> Any: ...
+    def error(self, message: str) -> Any: ...
 
 
 class ThrottledLog:
-    """Says each cause at once, then at most every `period` seconds with the number of times it was not said.
+    """Logs each cause at once, then at most every `period` seconds with the number of times it was left out.
 
-    rclpy's own throttle goes by the line of code, so one noisy sensor would hide the others.
+    rclpy's own throttle goes by the line of code, so one noisy sensor would hide the others. rclpy also raises when
+    one line of code logs with two severities: hence a method, and a line, for each severity, and never a logger's
+    method passed on as a value. May be called by several threads.
     """
 
-    def __init__(self, period: float = 5.0) -> None:
+    def __init__(self, logger: Logger, period: float = 5.0) -> None:
+        self._logger = logger
         self._period = period
+        self._lock = threading.Lock()
         self._last: dict[str, float] = {}
-        self._unsaid: dict[str, int] = {}
+        self._left_out: dict[str, int] = {}
 
-    def __call__(self, log: Callable[[str], object], cause: str, text: str) -> None:
+    def info(self, cause: str, text: str) -> None:
+        if (line := self._due(cause, text, self._period)) is not None:
+            self._logger.info(line)
+
+    def warning(self, cause: str, text: str) -> None:
+        if (line := self._due(cause, text, self._period)) is not None:
+            self._logger.warning(line)
+
+    def error(self, cause: str, text: str) -> None:
+        if (line := self._due(cause, text, self._period)) is not None:
+            self._logger.error(line)
+
+    def warning_once(self, cause: str, text: str) -> None:
+        """Log a cause the first time only."""
+        if (line := self._due(cause, text, float('inf'))) is not None:
+            self._logger.warning(line)
+
+    def _due(self, cause: str, text: str, period: float) -> str | None:
+        """The line to log now; None while it is too early for this cause."""
         now = time.monotonic()
-        if now - self._last.get(cause, -self._period) < self._period:
-            self._unsaid[cause] = self._unsaid.get(cause, 0) + 1
-            return
-        self._last[cause] = now
-        unsaid = self._unsaid.pop(cause, 0)
-        log(f'{text} ({unsaid} more like it since the last line)' if unsaid else text)
-
-    def once(self, log: Callable[[str], object], cause: str, text: str) -> None:
-        """Say a cause the first time only."""
-        if cause not in self._last:
-            self._last[cause] = time.monotonic()
-            log(text)
+        with self._lock:
+            if cause in self._last and now - self._last[cause] < period:
+                self._left_out[cause] = self._left_out.get(cause, 0) + 1
+                return None
+            self._last[cause] = now
+            left_out = self._left_out.pop(cause, 0)
+        return f'{text} ({left_out} more like it since the last line)' if left_out else text

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +16,9 @@ from numpy.typing import NDArray
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
-from vit_tactile_ros.ros.throttle import ThrottledLog
+from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
-
-class Logger(Protocol):
-    """What is used of an rclpy logger."""
-
-    def info(self, message: str) -> Any: ...
-    def warning(self, message: str) -> Any: ...
-    def error(self, message: str) -> Any: ...
+MAX_FAILURES = 5  # in a row, none with a result in between, after which the worker gives up
 
 
 class _Ready(NamedTuple):
@@ -38,11 +32,18 @@ Publish = Callable[[Sensor, WaitingImage, Decision], 'float | None']
 
 
 class ClassificationWorker:
-    """Waits for images of any sensor and classifies the newest of each; `stop` finishes what is waiting."""
+    """Waits for images of any sensor and classifies the newest of each; `stop` finishes what is waiting.
+
+    Whatever an image raises, the thread takes the next one. `failures` counts what got past the handling of single
+    images; MAX_FAILURES of them in a row, or the thread's end in any other way, set `failure`.
+    """
 
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
                  throttled: ThrottledLog) -> None:
+        self.failures = 0
+        self.last_failure = ''  # what the last of them was
+        self._in_a_row = 0
         self._classifier = classifier
         self._sensors = sensors
         self._tau = tau
@@ -52,6 +53,13 @@ class ClassificationWorker:
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes in half the time of an Event
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='classification', daemon=True)
+
+    @property
+    def failure(self) -> str:
+        """Why no image will be classified any more; empty while the thread works, and after `stop`."""
+        if self._stopping or self._thread.ident is None or self._thread.is_alive():
+            return ''
+        return f'the classification thread has ended: {self.last_failure or "for no reason that it could log"}'
 
     def start(self) -> None:
         self._thread.start()
@@ -65,8 +73,32 @@ class ClassificationWorker:
         self._stopping = True
         self._wake.put(None)
         self._thread.join()
+        for sensor in self._sensors:  # nothing, unless the thread had ended before
+            with sensor.lock:
+                is_left = sensor.take() is not None
+            if is_left:
+                sensor.reject('internal error')
 
     def _run(self) -> None:
+        while self._in_a_row < MAX_FAILURES:
+            try:
+                self._work()
+                return
+            except BaseException as error:  # SystemExit too: nothing may end the thread but `stop`
+                self._recover(error)
+
+    def _recover(self, error: BaseException) -> None:
+        """Account for the images that were being classified, and log what happened."""
+        self.failures += 1
+        self._in_a_row += 1
+        self.last_failure = f'{type(error).__name__}: {error}'
+        for sensor in self._sensors:
+            sensor.abandon('internal error')
+        self._wake.put(None)  # an image may have come meanwhile
+        self._throttled.error('worker', f'classification failed, {self._in_a_row} times in a row: '
+                              f'{"".join(traceback.format_exception(error))}')
+
+    def _work(self) -> None:
         while True:
             self._wake.get()
             while not self._wake.empty():  # this is the only reader, and what came meanwhile is taken now too
@@ -79,6 +111,7 @@ class ClassificationWorker:
                         taken.append((sensor, image))
             if taken:
                 self._classify(taken)
+                self._in_a_row = 0
             if stopping:
                 return
 
@@ -96,9 +129,9 @@ class ClassificationWorker:
         for r, decision in zip(ready, decisions, strict=True):
             if not math.isfinite(decision.confidence):
                 r.sensor.reject('not finite')
-                self._throttled(self._logger.error, f'{r.sensor.name} not finite',
-                                f'{r.sensor.label}: the network answered with numbers that are not finite; try '
-                                'precision float32 or another checkpoint')
+                self._throttled.error(f'{r.sensor.name} not finite',
+                                      f'{r.sensor.label}: the output of the network is not finite; try precision '
+                                      'float32 or another checkpoint')
                 continue
             try:
                 age = self._publish(r.sensor, r.image, decision)
@@ -111,16 +144,15 @@ class ClassificationWorker:
         try:
             picture = decode(image.message)
             if getattr(image.message, 'encoding', '') == '8UC3':
-                self._throttled.once(self._logger.warning, f'{sensor.name} 8UC3',
-                                     f'{sensor.label}: encoding 8UC3 does not say its colour order; read as BGR')
+                self._throttled.warning_once(
+                    f'{sensor.name} 8UC3', f'{sensor.label}: encoding 8UC3 does not say its colour order; read as BGR')
             self._note_shape(sensor, picture.shape)
             frame = self._classifier.fit(picture)
             if self._classifier.needs_reference:
                 self._update_reference(sensor, frame)
         except DecodeError as error:
             sensor.reject(error.reason)
-            self._throttled(self._logger.warning, f'{sensor.name} {error.reason}',
-                            f'{sensor.label}: image rejected: {error}')
+            self._throttled.warning(f'{sensor.name} {error.reason}', f'{sensor.label}: image rejected: {error}')
             return None
         except Exception as error:
             self._reject_unexpected(sensor, error)
@@ -135,9 +167,8 @@ class ClassificationWorker:
             if self._classifier.needs_reference and not sensor.reference.is_fixed:
                 sensor.reference.recapture()
                 anew = '; its no-contact reference is captured anew from the next frames: touch nothing'
-            self._throttled(self._logger.warning, f'{sensor.name} resolution',
-                            f'{sensor.label}: resolution changed from {sensor.shape[1]}x{sensor.shape[0]} to '
-                            f'{shape[1]}x{shape[0]}{anew}')
+            self._throttled.warning(f'{sensor.name} resolution', f'{sensor.label}: resolution changed from '
+                                    f'{sensor.shape[1]}x{sensor.shape[0]} to {shape[1]}x{shape[0]}{anew}')
         sensor.shape = shape
 
     def _update_reference(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
@@ -151,6 +182,6 @@ class ClassificationWorker:
 
     def _reject_unexpected(self, sensor: Sensor, error: Exception) -> None:
         sensor.reject('internal error')
-        self._throttled(self._logger.error, f'{sensor.name} internal error',
-                        f'{sensor.label}: image not classified: {type(error).__name__}: {error}\n'
-                        f'{"".join(traceback.format_exception(error))}')
+        self._throttled.error(f'{sensor.name} internal error',
+                              f'{sensor.label}: image not classified: {type(error).__name__}: {error}\n'
+                              f'{"".join(traceback.format_exception(error))}')

@@ -1,0 +1,51 @@
+"""A lifecycle node that logs why a transition failed, where rclpy keeps quiet or ends the process."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+
+from rclpy.exceptions import InvalidParameterValueException, NameValidationException, ParameterException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from rclpy.qos_overriding_options import InvalidQosOverridesError
+
+RCLError = rclpy_implementation.RCLError
+USERS_ERRORS = (ValueError, OSError, ParameterException, InvalidParameterValueException, NameValidationException,
+                InvalidQosOverridesError)
+
+
+class ExplainingLifecycleNode(LifecycleNode):
+    """Runs the steps of transitions so that whatever they raise is in the log."""
+
+    def transition(self, name: str, step: Callable[[], object], undo: Callable[[], object] | None = None,
+                   ) -> TransitionCallbackReturn:
+        """SUCCESS. Where `step` raises: FAILURE after `undo`, or without one ERROR, which `on_error` handles.
+
+        rclpy would swallow the exception.
+        """
+        try:
+            step()
+            return TransitionCallbackReturn.SUCCESS
+        except Exception as error:
+            self._explain(name, error)
+            if undo is None:
+                return TransitionCallbackReturn.ERROR
+            undo()
+            return TransitionCallbackReturn.FAILURE
+
+    def _explain(self, name: str, error: Exception) -> None:
+        """With the place in the code, unless it is a mistake that the user can correct."""
+        self.get_logger().error(f'cannot {name}: {error}' if isinstance(error, USERS_ERRORS) else
+                                f'cannot {name}: {"".join(traceback.format_exception(error))}')
+
+    def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
+        """rclpy's own, but a transition that is not possible now is refused where rclpy raises.
+
+        A manager that repeats a request would otherwise end the node, and get no response.
+        """
+        try:
+            return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]
+        except RCLError as error:
+            self.get_logger().warning(f'transition {transition_id} is not possible now: {error}')
+            return TransitionCallbackReturn.FAILURE

@@ -1,0 +1,176 @@
+"""The start of a ROS process: what its command line, parameter files and log folder hold that rclpy explains badly or
+drops silently."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import rclpy
+import yaml
+from rclpy.exceptions import NameValidationException
+from rclpy.impl.implementation_singleton import rclpy_implementation
+from rclpy.node import Node
+from rclpy.signals import SignalHandlerOptions
+from rclpy.utilities import remove_ros_args
+
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.ros.topics import MAX_TOPIC
+
+_LIMIT = f'; with its namespace the name of a topic or service may have {MAX_TOPIC} characters'
+_AT = re.compile(r',? at /\S+:\d+')  # where in rcl's own source
+
+
+class StartError(UserError):
+    """A command line, a parameter file or a log folder that a ROS process can't start with."""
+
+
+def init_ros(args: Sequence[str] | None = None, parameters: Sequence[str] = (),
+             signals: SignalHandlerOptions = SignalHandlerOptions.NO) -> None:
+    """`rclpy.init`; raises StartError in place of rclpy's errors, and for words that rclpy would drop.
+
+    `parameters` are the names that the node declares; without any, the words are another command's and not looked at.
+    """
+    words = list(sys.argv if args is None else args)
+    try:
+        rclpy.init(args=words, signal_handler_options=signals)
+        left = remove_ros_args(words)[1:]
+    except UnicodeError as error:
+        raise StartError(f'the command line holds bytes that are not UTF-8: {error}') from error
+    except (RuntimeError, ValueError, TypeError) as error:
+        rclpy.try_shutdown()
+        raise StartError(_explained(str(error), parameters)) from error
+    if parameters and left:
+        rclpy.try_shutdown()
+        raise StartError(_not_read(left, parameters))
+
+
+def created(create: Callable[[], Any]) -> Any:
+    """The node that `create` makes; raises StartError for a name or namespace that ROS does not take."""
+    try:
+        return create()
+    except NameValidationException as error:
+        raise StartError(f'{error}'.replace('\n', ' ')[:400] + _LIMIT) from error
+    except rclpy_implementation.RCLError as error:
+        raise StartError(f'{_AT.sub("", str(error))[:400]}{_LIMIT}') from error
+
+
+def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]:
+    """Warnings about start-up parameters that `node` has not declared, and about files that hold nothing for it.
+
+    Raises StartError for an unknown parameter on the command line, or in a section that names this node. Sections with
+    wildcards are shared with other nodes: there it is a warning.
+    """
+    words = list(sys.argv if args is None else args)
+    declared = [name for name in node.get_parameters_by_prefix('') if not name.startswith('qos_overrides.')]
+    name = node.get_fully_qualified_name()
+    own: dict[str, str] = {parameter: f'-p {parameter}' for parameter in _on_command_line(words)}
+    warnings = []
+    for file in _after(words, '--params-file'):
+        sections = list(_sections(_loaded(file)))
+        applied = [(section, names) for section, names in sections if _matches(section, name)]
+        for section, names in applied:
+            if section.rpartition('/')[2] == node.get_name():
+                own |= dict.fromkeys(names, f'{file}, section {section}')
+        if not applied:
+            found = ', '.join(section for section, _ in sections) or 'none'
+            warnings.append(f'{file} holds nothing for {name} (its sections: {found}), so all its values are ignored; '
+                            f'the section must be {name} or /**/{node.get_name()}, with ros__parameters below it')
+    overrides = getattr(node, '_parameter_overrides', {})
+    for unknown in sorted(overrides):
+        if node.has_parameter(unknown) or unknown.startswith('qos_overrides.'):
+            continue
+        text = f'{unknown} is not a parameter of this node' + _nearest(unknown, declared)
+        if unknown in own:
+            raise StartError(f'{own[unknown]}: {text}')
+        warnings.append(f'{text} (ignored: it may be meant for another node of its section)')
+    return warnings
+
+
+def unused_qos_overrides(node: Node) -> list[str]:
+    """Warnings about qos_overrides that no topic of `node` has taken; call it when all topics exist."""
+    declared = [name for name in node.get_parameters_by_prefix('') if name.startswith('qos_overrides.')]
+    return [f'{name} has no effect: this node has no such topic or policy' + _nearest(name, declared)
+            for name in sorted(getattr(node, '_parameter_overrides', {}))
+            if name.startswith('qos_overrides.') and not node.has_parameter(name)]
+
+
+def _explained(text: str, parameters: Sequence[str]) -> str:
+    """What rclpy.init raised, with what to do."""
+    text = _AT.sub('', text.splitlines()[0] if text else '').removeprefix('failed to initialize rcl: ')
+    if text.startswith('[') and text.endswith(']'):  # UnknownROSArgsError
+        try:
+            return _not_read(ast.literal_eval(text), parameters)
+        except (ValueError, SyntaxError):
+            return f'not ROS arguments: {text}'
+    if 'logging' in text or re.search(r'opening file \S+\.log', text):
+        return (f'{text}: the log cannot be written there; set ROS_LOG_DIR (or HOME) to a writable folder, such as '
+                'ROS_LOG_DIR=/tmp/ros_log')
+    if 'Sequence should be of same type' in text:
+        return f'{text}: in a list every number needs a decimal point: write [0.9, 1.0] in place of [0.9, 1]'
+    return text
+
+
+def _not_read(words: Sequence[str], parameters: Sequence[str]) -> str:
+    """Why words of the command line have no effect, with the way to write the first of them."""
+    word = words[0]
+    name, assigns, value = word.lstrip('-').partition(':=' if ':=' in word else '=')
+    if not assigns and word.startswith('-'):
+        value = words[1] if len(words) > 1 and not words[1].startswith('-') else 'VALUE'
+    if name.startswith('__') or '/' in name:
+        return f'{word} is not read; remappings are given as --ros-args -r {name}:={value}'
+    close = [name] if name in parameters else difflib.get_close_matches(name, parameters, 1)
+    if close and (assigns or word.startswith('-')):
+        return f'{word} is not read; parameters are given as --ros-args -p {close[0]}:={value}'
+    known = f'; the parameters are {", ".join(parameters)}' if parameters else ''
+    return f'{word} is not read; parameters are given as --ros-args -p NAME:=VALUE{known}'
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f'; do you mean {close[0]}?' if close else ''
+
+
+def _after(words: Sequence[str], *flags: str) -> list[str]:
+    return [value for flag, value in zip(words, words[1:], strict=False) if flag in flags]
+
+
+def _on_command_line(words: Sequence[str]) -> list[str]:
+    """Names of parameters that were given with -p, which may say `node:name:=value`."""
+    return [word.partition(':=')[0].rpartition(':')[2] for word in _after(words, '-p', '--param') if ':=' in word]
+
+
+def _loaded(file: str) -> Any:
+    try:
+        return yaml.safe_load(Path(file).read_text(encoding='utf-8'))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None  # rcl has read it its own way: nothing to say about it
+
+
+def _sections(values: Any, name: str = '') -> Iterator[tuple[str, list[str]]]:
+    """Node name patterns of a parameter file, each with the names of its parameters."""
+    for key, below in values.items() if isinstance(values, dict) else ():
+        if key == 'ros__parameters':
+            yield name, list(_flat(below))
+        else:
+            yield from _sections(below, f'{name}/{str(key).strip("/")}')
+
+
+def _flat(values: Any, prefix: str = '') -> Iterator[str]:
+    for key, value in values.items() if isinstance(values, dict) else ():
+        if isinstance(value, dict):
+            yield from _flat(value, f'{prefix}{key}.')
+        else:
+            yield f'{prefix}{key}'
+
+
+def _matches(section: str, name: str) -> bool:
+    """Whether a section's pattern is for the node of that full name: ** stands for any levels, * for one."""
+    parts = {'**': '(?:/[^/]+)*', '*': '/[^/]+'}
+    return re.fullmatch(''.join(parts.get(part, f'/{re.escape(part)}') for part in section.strip('/').split('/')),
+                        name) is not None
