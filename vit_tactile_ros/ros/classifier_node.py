@@ -16,7 +16,7 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.clock import Clock, ClockType
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo
 from rclpy.exceptions import ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecyclePublisher, LifecycleState, TransitionCallbackReturn
@@ -27,11 +27,9 @@ from rclpy.qos import (
     QoSProfile,
     ReliabilityPolicy,
     qos_policy_name_from_kind,
-    qos_profile_sensor_data,
 )
 from rclpy.qos_overriding_options import InvalidQosOverridesError, QoSOverridingOptions
 from rclpy.service import Service
-from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
@@ -42,12 +40,14 @@ from vit_tactile_ros.inference.reference import Reference, fixed_references
 from vit_tactile_ros.model import Calibration, CheckpointError, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import diagnostic_array, node_status, sensor_status
+from vit_tactile_ros.ros.image_subscription import ImageSubscription
 from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.messages import classification_message
 from vit_tactile_ros.ros.parameters import NO_DROP, RULES, refusal
 from vit_tactile_ros.ros.run import run_lifecycle_node
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import ThrottledLog
+from vit_tactile_ros.ros.transport import classifier_profile
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
 OVERRIDABLE_QOS = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
@@ -67,7 +67,7 @@ class TactileClassifierNode(LifecycleNode):
         self._worker: ClassificationWorker | None = None
         self._sensors: list[Sensor] = []
         self._results: dict[str, LifecyclePublisher] = {}
-        self._subscriptions_of_sensors: list[Subscription] = []
+        self._image_subscriptions: list[ImageSubscription] = []
         self._capture_services: list[Service] = []
         self._diagnostics_timer: Timer | None = None
         self._previous_statuses: dict[str, DiagnosticStatus] = {}
@@ -222,23 +222,16 @@ class TactileClassifierNode(LifecycleNode):
                                             self.get_logger(), self._throttled)
         self._worker.start()
         compressed = self._value('image_transport') == 'compressed'
-        sensor_data = qos_profile_sensor_data
         for sensor in self._sensors:
-            self._subscriptions_of_sensors.append(self.create_subscription(
-                CompressedImage if compressed else Image,
-                _topic(sensor, 'image_raw/compressed' if compressed else 'image_raw'),
-                partial(self._on_image, sensor),
-                # Only the newest image is of use, and a robot's network should not repeat the others.
-                QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=sensor_data.reliability,
-                           durability=sensor_data.durability),
-                event_callbacks=SubscriptionEventCallbacks(
-                    incompatible_qos=partial(self._on_incompatible_qos, sensor)),
-                qos_overriding_options=OVERRIDABLE_QOS))
+            self._image_subscriptions.append(ImageSubscription(
+                self, sensor, CompressedImage if compressed else Image,
+                _topic(sensor, 'image_raw/compressed' if compressed else 'image_raw'), partial(self._on_image, sensor),
+                partial(self._on_incompatible_qos, sensor), OVERRIDABLE_QOS.policy_kinds, self._throttled))
         self._diagnostics_publisher = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         # Steady: a paused simulation must not hide a silent sensor.
         self._diagnostics_timer = self.create_timer(self._value('diagnostics_period'), self._publish_diagnostics,
                                                     clock=Clock(clock_type=ClockType.STEADY_TIME))
-        topics = ', '.join(s.topic_name for s in self._subscriptions_of_sensors)
+        topics = ', '.join(s.topic_name for s in self._image_subscriptions)
         self.get_logger().info(f'active, waiting for images on {topics}')
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -286,9 +279,9 @@ class TactileClassifierNode(LifecycleNode):
         self.destroy_node()
 
     def _stop(self) -> None:
-        for subscription in self._subscriptions_of_sensors:
-            self.destroy_subscription(subscription)
-        self._subscriptions_of_sensors.clear()
+        for subscription in self._image_subscriptions:
+            subscription.destroy()
+        self._image_subscriptions.clear()
         if self._worker is not None:
             self._worker.stop()
             self._worker = None
@@ -382,6 +375,8 @@ class TactileClassifierNode(LifecycleNode):
         # Two robots' nodes share /diagnostics.
         name = self.get_fully_qualified_name().lstrip('/')
         statuses = []
+        for subscription in self._image_subscriptions:
+            subscription.adapt()  # not every middleware reports that publishers come and go
         for sensor in self._sensors:
             with sensor.lock:
                 silent_for = now - sensor.last_received if sensor.last_received is not None else 0.0
@@ -416,7 +411,8 @@ def _numbers(tau: Any) -> float | list[float]:
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; 0 after a clean stop, 1 when it can't configure, 2 for a bad parameter."""
-    return run_lifecycle_node(TactileClassifierNode, args)
+    with classifier_profile():
+        return run_lifecycle_node(TactileClassifierNode, args)
 
 
 if __name__ == '__main__':

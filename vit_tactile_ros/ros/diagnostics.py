@@ -17,8 +17,8 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
     """One sensor's counters; WARN where something went wrong since `previous`, STALE while no image comes."""
     with sensor.lock:
         counts = {
-            'received': sensor.received, 'classified': sensor.classified, 'superseded': sensor.superseded,
-            'rejected': sensor.rejected.total(), 'pending': sensor.pending,
+            'received': sensor.received, 'lost': sensor.lost, 'classified': sensor.classified,
+            'superseded': sensor.superseded, 'rejected': sensor.rejected.total(), 'pending': sensor.pending,
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'resolution changes': sensor.resolution_changes,
@@ -44,7 +44,7 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
     before = {kv.key: kv.value for kv in previous.values} if previous else {}
     grown = [f'{name} {counts[name] - int(before.get(name, 0))}' for name in counts
              if (name.startswith('rejected: ') or name in (
-                 'missing stamps', 'stamps backwards', 'resolution changes', 'incompatible publishers'))
+                 'lost', 'missing stamps', 'stamps backwards', 'resolution changes', 'incompatible publishers'))
              and counts[name] > int(before.get(name, 0))]
     status = DiagnosticStatus(name=f'{node_name}: {sensor.label}',
                               hardware_id=f'{node_name}/{sensor.name}'.rstrip('/'),

@@ -23,6 +23,7 @@ class Sensor:
     """State of one sensor; the fields below `lock` are shared between the executor's and the worker's thread.
 
     Every received image ends in exactly one of classified, superseded, rejected; until then it is in `pending`.
+    Of the images published while subscribed, up to the last one received, those not received are `lost`.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Sensor:
     waiting: WaitingImage | None = None
     pending: int = 0
     received: int = 0
+    lost: int = 0  # on the way here, as the middleware reports; known once a later image arrives
     classified: int = 0
     superseded: int = 0
     rejected: Counter[str] = field(default_factory=Counter)  # by reason

@@ -27,6 +27,7 @@ from vit_tactile_ros.data.simulator import (
 )
 from vit_tactile_ros.msg import TactileLabel
 from vit_tactile_ros.ros.messages import compressed_message, image_message
+from vit_tactile_ros.ros.transport import publisher_profile
 
 
 class TactileSimulatorNode(Node):
@@ -91,7 +92,9 @@ def main(args: list[str] | None = None) -> int:
     cv2.setNumThreads(1)
     rclpy.init(args=args)
     try:
-        rclpy.spin(TactileSimulatorNode())
+        with publisher_profile():
+            node = TactileSimulatorNode()
+        rclpy.spin(node)
     except (ParameterException, InvalidParameterValueException, InvalidParameterTypeException, ValueError) as error:
         print(f'tactile_simulator: {error}', file=sys.stderr)
         return 2
