@@ -40,7 +40,8 @@ def publish(width: int, height: int, rate: float, count: int, reliability: str, 
     while not all(publisher.get_subscription_count() for publisher in publishers):
         time.sleep(0.01)
     time.sleep(SETTLE)
-    message = Image(height=height, width=width, step=3 * width, encoding='rgb8', data=array('B', bytes(3 * width * height)))
+    message = Image(height=height, width=width, step=3 * width, encoding='rgb8',
+                    data=array('B', bytes(3 * width * height)))
     start = time.monotonic()
     for number in range(count):
         time.sleep(max(0.0, start + number / rate - time.monotonic()))
@@ -94,7 +95,8 @@ def measure(arguments: argparse.Namespace, subscription: str) -> None:
     """A row for every publisher, with one kind of subscription."""
     names = [topic.rpartition('/')[0] for topic in topics(arguments.sensors)]
     overrides = {} if subscription == 'default' else {
-        f'qos_overrides.{NAMESPACE}/{topic}.subscription.reliability': subscription for topic in topics(arguments.sensors)}
+        f'qos_overrides.{NAMESPACE}/{topic}.subscription.reliability': subscription
+        for topic in topics(arguments.sensors)}
     parameters = {'sensors': names, 'diagnostics_period': 0.2, 'silence_timeout': 3600.0, **overrides}
     with tempfile.TemporaryDirectory() as folder, NodeProcess('node', NAMESPACE, parameters, Path(folder) / 'node'):
         observer = Observer(arguments.sensors)
@@ -120,9 +122,8 @@ def measure(arguments: argparse.Namespace, subscription: str) -> None:
             received, lost = (observer.total(key) - b for key, b in zip(('received', 'lost'), before, strict=True))
             ages = 1e3 * np.array(observer.ages)
             times = f'{np.median(ages):.1f} / {np.percentile(ages, 99):.1f}' if len(ages) else '-'
-            sent = arguments.images * arguments.sensors
-            print(f'| {size} | {rate:g} | {offered} | {profile} | {subscription} | {received} of {sent} | {lost} | {times} |',
-                  flush=True)
+            print(f'| {size} | {rate:g} | {offered} | {profile} | {subscription} | '
+                  f'{received} of {arguments.images * arguments.sensors} | {lost} | {times} |', flush=True)
         observer.close()
 
 
@@ -132,7 +133,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--rates', nargs='+', type=float, default=[30.0, 60.0], help='images a second')
     parser.add_argument('--offered', nargs='+', default=['reliable', 'best_effort'], help='by the publisher')
     parser.add_argument('--profiles', nargs='+', default=['default', 'ours'], help='of the publisher')
-    parser.add_argument('--subscriptions', nargs='+', default=['best_effort', 'reliable', 'default'], help='of the node')
+    parser.add_argument('--subscriptions', nargs='+', default=['best_effort', 'reliable', 'default'],
+                        help='of the node')
     parser.add_argument('--images', type=int, default=300, help='of each publisher and sensor')
     parser.add_argument('--sensors', type=int, default=1, help='published in step by one process')
     parser.add_argument('--publish', nargs=6, help=argparse.SUPPRESS)

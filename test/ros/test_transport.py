@@ -199,3 +199,14 @@ def test_profile_holds_the_segment_that_is_checked_for():
     """The size is in the XML and in the check for room."""
     size = ElementTree.parse(PROFILE).find('.//{*}segment_size')
     assert int(size.text) == transport.SEGMENT
+
+
+def test_measuring_script():
+    """tools/measure_transport.py from end to end."""
+    script = Path(__file__).parents[2] / 'tools' / 'measure_transport.py'
+    ended = subprocess.run([sys.executable, script, '--sizes', '64x48', '--rates', '20', '--images', '10', '--offered',
+                            'reliable', '--profiles', 'ours', '--subscriptions', 'default'],
+                           capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    row = ended.stdout.splitlines()[-1]
+    assert row.startswith('| 64x48 | 20 | reliable | ours | default | 10 of 10 | 0 | '), ended.stdout
