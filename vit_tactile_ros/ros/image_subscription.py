@@ -24,9 +24,10 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.transport import NEW_VARIABLE, OLD_VARIABLE, PUBLISHER_PROFILE, is_fast_dds, shipped_profile
 
 # Images that the middleware keeps until the node takes them, which it does at once; the sensor then keeps the newest.
-# With a depth below the publisher's, Fast DDS drops images of which a piece is still under way without counting them as
-# lost: with 1, 11 of 120 reliable ones of 640x480 at 60 Hz. Publishers have 1 to 10.
-DEPTH = 20
+# Best effort: one, so that a node that falls behind takes the newest; what that replaces in the queue is in no counter.
+# Reliable: more than publishers have (10 is usual). With fewer, Fast DDS drops images of which a piece is still under
+# way, and does not count them as lost: with 1, 11 of 120 of 640x480 at 60 Hz, with 5 all but 5 of 90 of 1920x1080.
+BEST_EFFORT_DEPTH, RELIABLE_DEPTH = 1, 12
 SETTLE = 0.02  # s from a change among the publishers until they are looked at; several come together
 
 
@@ -82,7 +83,8 @@ class ImageSubscription:
 
     def _subscribe(self) -> Subscription:
         self._lost = 0
-        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=DEPTH, reliability=ReliabilityPolicy.BEST_AVAILABLE)
+        qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=RELIABLE_DEPTH,
+                         reliability=ReliabilityPolicy.BEST_AVAILABLE)
         options = QoSOverridingOptions(self._policies, callback=self._resolve)
         create = partial(self._create, qos, qos_overriding_options=options)
         try:
@@ -101,6 +103,8 @@ class ImageSubscription:
             qos.reliability = self._reliability
         else:
             self._reliability = qos.reliability
+        if not self.is_reliable and qos.depth == RELIABLE_DEPTH:  # no override: it is the parameter's default
+            qos.depth = BEST_EFFORT_DEPTH
         return SetParametersResult(successful=True)
 
     def _on_matched(self, _event: Any) -> None:

@@ -23,7 +23,8 @@ class Sensor:
     """State of one sensor; the fields below `lock` are shared between the executor's and the worker's thread.
 
     Every received image ends in exactly one of classified, superseded, rejected; until then it is in `pending`.
-    Of the images published while subscribed, up to the last one received, those not received are `lost`.
+    Every image published while subscribed, up to the last one received, is received, lost on the way (`lost`), or was
+    replaced by a newer one in the middleware's queue before the node took it, which the middleware does not report.
     """
 
     name: str
