@@ -16,6 +16,7 @@ def generate_launch_description():
         DeclareLaunchArgument('rate', default_value='30.0', description='images per second and finger, 1 to 120'),
         DeclareLaunchArgument('tau', default_value='', description="exit threshold, 0 to 1; none: the checkpoint's"),
         DeclareLaunchArgument('device', default_value='', description="'auto', 'cpu', 'cuda' or 'cuda:N'"),
+        # Each loads config/fastdds_large_images.xml by itself, unless the environment configures Fast DDS.
         *(Node(
             package='vit_tactile_ros', executable='tactile_simulator', name='tactile_simulator', namespace=finger,
             parameters=[{'sensor': kind, 'seed': seed, 'frame_id': f'{finger}_finger',

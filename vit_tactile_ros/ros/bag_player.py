@@ -27,6 +27,7 @@ from vit_tactile_ros.data.prefetch import Prefetch
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.start import init_ros
+from vit_tactile_ros.ros.transport import publisher_profile
 
 WAIT = 30.0  # s for the node to be found
 ANSWER = 5.0  # s for an image that the reference needs
@@ -47,7 +48,8 @@ class Player:
     """The publishers of one recording's sensors, and an ear for the node's answers."""
 
     def __init__(self, order: dict[str, Any]) -> None:
-        self._node = rclpy.create_node('bag_player', namespace=order['namespace'])
+        with publisher_profile():
+            self._node = rclpy.create_node('bag_player', namespace=order['namespace'])
         self._answered: set[tuple[str, int, int]] = set()
         self._answers = threading.Condition()
         # Reliable and with room: what is lost is to be lost in the node, not here.

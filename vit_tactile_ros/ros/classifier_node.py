@@ -12,10 +12,9 @@ from typing import Any
 
 import cv2
 import rclpy
-from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo, SubscriptionEventCallbacks
+from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo
 from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
 from rclpy.service import Service
-from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -25,6 +24,7 @@ from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import Reporter
 from vit_tactile_ros.ros.guard import CallbackGuard
+from vit_tactile_ros.ros.image_subscription import ImageSubscription
 from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
 from vit_tactile_ros.ros.messages import classification_message
@@ -37,11 +37,11 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.topics import (
     OVERRIDABLE_QOS,
     capture_service,
-    image_qos,
     incompatible_qos_text,
     result_qos,
     topic,
 )
+from vit_tactile_ros.ros.transport import classifier_profile
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
 
@@ -55,7 +55,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._worker: ClassificationWorker | None = None
         self._sensors: list[Sensor] = []
         self._results: dict[str, LifecyclePublisher] = {}
-        self._image_subscriptions: list[Subscription] = []
+        self._image_subscriptions: list[ImageSubscription] = []
         self._capture_services: list[Service] = []
         self._checkpoint_path = Path()
         self._throttled = ThrottledLog(self.get_logger())
@@ -122,16 +122,15 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._worker.start()
         compressed = self._settings.value('image_transport') == 'compressed'
         for sensor in self._sensors:
-            self._image_subscriptions.append(self.create_subscription(
-                CompressedImage if compressed else Image,
+            self._image_subscriptions.append(ImageSubscription(
+                self, sensor, CompressedImage if compressed else Image,
                 topic(sensor.name, 'image_raw/compressed' if compressed else 'image_raw'),
-                self._guard('taking an image', partial(self._on_image, sensor)), image_qos(),
-                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._guard(
-                    'incompatible QoS', partial(self._on_incompatible_qos, sensor))),
-                qos_overriding_options=OVERRIDABLE_QOS))
+                partial(self._on_image, sensor), partial(self._on_incompatible_qos, sensor),
+                OVERRIDABLE_QOS.policy_kinds, self._throttled, self._guard))
         for warning in unused_qos_overrides(self):
             self.get_logger().warning(warning)
-        self._reporter.start(self._sensors, self._classifier, self._worker, self._settings, self._checkpoint_path)
+        self._reporter.start(self._sensors, self._classifier, self._worker, self._settings, self._checkpoint_path,
+                             self._image_subscriptions)
         topics = ', '.join(s.topic_name for s in self._image_subscriptions)
         self.get_logger().info(f'active, waiting for images on {topics}')
 
@@ -163,7 +162,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
 
     def _stop(self) -> None:
         for subscription in self._image_subscriptions:
-            self.destroy_subscription(subscription)
+            subscription.destroy()
         self._image_subscriptions.clear()
         if self._worker is not None:
             self._worker.stop()
@@ -240,7 +239,8 @@ def _internal_error(error: Exception, _request: Trigger.Request, response: Trigg
 def main(args: list[str] | None = None) -> int:
     """Run the node until it is told to stop; the status of the process, as `run_node` has it."""
     cv2.setNumThreads(1)  # images this small lose more in handing out work than they gain
-    return run_node(TactileClassifierNode, tuple(RULES), args, fastest_executor)
+    with classifier_profile():
+        return run_node(TactileClassifierNode, tuple(RULES), args, fastest_executor)
 
 
 if __name__ == '__main__':

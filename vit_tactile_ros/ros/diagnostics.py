@@ -14,6 +14,7 @@ from std_msgs.msg import Header
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.ros.guard import CallbackGuard
+from vit_tactile_ros.ros.image_subscription import ImageSubscription
 from vit_tactile_ros.ros.namesakes import Namesakes
 from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.sensor import Sensor
@@ -21,7 +22,7 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
 # Counters whose growth is a warning, beside those of the rejected images.
-FAULTS = ('missing stamps', 'stamps backwards', 'stamps repeated', 'unknown ages', 'resolution changes',
+FAULTS = ('lost', 'missing stamps', 'stamps backwards', 'stamps repeated', 'unknown ages', 'resolution changes',
           'incompatible publishers')
 # Faults of this node and not of an image: an error.
 ERRORS = ('rejected: internal error', 'rejected: not finite')
@@ -38,10 +39,12 @@ class Reporter:
         self._stop: Callable[[], None] | None = None
 
     def start(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
-              settings: NodeParameters, checkpoint: Path) -> None:
+              settings: NodeParameters, checkpoint: Path, subscriptions: Sequence[ImageSubscription]) -> None:
         publisher = self._node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
         def publish() -> None:
+            for subscription in subscriptions:
+                subscription.adapt()  # not every middleware reports that publishers come and go
             stamp = self._node.get_clock().now().to_msg()
             publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
                 sensors, classifier, worker, settings, checkpoint)))
@@ -101,8 +104,8 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
     """One sensor's counters; WARN or ERROR for what went wrong since `previous`, STALE while no image comes."""
     with sensor.lock:
         counts = {
-            'received': sensor.received, 'classified': sensor.classified, 'superseded': sensor.superseded,
-            'rejected': sensor.rejected.total(), 'pending': sensor.pending,
+            'received': sensor.received, 'lost': sensor.lost, 'classified': sensor.classified,
+            'superseded': sensor.superseded, 'rejected': sensor.rejected.total(), 'pending': sensor.pending,
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,

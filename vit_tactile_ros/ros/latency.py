@@ -28,6 +28,7 @@ from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.node_process import NodeProcess
 from vit_tactile_ros.ros.run import fastest_executor
 from vit_tactile_ros.ros.start import init_ros
+from vit_tactile_ros.ros.transport import publisher_profile
 
 FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and answer
 ANSWER_TIMEOUT = 5.0  # s until a service is asked again: DDS may lose an answer
@@ -140,7 +141,8 @@ class _Camera:
     """Publishes images to one node at a time and notes when the results come; all in one thread."""
 
     def __init__(self, namespaces: Sequence[str], transport: str) -> None:
-        self._node = rclpy.create_node('latency_camera')
+        with publisher_profile():
+            self._node = rclpy.create_node('latency_camera')
         self._executor = fastest_executor()
         self._executor.add_node(self._node)
         self._sent: dict[int, tuple[Measured, float]] = {}  # by stamp in ns, until the result is there

@@ -48,6 +48,8 @@ class Sensor:
     """State of one sensor; the fields below `lock` are shared between the executor's and the worker's thread.
 
     Every received image ends in exactly one of classified, superseded, rejected; until then it is in `pending`.
+    Every image published while subscribed, up to the last one received, is received, lost on the way (`lost`), or was
+    replaced by a newer one in the middleware's queue before the node took it, which the middleware does not report.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Sensor:
     is_taken: bool = False  # the worker has an image that is neither finished nor rejected
     pending: int = 0
     received: int = 0
+    lost: int = 0  # on the way here, as the middleware reports; known once a later image arrives
     classified: int = 0
     superseded: int = 0
     rejected: Counter[str] = field(default_factory=Counter)  # by reason

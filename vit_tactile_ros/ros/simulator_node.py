@@ -28,6 +28,7 @@ from vit_tactile_ros.msg import TactileLabel
 from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.run import run_node
 from vit_tactile_ros.ros.start import StartError
+from vit_tactile_ros.ros.transport import publisher_profile
 
 PARAMETERS = ('sensor', 'rate', 'seed', 'frame_id', 'image_transport')
 
@@ -95,10 +96,15 @@ class TactileSimulatorNode(Node):
         self.destroy_node()
 
 
+def _create() -> TactileSimulatorNode:
+    with publisher_profile():
+        return TactileSimulatorNode()
+
+
 def main(args: list[str] | None = None) -> int:
     """Run until told to stop; the status of the process, as `run_node` has it."""
     cv2.setNumThreads(1)
-    return run_node(TactileSimulatorNode, PARAMETERS, args)
+    return run_node(_create, PARAMETERS, args)
 
 
 if __name__ == '__main__':

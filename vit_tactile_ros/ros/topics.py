@@ -12,7 +12,6 @@ from rclpy.qos import (
     QoSProfile,
     ReliabilityPolicy,
     qos_policy_name_from_kind,
-    qos_profile_sensor_data,
 )
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
@@ -30,12 +29,6 @@ MAX_TOPIC = 247
 def result_qos() -> QoSProfile:
     """A new one for every publisher: rclpy writes the overrides of a topic into it."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
-
-
-def image_qos() -> QoSProfile:
-    """As above. Only the newest image is of use, and a robot's network should not repeat the others."""
-    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=qos_profile_sensor_data.reliability,
-                      durability=qos_profile_sensor_data.durability)
 
 
 def topic(sensor: str, name: str) -> str:
