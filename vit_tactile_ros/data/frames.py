@@ -10,10 +10,8 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,7 +21,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.bags import read_pictures
 from vit_tactile_ros.data.table import DataError, Source, TouchTable
-from vit_tactile_ros.inference.decode import DecodeError, decode_compressed
+from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
@@ -147,23 +145,11 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig) -
 
 
 def read_picture(path: Path) -> Image:
-    """The picture in a file, uint8 RGB (H, W, 3). Raises DataError for what can't be read or is cut short."""
+    """The image in a file, uint8 RGB (H, W, 3). Raises DataError for what can't be read or is cut short."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f'{path} cannot be read: {error.strerror}') from error
-    if path.suffix.lower() in ('.png', '.jpg', '.jpeg'):
-        try:
-            return decode_compressed(SimpleNamespace(data=data, format=path.suffix[1:]))
-        except DecodeError as error:
-            raise DataError(f'{path} is not a picture that can be read: {error}; replace or remove it') from error
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # raised for an empty file or an absurd size
-        image = None
-    if image is None:
-        raise DataError(f'{path} of {len(data)} bytes is not a picture that can be read; replace or remove it')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return read_image(path)
+    except ImageFileError as error:
+        raise DataError(str(error)) from error
 
 
 def _remove_own(folder: str, process: int) -> None:
