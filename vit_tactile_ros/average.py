@@ -16,7 +16,15 @@ from pathlib import Path
 import torch
 
 from vit_tactile_ros.data.arguments import HelpFormatter
-from vit_tactile_ros.model import Calibration, Checkpoint, CheckpointError, Provenance, load_checkpoint, save_checkpoint
+from vit_tactile_ros.model import (
+    GREY_SHARE,
+    Calibration,
+    Checkpoint,
+    CheckpointError,
+    Provenance,
+    load_checkpoint,
+    save_checkpoint,
+)
 from vit_tactile_ros.training.initialise import weights_by_block
 
 
@@ -72,7 +80,8 @@ def main(argv: list[str] | None = None) -> int:
         save_checkpoint(arguments.output, dataclasses.replace(
             first, calibration=Calibration(), provenance=dataclasses.replace(
                 Provenance(), command=f'{commands}; {command}', data=first.provenance.data,
-                created=date.today().isoformat())))
+                created=date.today().isoformat(),
+                metrics={k: v for k, v in first.provenance.metrics.items() if k == GREY_SHARE})))
     except (CheckpointError, ValueError) as error:
         print(f'average: {error}', file=sys.stderr)
         return 2

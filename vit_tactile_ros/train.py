@@ -21,7 +21,7 @@ import torch
 from vit_tactile_ros.data.arguments import SIMULATOR, HelpFormatter, judging_flags, read_table
 from vit_tactile_ros.data.augment import AUGMENTATIONS
 from vit_tactile_ros.evaluation.outputs import collect_outputs
-from vit_tactile_ros.model import PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
+from vit_tactile_ros.model import GREY_SHARE, PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
     TrainingData,
@@ -169,7 +169,8 @@ def _train(arguments: argparse.Namespace, command: str, stop: Stop) -> int:
     average = fit(model, data.train, data.validation, preprocessing, config, augment, device, output,
                   class_names=class_names, order=data.order, workers=arguments.workers, processes=processes,
                   use_wandb=arguments.use_wandb, settings=data.settings | {'init': _init(arguments)},
-                  provenance=Provenance(command, data.description, training_part=data.training_part), stop=stop)
+                  provenance=Provenance(command, data.description, training_part=data.training_part,
+                                        metrics={GREY_SHARE: data.grey_share} if data.grey_share else {}), stop=stop)
     if not processes.first:
         return 0
     written = output / 'checkpoint.safetensors'

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.bags import read_pictures
 from vit_tactile_ros.data.table import DataError, Source, TouchTable
+from vit_tactile_ros.inference.colour import is_grey
 from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
@@ -142,6 +143,24 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig) -
     messages = [row for row, source in enumerate(sources) if source.topic]
     for position, picture in read_pictures([sources[row] for row in messages]):
         yield messages[position], fit(picture, preprocessing)
+
+
+def grey_shares(frames: Frames, most: int = 200) -> tuple[float, float | None]:
+    """The share of grey images, and of grey references (None where there are none), of up to `most` spread evenly."""
+    count = len(frames)  # type: ignore[arg-type]
+    images, references = [], []
+    for index in sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))}):
+        image, reference, _ = frames[index]
+        images.append(is_grey(image.numpy()))
+        if reference.any():
+            references.append(is_grey(reference.numpy()))
+    return _share(images) or 0.0, _share(references)
+
+
+def _share(found: list[bool | None]) -> float | None:
+    """Of those that are grey among those that can be told."""
+    told = [grey for grey in found if grey is not None]
+    return sum(told) / len(told) if told else None
 
 
 def read_picture(path: Path) -> Image:

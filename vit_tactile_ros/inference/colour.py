@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+GREY_NOTE = 'the network was trained on colour images, so its predictions are unreliable, whatever their confidence'
+
 _STRIDE = 16  # every how many-th row is looked at
 _DARK, _BRIGHT = 16, 239  # grey levels: beyond them no colour shows, whatever the camera
 _LEAST_LIT = 0.1  # share of the pixels

@@ -66,7 +66,7 @@ def read_image(path: str | Path) -> Image:
     try:
         return decode_image(data)
     except DecodeError as error:
-        raise ImageFileError(f'{path} is not an image that can be read: {error}; replace or remove it') from error
+        raise ImageFileError(f'{path} cannot be read as an image: {error}; replace or remove it') from error
 
 
 def decode_image(data: bytes, kinds: tuple[str, ...] = FILE_KINDS) -> Image:

@@ -21,18 +21,21 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
             'rejected': sensor.rejected.total(), 'pending': sensor.pending,
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
-            'resolution changes': sensor.resolution_changes,
+            'resolution changes': sensor.resolution_changes, 'grey images': sensor.grey_images,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
         exits = {f'exit at block {block}': n for block, n in sorted(sensor.exits.items())}
         ages, times = list(sensor.ages), list(sensor.result_times)
         last_received, is_silent = sensor.last_received, sensor.is_silent
+        grey = sensor.is_grey
         reference = sensor.reference
         reference_state = ('not used' if not needs_reference else 'from file' if reference.is_fixed
                            else 'captured' if reference.is_complete else 'waiting for frames')
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
     values['reference'] = reference_state
+    if grey is not None:
+        values['colour'] = 'grey' if grey else 'colour'
     is_flowing = len(times) > 1 and not is_silent
     values['rate [Hz]'] = f'{(len(times) - 1) / (times[-1] - times[0]):.1f}' if is_flowing else '0.0'
     if ages:
@@ -44,7 +47,8 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
     before = {kv.key: kv.value for kv in previous.values} if previous else {}
     grown = [f'{name} {counts[name] - int(before.get(name, 0))}' for name in counts
              if (name.startswith('rejected: ') or name in (
-                 'missing stamps', 'stamps backwards', 'resolution changes', 'incompatible publishers'))
+                 'missing stamps', 'stamps backwards', 'resolution changes', 'grey images',
+                 'incompatible publishers'))
              and counts[name] > int(before.get(name, 0))]
     status = DiagnosticStatus(name=f'{node_name}: {sensor.label}',
                               hardware_id=f'{node_name}/{sensor.name}'.rstrip('/'),

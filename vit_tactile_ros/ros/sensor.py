@@ -39,6 +39,8 @@ class Sensor:
     missing_stamps: int = 0
     stamps_backwards: int = 0
     resolution_changes: int = 0
+    grey_images: int = 0
+    is_grey: bool | None = None  # the last image that was neither too dark nor too bright to say
     incompatible_publishers: int = 0
     silences: int = 0
     exits: Counter[int] = field(default_factory=Counter)  # classified, by exit block
