@@ -15,6 +15,6 @@ from vit_tactile_ros.model.vit import ViTTactile, compute_shares, create_vit_tac
 
 __all__ = [
     'GREY_SHARE', 'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'ModelConfig',
-    'PreprocessingConfig', 'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile', 'early_exit', 'exit_probabilities',
-    'load_checkpoint', 'multiply_adds', 'save_checkpoint', 'shipped_checkpoint', 'thresholds',
+    'PreprocessingConfig', 'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile', 'early_exit',
+    'exit_probabilities', 'load_checkpoint', 'multiply_adds', 'save_checkpoint', 'shipped_checkpoint', 'thresholds',
 ]
