@@ -86,6 +86,8 @@ def decode_image(data: bytes, kinds: tuple[str, ...] = FILE_KINDS) -> Image:
     else:
         header = {'PNG': read_png_header, 'BMP': read_bmp_header, 'WebP': read_webp_header}[kind](data)
     image = _decode_with_opencv(data[:header.end], header)
+    if kind == 'TIFF' and image.dtype == np.uint8:
+        _check_opaque(data)
     if image.dtype == np.uint16:
         image = to_eight_bits(image)
     return image[:, :, ::-1]
@@ -121,6 +123,13 @@ def _decode_jpeg(data: bytes) -> Image:
         logger.warning('simplejpeg is not installed: a damaged JPEG that is not cut is decoded and not noticed; '
                        'pip install simplejpeg')
     return _decode_with_opencv(data, None)[:, :, ::-1]
+
+
+def _check_opaque(tiff: bytes) -> None:
+    """OpenCV multiplies the 8-bit colours of a TIFF by their alpha, which cannot be undone."""
+    image = cv2.imdecode(np.frombuffer(tiff, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is not None and image.ndim == 3 and image.shape[2] == 4 and image[:, :, 3].min() < 255:
+        raise DecodeError('compressed', 'TIFF is partly transparent; save it without alpha')
 
 
 def _decode_with_opencv(data: bytes, header: Header | None) -> NDArray[Any]:
