@@ -4,7 +4,6 @@ import array
 import struct
 import subprocess
 import sys
-import zlib
 from types import SimpleNamespace
 
 import cv2

@@ -46,8 +46,8 @@ def busy(seed: int = 0) -> np.ndarray:
     """A soft coloured pattern with noise, as a gel has."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 8, 3)).astype(np.uint8)
-    image = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_CUBIC).astype(float) + rng.normal(0, 3, (120, 160, 3))
-    return np.clip(image, 0, 255).astype(np.uint8)
+    image = cv2.resize(coarse, (160, 120), interpolation=cv2.INTER_CUBIC)
+    return np.clip(image + rng.normal(0, 3, image.shape), 0, 255).astype(np.uint8)
 
 
 JPEG, PNG = saved('JPEG', quality=95), saved('PNG')
@@ -196,7 +196,8 @@ def test_flipped_bytes_of_other_kinds_raise_nothing_else(kind, tmp_path):
 @pytest.mark.parametrize('data', (
     b'', b'\x00' * 50, b'GIF89a' + b'\x01' * 50, bytes(range(256)), b'\xff\xd8\xff\xd9', b'\xff\xd8\xff',
     b'\xff\xd8' + b'\x55' * 500 + b'\xff\xd9', b'\xff\xd8\xff\xc0\x00\x02\xff\xd9', b'BM', b'II*\x00', b'MM\x00*' * 9,
-    b'RIFF\x08\x00\x00\x00WEBP', b'RIFF\x08\x00\x00\x00WEBPVP8 ' + bytes(40), PNG[:8] + chunk(b'IEND', b'')), ids=range(14))
+    b'RIFF\x08\x00\x00\x00WEBP', b'RIFF\x08\x00\x00\x00WEBPVP8 ' + bytes(40), PNG[:8] + chunk(b'IEND', b'')),
+    ids=range(14))
 def test_garbage_is_refused(data):
     """Data of no known kind, or with nothing between its markers."""
     assert refusal(data).reason == 'compressed'

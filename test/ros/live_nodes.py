@@ -176,15 +176,20 @@ class Client(Node):
         return None
 
     def counter(self, key: str, name: str = 'sensor') -> int:
+        return int(self.values(name).get(key, 0))
+
+    def values(self, name: str = 'sensor') -> dict[str, str]:
+        """Of the sensor's newest status; {} before the first."""
         status = self.status(name)
-        return int({v.key: v.value for v in status.values}.get(key, 0)) if status else 0
+        return {v.key: v.value for v in status.values} if status else {}
 
 
 def image(number: int = 1, encoding: str = 'rgb8', height: int = 24, width: int = 32, channels: int = 3,
           padding: int = 0) -> Image:
     """A picture with a stamp of `number` seconds; its bytes depend on the number."""
     step = width * channels + padding
-    data = array('B', [(7 * number + i) % 256 for i in range(height * step)])
+    # 37: neighbouring bytes differ, or the three channels would be those of a grey image
+    data = array('B', [(7 * number + 37 * i) % 256 for i in range(height * step)])
     message = Image(header=Header(frame_id=f'finger_{number}'), height=height, width=width, encoding=encoding,
                     step=step, data=data)
     message.header.stamp.sec = number
