@@ -519,3 +519,18 @@ def test_a_run_takes_fresh_examples(tmp_path, monkeypatch):
     assert train.main([*arguments(tmp_path, seed=7, epoch_size=3, batch_size=2, validation_size=1), '--evaluate']) == 0
     assert sizes == {7: 6, 7 + datasets.VALIDATION_SEED_OFFSET: 1, 7 + datasets.TEST_SEED_OFFSET: 1}
     assert [index for seed, index in examples if seed == 7] == [0, 1, 2, 3, 4, 5]
+
+
+def test_grey_images_are_said_and_kept_in_the_checkpoint(presses, tmp_path, capsys):
+    """A network of a grey sensor must not be warned of grey images, one of mixed images should be looked at."""
+    grey, mixed = tmp_path / 'grey', tmp_path / 'mixed'
+    for folder, chosen in ((grey, presses.rglob('*.png')), (mixed, presses.glob('edge/*.png'))):
+        shutil.copytree(presses, folder)
+        for path in chosen:
+            there = folder / path.relative_to(presses)
+            cv2.imwrite(str(there), cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2GRAY))
+    assert train.main(arguments(tmp_path / 'a', data=grey, epochs=1)) == 0
+    assert 'the training images are grey, so the network will expect grey images' in capsys.readouterr().out
+    assert load_checkpoint(tmp_path / 'a' / 'checkpoint.safetensors').provenance.metrics['grey_share'] == 1
+    assert train.main(arguments(tmp_path / 'b', data=mixed, epochs=1)) == 0
+    assert 'of the training images are grey and the others are not' in capsys.readouterr().err

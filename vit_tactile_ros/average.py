@@ -19,7 +19,14 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_writable
-from vit_tactile_ros.model import Calibration, Checkpoint, Provenance, load_checkpoint, save_checkpoint
+from vit_tactile_ros.model import (
+    GREY_SHARE,
+    Calibration,
+    Checkpoint,
+    Provenance,
+    load_checkpoint,
+    save_checkpoint,
+)
 from vit_tactile_ros.training.initialise import weights_by_block
 
 EXAMPLES = (
@@ -79,7 +86,8 @@ def main(argv: list[str] | None = None) -> int:
     save_checkpoint(arguments.output, dataclasses.replace(
         first, calibration=Calibration(), provenance=dataclasses.replace(
             Provenance(), command=f'{commands}; {given}', data=first.provenance.data,
-            created=date.today().isoformat())))
+            created=date.today().isoformat(),
+            metrics={k: v for k, v in first.provenance.metrics.items() if k == GREY_SHARE})))
     print(f'average: {averaged} tensors averaged; wrote {arguments.output}, which is to be calibrated')
     return 0
 

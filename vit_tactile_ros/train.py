@@ -25,7 +25,7 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable
-from vit_tactile_ros.model import PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
+from vit_tactile_ros.model import GREY_SHARE, PreprocessingConfig, Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
     TrainingData,
@@ -176,7 +176,8 @@ def _train(arguments: argparse.Namespace, given: str, stop: Stop) -> int:
     average = fit(model, data.train, data.validation, preprocessing, config, augment, device, output,
                   class_names=class_names, order=data.order, workers=arguments.workers, processes=processes,
                   use_wandb=arguments.use_wandb, settings=data.settings | {'init': _init(arguments)},
-                  provenance=Provenance(given, data.description, training_part=data.training_part), stop=stop)
+                  provenance=Provenance(given, data.description, training_part=data.training_part,
+                                        metrics={GREY_SHARE: data.grey_share} if data.grey_share else {}), stop=stop)
     if not processes.first:
         return 0
     written = output / 'checkpoint.safetensors'

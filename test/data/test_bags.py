@@ -270,8 +270,8 @@ def test_a_bag_cut_short(tmp_path, kind, has_metadata, caplog):
 
 
 def test_an_image_that_cannot_be_decoded(tmp_path):
-    table = load_touches(write_bag(tmp_path / 'b', {'': TOUCHES}, encoding='bayer_rggb8'))
-    with pytest.raises(DataError, match="b /image_raw at .* ns is not an image.*encoding is 'bayer_rggb8'"):
+    table = load_touches(write_bag(tmp_path / 'b', {'': TOUCHES}, encoding='32FC1'))
+    with pytest.raises(DataError, match="b /image_raw at .* ns is not an image.*encoding is '32FC1'"):
         TouchFrames(table, PREPROCESSING)
 
 

@@ -232,3 +232,17 @@ def test_a_real_sensors_held_out_presses(caplog):
     assert ours.presses == 9 and ours.disc_pixels > 6000
     assert ours.disc < 9 and ours.disc < nothing.disc / 3
     assert ours.ring < nothing.ring / 2
+
+
+@pytest.mark.parametrize('name', ('03.png', 'reference.png'))
+def test_a_cut_or_turned_press_is_read_as_every_image(tmp_path, name):
+    """Presses had a reader of their own, which took cut JPEGs half grey and turned them by EXIF."""
+    write_presses(tmp_path, 6)
+    before = read(tmp_path)
+    path = tmp_path / name
+    ok, data = cv2.imencode('.jpg', cv2.imread(str(path)), (cv2.IMWRITE_JPEG_QUALITY, 100))
+    path.write_bytes(data.tobytes() + b'trailer\xff\xd9')
+    np.testing.assert_allclose(read(tmp_path).reference, before.reference, atol=8)
+    path.write_bytes(data.tobytes()[:len(data) // 2])
+    with pytest.raises(DataError, match=rf'the (image|reference) .*{name} cannot be read as .*truncated'):
+        read(tmp_path)

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from toy_touches import picture, write_csv, write_folders, write_picture
 
 from vit_tactile_ros.data import frames
-from vit_tactile_ros.data.frames import TouchFrames, read_picture
+from vit_tactile_ros.data.frames import TouchFrames, grey_shares, read_picture
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.simulator import sample_example
 from vit_tactile_ros.data.touches import DataError, load_touches
@@ -156,3 +156,25 @@ def test_simulated_touches_are_the_same_triple(preprocessing):
         touches[4]
     with pytest.raises(ValueError, match='size is 0'):
         SimulatedTouches(0, preprocessing)
+
+
+def test_a_16_bit_file_of_small_range_is_refused(tmp_path):
+    """12 bits in 16 became black training images."""
+    path = tmp_path / 'deep.png'
+    cv2.imwrite(str(path), np.full((8, 8, 3), 900, np.uint16))
+    with pytest.raises(DataError, match=r'deep\.png cannot be read as an image: 16-bit .* above 900 .*become black'):
+        read_picture(path)
+    cv2.imwrite(str(path), np.full((8, 8, 3), 257 * 77, np.uint16))
+    np.testing.assert_array_equal(read_picture(path), np.full((8, 8, 3), 77))
+
+
+def test_the_share_of_grey_images(tmp_path):
+    """Of images and of references apart; what is too dark to say does not count."""
+    for number, level in enumerate(((90, 90, 90), (90, 40, 160), (91, 90, 89), (3, 3, 3))):
+        folder = tmp_path / 'ab'[number % 2]
+        folder.mkdir(exist_ok=True)
+        cv2.imwrite(str(folder / f'{number}.png'), np.full((24, 24, 3), level, np.uint8))
+    cv2.imwrite(str(tmp_path / 'reference.png'), np.full((24, 24, 3), (30, 90, 200), np.uint8))
+    table = load_touches(tmp_path)
+    assert grey_shares(TouchFrames(table, DIFFERENCE)) == (pytest.approx(2 / 3), 0.0)
+    assert grey_shares(TouchFrames(table, PLAIN)) == (pytest.approx(2 / 3), None)

@@ -1,9 +1,14 @@
 """The no-contact reference: averaged from the first frames, captured anew on demand, or fixed."""
 
 import numpy as np
+import PIL.Image
 import pytest
 
-from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.data.frames import read_picture
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.preprocess import fit
+from vit_tactile_ros.inference.reference import Reference, fixed_references
+from vit_tactile_ros.model import PreprocessingConfig
 
 
 def frames(count: int) -> np.ndarray:
@@ -81,3 +86,48 @@ def test_the_channels_lie_apart():
         for image in frames(3):
             reference.update(image)
             assert reference.frame.transpose(2, 0, 1).flags.c_contiguous and reference.frame.dtype == np.float32
+
+
+CONFIG = PreprocessingConfig(image_size=(24, 32), reference='difference')
+
+
+def jpeg(path, orientation: int | None = None):
+    """A real photo's bytes, with what a phone's EXIF says."""
+    image = PIL.Image.fromarray(np.full((48, 64, 3), (150, 90, 60), np.uint8))
+    exif = PIL.Image.Exif()
+    if orientation:
+        exif[274] = orientation
+    image.putpixel((3, 2), (255, 0, 0))
+    image.save(path, quality=95, exif=exif)
+    return path
+
+
+def test_reference_files_are_read_as_training_images_are(tmp_path):
+    """EXIF turned a reference where training ignores it; a phone's trailer must not matter either."""
+    plain, turned = jpeg(tmp_path / 'plain.jpg'), jpeg(tmp_path / 'turned.jpg', 6)
+    turned.write_bytes(turned.read_bytes() + b'trailer\xff\xd9')
+    given = fixed_references([str(plain), '', str(turned)], ['a', 'b', 'c'], CONFIG)
+    assert given[1] is None
+    np.testing.assert_array_equal(given[0], fit(read_picture(plain), CONFIG))
+    np.testing.assert_array_equal(given[2], given[0])
+
+
+@pytest.mark.parametrize(('damage', 'said'), (
+    (lambda data: data[:len(data) // 2], 'truncated'), (lambda data: b'', 'data starts with nothing'),
+    (lambda data: b'text', 'must be JPEG or PNG'), (None, 'No such file')), ids=('cut', 'empty', 'text', 'gone'))
+def test_a_reference_that_cannot_be_read_is_named(tmp_path, damage, said):
+    """Cut JPEGs were taken half grey, and some files ended in cv2.error."""
+    path = jpeg(tmp_path / 'gel.jpg')
+    if damage is None:
+        path.unlink()
+    else:
+        path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=rf'reference_files: .*gel\.jpg.*{said}'):
+        fixed_references([str(path)], ['left'], CONFIG)
+
+
+def test_a_folder_as_reference_is_named(tmp_path):
+    with pytest.raises(UserError, match='reference_files: .* is not a regular file'):
+        fixed_references([str(tmp_path)], ['left'], CONFIG)
+    with pytest.raises(UserError, match='has 1 entries; must be one per sensor'):
+        fixed_references(['a.png'], ['left', 'right'], CONFIG)

@@ -188,7 +188,8 @@ def image(number: int = 1, encoding: str = 'rgb8', height: int = 24, width: int 
           padding: int = 0) -> Image:
     """A picture with a stamp of `number` seconds; its bytes depend on the number."""
     step = width * channels + padding
-    data = array('B', [(7 * number + i) % 256 for i in range(height * step)])
+    # 37: neighbouring bytes differ, or the three channels would be those of a grey image
+    data = array('B', [(7 * number + 37 * i) % 256 for i in range(height * step)])
     message = Image(header=Header(frame_id=f'finger_{number}'), height=height, width=width, encoding=encoding,
                     step=step, data=data)
     message.header.stamp.sec = number

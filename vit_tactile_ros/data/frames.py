@@ -10,10 +10,8 @@ import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -23,7 +21,8 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.touches import read_pictures
 from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages
-from vit_tactile_ros.inference.decode import DecodeError, decode_compressed
+from vit_tactile_ros.inference.colour import is_grey
+from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
@@ -173,24 +172,30 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, b
         broken.append(error)
 
 
+def grey_shares(frames: Frames, most: int = 200) -> tuple[float, float | None]:
+    """The share of grey images, and of grey references (None where there are none), of up to `most` spread evenly."""
+    count = len(frames)  # type: ignore[arg-type]
+    images, references = [], []
+    for index in sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))}):
+        image, reference, _ = frames[index]
+        images.append(is_grey(image.numpy()))
+        if reference.any():
+            references.append(is_grey(reference.numpy()))
+    return _share(images) or 0.0, _share(references)
+
+
+def _share(found: list[bool | None]) -> float | None:
+    """Of those that are grey among those that can be told."""
+    told = [grey for grey in found if grey is not None]
+    return sum(told) / len(told) if told else None
+
+
 def read_picture(path: Path) -> Image:
-    """The picture in a file, uint8 RGB (H, W, 3). Raises DataError for what can't be read or is cut short."""
+    """The image in a file, uint8 RGB (H, W, 3). Raises DataError for what can't be read or is cut short."""
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f'{path} cannot be read: {error.strerror}') from error
-    if path.suffix.lower() in ('.png', '.jpg', '.jpeg'):
-        try:
-            return decode_compressed(SimpleNamespace(data=data, format=path.suffix[1:]))
-        except DecodeError as error:
-            raise DataError(f'{path} is not a picture that can be read: {error}; replace or remove it') from error
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:  # raised for an empty file or an absurd size
-        image = None
-    if image is None:
-        raise DataError(f'{path} of {len(data)} bytes is not a picture that can be read; replace or remove it')
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        return read_image(path)
+    except ImageFileError as error:
+        raise DataError(str(error)) from error
 
 
 def _remove_own(folder: str, process: int) -> None:

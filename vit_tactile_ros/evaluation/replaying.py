@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +21,7 @@ from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.frame_table import FrameTable, Rejection, merge_rejections
 from vit_tactile_ros.evaluation.truth import Truth
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
 from vit_tactile_ros.inference.decode import DecodeError, decode
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference, fixed_references
@@ -76,6 +77,8 @@ class SensorFrames:
         self.reference = reference
         self._classifier = classifier
         self._shape: tuple[int, ...] | None = None
+        self.images = 0
+        self.grey_images = 0  # not counted for a network that was trained on them
 
     def input(self, message: Any) -> NDArray[np.float32]:
         """float32 (3, h, w). Raises DecodeError."""
@@ -84,6 +87,8 @@ class SensorFrames:
             self.reference.recapture()  # another resolution: the old reference no longer fits
         self._shape = picture.shape
         frame = self._classifier.fit(picture)
+        self.images += 1
+        self.grey_images += not self._classifier.expects_grey and bool(is_grey(frame))
         if self._classifier.needs_reference:
             self.reference.update(frame)
         return normalise(frame, self.reference.frame, self._classifier.preprocessing)
@@ -155,7 +160,7 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         stopped = False
         expected = selection.images
         every = max(8, expected // settings.timing_frames) if settings.timing_frames else 0
-        sensors = sensor_frames(selection.sensors, settings, classifier)
+        sensors = collected.sensors = sensor_frames(selection.sensors, settings, classifier)
         batches = _batches(recording, selection, settings, sensors, truth, collected)
         ahead = Prefetch(batches, 2)
         try:
@@ -173,8 +178,8 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
                                                           frames.reference.num_frames)
                                     for sensor, frames in sensors.items() if frames.lacks_reference]
         problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short])
-        return Replayed(collected.table(), collected.images, tuple(problems), (*recording.notes, *short), truth.used,
-                        stopped)
+        return Replayed(collected.table(), collected.images, tuple(problems),
+                        (*recording.notes, *short, *collected.grey_notes(recording.path)), truth.used, stopped)
 
 
 @dataclass
@@ -186,6 +191,7 @@ class _Collected:
     empty: FrameTable
     rejections: list[Rejection]
     images: int = 0
+    sensors: dict[str, SensorFrames] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rows: list[Row] = []
@@ -197,6 +203,10 @@ class _Collected:
                                          f'{(received - self.start) / 1e9:.3f} s: {error}'))
         if len(self.rejections) > 1000:
             self.rejections = list(merge_rejections(self.rejections))
+
+    def grey_notes(self, path: Path) -> list[str]:
+        return [f'{path}: {frames.grey_images} of {frames.images} images of sensor {sensor!r} are grey; {GREY_NOTE}'
+                for sensor, frames in self.sensors.items() if frames.grey_images]
 
     @torch.inference_mode()
     def add(self, classifier: TactileClassifier, inputs: NDArray[np.float32], rows: list[Row],

@@ -16,7 +16,7 @@ from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
-from vit_tactile_ros.model import Checkpoint, compute_shares, thresholds
+from vit_tactile_ros.model import GREY_SHARE, Checkpoint, compute_shares, thresholds
 
 Image = NDArray[np.uint8]
 
@@ -64,6 +64,8 @@ class TactileClassifier:
         self.preprocessing = checkpoint.preprocessing
         self.class_names = checkpoint.class_names
         self.exits = checkpoint.model.config.exits
+        # Checkpoints that do not say are of colour sensors, as all that this package ships.
+        self.expects_grey = checkpoint.provenance.metrics.get(GREY_SHARE, 0.0) > 0.5
         # The checkpoint owns the calibration, so that one just trained answers as it will when loaded.
         self.temperatures = checkpoint.calibration.temperatures or (1.0,) * len(self.exits)
         self.compute_shares = compute_shares(checkpoint.model.config)

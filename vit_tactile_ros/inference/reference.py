@@ -1,15 +1,15 @@
-"""The no-contact reference frame of one sensor: given as a picture, or averaged from its first frames."""
+"""The no-contact reference frame of one sensor: given as an image, or averaged from its first frames."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
@@ -75,18 +75,18 @@ def _planar(frame: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def fixed_references(files: Sequence[str], sensors: Sequence[str], config: PreprocessingConfig) -> list[Image | None]:
-    """The picture of each sensor without contact, fitted; None for a sensor whose file is ''.
+    """The image of each sensor without contact, fitted; None for a sensor whose file is ''.
 
-    [''] stands for no file of any sensor. Raises ValueError for another count, or a file that is no picture.
+    [''] stands for no file of any sensor. Raises UserError for another count, or a file that is not a readable image.
     """
     if list(files) == ['']:
         return [None] * len(sensors)
     if len(files) != len(sensors):
-        raise ValueError(f'reference_files has {len(files)} entries; must be one per sensor: {list(sensors)}')
+        raise UserError(f'reference_files has {len(files)} entries; must be one per sensor: {list(sensors)}')
     fitted: list[Image | None] = []
     for file in files:
-        picture = cv2.imread(str(Path(file).expanduser()), cv2.IMREAD_COLOR) if file else None
-        if file and picture is None:
-            raise ValueError(f'reference_files: {file} is not a picture that can be read')
-        fitted.append(None if picture is None else fit(cv2.cvtColor(picture, cv2.COLOR_BGR2RGB), config))
+        try:
+            fitted.append(fit(read_image(file), config) if file else None)
+        except ImageFileError as error:
+            raise UserError(f'reference_files: {error}') from error
     return fitted

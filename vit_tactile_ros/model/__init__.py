@@ -1,13 +1,20 @@
 """The network: attention, the staged ViT, its checkpoint. Imports torch only."""
 
 from vit_tactile_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from vit_tactile_ros.model.config import Calibration, DropBound, ModelConfig, PreprocessingConfig, Provenance
+from vit_tactile_ros.model.config import (
+    GREY_SHARE,
+    Calibration,
+    DropBound,
+    ModelConfig,
+    PreprocessingConfig,
+    Provenance,
+)
 from vit_tactile_ros.model.early_exit import ExitResult, early_exit, exit_probabilities, thresholds
 from vit_tactile_ros.model.shipped import shipped_checkpoint
 from vit_tactile_ros.model.vit import ViTTactile, compute_shares, create_vit_tactile, multiply_adds
 
 __all__ = [
-    'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'ModelConfig', 'PreprocessingConfig',
-    'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile', 'early_exit', 'exit_probabilities',
-    'load_checkpoint', 'multiply_adds', 'save_checkpoint', 'shipped_checkpoint', 'thresholds',
+    'GREY_SHARE', 'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'ModelConfig',
+    'PreprocessingConfig', 'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile', 'early_exit',
+    'exit_probabilities', 'load_checkpoint', 'multiply_adds', 'save_checkpoint', 'shipped_checkpoint', 'thresholds',
 ]

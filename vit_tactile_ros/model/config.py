@@ -161,6 +161,9 @@ class Calibration:
         return kept[-1]
 
 
+GREY_SHARE = 'grey_share'  # of the training images, in `Provenance.metrics`
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Where a checkpoint comes from, for people."""
@@ -168,7 +171,7 @@ class Provenance:
     command: str = ''
     data: str = ''
     created: str = ''  # ISO 8601 date
-    metrics: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)  # GREY_SHARE among them, where it is not 0
     # Tells the training images from others (`data.training_part`); empty: simulated, or unknown.
     training_part: dict[str, str] = field(default_factory=dict)
 

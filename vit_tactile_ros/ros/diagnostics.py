@@ -23,9 +23,10 @@ from vit_tactile_ros.ros.worker import ClassificationWorker
 
 # Counters whose growth is a warning, beside those of the rejected images.
 FAULTS = ('lost', 'missing stamps', 'stamps backwards', 'stamps repeated', 'unknown ages', 'resolution changes',
-          'incompatible publishers')
+          'grey images', 'incompatible publishers')
 # Faults of this node and not of an image: an error.
 ERRORS = ('rejected: internal error', 'rejected: not finite')
+
 
 class Reporter:
     """Publishes /diagnostics while the node is active; remembers the report before, to tell what has changed since."""
@@ -109,18 +110,21 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,
-            'resolution changes': sensor.resolution_changes,
+            'resolution changes': sensor.resolution_changes, 'grey images': sensor.grey_images,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
         exits = {f'exit at block {block}': n for block, n in sorted(sensor.exits.items())}
         ages, times = list(sensor.ages), list(sensor.result_times)
         last_received, is_silent = sensor.last_received, sensor.is_silent
+        grey = sensor.is_grey
         reference = sensor.reference
         reference_state = ('not used' if not needs_reference else 'from file' if reference.is_fixed
                            else 'captured' if reference.is_complete else 'waiting for frames')
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
     values['reference'] = reference_state
+    if grey is not None:
+        values['colour'] = 'grey' if grey else 'colour'
     is_flowing = len(times) > 1 and not is_silent
     values['rate [Hz]'] = f'{(len(times) - 1) / (times[-1] - times[0]):.1f}' if is_flowing else '0.0'
     if ages:

@@ -70,6 +70,8 @@ class Sensor:
     stamps_repeated: int = 0
     unknown_ages: int = 0  # results of images with a stamp that this node's clock cannot be compared with
     resolution_changes: int = 0
+    grey_images: int = 0
+    is_grey: bool | None = None  # the last image that was neither too dark nor too bright to say
     incompatible_publishers: int = 0
     silences: int = 0
     exits: Counter[int] = field(default_factory=Counter)  # classified, by exit block

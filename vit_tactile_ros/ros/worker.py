@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.decode import DecodeError, decode
+from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
+from vit_tactile_ros.inference.decode import UNSAID_ORDER, DecodeError, decode
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
@@ -143,11 +144,12 @@ class ClassificationWorker:
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:
             picture = decode(image.message)
-            if getattr(image.message, 'encoding', '') == '8UC3':
-                self._throttled.warning_once(
-                    f'{sensor.name} 8UC3', f'{sensor.label}: encoding 8UC3 does not say its colour order; read as BGR')
+            if (encoding := getattr(image.message, 'encoding', '')) in UNSAID_ORDER:
+                self._throttled.warning_once(f'{sensor.name} {encoding}', f'{sensor.label}: encoding {encoding} does '
+                                             'not define its colour order; read as BGR')
             self._note_shape(sensor, picture.shape)
             frame = self._classifier.fit(picture)
+            self._note_colour(sensor, frame)
             if self._classifier.needs_reference:
                 self._update_reference(sensor, frame)
         except DecodeError as error:
@@ -170,6 +172,16 @@ class ClassificationWorker:
             self._throttled.warning(f'{sensor.name} resolution', f'{sensor.label}: resolution changed from '
                                     f'{sensor.shape[1]}x{sensor.shape[0]} to {shape[1]}x{shape[0]}{anew}')
         sensor.shape = shape
+
+    def _note_colour(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
+        if self._classifier.expects_grey or (grey := is_grey(frame)) is None:
+            return
+        with sensor.lock:
+            sensor.is_grey = grey
+            sensor.grey_images += grey
+        if grey:
+            self._throttled.warning_once(f'{sensor.name} grey', f'{sensor.label}: the images are grey; {GREY_NOTE}. '
+                                         'Check the encoding and the colour settings of the camera')
 
     def _update_reference(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
         with sensor.lock:

@@ -23,7 +23,7 @@ from vit_tactile_ros.data.arguments import (
     split_table,
 )
 from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
-from vit_tactile_ros.data.frames import Frames
+from vit_tactile_ros.data.frames import Frames, grey_shares
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.simulator import CLASS_NAMES, SensorFileError, load_sensor
@@ -52,6 +52,7 @@ class TrainingData:
     description: str
     settings: dict[str, Any]  # what must not change when a run goes on
     training_part: dict[str, str] = field(default_factory=dict)  # for the provenance
+    grey_share: float = 0.0  # of the training images
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -200,7 +201,22 @@ def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, prepro
         order=order,
         description=f'{table.origin}: {len(parts[0])} training, {len(parts[1])} validation and {len(parts[2])} test '
                     f'images of {len(table.class_names)} classes{_groups_told(parts)}',
-        settings=data_settings(arguments, parts[0]), training_part=training_part(arguments, table, parts[0]))
+        settings=data_settings(arguments, parts[0]), training_part=training_part(arguments, table, parts[0]),
+        grey_share=_note_grey(train))
+
+
+def _note_grey(train: Frames) -> float:
+    """The share of grey training images; logs it where it is not 0."""
+    images, references = grey_shares(train)
+    if images == 1:
+        logger.info('the training images are grey, so the network will expect grey images')
+    elif images:
+        logger.warning('about %.0f %% of the training images are grey and the others are not: were they all recorded '
+                       'with the same camera settings?', 100 * images)
+    if references is not None and round(images) != round(references):
+        logger.warning('the training images are %s and their references are %s: a difference of the two shows colour '
+                       'instead of touch', *(('colour', 'grey') if references > images else ('grey', 'colour')))
+    return images
 
 
 def _groups_told(parts: Sequence[TouchTable]) -> str:

@@ -323,7 +323,7 @@ def _gradient(parameter: torch.nn.Parameter) -> Tensor:
 def _save(folder: RunFolder, run: _Run, class_names: Sequence[str], settings: dict[str, Any], provenance: Provenance,
           metrics: dict[str, float]) -> None:
     provenance = dataclasses.replace(provenance, created=date.today().isoformat(),
-                                     metrics=metrics | {'epoch': run.epoch})
+                                     metrics=provenance.metrics | metrics | {'epoch': run.epoch})
     save_checkpoint(folder.checkpoint, Checkpoint(copy.deepcopy(run.average).cpu(), run.preprocessing,
                                                   tuple(class_names), Calibration(), provenance))
     # Last: a run killed in between does the epoch again, where the other order would lose its checkpoint.

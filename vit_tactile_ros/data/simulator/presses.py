@@ -8,11 +8,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 
 COLUMNS = ('image', 'center_x_px', 'center_y_px', 'contact_radius_px', 'ball_radius_mm', 'mm_per_px')
 MIN_PRESSES = 6
@@ -73,14 +73,14 @@ class PressSet:
         return self.subset(fitted), self.subset(held)
 
 
-def read_picture(path: Path, what: str = 'picture') -> np.ndarray:
+def read_picture(path: Path, what: str = 'image') -> np.ndarray:
     """uint8 (H, W, 3) RGB; raises DataError naming the file."""
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f'the {what} {path} is missing')
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise DataError(f'the {what} {path} cannot be read; it must be a PNG, JPEG or other common picture')
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    try:
+        return read_image(path)
+    except ImageFileError as error:
+        raise DataError(f'the {what} {error}') from error
 
 
 def read_presses(path: Path, reference: Path) -> PressSet:

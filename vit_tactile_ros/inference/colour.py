@@ -1,0 +1,35 @@
+"""Whether an image is grey: three channels that say the same, as of mono8, a grey JPEG or a camera set to grey."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+GREY_NOTE = 'the network was trained on colour images, so its predictions are unreliable, whatever their confidence'
+
+_STRIDE = 16  # every how many-th row is looked at
+_DARK, _BRIGHT = 16, 239  # grey levels: beyond them no colour shows, whatever the camera
+_LEAST_LIT = 0.1  # share of the pixels
+# Grey levels by which the channels of a grey pixel differ at most, and the share of its brightness: JPEG and a white
+# balance that is a little off. In real images of colour sensors nine of ten pixels differ by less than 36 at the least.
+_NOISE, _TINT = 3, 0.05
+_COLOURFUL = 0.1  # share of the pixels that a grey image may have beyond that
+
+
+def is_grey(image: NDArray[np.uint8]) -> bool | None:
+    """Of a fitted RGB image (h, w, 3); None where it is too dark or too bright to say."""
+    red, green, blue = cv2.split(image[::_STRIDE])
+    brightest, darkest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
+    # 255 where it is lit, else 0
+    lit = cv2.bitwise_and(_threshold(brightest, _DARK - 1, cv2.THRESH_BINARY),
+                          _threshold(darkest, _BRIGHT, cv2.THRESH_BINARY_INV))
+    num_lit = cv2.countNonZero(lit)
+    if num_lit < _LEAST_LIT * lit.size:
+        return None
+    beyond = cv2.subtract(cv2.subtract(brightest, darkest), cv2.convertScaleAbs(brightest, alpha=_TINT, beta=_NOISE))
+    return cv2.countNonZero(cv2.bitwise_and(beyond, lit)) < _COLOURFUL * num_lit
+
+
+def _threshold(values: NDArray[np.uint8], level: int, kind: int) -> NDArray[np.uint8]:
+    return cv2.threshold(values, level, 255, kind)[1]

@@ -1,0 +1,149 @@
+"""Bytes of an image file to a uint8 RGB array: the one reader of image files and of compressed messages.
+
+The orientation that EXIF (or a TIFF) asks for is ignored everywhere, so the pixels lie as the camera's sensor
+delivered them: a raw message of the same camera carries no orientation, and the crop and turn of `preprocess.fit` are
+the same for training images, references, bags and live images.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.file_header import read_bmp_header, read_tiff_header, read_webp_header
+from vit_tactile_ros.inference.image_header import (
+    MAX_PIXELS,
+    DecodeError,
+    Header,
+    damaged,
+    read_jpeg_header,
+    read_png_header,
+)
+from vit_tactile_ros.inference.sixteen_bit import to_eight_bits
+
+try:
+    import simplejpeg
+except ImportError:  # a ROS installation brings only OpenCV
+    simplejpeg = None
+
+Image = NDArray[np.uint8]
+
+MESSAGE_KINDS = ('JPEG', 'PNG')  # what sensor_msgs/CompressedImage carries
+FILE_KINDS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WebP')
+MAX_FILE_BYTES = 8 * MAX_PIXELS + 2**20  # four channels of 16 bits, uncompressed
+_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
+logger = logging.getLogger(__name__)
+_is_warned = False
+
+
+class ImageFileError(UserError):
+    """An image file that cannot be read: the message names the file."""
+
+
+def read_image(path: str | Path) -> Image:
+    """The image in a file, uint8 RGB (H, W, 3); its first bytes say what kind it is, whatever its name ends in.
+
+    Raises ImageFileError, whose message starts with the path, for a file that is missing, cut, damaged or too large.
+    """
+    path = Path(path).expanduser()
+    try:
+        if path.exists() and not path.is_file():
+            raise ImageFileError(f'{path} is not a regular file; must be an image file')
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise ImageFileError(f'{path} has {size / 1e6:.0f} MB; an image file must have at most '
+                                 f'{MAX_FILE_BYTES / 1e6:.0f} MB')
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageFileError(f'{path} cannot be read: {error.strerror}') from error
+    except ValueError as error:  # a zero byte in the name
+        raise error if isinstance(error, UserError) else ImageFileError(f'{path!r} is not a file name') from error
+    try:
+        return decode_image(data)
+    except DecodeError as error:
+        raise ImageFileError(f'{path} cannot be read as an image: {error}; replace or remove it') from error
+
+
+def decode_image(data: bytes, kinds: tuple[str, ...] = FILE_KINDS) -> Image:
+    """The image in the bytes of a file, uint8 RGB (H, W, 3), whose channels may run backwards through the memory.
+
+    Alpha is dropped, a palette and grey become RGB, 16 bits are scaled as in `sixteen_bit`. Raises DecodeError with
+    reason 'compressed' for data of none of `kinds`, that is cut, damaged or too large, or with reason 'range'.
+    """
+    kind = _kind(data)
+    if kind not in kinds:
+        raise DecodeError('compressed', f'data starts with {data[:8].hex() or "nothing"}'
+                                        f'{f" ({kind})" if kind else ""}; must be {" or ".join(kinds)}')
+    if kind == 'JPEG':
+        return _decode_jpeg(data[:read_jpeg_header(data).end])
+    if kind == 'TIFF':
+        header, data = read_tiff_header(data)
+    else:
+        header = {'PNG': read_png_header, 'BMP': read_bmp_header, 'WebP': read_webp_header}[kind](data)
+    image = _decode_with_opencv(data[:header.end], header)
+    if kind == 'TIFF' and image.dtype == np.uint8:
+        _check_opaque(data)
+    if image.dtype == np.uint16:
+        image = to_eight_bits(image)
+    return image[:, :, ::-1]
+
+
+def _kind(data: bytes) -> str:
+    if data.startswith(b'\xff\xd8'):
+        return 'JPEG'
+    if data.startswith(b'\x89PNG\r\n\x1a\n'):
+        return 'PNG'
+    if data.startswith(b'BM'):
+        return 'BMP'
+    if data.startswith((b'II*\x00', b'MM\x00*')):
+        return 'TIFF'
+    return 'WebP' if data.startswith(b'RIFF') and data[8:12] == b'WEBP' else ''
+
+
+def _decode_jpeg(data: bytes) -> Image:
+    """uint8 RGB (H, W, 3).
+
+    libjpeg reports damage as a warning and fills in grey. simplejpeg raises for a warning; OpenCV, which decodes to the
+    same pixels, only prints it.
+    """
+    global _is_warned
+    if simplejpeg is not None:
+        try:
+            return simplejpeg.decode_jpeg(data, 'RGB')
+        except ValueError as error:
+            if 'subsampling' not in str(error):  # unusual but valid factors, which OpenCV knows
+                raise damaged('JPEG', data, str(error)) from error
+    elif not _is_warned:
+        _is_warned = True
+        logger.warning('simplejpeg is not installed: a damaged JPEG that is not cut is decoded and not noticed; '
+                       'pip install simplejpeg')
+    return _decode_with_opencv(data, None)[:, :, ::-1]
+
+
+def _check_opaque(tiff: bytes) -> None:
+    """OpenCV multiplies the 8-bit colours of a TIFF by their alpha, which cannot be undone."""
+    image = cv2.imdecode(np.frombuffer(tiff, np.uint8), cv2.IMREAD_UNCHANGED)
+    if image is not None and image.ndim == 3 and image.shape[2] == 4 and image[:, :, 3].min() < 255:
+        raise DecodeError('compressed', 'TIFF is partly transparent; save it without alpha')
+
+
+def _decode_with_opencv(data: bytes, header: Header | None) -> NDArray[Any]:
+    """BGR, uint8 or uint16 (H, W, 3)."""
+    kind = header.kind if header else 'JPEG'
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _FLAGS)
+    except cv2.error:  # raised, not returned as None, for some damaged headers
+        image = None
+    if image is None:
+        raise damaged(kind, data, 'OpenCV cannot decode it')
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DecodeError('compressed', f'{kind} has pixels of type {image.dtype}; must be 8 or 16 bits, unsigned')
+    if header and image.shape[:2] != (header.height, header.width):
+        raise damaged(kind, data, f'its header says {header.width}x{header.height}, and it decodes to '
+                                  f'{image.shape[1]}x{image.shape[0]}')
+    return image
