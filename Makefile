@@ -1,7 +1,11 @@
 # PYTHON=/path/to/python3.12 chooses the Python that .venv/ is made of; tools/build.sh finds one otherwise.
+# ROS_DISTRO=kilted chooses the ROS 2 distribution. Only from the command line: a sourced ROS installation sets it too.
 .PHONY: help build demo test lint picture clean
 .DEFAULT_GOAL := help
 export PYTHON
+ifeq ($(origin ROS_DISTRO),command line)
+export VIT_ROS_DISTRO := $(ROS_DISTRO)
+endif
 
 help:
 	@echo 'make demo     two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo ends by itself)'

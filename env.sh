@@ -46,7 +46,8 @@ else
     PATH=$_vit_root/.venv/bin:$(_vit_without "$PATH" "$_vit_old")
     LD_LIBRARY_PATH=$(_vit_without "${LD_LIBRARY_PATH:-}" "$_vit_old")
     AMENT_PREFIX_PATH=$_vit_root/.venv
-    ROS_VERSION=2 ROS_PYTHON_VERSION=3 ROS_DISTRO=jazzy
+    ROS_VERSION=2 ROS_PYTHON_VERSION=3
+    ROS_DISTRO=$(cat "$_vit_root/.venv/ros_distro" 2> /dev/null || echo jazzy)
     # Without it `python -m` in this folder would take the checkout's package, which has no generated messages.
     PYTHONSAFEPATH=1
     # The last one is the wheels' own mark that LD_LIBRARY_PATH is set; inherited from elsewhere it is a lie.

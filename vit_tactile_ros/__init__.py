@@ -2,6 +2,6 @@
 
 from vit_tactile_ros.foundation import interrupt
 
-__version__ = '0.1.0'
+__version__ = '0.2.0'
 
 interrupt.install_if_command()  # here, since `python -m vit_tactile_ros.train` imports this before anything else
