@@ -1,4 +1,4 @@
-"""The layers of the package, lowest first: the one table that test/test_layers.py enforces and docs/architecture.md shows."""
+"""The layers of the package, lowest first; test/test_layers.py enforces this table, docs/architecture.md shows it."""
 
 from __future__ import annotations
 
