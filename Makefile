@@ -1,5 +1,5 @@
 # PYTHON=/path/to/python3.12 chooses the Python that .venv/ is made of; tools/build.sh finds one otherwise.
-.PHONY: help build demo test lint picture clean
+.PHONY: help build demo test lint picture reference architecture docs clean
 .DEFAULT_GOAL := help
 export PYTHON
 
@@ -9,6 +9,9 @@ help:
 	@echo 'make build    the set-up alone: .venv/, build/, install/; then  . ./env.sh  puts a shell into it'
 	@echo 'make lint     ruff, mypy and the layer rule'
 	@echo 'make picture  docs/demo.svg, the picture of the demo in the README'
+	@echo 'make reference      the generated pages of docs/'
+	@echo 'make architecture   docs/architecture.svg'
+	@echo 'make docs     the documentation as a site in build/docs/; warnings and broken links are errors'
 	@echo 'make clean    removes everything that make made'
 
 build:
@@ -26,6 +29,15 @@ lint: build
 picture: build
 	@. ./env.sh && exec python -m vit_tactile_ros.demo --picture docs/demo.svg
 
+reference: build
+	@. ./env.sh && exec python tools/reference.py
+
+architecture:
+	@python3 tools/architecture_figure.py
+
+docs:
+	@tools/docs.sh
+
 clean:
-	rm -rf .venv build install log .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache
 	find vit_tactile_ros launch test -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -52,7 +52,8 @@ BOXES = (
     Box(668, 112, 'training', 'training', ('augment', 'light, colour,', 'noise, geometry'), 'data/'),
     Box(668, 112, 'live', 'replay', ('reference', 'file, or mean of', 'first images'), 'inference/'),
     Box(806, 95, 'live', 'training', ('input', 'image minus', 'reference,', 'scaled'), 'inference/'),
-    Box(927, 108, 'live', 'training', ('stages', 'blocks 1 to 4,', '5 to 8, 9 to 12;', 'an exit', 'after each'), 'model/'),
+    Box(927, 108, 'live', 'training', ('stages', 'blocks 1 to 4,', '5 to 8, 9 to 12;', 'an exit', 'after each'),
+        'model/'),
     Box(1061, 95, 'live', 'replay', ('decision', 'first exit', 'that reaches', 'tau'), 'model/'),
     Box(1061, 95, 'training', 'training', ('loss', 'over all exits'), 'training/'),
     Box(1182, 120, 'live', 'live', ('result', 'Tactile-', 'Classification'), 'ros/'),
@@ -116,8 +117,8 @@ def figure() -> str:
         *lanes, *arrows(), *map(box, BOXES),
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="6" fill="{LAYERS["model/"]}"/>',
         text(x + width / 2, y + 19, 'checkpoint', 14, weight='bold'),
-        text(x + width / 2, y + 35, 'architecture and weights, preprocessing, class names, calibration (temperatures, tau)',
-             12),
+        text(x + width / 2, y + 35,
+             'architecture and weights, preprocessing, class names, calibration (temperatures, tau)', 12),
         *legend, '</svg>', ''))
 
 
