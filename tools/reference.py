@@ -156,7 +156,7 @@ def handwritten() -> list[Path]:
 def paths_in(text: str) -> list[str]:
     """The files and folders of the repository that a page names in backticks."""
     roots = rf'(?:{PACKAGE}|test|tools|launch|config|msg|models|docs)'
-    return re.findall(rf'`({roots}/[\w./-]*)`', text)
+    return re.findall(rf'`({roots}/(?:[\w./-]*(?:/|\.\w+))?)`', text)
 
 
 def follow_moves() -> None:
