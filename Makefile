@@ -4,15 +4,15 @@
 export PYTHON
 
 help:
-	@echo 'make demo     two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo ends by itself)'
-	@echo 'make test     all tests, against the installed package and real messages'
-	@echo 'make build    the set-up alone: .venv/, build/, install/; then  . ./env.sh  puts a shell into it'
-	@echo 'make lint     ruff, mypy and the layer rule'
-	@echo 'make picture  docs/demo.svg, the picture of the demo in the README'
-	@echo 'make reference      the generated pages of docs/'
-	@echo 'make architecture   docs/architecture.svg'
-	@echo 'make docs     the documentation as a site in build/docs/; warnings and broken links are errors'
-	@echo 'make clean    removes everything that make made'
+	@echo 'make demo         two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo ends by itself)'
+	@echo 'make test         all tests, against the installed package and real messages'
+	@echo 'make build        the set-up alone: .venv/, build/, install/; then  . ./env.sh  puts a shell into it'
+	@echo 'make lint         ruff, mypy and the layer rule'
+	@echo 'make picture      docs/demo.svg, the picture of the demo in the README'
+	@echo 'make reference    the generated pages of docs/'
+	@echo 'make architecture docs/architecture.svg'
+	@echo 'make docs         the documentation as a site in build/docs/; warnings and broken links are errors'
+	@echo 'make clean        removes everything that make made'
 
 build:
 	@tools/build.sh

@@ -80,6 +80,21 @@ def test_named_files_exist(page):
     assert gone == []
 
 
+def test_moved_files_are_followed(tmp_path, monkeypatch, capsys):
+    """A path is corrected where one file of that name is left, and named where none or several are."""
+    monkeypatch.setattr(reference, 'ROOT', tmp_path)
+    for file in ('tools/deep/one.py', 'tools/a/two.py', 'tools/b/two.py'):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    (tmp_path / 'README.md').write_text('`tools/one.py` `tools/one.py` `tools/two.py` `tools/none.py`')
+    reference.follow_moves()
+    assert (tmp_path / 'README.md').read_text() == (
+        '`tools/deep/one.py` `tools/deep/one.py` `tools/two.py` `tools/none.py`')
+    assert capsys.readouterr().err.splitlines() == [
+        'README.md: tools/two.py is gone; 2 files have that name',
+        'README.md: tools/none.py is gone; 0 files have that name']
+
+
 def test_changes_are_described():
     """docs/architecture.md says for at least twenty changes where to go."""
     section = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8').split('## To change X, go to Y')[1]

@@ -22,6 +22,7 @@ SMALLER = {
     'sweep': '--n_steps 2 --timing_images 2 --timing_rounds 1'.split(),
     'replay': '--timing_frames 2'.split(),
     'compare': '--resamples 100'.split(),
+    'calibrate --check': '--check 5'.split(),
 }
 
 
@@ -60,7 +61,8 @@ def run(guide: str, *wanted: str) -> list[str]:
                 shutil.copytree('runs/replay', folder)
         if name == 'extract':
             shutil.rmtree('touches')
-        code = importlib.import_module(f'vit_tactile_ros.{name}').main([*arguments, *SMALLER.get(name, [])])
+        smaller = SMALLER.get(f'{name} --check' if '--check' in arguments else name, [])
+        code = importlib.import_module(f'vit_tactile_ros.{name}').main([*arguments, *smaller])
         assert code == 0, f'{command}: {command.text}'
         done.append(name)
     return done
