@@ -1,6 +1,6 @@
 # PYTHON=/path/to/python3.12 chooses the Python that .venv/ is made of; tools/build.sh finds one otherwise.
 # ROS_DISTRO=kilted chooses the ROS 2 distribution. Only from the command line: a sourced ROS installation sets it too.
-.PHONY: help build demo test lint picture clean
+.PHONY: help build demo test lint picture reference architecture docs clean
 .DEFAULT_GOAL := help
 export PYTHON
 ifeq ($(origin ROS_DISTRO),command line)
@@ -8,12 +8,15 @@ export VIT_ROS_DISTRO := $(ROS_DISTRO)
 endif
 
 help:
-	@echo 'make demo     two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo ends by itself)'
-	@echo 'make test     all tests, against the installed package and real messages'
-	@echo 'make build    the set-up alone: .venv/, build/, install/; then  . ./env.sh  puts a shell into it'
-	@echo 'make lint     ruff, mypy and the layer rule'
-	@echo 'make picture  docs/demo.svg, the picture of the demo in the README'
-	@echo 'make clean    removes everything that make made'
+	@echo 'make demo         two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo ends by itself)'
+	@echo 'make test         all tests, against the installed package and real messages'
+	@echo 'make build        the set-up alone: .venv/, build/, install/; then  . ./env.sh  puts a shell into it'
+	@echo 'make lint         ruff, mypy and the layer rule'
+	@echo 'make picture      docs/demo.svg, the picture of the demo in the README'
+	@echo 'make reference    the generated pages of docs/'
+	@echo 'make architecture docs/architecture.svg'
+	@echo 'make docs         the documentation as a site in build/docs/; warnings and broken links are errors'
+	@echo 'make clean        removes everything that make made'
 
 build:
 	@tools/build.sh
@@ -30,6 +33,15 @@ lint: build
 picture: build
 	@. ./env.sh && exec python -m vit_tactile_ros.demo --picture docs/demo.svg
 
+reference: build
+	@. ./env.sh && exec python tools/reference.py
+
+architecture:
+	@python3 tools/architecture_figure.py
+
+docs:
+	@tools/docs.sh
+
 clean:
-	rm -rf .venv build install log .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache
 	find vit_tactile_ros launch test -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -5,23 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-
-RULE = """Imports go down the layers only:
-    entry points  python -m vit_tactile_ros.<name>    may import everything below, never one another
-    ros/          nodes and message filling           may import data, inference, model
-    training/     loss, loop, state, monitoring        may import evaluation, data, inference, model
-    evaluation/   exit outputs, calibration, figures  may import data, inference, model
-    data/         datasets, bags, the simulator       may import inference, model
-    inference/    decode, preprocess, stages, decide  may import model
-    model/        attention, the ViT, checkpoint      may import foundation
-    foundation/   user errors, files, JSON, Ctrl-C    may import the standard library only
-ros/ and the entry point that starts nodes (demo) alone import rclpy or generated messages."""
+from layers import BY_NAME, USES_ROS, rule
 
 PACKAGE = 'vit_tactile_ros'
-LAYERS = ('foundation', 'model', 'inference', 'data', 'evaluation', 'training', 'ros')  # lowest first
-USES_ROS = {'ros', 'demo'}
-# What each layer may import besides the standard library and the layers below; None: anything.
-LIBRARIES: dict[str, set[str]] = {'foundation': set(), 'model': {'torch', 'numpy', 'safetensors', 'performer_pytorch'}}
 ROS = {'rclpy', 'launch', 'launch_ros', 'launch_testing', 'ament_index_python', 'rosidl_runtime_py',
        'builtin_interfaces', 'cv_bridge', 'rosbag2_py'}
 STANDARD = sys.stdlib_module_names
@@ -73,14 +59,14 @@ def violations(path: Path, source: str, entry_points: frozenset[str]) -> list[st
             if own not in USES_ROS:
                 broken('only ros/ and the demo may import rclpy and messages')
         elif top == PACKAGE:
-            if own in LAYERS and other in LAYERS and LAYERS.index(other) > LAYERS.index(own):
-                broken(f'{other}/ lies above {own}/')
+            if own in BY_NAME and other in BY_NAME and other not in (own, *BY_NAME[own].may_import):
+                broken(f'{own}/ may not import {other}/')
             elif other in entry_points and other != own:
                 broken(f'no module may import the entry point {other}')
-            elif own == '' and other in LAYERS and other != 'foundation':
+            elif own == '' and other in BY_NAME and other != 'foundation':
                 broken('the package itself imports no layer, or `import vit_tactile_ros` would load torch')
-        elif own in LIBRARIES and top not in (LIBRARIES[own] | STANDARD):
-            broken(f'{own}/ may import {", ".join(sorted(LIBRARIES[own]))} and the standard library')
+        elif own in BY_NAME and (libraries := BY_NAME[own].libraries) is not None and top not in libraries | STANDARD:
+            broken(f'{own}/ may import {", ".join([*sorted(libraries), "the standard library"])}')
     return found
 
 
@@ -93,12 +79,20 @@ def all_violations() -> list[str]:
 
 def test_imports_go_down_the_layers():
     found = all_violations()
-    assert not found, '\n'.join([*found, '', RULE])
+    assert not found, '\n'.join([*found, '', rule()])
+
+
+def test_the_table_has_no_circle():
+    """A layer that may import a later one of the table."""
+    seen: set[str] = set()
+    for layer in BY_NAME.values():
+        assert set(layer.may_import) <= seen, layer.name
+        seen.add(layer.name)
 
 
 def test_every_folder_is_a_layer():
     folders = {folder.name for folder in SOURCE.iterdir() if any(folder.glob('*.py'))} - {'__pycache__'}
-    assert folders == set(LAYERS), RULE
+    assert folders == set(BY_NAME), rule()
 
 
 @pytest.mark.parametrize(('path', 'source'), [
