@@ -76,7 +76,7 @@ def test_files_of_docker_exist():
 
 
 def test_distributions_install_the_same_ros_packages():
-    """A ROS package added for one distribution only; python_cmake_module ended with Jazzy, ament_cmake_ros_core is new."""
+    """A ROS package added for one only; python_cmake_module ended with Jazzy, ament_cmake_ros_core is new."""
     def named(distro: str) -> set[str]:
         text = (ROOT / f'requirements-{distro}.txt').read_text()
         return set(re.findall(rf'^ros-{distro}-([\w\[\]-]+)==', text, re.MULTILINE))
