@@ -4,6 +4,8 @@ A driver of large raw images in the same launch needs additional_env={'FASTRTPS_
 (docs/transport.md); the classifier sets what it needs by itself.
 """
 
+from pathlib import Path
+
 import yaml
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
@@ -28,6 +30,9 @@ ARGUMENTS = {
 
 def start_node(context):
     """Arguments that were given go over the file's values; those that were not leave them alone."""
+    params_file = LaunchConfiguration('params_file').perform(context)
+    if not Path(params_file).is_file():  # launch_ros would start the node without it, on defaults
+        raise RuntimeError(f'params_file is {params_file!r}; must be the path of a YAML file that exists')
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
     parameters = {}
     for name in ('checkpoint', 'device', 'engine', 'precision', 'image_transport'):
@@ -35,13 +40,16 @@ def start_node(context):
             parameters[name] = given[name]
     for name in ('tau', 'max_accuracy_drop', 'autostart'):
         if given[name]:
-            parameters[name] = yaml.safe_load(given[name])
+            value = yaml.safe_load(given[name])
+            # ROS takes lists of one type only: tau:='[0.9, 1]' is meant as [0.9, 1.0].
+            is_numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
+            parameters[name] = [float(v) for v in value] if is_numbers else value
     if given['sensors']:
         sensors = yaml.safe_load(given['sensors'])
         parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]
     return [Node(
         package='vit_tactile_ros', executable='tactile_classifier', name='tactile_classifier',
-        namespace=given['namespace'], parameters=[LaunchConfiguration('params_file'), parameters],
+        namespace=given['namespace'], parameters=[params_file, parameters],
         output='screen', emulate_tty=True, respawn=True, respawn_delay=2.0,
     )]
 

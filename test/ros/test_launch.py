@@ -72,6 +72,22 @@ def test_file_is_not_overruled_by_arguments_that_were_not_given(launch, client, 
     assert client.change_state('configure')
 
 
+def test_a_parameter_file_that_is_not_there_ends_the_launch(tmp_path):
+    """The node ran on defaults, and the only trace of a mistyped path was a warning."""
+    ended = subprocess.run(['ros2', 'launch', 'vit_tactile_ros', 'tactile.launch.py', f'params_file:={tmp_path}/no.yaml'],
+                           capture_output=True, text=True, timeout=TIMEOUT)
+    assert ended.returncode != 0
+    assert f"params_file is '{tmp_path}/no.yaml'" in ended.stdout + ended.stderr
+
+
+def test_a_list_of_mixed_numbers_is_taken(launch, client, tiny_checkpoint):
+    """ROS refuses tau:='[0.9, 1]' as a list of two types."""
+    launch('tactile.launch.py', checkpoint=tiny_checkpoint, tau='[0.5, 1]')
+    results = client.listen()
+    client.send_until(image(1), lambda: results, 'a result')
+    assert list(results[0].tau) == [0.5, 1.0]
+
+
 def test_demo_launch(launch, client):
     """The simulated fingers are classified."""
     launch('demo.launch.py', tau=0.5, rate=20)

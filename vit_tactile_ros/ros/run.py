@@ -24,6 +24,7 @@ from vit_tactile_ros.ros.start import check_parameters, created, init_ros
 
 SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
 STOP_LIMIT = 1.7  # s from the signal until a process that has not ended is ended
+START_STOP_LIMIT = 0.6  # s, the same before the node is up: no image waits for its result
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException)
 
@@ -33,7 +34,7 @@ class Stopped(BaseException):
 
 
 class StopSignals:
-    """SIGINT and SIGTERM from now on: `received` holds them, and STOP_LIMIT s after the first the process ends.
+    """SIGINT and SIGTERM from now on: `received` holds them, and `limit` s after the first the process ends.
 
     rclpy's own handlers invalidate the context at once, and the images still waiting could not be classified. Python
     runs a handler only between two of its own instructions, and loading and measuring a network are seconds in C: so a
@@ -42,6 +43,7 @@ class StopSignals:
 
     def __init__(self) -> None:
         self.received: list[int] = []  # no Event: its lock could be held when a second signal comes
+        self.limit = START_STOP_LIMIT
         self.wake: Callable[[], object] = lambda: None  # called by the thread, for a loop that waits
         self._is_interrupting = False
         read_end, write_end = os.pipe()
@@ -60,8 +62,8 @@ class StopSignals:
     def _keep_limit(self, read_end: int) -> None:
         while os.read(read_end, 1)[0] not in _SIGNALS:
             pass
-        limit = time.monotonic() + STOP_LIMIT
-        while (left := limit - time.monotonic()) > 0:
+        begun = time.monotonic()
+        while (left := begun + self.limit - time.monotonic()) > 0:
             self.wake()
             time.sleep(min(left, SIGNAL_POLL))
         os._exit(INTERRUPTED)
@@ -117,6 +119,7 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
         signals.wake = executor.wake
         if hasattr(node, 'trigger_configure') and not _bring_up(node, signals):
             return INTERRUPTED if signals.received else 1
+        signals.limit = STOP_LIMIT
         while not signals.received and not getattr(node, 'failure', ''):
             executor.spin_once(timeout_sec=SIGNAL_POLL)
         if signals.received:
