@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
-import mutations
-from mutations import COUNT, START, STEP, TOPIC, digests, write
+import bag_mutations
+from bag_mutations import COUNT, START, STEP, TOPIC, digests, write
 
 from vit_tactile_ros.data.bags.recording import Recording
 
@@ -93,7 +93,7 @@ def test_overlapping_chunks_are_in_the_order_of_time(tmp_path):
     path = write(tmp_path, 'mcap')
     definition = (Path(__file__).parents[3] / 'msg' / 'TactileLabel.msg').read_text()
     order = [0, 4, 2, 1, 6, 3, 5, 7]
-    mutations.write_mcap(file_of(path), definition, [(START + n * STEP, bytes([n])) for n in order], 'mcap', 3)
+    bag_mutations.write_mcap(file_of(path), definition, [(START + n * STEP, bytes([n])) for n in order], 'mcap', 3)
     (path / 'metadata.yaml').unlink()
     assert numbers(path) == (sorted(order), '')
     assert numbers(path, START + 2 * STEP, START + 5 * STEP) == ([2, 3, 4], '')

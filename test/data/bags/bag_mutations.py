@@ -1,4 +1,4 @@
-"""Bags with changed bytes: what a reader makes of each. `python test/data/bags/mutations.py 2000` prints the table.
+"""Bags with changed bytes: what a reader makes of each. `python test/data/bags/bag_mutations.py 2000` prints the table.
 
 A mutation changes one byte (a bit, or its whole value) or a run of bytes of a bag file, near its structure as often as
 within its images, or cuts it. A loss or change is silent if `Recording.problems` does not name it and no message is

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
-from mutations import FORMATS, run
+from bag_mutations import FORMATS, run
 
 
 @pytest.mark.parametrize('kind', FORMATS)
