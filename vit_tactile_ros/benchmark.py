@@ -237,9 +237,9 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
         _print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
                         tau)
-        console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast (target 2.5), early exits '
-                      f'(mean) {early_ratio:.2f} times (target 5), {accuracy["early"]["points_below_full"]:.2f} points '
-                      'below the full depth in plain torch (target 0.1)', soft_wrap=True)
+        console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast, early exits '
+                      f'(mean) {early_ratio:.2f} times, {accuracy["early"]["points_below_full"]:.2f} points '
+                      'below the full depth in plain torch', soft_wrap=True)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
         console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each '
