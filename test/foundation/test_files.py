@@ -5,7 +5,13 @@ import stat
 
 import pytest
 
-from vit_tactile_ros.foundation.files import WriteError, check_folder_writable, check_writable, written_whole
+from vit_tactile_ros.foundation.files import (
+    WriteError,
+    check_folder_writable,
+    check_writable,
+    file_problem,
+    written_whole,
+)
 
 
 @pytest.mark.parametrize('mask', [0o022, 0o077, 0o002])
@@ -63,3 +69,34 @@ def test_a_full_disk_names_the_file():
 def test_a_check_leaves_nothing(tmp_path):
     check_folder_writable(tmp_path / 'output')
     assert list((tmp_path / 'output').iterdir()) == []
+
+
+@pytest.mark.parametrize(('make', 'problem'), [
+    (lambda folder: str(folder / 'none'), 'No such file'),
+    (lambda folder: str(folder), 'a folder'),
+    (lambda folder: os.mkfifo(folder / 'pipe') or str(folder / 'pipe'), 'not a regular file'),
+    (lambda folder: str(folder / 'file' / 'below'), 'Not a directory'),
+    (lambda folder: 'x' * 5000, 'File name too long'),
+    (lambda folder: 'a\0b', 'null byte'),
+    (lambda folder: '~no_such_user/file', "no user 'no_such_user'"),
+    (lambda folder: (folder / 'loop').symlink_to(folder / 'loop') or str(folder / 'loop'), 'symbolic links'),
+    (lambda folder: '\udcff', 'No such file'),
+    (lambda folder: '', 'a folder'),
+])
+def test_a_path_that_is_no_file_is_explained(tmp_path, make, problem):
+    """Looking at a path raises OSError, ValueError or RuntimeError by what is wrong with it; some callers died of it."""
+    (tmp_path / 'file').write_text('')
+    assert problem in file_problem(make(tmp_path))
+
+
+def test_a_file_has_no_problem(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert file_problem(str(tmp_path / 'file')) == '' == file_problem('~/file')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_a_file_that_may_not_be_read(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'file').chmod(0)
+    assert file_problem(str(tmp_path / 'file')) == 'Permission denied'
