@@ -12,6 +12,7 @@ from vit_tactile_ros.foundation.files import (
     WriteError,
     check_folder_writable,
     check_writable,
+    file_problem,
     folder_written_whole,
     leftovers,
     temporary_beside,
@@ -153,3 +154,34 @@ def test_a_check_can_leave_no_folder_either(tmp_path):
     (tmp_path / 'a').mkdir()
     check_folder_writable(tmp_path / 'a', create=False)
     assert list(tmp_path.iterdir()) == [tmp_path / 'a']
+
+
+@pytest.mark.parametrize(('make', 'problem'), [
+    (lambda folder: str(folder / 'none'), 'No such file'),
+    (lambda folder: str(folder), 'a folder'),
+    (lambda folder: os.mkfifo(folder / 'pipe') or str(folder / 'pipe'), 'not a regular file'),
+    (lambda folder: str(folder / 'file' / 'below'), 'Not a directory'),
+    (lambda folder: 'x' * 5000, 'File name too long'),
+    (lambda folder: 'a\0b', 'null byte'),
+    (lambda folder: '~no_such_user/file', "no user 'no_such_user'"),
+    (lambda folder: (folder / 'loop').symlink_to(folder / 'loop') or str(folder / 'loop'), 'symbolic links'),
+    (lambda folder: '\udcff', 'No such file'),
+    (lambda folder: '', 'a folder'),
+])
+def test_a_path_that_is_no_file_is_explained(tmp_path, make, problem):
+    """Looking at a path raises OSError, ValueError or RuntimeError by what is wrong with it; some callers crashed."""
+    (tmp_path / 'file').write_text('')
+    assert problem in file_problem(make(tmp_path))
+
+
+def test_a_file_has_no_problem(tmp_path, monkeypatch):
+    (tmp_path / 'file').write_text('')
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert file_problem(str(tmp_path / 'file')) == '' == file_problem('~/file')
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason='root may read everything')
+def test_a_file_that_may_not_be_read(tmp_path):
+    (tmp_path / 'file').write_text('')
+    (tmp_path / 'file').chmod(0)
+    assert file_problem(str(tmp_path / 'file')) == 'Permission denied'

@@ -74,9 +74,8 @@ def test_file_is_not_overruled_by_arguments_that_were_not_given(launch, client, 
 
 def test_a_parameter_file_that_is_not_there_ends_the_launch(tmp_path):
     """The node ran on defaults, and the only trace of a mistyped path was a warning."""
-    ended = subprocess.run(
-        ['ros2', 'launch', 'vit_tactile_ros', 'tactile.launch.py', f'params_file:={tmp_path}/no.yaml'],
-        capture_output=True, text=True, timeout=TIMEOUT)
+    command = ['ros2', 'launch', 'vit_tactile_ros', 'tactile.launch.py', f'params_file:={tmp_path}/no.yaml']
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT)
     assert ended.returncode != 0
     assert f"params_file is '{tmp_path}/no.yaml'" in ended.stdout + ended.stderr
 

@@ -1,9 +1,20 @@
 """The classification thread, without nodes around it."""
 
+from __future__ import annotations
+
 import threading
 import time
 
-from vit_tactile_ros.ros.worker import ClassificationWorker
+import pytest
+import rclpy.logging
+from live_nodes import image, wait_until
+
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.model import load_checkpoint
+from vit_tactile_ros.ros.sensor import Sensor
+from vit_tactile_ros.ros.throttle import ThrottledLog
+from vit_tactile_ros.ros.worker import MAX_FAILURES, ClassificationWorker
 
 
 class Slow:
@@ -38,3 +49,90 @@ def test_stop_looks_once_more():
     worker.start()
     worker.stop()
     assert sensor.asked >= 1
+
+
+class Bench:
+    """A worker on the tiny network, whose results are collected; `fails` images end its thread's work."""
+
+    def __init__(self, checkpoint, fails: int, error: BaseException):
+        classifier = TactileClassifier(load_checkpoint(checkpoint), 'cpu', threads=1)
+        logger = rclpy.logging.get_logger('bench')
+        self.sensors = [Sensor('left', Reference()), Sensor('right', Reference())]
+        self.results: list[str] = []
+        self._fails, self._error = fails, error
+        self.worker = ClassificationWorker(classifier, self.sensors, self._thresholds, self._publish, logger,
+                                           ThrottledLog(logger))
+        self.worker.start()
+
+    def _thresholds(self):
+        return (1.0, 1.0)
+
+    def _publish(self, sensor, waiting, decision):
+        if self._fails:
+            self._fails -= 1
+            raise self._error
+        self.results.append(sensor.name)
+
+    def send(self, number: int):
+        for sensor in self.sensors:
+            sensor.receive(image(number), time.monotonic(), lambda: 1)
+        self.worker.notify()
+
+    def settle(self):
+        wait_until(lambda: not any(s.pending for s in self.sensors) or self.worker.failure, lambda: 'the images')
+
+    def is_exact(self) -> bool:
+        return all(s.received == s.classified + s.superseded + s.rejected.total() + s.pending for s in self.sensors)
+
+
+@pytest.mark.parametrize('error', [SystemExit('the end'), KeyboardInterrupt(), GeneratorExit(), RecursionError('deep')])
+def test_nothing_ends_the_thread(tiny_checkpoint, error):
+    """What was raised ended the thread: active, "classifying", and no image was ever classified again."""
+    bench = Bench(tiny_checkpoint, 2, error)
+    for number in (1, 2, 3):
+        bench.send(number)
+        bench.settle()
+    bench.worker.stop()
+    assert bench.is_exact() and not bench.worker.failure
+    assert {'left', 'right'} == set(bench.results)
+    rejected = sum((s.rejected for s in bench.sensors), bench.sensors[0].rejected.__class__())
+    assert set(rejected) == {'internal error'} and 2 <= rejected.total() <= 4
+    if not isinstance(error, Exception):  # an Exception is the one image's alone
+        assert bench.worker.failures == 2 and type(error).__name__ in bench.worker.last_failure
+
+
+def test_it_gives_up_in_the_end(tiny_checkpoint):
+    """Failing for ever, with a log that nobody reads: the node is to end, so that launch starts another."""
+    bench = Bench(tiny_checkpoint, 10**6, SystemExit('again'))
+    for number in range(1, MAX_FAILURES + 2):
+        bench.send(number)
+        bench.settle()
+    wait_until(lambda: bench.worker.failure, lambda: 'the failure')
+    assert 'SystemExit: again' in bench.worker.failure
+    assert bench.worker.failures == MAX_FAILURES
+    bench.worker.stop()
+    assert bench.is_exact() and not any(s.pending for s in bench.sensors)
+    assert not bench.results
+
+
+def test_failures_with_results_in_between_are_no_series(tiny_checkpoint):
+    bench = Bench(tiny_checkpoint, 0, SystemExit())
+    for number in range(1, 2 * MAX_FAILURES + 1):
+        bench._fails = number % 2
+        bench.send(number)
+        bench.settle()
+    assert bench.worker.failures == MAX_FAILURES and not bench.worker.failure
+    bench.worker.stop()
+
+
+def test_a_thread_that_ends_although_it_is_guarded(tiny_checkpoint):
+    """Out of memory while the failure itself is handled, say."""
+    bench = Bench(tiny_checkpoint, 1, SystemExit('first'))
+
+    def broken(error):
+        raise SystemExit('second')
+
+    bench.worker._recover = broken
+    bench.send(1)
+    wait_until(lambda: bench.worker.failure, lambda: 'the failure')
+    assert 'the classification thread has ended' in bench.worker.failure

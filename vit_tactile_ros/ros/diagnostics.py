@@ -96,7 +96,7 @@ class Reporter:
             'precision': classifier.runtime.precision, 'threads': str(classifier.threads),
             'tau': ', '.join(f'{t:g}' for t in settings.thresholds()), 'tau_from': settings.source,
             'internal errors': str(worker.failures + self._guard.errors)}
-        statuses.append(node_status(name, facts, errors, [self._namesakes.warning] if self._namesakes.warning else []))
+        statuses.append(node_status(name, facts, errors, [self._namesakes.problem] if self._namesakes.problem else []))
         return statuses
 
 

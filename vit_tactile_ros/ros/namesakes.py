@@ -12,10 +12,10 @@ PERIOD = 2.0  # s between two looks at the graph
 
 
 class Namesakes:
-    """Counts the nodes of this one's name, at most every PERIOD s; `warning` is empty while it is the only one."""
+    """Counts the nodes of this one's name, at most every PERIOD s; `problem` is empty while it is the only one."""
 
     def __init__(self, node: Node, throttled: ThrottledLog) -> None:
-        self.warning = ''
+        self.problem = ''
         self._node = node
         self._throttled = throttled
         self._next = 0.0
@@ -29,10 +29,10 @@ class Namesakes:
         own = (self._node.get_name(), self._node.get_namespace())
         count = self._node.get_node_names_and_namespaces().count(own)
         if count <= 1:
-            self.warning = ''
+            self.problem = ''
             return
         # A process that was killed is in the graph until its lease ends.
-        self.warning = (f'{count} nodes are called {self._node.get_fully_qualified_name()}: requests reach any of '
+        self.problem = (f'{count} nodes are called {self._node.get_fully_qualified_name()}: requests reach any of '
                         'them, and their results mix; give each its namespace (-r __ns:=/left), or end the others (one '
                         'that was killed is listed for up to 20 s more)')
-        self._throttled.warning('namesakes', self.warning)
+        self._throttled.warning('namesakes', self.problem)

@@ -1,0 +1,90 @@
+"""Stamps, silence and the ledger of one sensor."""
+
+from __future__ import annotations
+
+import pytest
+from live_nodes import image
+
+from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.ros.sensor import Sensor
+
+
+@pytest.fixture
+def sensor() -> Sensor:
+    return Sensor('left', Reference())
+
+
+def receive(sensor: Sensor, stamp: int, now: float = 1.0):
+    return sensor.receive(image(stamp), now, lambda: 5_000_000_000)
+
+
+def is_exact(sensor: Sensor) -> bool:
+    return sensor.received == (sensor.classified + sensor.superseded + sensor.rejected.total() + sensor.pending)
+
+
+def test_an_image_as_it_should_be(sensor):
+    assert not any(receive(sensor, 1)) and not any(receive(sensor, 2))
+
+
+def test_repeated_and_backward_stamps_are_told_apart(sensor):
+    """An image published twice, or a driver that stamps in whole seconds, left no trace."""
+    receive(sensor, 3)
+    arrival = receive(sensor, 3)
+    assert arrival.is_repeated and arrival.backwards_by == 0.0
+    assert [cause for cause, _ in arrival.warnings()] == ['repeated']
+    arrival = receive(sensor, 1)
+    assert arrival.backwards_by == 2.0 and not arrival.is_repeated
+    assert (sensor.stamps_repeated, sensor.stamps_backwards) == (1, 1)
+
+
+def test_a_missing_stamp_is_not_a_repeated_one(sensor):
+    for _ in range(2):
+        arrival = receive(sensor, 0)
+    assert arrival.has_no_stamp and not arrival.is_repeated
+    assert (sensor.missing_stamps, sensor.stamps_repeated) == (2, 0)
+    assert sensor.waiting.received_ns == 5_000_000_000
+
+
+@pytest.mark.parametrize(('stamp', 'clock', 'age', 'warning'), [
+    (100, 101, 1.0, ''),
+    (100, 90, -10.0, ''),  # the clock of another machine
+    (7, 1_700_000_000, 1_700_000_000 - 7, ''),  # old, not unknown
+    (0, 100, None, ''),  # warned of when it came
+    (1_700_000_000, 0, None, 'no /clock has come'),
+    (1_700_000_000, 12, None, '1699999988 s ahead of the clock'),
+])
+def test_age(sensor, stamp, clock, age, warning):
+    """image_age of -1.8e9 s where the node has simulated time and the images do not."""
+    receive(sensor, stamp)
+    found, text = sensor.age(sensor.take(), clock * 10**9)
+    assert found == age and warning in text and bool(warning) == bool(text)
+    assert sensor.unknown_ages == bool(warning)
+
+
+def test_silence_is_reported_once_and_ends(sensor):
+    assert sensor.silence(10.0, 1.0) is None, 'no image yet is another thing'
+    receive(sensor, 1, now=10.0)
+    assert sensor.silence(10.5, 1.0) is None
+    assert sensor.silence(11.5, 1.0) == 1.5
+    assert sensor.silence(12.5, 1.0) is None
+    assert receive(sensor, 2, now=13.0).silent_for == 3.0
+    assert receive(sensor, 3, now=13.1).silent_for == 0.0
+    assert sensor.silences == 1
+
+
+def test_ledger(sensor):
+    """Whatever happens to an image, it is counted once."""
+    for stamp in (1, 2, 3):
+        receive(sensor, stamp)
+    assert sensor.take() is not None
+    receive(sensor, 4)
+    assert is_exact(sensor) and sensor.pending == 2
+    sensor.finish(4, 0.1, 2.0)
+    sensor.abandon('internal error')  # finished: nothing to abandon
+    assert is_exact(sensor) and not sensor.rejected
+    assert sensor.take() is not None
+    sensor.abandon('internal error')
+    sensor.abandon('internal error')
+    assert sensor.take() is None
+    assert is_exact(sensor) and sensor.pending == 0
+    assert sensor.rejected == {'internal error': 1} and (sensor.classified, sensor.superseded) == (1, 2)

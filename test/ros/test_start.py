@@ -1,0 +1,110 @@
+"""What stands on the command line of a node and in its parameter files, and is not what was meant."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from live_nodes import TIMEOUT
+
+from vit_tactile_ros.ros.start import _matches, _sections
+
+
+def ended(module: str, *words: str, **environment: str) -> str:
+    """The output of a node that ends with status 2 and without a traceback."""
+    done = subprocess.run([sys.executable, '-m', f'vit_tactile_ros.ros.{module}', *words], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT,
+                          env=os.environ | environment)
+    assert done.returncode == 2, done.stdout
+    assert 'Traceback' not in done.stdout
+    return done.stdout
+
+
+@pytest.mark.parametrize(('module', 'words', 'told'), [
+    ('classifier_node', ['tau:=0.9'], 'tau:=0.9 is not read; parameters are given as --ros-args -p tau:=0.9'),
+    ('classifier_node', ['--tau', '0.9'], '--tau is not read; parameters are given as --ros-args -p tau:=0.9'),
+    ('simulator_node', ['rate:=5'], 'rate:=5 is not read; parameters are given as --ros-args -p rate:=5'),
+    ('simulator_node', ['--rate=5'], '--rate=5 is not read; parameters are given as --ros-args -p rate:=5'),
+    ('simulator_node', ['--rat', '5'], '--rat is not read; parameters are given as --ros-args -p rate:=5'),
+    ('simulator_node', ['__ns:=/left'], '__ns:=/left is not read; remappings are given as --ros-args -r __ns:=/left'),
+    ('simulator_node', ['--ros-args', '-p', 'rate:=5.0', '--', 'seed:=3'], '--ros-args -p seed:=3'),
+    ('simulator_node', ['--ros-args', 'rate:=5'], '--ros-args -p rate:=5'),
+    ('simulator_node', ['--ros-args', '--rate', '5'], '--ros-args -p rate:=5'),
+    ('simulator_node', ['--help'], 'the parameters are sensor, rate, seed, frame_id, image_transport'),
+])
+def test_words_that_rclpy_drops(module, words, told):
+    """A parameter without --ros-args was dropped silently: the node ran with another tau than the one written there."""
+    assert told in ended(module, *words)
+
+
+@pytest.mark.parametrize(('words', 'told'), [
+    (['-p', 'rat:=5.0'], '-p rat: rat is not a parameter of this node; do you mean rate?'),
+    (['-p', 'tactile_simulator:rat:=5.0'], 'do you mean rate?'),
+    (['-p', 'x:=[0.9, 1]'], 'in a list every number needs a decimal point: write [0.9, 1.0]'),
+    (['-p'], 'trailing -p'),
+    (['--params-file', '/no/such.yaml'], '/no/such.yaml'),
+    (['-r', '__ns:=/' + 'x' * 300], 'may have 247 characters'),
+    (['-r', '__ns:=/' + 'x' * 230], 'may have 247 characters'),
+    (['-r', '__node:=' + 'x' * 300], 'may have 247 characters'),
+])
+def test_ros_arguments_that_are_wrong(words, told):
+    assert told in ended('simulator_node', '--ros-args', *words)
+
+
+@pytest.mark.parametrize('environment', [{'HOME': '/proc/none'}, {'HOME': ''}, {'ROS_LOG_DIR': '/proc'}])
+@pytest.mark.parametrize('module', ['ros.simulator_node', 'demo'])
+def test_a_log_folder_that_cannot_be_written(module, environment):
+    """rclpy's own error has a traceback, and does not say what to set."""
+    inherited = {k: v for k, v in os.environ.items() if k != 'ROS_LOG_DIR'}
+    done = subprocess.run([sys.executable, '-m', f'vit_tactile_ros.{module}'], capture_output=True, text=True,
+                          timeout=TIMEOUT, env=inherited | environment)
+    assert done.returncode == 2
+    assert 'set ROS_LOG_DIR (or HOME) to a writable folder' in done.stderr and 'Traceback' not in done.stderr
+
+
+def write(tmp_path, section: str, **values: object) -> str:
+    path = tmp_path / 'parameters.yaml'
+    lines = ''.join(f'    {name}: {value}\n' for name, value in values.items())
+    path.write_text(f'{section}:\n  ros__parameters:\n{lines}')
+    return str(path)
+
+
+@pytest.mark.parametrize('section', ['/**/tactile_simulator', 'tactile_simulator', '/tactile_simulator', '/*'])
+def test_a_misspelt_parameter_in_a_file(start, tmp_path, section):
+    """A typo ran on the default. In a section for several nodes it may be another node's, so it is a warning."""
+    path = write(tmp_path, section, rat=5.0)
+    if section != '/*':
+        told = ended('simulator_node', '--ros-args', '--params-file', path)
+        assert f'{path}, section' in told and 'rat is not a parameter of this node; do you mean rate?' in told
+    else:
+        node = start('simulator_node', '--params-file', path)
+        node.wait_for_output('rat is not a parameter of this node; do you mean rate? (ignored')
+        assert node.stop() == 0
+
+
+def test_a_file_for_another_node(start, tmp_path):
+    """A file whose section names another node changes nothing, and nothing told so."""
+    path = write(tmp_path, '/left/tactile_simulator', rate=5.0)
+    node = start('simulator_node', '--params-file', path)
+    node.wait_for_output(f'{path} holds nothing for /tactile_simulator (its sections: /left/tactile_simulator)')
+    assert node.stop() == 0
+    node = start('simulator_node', '--params-file', path, '-r', '__ns:=/left')
+    node.wait_for_output('at 5 Hz')
+    assert node.stop() == 0 and 'holds nothing' not in node.output
+
+
+@pytest.mark.parametrize(('section', 'name', 'matches'), [
+    ('/a', '/a', True), ('/a', '/n/a', False), ('/**', '/n/m/a', True), ('/**/a', '/a', True),
+    ('/**/a', '/n/m/a', True),
+    ('/**/a', '/n/ab', False), ('/*/a', '/n/a', True), ('/*/a', '/a', False), ('/*/a', '/n/m/a', False),
+    ('/*', '/a', True),
+])
+def test_sections_match_as_in_rcl(section, name, matches):
+    assert _matches(section, name) == matches
+
+
+def test_nested_sections_and_parameters_are_found():
+    values = {'n': {'a': {'ros__parameters': {'x': 1, 'y': {'z': 2}}}}, '/**': {'ros__parameters': {'w': 3}}, 'odd': 4}
+    assert list(_sections(values)) == [('/n/a', ['x', 'y.z']), ('/**', ['w'])]
