@@ -54,7 +54,7 @@ def _huge() -> Image:
     (_step_too_small, 'step', 'step is 10; must be at least 96'),
     (_data_too_short, 'data', 'data holds 2303 bytes; must be 2304'),
     (_data_too_long, 'data', 'data holds 2305 bytes; must be 2304'),
-    (_huge, 'data', 'data holds 2304 bytes'),
+    (_huge, 'size', 'Mpx; must be at most 33.6 Mpx'),
 ])
 def test_bad_image_is_rejected(classifier, client, bad, reason, said):
     """A driver's fault must not crash the node, pass as a picture or go by in silence."""
