@@ -84,7 +84,7 @@ def test_a_check_leaves_nothing(tmp_path):
     (lambda folder: '', 'a folder'),
 ])
 def test_a_path_that_is_no_file_is_explained(tmp_path, make, problem):
-    """Looking at a path raises OSError, ValueError or RuntimeError by what is wrong with it; some callers died of it."""
+    """Looking at a path raises OSError, ValueError or RuntimeError by what is wrong with it; callers died of it."""
     (tmp_path / 'file').write_text('')
     assert problem in file_problem(make(tmp_path))
 
