@@ -304,12 +304,12 @@ def test_reference_file(classifier, client, tmp_path):
 
 
 def test_8uc3_is_read_as_bgr_and_said_once(classifier, client):
-    """digit360's 8UC3 does not say its order: one warning, then silence."""
+    """digit360's 8UC3 does not define its order: one warning, then silence."""
     node = classifier()
     results = client.listen()
     for number in range(1, 4):
         client.send_until(image(number, encoding='8UC3'), lambda number=number: len(results) >= number, 'a result')
-    assert node.output.count('8UC3 does not say') == 1
+    assert node.output.count('8UC3 does not define its colour order') == 1
 
 
 def test_incompatible_publisher_is_reported(classifier, client):

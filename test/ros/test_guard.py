@@ -16,8 +16,8 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 def test_an_exception_is_counted_and_replaced(capfd):
     guard = CallbackGuard(ThrottledLog(rclpy.logging.get_logger('guard')))
     assert guard('adding', lambda a, b: a + b)(1, 2) == 3
-    instead = guard('adding', lambda a, b: a + b, lambda error, a, b: f'{type(error).__name__} {a}')
-    assert instead(1, 'x') == 'TypeError 1'
+    named = guard('adding', lambda a, b: a + b, lambda error, a, b: f'{type(error).__name__} {a}')
+    assert named(1, 'x') == 'TypeError 1'
     assert guard('nothing', lambda: 1 / 0)() is None
     assert guard.errors == 2 and guard.last_error == 'nothing: ZeroDivisionError: division by zero'
     assert 'internal error in adding: Traceback' in capfd.readouterr().err
@@ -36,9 +36,9 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 rclpy.init()
 node = rclpy.create_node('guarded')
 guard = CallbackGuard(ThrottledLog(node.get_logger(), 0.0))
+events = SubscriptionEventCallbacks(incompatible_qos=guard('event', lambda info: 1 / 0))
 node.create_subscription(Header, 'topic', print, QoSProfile(depth=1, reliability=ReliabilityPolicy.RELIABLE),
-                         event_callbacks=SubscriptionEventCallbacks(
-                             incompatible_qos=guard('event', lambda info: 1 / 0)))
+                         event_callbacks=events)
 executor = {'events': fastest_executor, 'single': SingleThreadedExecutor}[sys.argv[1]]()
 executor.add_node(node)
 publisher = node.create_publisher(Header, 'topic', qos_profile_sensor_data)

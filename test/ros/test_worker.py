@@ -125,6 +125,7 @@ def test_failures_with_results_in_between_are_no_series(tiny_checkpoint):
     bench.worker.stop()
 
 
+@pytest.mark.filterwarnings('ignore::pytest.PytestUnhandledThreadExceptionWarning')
 def test_a_thread_that_ends_although_it_is_guarded(tiny_checkpoint):
     """Out of memory while the failure itself is handled, say."""
     bench = Bench(tiny_checkpoint, 1, SystemExit('first'))

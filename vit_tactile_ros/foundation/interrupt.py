@@ -83,5 +83,7 @@ def _unraisablehook(unraisable: Any) -> None:
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
         return
-    # Later and from another thread: raised in here it would be lost again.
-    threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+    # Later and from another thread: raised in here it would be lost again. To the main thread, to end its waiting.
+    main = threading.main_thread().ident
+    assert main is not None
+    threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()

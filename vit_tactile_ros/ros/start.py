@@ -39,7 +39,9 @@ def init_ros(args: Sequence[str] | None = None, parameters: Sequence[str] = (),
     words = list(sys.argv if args is None else args)
     try:
         rclpy.init(args=words, signal_handler_options=signals)
-        left = remove_ros_args(words)[1:]
+        # Outside --ros-args, NAME:=VALUE is the old way to write a remapping, which device:=cpu is to rcl.
+        taken = [word for word in _outside(words) if ':=' in word and word.partition(':=')[0] in parameters]
+        left = taken or remove_ros_args(words)[1:]
     except UnicodeError as error:
         raise StartError(f'the command line holds bytes that are not UTF-8: {error}') from error
     except (RuntimeError, ValueError, TypeError) as error:
@@ -138,6 +140,16 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 
 def _after(words: Sequence[str], *flags: str) -> list[str]:
     return [value for flag, value in zip(words, words[1:], strict=False) if flag in flags]
+
+
+def _outside(words: Sequence[str]) -> Iterator[str]:
+    """The words that are not between --ros-args and --."""
+    is_ros = False
+    for word in words[1:]:
+        if word == '--ros-args' or (word == '--' and is_ros):
+            is_ros = not is_ros
+        elif not is_ros:
+            yield word
 
 
 def _on_command_line(words: Sequence[str]) -> list[str]:

@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM at every stage of a node's process."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from live_nodes import TIMEOUT
+
+from vit_tactile_ros.ros.run import START_STOP_LIMIT, STOP_LIMIT
+
+PROGRAM = """
+import hashlib, sys, time
+from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
+from vit_tactile_ros.ros.run import run_node
+
+def told(text):
+    print(text, flush=True)
+
+def in_c():
+    hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)  # half an hour of C, in which Python runs no handler
+
+class Node(LifecycleNode):
+    failure = ''
+
+    def __init__(self):
+        super().__init__('stopped')
+        self.declare_parameter('autostart', True)
+        {init}
+
+    def on_configure(self, state):
+        {configure}
+        return TransitionCallbackReturn.SUCCESS
+
+    def fail(self):
+        self.failure = 'the network is gone'
+
+    def finish(self):
+        told('finishing')
+        {finish}
+        self.destroy_node()
+
+sys.exit(run_node(Node, ('autostart',)))
+"""
+
+
+def stopped(number: signal.Signals = signal.SIGINT, text: str = 'now', **bodies: str) -> tuple[int, str, float]:
+    """Status, output and s until the end of a node that gets a signal when it prints `text`."""
+    bodies = {'init': 'pass', 'configure': 'pass', 'finish': 'pass'} | bodies
+    process = subprocess.Popen([sys.executable, '-c', PROGRAM.format(**bodies)], stdin=subprocess.DEVNULL,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    first = process.stdout.readline()
+    assert first.strip() == text, first + process.stdout.read()
+    begun = time.monotonic()
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=TIMEOUT)
+    return process.returncode, output, time.monotonic() - begun
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_while_it_configures_in_python(number):
+    """Loading and measuring went on to the end before Ctrl-C was noticed; now the node even leaves the graph."""
+    status, output, _ = stopped(number, configure="told('now'); [time.sleep(0.01) for _ in range(10**6)]")
+    assert (status, output) == (130, 'finishing\n')
+
+
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_while_it_configures_in_c(number):
+    """Python runs no handler meanwhile: the process is ended from beside it."""
+    status, output, seconds = stopped(number, configure="told('now'); in_c()")
+    assert (status, output) == (130, '')
+    assert START_STOP_LIMIT <= seconds < START_STOP_LIMIT + 5.0  # a busy machine
+
+
+def test_while_it_is_created():
+    assert stopped(init="told('now'); time.sleep(60)")[:2] == (130, '')
+
+
+def test_while_it_spins():
+    status, output, _ = stopped(init="self.create_timer(0.2, lambda: told('now'))")
+    assert status == 0 and output.replace('now\n', '') == 'finishing\n'
+
+
+def test_while_it_finishes_for_too_long():
+    """A network that is stuck must not keep the process."""
+    status, output, seconds = stopped(init="self.create_timer(0.2, lambda: told('now'))", finish='in_c()')
+    assert status == 130 and output.replace('now\n', '') == 'finishing\n'
+    assert STOP_LIMIT <= seconds < STOP_LIMIT + 5.0
+
+
+def test_a_second_signal_changes_nothing():
+    """The impatient second Ctrl-C fell into the clean-up, as a traceback."""
+    status, output, _ = stopped(
+        init="self.create_timer(0.2, lambda: told('now'))",
+        finish='import os, signal; os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGTERM)')
+    assert status == 0 and output.replace('now\n', '') == 'finishing\n'
+
+
+def test_a_node_that_has_failed_ends():
+    """Under launch the process has to end for another to be started."""
+    ended = subprocess.run([sys.executable, '-c', PROGRAM.format(
+        init='self.create_timer(0.1, self.fail)', configure='pass', finish='pass')], capture_output=True, text=True,
+        timeout=TIMEOUT)
+    assert ended.returncode == 1 and ended.stdout == 'finishing\n'
+    assert 'ends: the network is gone' in ended.stderr
