@@ -1,7 +1,7 @@
 """The classifier for one or several touch sensors: ros2 launch vit_tactile_ros tactile.launch.py --show-args.
 
 A driver of large raw images in the same launch needs additional_env={'FASTRTPS_DEFAULT_PROFILES_FILE': ...}
-(docs/transport.md); the classifier sets what it needs by itself.
+(docs/results/transport.md); the classifier sets what it needs by itself.
 """
 
 from pathlib import Path
