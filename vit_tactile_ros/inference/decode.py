@@ -1,7 +1,7 @@
 """ROS image messages to uint8 RGB arrays: the one decoder, live and from bags.
 
 It takes anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage and imports no ROS client. What it
-returns for an encoding is what cv_bridge returns for 'rgb8', pinned by tests.
+returns for an encoding follows cv_bridge's 'rgb8'; the tests compare with OpenCV's conversions and formulas.
 """
 
 from __future__ import annotations
