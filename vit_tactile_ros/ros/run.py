@@ -20,7 +20,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED
-from vit_tactile_ros.ros.start import check_parameters, created, init_ros
+from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reason_of
 
 SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
 STOP_LIMIT = 1.7  # s from the signal until a process that has not ended is ended
@@ -99,7 +99,7 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
     except Stopped:
         return INTERRUPTED
     except START_ERRORS as error:
-        print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
+        print(f'{Path(sys.argv[0]).stem}: {reason_of(error)}', file=sys.stderr)
         return 2
     finally:
         rclpy.try_shutdown()
