@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -38,6 +39,25 @@ def _on_interrupt(number: int, frame: FrameType | None) -> None:
     if _is_in_main(frame):
         signal.default_int_handler(number, frame)
     end_now()
+
+
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """In it, signals wait that Python code handles; they come at its end.
+
+    For short calls of C++ that calls Python again: there a KeyboardInterrupt becomes another error, or is lost.
+    """
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+               if callable(signal.getsignal(number))]
+    came: list[int] = []
+    handlers = [signal.signal(number, lambda number, _frame: came.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for held_number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(held_number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def end_now() -> None:

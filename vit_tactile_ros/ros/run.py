@@ -19,7 +19,7 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.foundation.interrupt import INTERRUPTED
+from vit_tactile_ros.foundation.interrupt import INTERRUPTED, held
 from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reason_of
 
 SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
@@ -141,6 +141,15 @@ def _bring_up(node: Any, signals: StopSignals) -> bool:
     with signals.interrupting():
         is_configured = node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     return is_configured and not signals.received and node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+def spin_once(spin: Callable[..., object], seconds: float) -> None:
+    """`spin(timeout_sec=...)` of at most so long, for commands: Ctrl-C is a KeyboardInterrupt, but not inside rclpy.
+
+    Its C++ turns one into a RuntimeError.
+    """
+    with held():
+        spin(timeout_sec=min(seconds, SIGNAL_POLL))
 
 
 def fastest_executor() -> Executor:
