@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 START_TIMEOUT = 120.0  # s until a node is active
-END_TIMEOUT = 1.2  # s from SIGINT; so that a command whose nodes are stuck ends within 2 s of Ctrl-C
+END_TIMEOUT = 1.0  # s from SIGINT; so that a command whose nodes are stuck ends within 2 s of Ctrl-C
 Node = TypeVar('Node', bound='NodeProcess')
 
 
