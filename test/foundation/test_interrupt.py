@@ -105,6 +105,17 @@ def test_in_a_destructor():
     assert (ended.returncode, ended.stderr) == (130, '')
 
 
+def test_held_until_the_end_of_a_block():
+    """A KeyboardInterrupt inside rclpy's C++ came out as a RuntimeError, with a traceback."""
+    ended = interrupt([sys.executable, '-c', PROGRAM.format(body="""
+        with interrupt.held():
+            print('in block', flush=True)
+            time.sleep(1)
+            print('whole', flush=True)
+        wait('deaf')""")], 'in block')
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, 'whole\n', '')
+
+
 def test_while_the_process_ends():
     ended = interrupt([sys.executable, '-c', PROGRAM.format(body="atexit.register(wait, 'ending')")], 'ending')
     assert (ended.returncode, ended.stderr) == (130, '')

@@ -143,8 +143,12 @@ def test_lifecycle(classifier, client, start, tiny_checkpoint):
     """autostart=false waits; configure, activate, deactivate and clean up do what a manager expects."""
     node = start('classifier_node', checkpoint=tiny_checkpoint, threads=1, autostart='false', diagnostics_period=0.1)
     assert client.state() == 'unconfigured'
+    node.wait_for_output('waiting for a lifecycle manager, or for: ros2 lifecycle set /tactile_classifier configure')
     assert client.change_state('configure')
     assert client.state() == 'inactive'
+    # It takes no images now: a capture that is promised would never come.
+    response = client.call(Trigger, '/tactile_classifier/capture_reference', Trigger.Request())
+    assert not response.success and 'this node is inactive' in response.message
     assert not client.change_state_by_id(Transition.TRANSITION_DEACTIVATE), 'an impossible transition succeeded'
     assert client.state() == 'inactive'
     assert client.change_state('activate')
@@ -250,7 +254,7 @@ def test_the_choice_of_engine_and_precision_is_in_the_log(classifier):
 @pytest.mark.parametrize(('name', 'value', 'reason'), [
     ('tau', '1.5', 'between 0 and 1'),
     ('tau', 'high', 'between 0 and 1'),
-    ('tau', '[0.9, 1]', 'parse'),
+    ('tau', '[0.9, 1]', 'in a list every number needs a decimal point: write [0.9, 1.0]'),
     ('sensors', '[left, left]', 'different names'),
     ('device', 'gpu', "'cuda'"),
     ('engine', 'tensorrt', 'openvino'),

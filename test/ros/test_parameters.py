@@ -45,7 +45,9 @@ def test_tau_takes_effect_on_the_next_result(classifier, client):
     ('tau', [0.5], 'one per early exit'),
     ('tau', [0.5, 2.0], 'between 0 and 1'),
     ('silence_timeout', 0.0, 'silence_timeout'),
+    ('tau', '[0.9, 1]', 'in a list every number needs a decimal point: write [0.9, 1.0]'),  # so `ros2 param set` has it
     ('checkpoint', '', 'deactivate and clean up first'),
+    ('diagnostics_period', 2.0, 'deactivate and clean up first'),
     ('sensors', ['left'], 'deactivate and clean up first'),
 ])
 def test_bad_parameter_is_refused(classifier, client, name, value, reason):
@@ -121,3 +123,42 @@ def test_config_file_is_taken(start, client, tiny_checkpoint, tmp_path):
     node.wait_for_output('waiting for images on /hand/left/image_raw')
     assert client.get_parameter_of('tau', '/hand/tactile_classifier') == 1
     assert client.get_parameter_of('sensors', '/hand/tactile_classifier') == ['left']
+
+
+def test_what_is_in_force_can_be_set(classifier, client, tiny_checkpoint):
+    """`ros2 param load` of a file that was dumped from the very node failed at every parameter that is not live."""
+    classifier(sensors='[left, right]')
+    for name, value in (('checkpoint', str(tiny_checkpoint)), ('sensors', ['left', 'right']), ('threads', 1),
+                        ('diagnostics_period', 0.1), ('autostart', True), ('reference_files', [''])):
+        answer = client.set_parameter(name, value)
+        assert answer.successful, answer.reason
+        assert client.get_parameter_of(name) == value
+    for name, value in (('sensors', ['right', 'left']), ('threads', 2), ('autostart', False)):
+        assert 'deactivate and clean up first' in client.set_parameter(name, value).reason
+
+
+UNREADABLE = {'x' * 5000: 'File name too long', '~no_such_user/file': "no user 'no_such_user'",
+              '/nowhere/file': 'No such file', '/': 'a folder'}
+
+
+@pytest.mark.parametrize('path', UNREADABLE, ids=lambda path: path[:20])
+def test_a_path_that_cannot_be_looked_at_is_refused_at_start(start, path):
+    """What Python raises for it ended the node with a traceback."""
+    for name, value in (('checkpoint', path), ('reference_files', f'["{path}"]')):
+        node = start('classifier_node', **{name: value})
+        assert node.wait_for_end() == 2
+        assert name in node.output and UNREADABLE[path] in node.output and 'Traceback' not in node.output
+        assert len(node.output) < 1000
+
+
+def test_a_path_that_cannot_be_looked_at_is_refused_later(start, client, tiny_checkpoint, tmp_path):
+    """Set while the node was unconfigured, it ended it with a traceback."""
+    node = start('classifier_node', checkpoint=tiny_checkpoint, threads=1, autostart='false')
+    (tmp_path / 'loop').symlink_to(tmp_path / 'loop')
+    for path, reason in {**UNREADABLE, str(tmp_path / 'loop'): 'symbolic links'}.items():
+        for name, value in (('checkpoint', path), ('reference_files', [path])):
+            answer = client.set_parameter(name, value)
+            assert not answer.successful and answer.reason.startswith(f'{name} is ') and reason in answer.reason
+    assert client.get_parameter_of('checkpoint') == str(tiny_checkpoint)
+    assert client.change_state('configure')
+    assert node.stop() == 0

@@ -45,6 +45,25 @@ def as_exception() -> contextlib.AbstractContextManager[None]:
     return _handled(_end_now, signal.default_int_handler)
 
 
+@contextlib.contextmanager
+def held() -> Iterator[None]:
+    """In it, signals wait that Python code handles; they come at its end.
+
+    For short calls of C++ that calls Python again: there a KeyboardInterrupt becomes another error, or is lost.
+    """
+    numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+               if callable(signal.getsignal(number))]
+    came: list[int] = []
+    handlers = [signal.signal(number, lambda number, _frame: came.append(number)) for number in numbers]
+    try:
+        yield
+    finally:
+        for held_number, handler in zip(numbers, handlers, strict=True):
+            signal.signal(held_number, handler)
+        if came:
+            signal.raise_signal(came[0])
+
+
 def at_once() -> contextlib.AbstractContextManager[None]:
     """The reverse, for imports within `as_exception`."""
     if sys.excepthook is not _excepthook:  # not installed

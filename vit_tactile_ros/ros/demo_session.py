@@ -15,6 +15,7 @@ import termios
 import time
 import tty
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import rclpy
@@ -24,7 +25,8 @@ from rich.live import Live
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED
 from vit_tactile_ros.ros.monitor import Monitor
-from vit_tactile_ros.ros.node_process import wait_or_kill
+from vit_tactile_ros.ros.node_process import wait_all
+from vit_tactile_ros.ros.run import spin_once
 from vit_tactile_ros.ros.start import init_ros
 from vit_tactile_ros.ros.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
 
@@ -94,7 +96,7 @@ class _Session:
         """Take messages for so long."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            rclpy.spin_once(self._monitor, timeout_sec=left)
+            spin_once(partial(rclpy.spin_once, self._monitor), left)
 
     def run(self) -> None:
         """Wait for the first results, then show them until it is time to stop."""
@@ -193,8 +195,7 @@ def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[sub
     finally:
         for process in processes:
             process.send_signal(signal.SIGINT)
-        for process in processes:
-            wait_or_kill(process, 5)
+        wait_all(processes)
 
 
 @contextlib.contextmanager

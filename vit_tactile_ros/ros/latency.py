@@ -26,7 +26,7 @@ from std_srvs.srv import Trigger
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.node_process import NodeProcess
-from vit_tactile_ros.ros.run import fastest_executor
+from vit_tactile_ros.ros.run import fastest_executor, spin_once
 from vit_tactile_ros.ros.start import init_ros
 from vit_tactile_ros.ros.transport import publisher_profile
 
@@ -208,7 +208,7 @@ class _Camera:
     def _spin(self, seconds: float) -> None:
         end = time.perf_counter() + seconds
         while (left := end - time.perf_counter()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+            spin_once(self._executor.spin_once, left)
 
 
 def _messages(clip: Path, transport: str) -> Iterator[Image | CompressedImage]:

@@ -10,6 +10,8 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
+from vit_tactile_ros.ros.start import reason_of
+
 RCLError = rclpy_implementation.RCLError
 USERS_ERRORS = (ValueError, OSError, ParameterException, InvalidParameterValueException, NameValidationException,
                 InvalidQosOverridesError)
@@ -36,7 +38,7 @@ class ExplainingLifecycleNode(LifecycleNode):
 
     def _explain(self, name: str, error: Exception) -> None:
         """With the place in the code, unless it is a mistake that the user can correct."""
-        self.get_logger().error(f'cannot {name}: {error}' if isinstance(error, USERS_ERRORS) else
+        self.get_logger().error(f'cannot {name}: {reason_of(error)}' if isinstance(error, USERS_ERRORS) else
                                 f'cannot {name}: {"".join(traceback.format_exception(error))}')
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:

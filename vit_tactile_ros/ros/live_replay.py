@@ -25,6 +25,7 @@ from vit_tactile_ros.evaluation.frame_table import FrameTable
 from vit_tactile_ros.evaluation.replaying import ReplaySettings, Selection, select
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.node_process import NodeError, NodeProcess
+from vit_tactile_ros.ros.run import spin_once
 from vit_tactile_ros.ros.start import init_ros
 
 TOLERANCE = 1e-5  # of probabilities, same engine
@@ -107,9 +108,12 @@ class _Session:
         self._stack.close()
         self._node.destroy_node()
 
+    def _spin(self, seconds: float) -> None:
+        spin_once(partial(rclpy.spin_once, self._node), seconds)
+
     def run(self, table: FrameTable, speed: float, find_speed: bool) -> dict[str, Any]:
         node = NodeProcess(self._name, self._namespace, self._parameters, self._folder / 'live_node',
-                           pause=partial(rclpy.spin_once, self._node, timeout_sec=0.05))
+                           pause=partial(self._spin, 0.05))
         try:
             self._stack.enter_context(node)
         except NodeError:
@@ -149,7 +153,7 @@ class _Session:
                                       start_new_session=True)
         try:
             while player.poll() is None:
-                rclpy.spin_once(self._node, timeout_sec=0.1)
+                self._spin(0.1)
         finally:
             if player.poll() is None:
                 player.kill()
@@ -172,7 +176,7 @@ class _Session:
         while time.monotonic() < end and steady < needed:
             until = time.monotonic() + 0.11
             while (left := until - time.monotonic()) > 0:
-                rclpy.spin_once(self._node, timeout_sec=left)
+                self._spin(left)
             counted = Counter({key: value - before[key] for key, value in self._totals().items()})
             quiet = counted == last and not self._totals()['pending']
             # An answer may still be under way; with equal stamps, though, there are fewer for good.

@@ -6,13 +6,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
 START_TIMEOUT = 120.0  # s until a node is active
+END_TIMEOUT = 1.0  # s from SIGINT; so that a command whose nodes are stuck ends within 2 s of Ctrl-C
 Node = TypeVar('Node', bound='NodeProcess')
 
 
@@ -62,7 +63,7 @@ class NodeProcess:
 
     def __exit__(self, *_: object) -> None:
         self.ask_to_end()
-        wait_or_kill(self._process, 10)
+        wait_all([self._process])
 
     def ask_to_end(self) -> None:
         """As Ctrl-C does; of several nodes all are asked before the first is waited for."""
@@ -80,14 +81,16 @@ class NodeProcess:
         return self.log_text().strip()[-500:]
 
 
-def wait_or_kill(process: subprocess.Popen[bytes], seconds: float) -> None:
-    """Wait for a process that was asked to end; kill it where it takes longer, or where a second Ctrl-C comes."""
+def wait_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait for processes that were asked to end; kill them after END_TIMEOUT, or at a second Ctrl-C."""
+    end = time.monotonic() + END_TIMEOUT
     try:
-        process.wait(timeout=seconds)
+        for process in processes:
+            process.wait(timeout=max(0.0, end - time.monotonic()))
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    except BaseException:
-        process.kill()
-        process.wait()
-        raise
+        pass
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()

@@ -19,8 +19,8 @@ from rclpy.executors import Executor, SingleThreadedExecutor
 from rclpy.lifecycle import TransitionCallbackReturn
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.foundation.interrupt import INTERRUPTED
-from vit_tactile_ros.ros.start import check_parameters, created, init_ros
+from vit_tactile_ros.foundation.interrupt import INTERRUPTED, held
+from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reason_of
 
 SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
 STOP_LIMIT = 1.7  # s from the signal until a process that has not ended is ended
@@ -99,7 +99,7 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
     except Stopped:
         return INTERRUPTED
     except START_ERRORS as error:
-        print(f'{Path(sys.argv[0]).stem}: {error}', file=sys.stderr)
+        print(f'{Path(sys.argv[0]).stem}: {reason_of(error)}', file=sys.stderr)
         return 2
     finally:
         rclpy.try_shutdown()
@@ -141,6 +141,15 @@ def _bring_up(node: Any, signals: StopSignals) -> bool:
     with signals.interrupting():
         is_configured = node.trigger_configure() == TransitionCallbackReturn.SUCCESS
     return is_configured and not signals.received and node.trigger_activate() == TransitionCallbackReturn.SUCCESS
+
+
+def spin_once(spin: Callable[..., object], seconds: float) -> None:
+    """`spin(timeout_sec=...)` of at most so long, for commands: Ctrl-C is a KeyboardInterrupt, but not inside rclpy.
+
+    Its C++ turns one into a RuntimeError.
+    """
+    with held():
+        spin(timeout_sec=min(seconds, SIGNAL_POLL))
 
 
 def fastest_executor() -> Executor:

@@ -13,7 +13,7 @@ from typing import Any
 
 import rclpy
 import yaml
-from rclpy.exceptions import NameValidationException
+from rclpy.exceptions import InvalidParameterValueException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
@@ -92,6 +92,15 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
             raise StartError(f'{own[unknown]}: {text}')
         warnings.append(f'{text} (ignored: it may be meant for another node of its section)')
     return warnings
+
+
+def reason_of(error: Exception) -> str:
+    """The message of an error; of a value that was refused only the reason, which names parameter and value."""
+    text = str(error)
+    if not isinstance(error, InvalidParameterValueException):
+        return text
+    reason, _, name = text.partition('Reason: ')[2].rpartition(': ')
+    return reason if reason.startswith(name) else f'{name}: {reason}'
 
 
 def unused_qos_overrides(node: Node) -> list[str]:
