@@ -49,14 +49,17 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
     status = DiagnosticStatus(name=f'{node_name}: {sensor.label}',
                               hardware_id=f'{node_name}/{sensor.name}'.rstrip('/'),
                               values=[KeyValue(key=k, value=v) for k, v in values.items()])
+    since = 'since the last report: ' + ', '.join(grown) if grown else ''
     if last_received is None:
         status.level, status.message = DiagnosticStatus.STALE, 'no image yet'
     elif is_silent:
         status.level, status.message = DiagnosticStatus.STALE, f'no image for {now - last_received:.1f} s'
     elif grown:
-        status.level, status.message = DiagnosticStatus.WARN, 'since the last report: ' + ', '.join(grown)
+        status.level, status.message = DiagnosticStatus.WARN, since
     else:
         status.level, status.message = DiagnosticStatus.OK, 'classifying'
+    if status.level == DiagnosticStatus.STALE and grown:  # silent, since every image is lost, say
+        status.message += f'; {since}'
     return status
 
 
