@@ -78,7 +78,7 @@ def test_lost_images_are_counted_and_both_remedies_named(classifier, client, pub
     assert lost > 0
     statuses = [s for m in client.diagnostics for s in m.status if re.search(r'last report: .*\blost \d', s.message)]
     assert statuses
-    assert statuses[0].level == b'\x01'
+    assert {s.level for s in statuses} <= {b'\x01', b'\x03'}  # WARN, or STALE where all of a second are lost
     assert sum(int(re.search(r'\blost (\d+)', s.message)[1]) for s in statuses) == lost
     assert f'the parameter {OVERRIDE} of this node to reliable' in node.output
     assert f'{transport.OLD_VARIABLE}={PROFILE}' in node.output

@@ -139,15 +139,18 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
     status = DiagnosticStatus(name=f'{node_name}: {sensor.label}',
                               hardware_id=f'{node_name}/{sensor.name}'.rstrip('/'),
                               values=[KeyValue(key=k, value=v) for k, v in values.items()])
+    since = 'since the last report: ' + ', '.join(f'{name} {n}' for name, n in grown.items())
     if last_received is None:
         status.level, status.message = DiagnosticStatus.STALE, 'no image yet'
     elif is_silent:
         status.level, status.message = DiagnosticStatus.STALE, f'no image for {now - last_received:.1f} s'
     elif grown:
         status.level = DiagnosticStatus.ERROR if any(name in grown for name in ERRORS) else DiagnosticStatus.WARN
-        status.message = 'since the last report: ' + ', '.join(f'{name} {n}' for name, n in grown.items())
+        status.message = since
     else:
         status.level, status.message = DiagnosticStatus.OK, 'classifying'
+    if status.level == DiagnosticStatus.STALE and grown:  # silent, since every image is lost, say
+        status.message += f'; {since}'
     return status
 
 
