@@ -23,7 +23,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from vit_tactile_ros.msg import TactileClassification
-from vit_tactile_ros.ros.node_process import NodeProcess, wait_or_kill
+from vit_tactile_ros.ros.node_process import NodeProcess, wait_all
 from vit_tactile_ros.ros.run import fastest_executor
 from vit_tactile_ros.ros.transport import NEW_VARIABLE, OLD_VARIABLE, PUBLISHER_PROFILE, shipped_profile
 
@@ -117,7 +117,7 @@ def measure(arguments: argparse.Namespace, subscription: str) -> None:
                     observer.spin(0.2)
             finally:
                 process.terminate()
-                wait_or_kill(process, 5)
+                wait_all([process])
             observer.spin(SETTLE)
             received, lost = (observer.total(key) - b for key, b in zip(('received', 'lost'), before, strict=True))
             ages = 1e3 * np.array(observer.ages)
