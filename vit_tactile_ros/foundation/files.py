@@ -36,9 +36,7 @@ def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            raise OSError(None, 'a folder' if target.is_dir() else 'not a regular file')
+        target = _target(path)
         name = temporary_beside(target)
         os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, 'O_NOFOLLOW', 0), 0o666))
         temporary = name
@@ -113,6 +111,18 @@ def sync_folder(path: Path) -> None:
             os.close(handle)
 
 
+def _target(path: Path) -> Path:
+    """The file that writing to `path` replaces; raises OSError where something else is there."""
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise OSError(None, _not_a_file(target.is_dir()))
+    return target
+
+
+def _not_a_file(is_folder: bool) -> str:
+    return 'a folder' if is_folder else 'not a regular file'
+
+
 def file_problem(path: str) -> str:
     """Why a user's path is not a file that can be read, empty if it is; expands `~`. Never raises.
 
@@ -123,7 +133,7 @@ def file_problem(path: str) -> str:
         expanded = Path(path).expanduser()
         mode = expanded.stat().st_mode
         if not stat.S_ISREG(mode):
-            return 'a folder' if stat.S_ISDIR(mode) else 'not a regular file'
+            return _not_a_file(stat.S_ISDIR(mode))
         with expanded.open('rb'):
             return ''
     except OSError as error:
@@ -141,10 +151,7 @@ def check_writable(path: str | Path, create: bool = True) -> None:
     """
     path = Path(path)
     try:
-        target = Path(os.path.realpath(path))
-        if target.exists() and not target.is_file():
-            raise OSError(None, 'a folder' if target.is_dir() else 'not a regular file')
-        _probe(target.parent, create)
+        _probe(_target(path).parent, create)
     except OSError as error:
         raise WriteError(path, error) from error
 

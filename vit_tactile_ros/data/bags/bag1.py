@@ -13,14 +13,13 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from vit_tactile_ros.data.bags.block_file import BlockFile
 from vit_tactile_ros.data.bags.storage import (
     LATEST,
     Block,
     Entry,
     Found,
     Problems,
-    file_size,
-    in_order,
     seconds,
     topics_of,
     unpacked,
@@ -51,64 +50,30 @@ class _Damaged(ValueError):
     """A record that can't be read; the message says why."""
 
 
-class Bag1File:
-    """One bag of ROS 1; see `storage.StorageFile`."""
+class Bag1File(BlockFile):
+    """One bag of ROS 1."""
 
     def __init__(self, path: Path, problems: Problems, shown: Path | None = None) -> None:
-        """`shown` is the path for messages, where `path` is a temporary copy."""
-        self._shown, self._problems = shown or path, problems
         self._connections: dict[int, _Connection] = {}
         self._infos: dict[int, _Info] = {}  # by the chunk's place
-        self._blocks: list[Block] = []
         self._index_at = 0
-        self._file = path.open('rb')
-        self._size = file_size(self._file)
-        try:
-            self._survey()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def close(self) -> None:
-        self._file.close()
+        super().__init__(path, problems, shown)
 
     def messages(self, topics: Collection[str], start: int | None, stop: int | None) -> Iterator[Found]:
-        wanted = {number for number, connection in self._connections.items() if connection.topic in topics}
-        blocks = [b for b in self._blocks if b.counts is None or not wanted.isdisjoint(b.counts)]
-        for received, number, raw in in_order(blocks, lambda block: self._load(block, wanted), start, stop):
-            connection = self._connections[number]
-            yield Found(connection.topic, connection.msgtype, received, bytes(raw))
+        return self._messages(self._connections, topics, start, stop)
 
-    def _note(self, text: str) -> None:
-        self._problems.note(f'{self._shown}{text}')
-
-    def _read(self, at: int, size: int) -> bytes:
-        self._file.seek(at)
-        return self._file.read(max(0, min(size, self._size - at)))
+    def _topic_of(self, number: int) -> tuple[str, str]:
+        return self._connections[number].topic, self._connections[number].msgtype
 
     def _survey(self) -> None:
-        self.topics, self.start, self.end = [], LATEST, 0
         if self._read(0, len(MAGIC)) != MAGIC:
             self._note(' does not begin as a bag of ROS 1 does')
             if b'ROSBAG' not in self._read(0, len(MAGIC)):
                 return
         self._read_end()
         self._walk()
-        counts: Counter[int] = Counter()
-        for block in self._blocks:
-            known = block.counts
-            if known is None or set(known) - set(self._connections):
-                entries = self._load(block, None)
-                if known is None:
-                    known = Counter(entry.connection for entry in entries)
-                    if entries:
-                        block.start, block.end = (pick(e.received for e in entries) for pick in (min, max))
-            counts.update(known)
-            if known:
-                self.start, self.end = min(self.start, block.start), max(self.end, block.end + 1)
-        for number in sorted(set(counts) - set(self._connections)):
-            self._note(f': {counts[number]} messages are left out: nothing says which topic their connection {number} '
-                       'is')
+        counts = self._count(self._connections, is_complete=True)
+        self._note_unknown(counts, self._connections, 'connection')
         self.topics = topics_of((c.topic, c.msgtype, counts[number], c.definition, c.md5)
                                 for number, c in self._connections.items())
 

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import NamedTuple
 from zlib import crc32
 
+from vit_tactile_ros.data.bags.block_file import BlockFile
 from vit_tactile_ros.data.bags.storage import (
     LATEST,
     Block,
     Entry,
     Found,
     Problems,
-    file_size,
-    in_order,
     seconds,
     topics_of,
     unpacked,
@@ -61,47 +60,26 @@ class _ChunkIndex(NamedTuple):
         return self.start, self.end, self.compression, self.compressed, self.size
 
 
-class McapFile:
-    """One MCAP file; see `storage.StorageFile`."""
+class McapFile(BlockFile):
+    """One MCAP file."""
 
     def __init__(self, path: Path, problems: Problems, shown: Path | None = None) -> None:
-        """`shown` is the path for messages, where `path` is a temporary copy."""
-        self._shown, self._problems = shown or path, problems
         self._schemas: dict[int, _Schema] = {}
         self._channels: dict[int, _Channel] = {}
         self._chunk_indexes: dict[int, _ChunkIndex] = {}  # by the chunk's place
         self._statistics: dict[int, int] | None = None  # messages per channel
-        self._blocks: list[Block] = []
-        self._file = path.open('rb')
-        self._size = file_size(self._file)
-        try:
-            self._survey()
-        except BaseException:
-            self._file.close()
-            raise
-
-    def close(self) -> None:
-        self._file.close()
+        super().__init__(path, problems, shown)
 
     def messages(self, topics: Collection[str], start: int | None, stop: int | None) -> Iterator[Found]:
-        wanted = {number for number, channel in self._channels.items() if channel.topic in topics}
-        blocks = [b for b in self._blocks if b.counts is None or not wanted.isdisjoint(b.counts)]
-        for received, number, raw in in_order(blocks, lambda block: self._load(block, wanted), start, stop):
-            channel = self._channels[number]
-            yield Found(channel.topic, self._type_of(channel), received, bytes(raw))
+        return self._messages(self._channels, topics, start, stop)
+
+    def _topic_of(self, number: int) -> tuple[str, str]:
+        return self._channels[number].topic, self._type_of(self._channels[number])
 
     def _type_of(self, channel: _Channel) -> str:
         return self._schemas[channel.schema].name if channel.schema in self._schemas else ''
 
-    def _note(self, text: str) -> None:
-        self._problems.note(f'{self._shown}{text}')
-
-    def _read(self, at: int, size: int) -> bytes:
-        self._file.seek(at)
-        return self._file.read(max(0, min(size, self._size - at)))  # a damaged length may say anything
-
     def _survey(self) -> None:
-        self.topics, self.start, self.end = [], LATEST, 0
         is_headed, is_ended = self._read(0, 8) == MAGIC, self._read(self._size - 8, 8) == MAGIC
         if not is_headed:
             self._note(' does not begin as an MCAP file does')
@@ -110,26 +88,14 @@ class McapFile:
         self._walk(self._read_summary() if is_ended else self._size, is_ended)
         if not is_ended:
             self._note(' was cut short: its end is missing')
-        counts: Counter[int] = Counter()
         has_counts = all(block.counts is not None for block in self._blocks)
-        for block in self._blocks:
-            known = block.counts
-            if known is None and self._statistics is None or set(known or ()) - set(self._channels):
-                entries = self._load(block, None)
-                if known is None:
-                    known = Counter(entry.connection for entry in entries)
-                    if entries:
-                        block.start, block.end = (pick(e.received for e in entries) for pick in (min, max))
-            counts.update(known or {})
-            if known:
-                self.start, self.end = min(self.start, block.start), max(self.end, block.end + 1)
+        counts = self._count(self._channels, is_complete=self._statistics is None)
         if self._statistics is not None:
             if has_counts:
                 self._compare_statistics(counts)
             else:
                 counts = Counter(self._statistics)
-        for number in sorted(set(counts) - set(self._channels)):
-            self._note(f': {counts[number]} messages are left out: nothing says which topic their channel {number} is')
+        self._note_unknown(counts, self._channels, 'channel')
         self.topics = topics_of(
             (channel.topic, self._type_of(channel), counts[number], self._schemas[channel.schema].definition
              if channel.schema in self._schemas else '', '') for number, channel in self._channels.items())
