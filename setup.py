@@ -9,6 +9,6 @@ setup(
     # models/ lies beside the package in the checkout and inside it once installed.
     package_dir={'vit_tactile_ros.models': 'models'},
     package_data={'vit_tactile_ros.models': ['*.safetensors', '*.json', '*.md'],
-                  'vit_tactile_ros.evaluation': ['*.html'],
-                  'vit_tactile_ros.data.simulator': ['sensors/*.json']},
+                  'vit_tactile_ros.evaluation.recordings': ['*.html'],
+                  'vit_tactile_ros.simulator': ['sensors/*.json']},
 )

@@ -6,7 +6,7 @@ import sys
 import types
 
 import pytest
-from test_train import arguments, write_presses
+from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import cross_validate, train, tune
 from vit_tactile_ros.data.table import UnreadableImages

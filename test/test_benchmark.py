@@ -3,25 +3,21 @@
 import csv
 import dataclasses
 import json
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import benchmark
-from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
-from vit_tactile_ros.evaluation.contest import interleave
-from vit_tactile_ros.evaluation.vit_tiny import NUM_PARAMETERS, VitTiny
-from vit_tactile_ros.evaluation.workloads import resized
+from vit_tactile_ros.evaluation.benchmark.contest import interleave
+from vit_tactile_ros.evaluation.benchmark.vit_tiny import NUM_PARAMETERS, VitTiny
+from vit_tactile_ros.evaluation.benchmark.workloads import resized
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.runtime import has_vnni
 from vit_tactile_ros.model import Calibration, early_exit, load_checkpoint, save_checkpoint
-
-sys.path.append(str(Path(__file__).parent / 'evaluation'))
-from toy_outputs import toy_checkpoint
+from vit_tactile_ros.simulator import CLASS_NAMES
 
 CPU = torch.device('cpu')
 KEYS = ['device', 'threads', 'engine', 'batch_size', 'tau', 'n', 'exit_ms', 'full_ms', 'early_ms', 'speedup_percent',
@@ -203,7 +199,7 @@ def test_rounds_are_interleaved_and_end_with_the_budget():
 def test_contenders_rest_between_turns(monkeypatch):
     """Threads of one contender that spin for more work on the core of the next."""
     slept, events = [], []
-    monkeypatch.setattr('vit_tactile_ros.evaluation.contest.time.sleep',
+    monkeypatch.setattr('vit_tactile_ros.evaluation.benchmark.contest.time.sleep',
                         lambda s: (slept.append(s), events.append('rest')))
     interleave({'a': lambda i: events.append('run'), 'b': lambda i: events.append('run')}, 100, 3, warm_up=0)
     assert events == ['rest', 'run'] * 6 and min(slept) >= 0.005

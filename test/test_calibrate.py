@@ -6,24 +6,21 @@ import resource
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import calibrate, train
 from vit_tactile_ros.data.simulated import SimulatedTouches
-from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import SEEDS, Part
 from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.model import load_checkpoint, save_checkpoint
-
-sys.path.append(str(Path(__file__).parent / 'evaluation'))
-from toy_outputs import toy_checkpoint
+from vit_tactile_ros.simulator import CLASS_NAMES
 
 
 @pytest.fixture

@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
-import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from toy_frames import toy_frames
 
 from vit_tactile_ros import compare
-
-sys.path.append(str(Path(__file__).parent / 'evaluation'))
-from toy_frames import toy_frames
 
 
 def write(folder: Path, table) -> Path:

@@ -197,7 +197,6 @@ def test_diagnostics_are_described():
 
 def test_columns_of_a_replay_are_described(tmp_path):
     """A column of frames.csv that docs/guides/recordings.md does not explain."""
-    sys.path.append(str(ROOT / 'test' / 'evaluation'))
     from toy_frames import toy_frames
 
     toy_frames(4).write_csv(tmp_path / 'frames.csv')

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from toy_bags import START, STEP, write_bag
+from toy_touches import picture
 
 from vit_tactile_ros import extract, train
 from vit_tactile_ros.data import extraction
 from vit_tactile_ros.data.frames import read_picture
 from vit_tactile_ros.data.touches import load_touches
-
-sys.path.append(str(Path(__file__).parent / 'data'))
-from test_bags import START, STEP, write_bag
-from toy_touches import picture
 
 TOUCHES = ['none', 'none', 'none', 'ring / wide', 'ring / wide', 'none', 'ring / wide', None]
 

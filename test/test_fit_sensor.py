@@ -3,17 +3,14 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from toy_presses import KNOWN, write_presses
 
 from vit_tactile_ros import fit_sensor
-from vit_tactile_ros.data.simulator import SensorUnit, load_sensor, save_sensor
-
-sys.path.append(str(Path(__file__).parent / 'data'))
-from toy_presses import KNOWN, write_presses
+from vit_tactile_ros.simulator import SensorUnit, load_sensor, save_sensor
 
 
 @pytest.fixture

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import importlib
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from documentation import ROOT, commands, of_package
-
-sys.path.append(str(Path(__file__).parent / 'data'))
-from test_bags import write_bag
+from toy_bags import write_bag
 from toy_touches import write_picture
 
 # Appended to what a guide prints, to take seconds: of an option that is given twice, argparse takes the last.

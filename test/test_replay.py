@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-
-sys.path += [str(Path(__file__).parent / 'data'), str(Path(__file__).parent / 'evaluation')]
-from test_bags import write_bag, write_intervals
+from toy_bags import write_bag, write_intervals
 from toy_outputs import NAMES, toy_checkpoint
 from toy_touches import picture
 
-from vit_tactile_ros.evaluation.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.reference import Reference
@@ -224,8 +222,8 @@ def test_int8_reaches_the_network(tmp_path, replay, checkpoint):
 
 def test_ctrl_c_keeps_what_was_done(tmp_path, checkpoint):
     """The rows until then are written, and the exit code is the shell's for it."""
-    code = ('import os, signal, sys\nimport vit_tactile_ros.evaluation.replaying as r\nadd = r._Collected.add\n'
-            'def one(self, *a):\n    add(self, *a)\n    os.kill(os.getpid(), signal.SIGINT)\n'
+    code = ('import os, signal, sys\nimport vit_tactile_ros.evaluation.recordings.replaying as r\n'
+            'add = r._Collected.add\ndef one(self, *a):\n    add(self, *a)\n    os.kill(os.getpid(), signal.SIGINT)\n'
             'r._Collected.add = one\nfrom vit_tactile_ros.replay import main\nsys.exit(main(sys.argv[1:]))')
     bag = write_bag(tmp_path / 'b', {'': [None] * 40})
     ended = subprocess.run([sys.executable, '-c', code, str(bag), '--checkpoint', str(checkpoint), '--batch_size', '8',

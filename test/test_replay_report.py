@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 
 import pytest
+from html_page import Page, assert_self_contained
+from toy_bags import write_bag
+from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import compare, replay
-from vit_tactile_ros.evaluation.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.model import save_checkpoint
-
-sys.path.append(str(Path(__file__).parent / 'data'))
-sys.path.append(str(Path(__file__).parent / 'evaluation'))
-from test_bags import write_bag
-from test_report import Page, assert_self_contained
-from toy_outputs import toy_checkpoint
 
 TOUCHES = ['nothing'] * 4 + ['ball', 'ball', 'edge', 'edge', 'weave', None]
 

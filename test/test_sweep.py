@@ -4,25 +4,22 @@ import csv
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import sweep
 from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.simulated import SimulatedTouches
-from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.data.split import split_touches
 from vit_tactile_ros.data.touches import load_touches
 from vit_tactile_ros.evaluation.outputs import collect_outputs, inputs_of
 from vit_tactile_ros.evaluation.parts import SEEDS
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import Calibration, DropBound, load_checkpoint, save_checkpoint
-
-sys.path.append(str(Path(__file__).parent / 'evaluation'))
-from toy_outputs import toy_checkpoint
+from vit_tactile_ros.simulator import CLASS_NAMES
 
 PICTURES = ['confusion.png', 'per_class.png', 'reliability.png']
 CALIBRATION = Calibration((1.2, 0.9, 1.1), 0.5, (DropBound(0.01, 0.95, (0.7, 0.7)),), 100, (0.0, 0.0, 0.0))

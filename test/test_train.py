@@ -16,30 +16,18 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import calibrate, train
 from vit_tactile_ros.data.simulated import SimulatedTouches
-from vit_tactile_ros.data.simulator import CLASS_NAMES, GELSIGHT, sample_example, save_sensor
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
+from vit_tactile_ros.simulator import CLASS_NAMES, GELSIGHT, sample_example, save_sensor
 from vit_tactile_ros.training import datasets
 from vit_tactile_ros.training.distributed import Processes
 
-TINY = {'epochs': 2, 'epoch_size': 8, 'batch_size': 4, 'validation_size': 4, 'workers': 0, 'feature_map_dim': 16,
-        'device': 'cpu'}
 WHOLE = ['checkpoint.safetensors', 'lock', 'tensorboard', 'training_state.previous', 'training_state.pt']
-
-
-def arguments(output, **changes) -> list[str]:
-    """Command line of a run of two epochs of two steps each."""
-    flags = []
-    flags_of = TINY | {'exits': '1 2', 'image_size': '32 32'} | changes
-    if 'data' in changes and changes['data'] != 'simulator':
-        del flags_of['validation_size']
-    for name, value in flags_of.items():
-        flags += [f'--{name}', *str(value).split()]
-    return ['--output', str(output), *flags]
 
 
 def weights(output) -> dict[str, torch.Tensor]:
@@ -61,22 +49,6 @@ def finished(tmp_path_factory):
 @pytest.fixture(scope='module')
 def presses(tmp_path_factory):
     return write_presses(tmp_path_factory.mktemp('presses'))
-
-
-def write_presses(folder, pictures=3):
-    """A folder of class folders: 2 classes of 4 recordings of some pictures, and a reference."""
-    folder.mkdir(exist_ok=True)
-    rng = np.random.default_rng(0)
-    reference = np.full((48, 64, 3), 110, np.uint8)
-    cv2.imwrite(str(folder / 'reference.png'), reference)
-    for channel, name in enumerate(('edge', 'flat')):
-        (folder / name).mkdir()
-        for recording in range(4):
-            for i in range(pictures):
-                picture = reference + rng.integers(0, 5, reference.shape, dtype=np.uint8)
-                picture[10:30, 10:50, channel] += 80
-                cv2.imwrite(str(folder / name / f'{name}{recording}__{i}.png'), picture)
-    return folder
 
 
 def test_the_command_as_given_in_the_docs(tmp_path):

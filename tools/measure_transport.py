@@ -23,7 +23,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
 from vit_tactile_ros.msg import TactileClassification
-from vit_tactile_ros.ros.node_process import NodeProcess, wait_all
+from vit_tactile_ros.ros.live.node_process import NodeProcess, wait_all
 from vit_tactile_ros.ros.run import fastest_executor
 from vit_tactile_ros.ros.transport import NEW_VARIABLE, OLD_VARIABLE, PUBLISHER_PROFILE, shipped_profile
 

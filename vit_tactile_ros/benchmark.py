@@ -23,18 +23,17 @@ from rich.table import Table
 from torch import Tensor
 
 from vit_tactile_ros.data.arguments import check_split_arguments
-from vit_tactile_ros.data.simulator import CLASS_NAMES
-from vit_tactile_ros.evaluation import measurements
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
-from vit_tactile_ros.evaluation.benchmark_figure import benchmark_figure
+from vit_tactile_ros.evaluation.benchmark import measurements
+from vit_tactile_ros.evaluation.benchmark.contest import Times
+from vit_tactile_ros.evaluation.benchmark.engine_accuracy import compare_accuracy, outputs_of_engines
+from vit_tactile_ros.evaluation.benchmark.figure import benchmark_figure
+from vit_tactile_ros.evaluation.benchmark.measurements import SIDES, Budget, Subject
+from vit_tactile_ros.evaluation.benchmark.workloads import resized
 from vit_tactile_ros.evaluation.cache import cached_ranges
-from vit_tactile_ros.evaluation.contest import Times
-from vit_tactile_ros.evaluation.engine_accuracy import compare_accuracy, outputs_of_engines
 from vit_tactile_ros.evaluation.figures import save_figure
-from vit_tactile_ros.evaluation.measurements import SIDES, Budget, Subject
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
-from vit_tactile_ros.evaluation.workloads import resized
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError
@@ -52,6 +51,7 @@ from vit_tactile_ros.model import (
     shipped_checkpoint,
     thresholds,
 )
+from vit_tactile_ros.simulator import CLASS_NAMES
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 EXAMPLES = (

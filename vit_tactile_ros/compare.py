@@ -19,10 +19,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.evaluation.alignment import align, answers_of
-from vit_tactile_ros.evaluation.comparison import FEW_TOUCHES, Comparison, Estimate, compare
 from vit_tactile_ros.evaluation.figures import comparison_figure, save_figure
-from vit_tactile_ros.evaluation.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.alignment import align, answers_of
+from vit_tactile_ros.evaluation.recordings.comparison import FEW_TOUCHES, Comparison, Estimate, compare
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError

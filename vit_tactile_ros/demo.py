@@ -55,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.picture:
         check_writable(arguments.picture)
     try:
-        from vit_tactile_ros.ros.demo_session import run_demo
+        from vit_tactile_ros.ros.demo.session import run_demo
     except ImportError as error:
         raise MissingPackageError(f'{error}: the demo needs ROS 2 and the built package: `make demo` does all that; '
                                   'with ROS, source the workspace first') from error

@@ -21,9 +21,12 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.simulator import Contact, SensorConfig, SensorUnit, load_sensor, save_sensor
-from vit_tactile_ros.data.simulator.example_table import load_table
-from vit_tactile_ros.data.simulator.fitting import (
+from vit_tactile_ros.evaluation.figures import save_figure
+from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.files import check_writable
+from vit_tactile_ros.sensor_fit.example_table import load_table
+from vit_tactile_ros.sensor_fit.fitting import (
     ROUNDS,
     Placement,
     Predictor,
@@ -36,13 +39,10 @@ from vit_tactile_ros.data.simulator.fitting import (
     refine,
     view_of,
 )
-from vit_tactile_ros.data.simulator.glow_fit import fit_background
-from vit_tactile_ros.data.simulator.presses import PressSet, read_picture, read_presses
-from vit_tactile_ros.evaluation.figures import save_figure
-from vit_tactile_ros.evaluation.press_errors import PressError, press_error, press_figure, zero
-from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
-from vit_tactile_ros.foundation.files import check_writable
+from vit_tactile_ros.sensor_fit.glow_fit import fit_background
+from vit_tactile_ros.sensor_fit.press_errors import PressError, press_error, press_figure, zero
+from vit_tactile_ros.sensor_fit.presses import PressSet, read_picture, read_presses
+from vit_tactile_ros.simulator import Contact, SensorConfig, SensorUnit, load_sensor, save_sensor
 
 NUM_SHOWN = 3  # presses in the picture
 FITTED = 'fitted'

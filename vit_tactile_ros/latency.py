@@ -24,7 +24,7 @@ from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
 
 if TYPE_CHECKING:  # needs ROS
-    from vit_tactile_ros.ros.latency import Variant
+    from vit_tactile_ros.ros.live.latency import Variant
 
 VIDEOS = ('.avi', '.mkv', '.mov', '.mp4')
 EXAMPLES = (
@@ -109,8 +109,8 @@ def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
-        from vit_tactile_ros.ros.latency import LatencyError, Variant, measure
-        from vit_tactile_ros.ros.node_process import NodeError
+        from vit_tactile_ros.ros.live.latency import LatencyError, Variant, measure
+        from vit_tactile_ros.ros.live.node_process import NodeError
     except ImportError as error:
         raise MissingPackageError(f'needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; with '
                                   'ROS, source the workspace first') from error

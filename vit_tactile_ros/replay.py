@@ -26,10 +26,10 @@ from vit_tactile_ros.data.bags.images import image_topics
 from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
-from vit_tactile_ros.evaluation.cluster import replay_on_cluster
-from vit_tactile_ros.evaluation.frame_table import FrameTable
-from vit_tactile_ros.evaluation.replay_summary import summarise
-from vit_tactile_ros.evaluation.replaying import Replayed, ReplaySettings, replay
+from vit_tactile_ros.evaluation.recordings.cluster import replay_on_cluster
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.replaying import Replayed, ReplaySettings, replay
+from vit_tactile_ros.evaluation.recordings.summary import summarise
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
@@ -166,7 +166,7 @@ def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Call
 
 def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: FrameTable,
             summary: dict[str, Any]) -> None:
-    from vit_tactile_ros.evaluation.report import write_report  # matplotlib takes seconds to load
+    from vit_tactile_ros.evaluation.recordings.report import write_report  # matplotlib takes seconds to load
 
     names = unique_names(bags)
     facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device,
@@ -253,7 +253,7 @@ def _count(bags: list[Path]) -> int | None:
 def _play_live(arguments: argparse.Namespace, path: Path, settings: ReplaySettings, bags: list[Path],
                table: FrameTable) -> tuple[list[dict[str, Any]], list[str]]:
     try:
-        from vit_tactile_ros.ros.live_replay import play_live
+        from vit_tactile_ros.ros.live.replay import play_live
     except ImportError as error:
         raise MissingPackageError(f'--live needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; '
                                   'with ROS, source the workspace first') from error

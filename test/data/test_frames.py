@@ -17,10 +17,10 @@ from toy_touches import picture, write_csv, write_folders, write_picture
 from vit_tactile_ros.data import frames
 from vit_tactile_ros.data.frames import TouchFrames, grey_shares, read_picture
 from vit_tactile_ros.data.simulated import SimulatedTouches
-from vit_tactile_ros.data.simulator import sample_example
 from vit_tactile_ros.data.touches import DataError, load_touches
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.simulator import sample_example
 
 DIFFERENCE = PreprocessingConfig(image_size=(16, 16), reference='difference', crop='center', orientation='match')
 PLAIN = PreprocessingConfig(image_size=(16, 16))

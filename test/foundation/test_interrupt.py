@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -48,6 +49,8 @@ def test_ctrl_c_while_importing_is_quiet(command, module):
     """A traceback of dozens of lines out of torch, or an import that swallowed the Ctrl-C and carried on."""
     running = subprocess.Popen([sys.executable, '-X', 'importtime', *command], stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
+    limit = threading.Timer(60, running.kill)
+    limit.start()
     with running:
         lines = []
         for line in running.stderr:
@@ -59,6 +62,7 @@ def test_ctrl_c_while_importing_is_quiet(command, module):
             pytest.fail(f'{module} was never imported')
         lines += running.stderr.readlines()
         running.wait(30)
+    limit.cancel()
     told = [line for line in lines if not line.startswith('import time:')]
     assert (running.returncode, told) == (130, [])
 

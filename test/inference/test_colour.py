@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from vit_tactile_ros.data.simulator import SensorUnit, load_sensor, sensor_names
 from vit_tactile_ros.inference.colour import is_grey
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.simulator import SensorUnit, load_sensor, sensor_names
 
 FITTED = PreprocessingConfig(image_size=(160, 224), reference='none', orientation='match', crop='center')
 REAL = Path(__file__).parents[3] / 'shared' / 'data'

@@ -178,7 +178,7 @@ def test_decoding_needs_no_ros_client():
 
 def test_decoding_does_not_import_torch():
     """The simulated sensor and the demo's view start three times as fast without it."""
-    code = ('import sys, vit_tactile_ros.inference.decode, vit_tactile_ros.data.simulator; '
+    code = ('import sys, vit_tactile_ros.inference.decode, vit_tactile_ros.simulator; '
             'assert "torch" not in sys.modules')
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

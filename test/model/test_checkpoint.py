@@ -7,12 +7,12 @@ import random
 import resource
 import stat
 import struct
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import torch
+from mutations import mutated_bytes, mutated_values
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -29,9 +29,6 @@ from vit_tactile_ros.model import (
     save_checkpoint,
 )
 from vit_tactile_ros.model import checkpoint as checkpoint_module
-
-sys.path.append(str(Path(__file__).parents[1] / 'foundation'))
-from mutations import mutated_bytes, mutated_values
 
 NAMES = ('none', 'sphere', 'edge', 'größe')
 CONFIG = ModelConfig(num_classes=4, width=48, heads=3, depth=3, exits=(1, 2, 3), image_size=(32, 48),

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-
-# A domain of this run's own, so that no other robot, demo or test run on the machine is heard.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
-os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 import pytest
 import rclpy

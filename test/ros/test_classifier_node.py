@@ -18,10 +18,10 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
-from vit_tactile_ros.data.simulator import GELSIGHT, SensorUnit, sample_contact
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.messages import image_message
+from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
 
 
 def test_result_carries_header_classes_and_decision(classifier, client):

@@ -9,9 +9,9 @@ from live_nodes import wait_until
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 
-from vit_tactile_ros.data.simulator import CLASS_NAMES, GELSIGHT, save_sensor
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.msg import TactileLabel
+from vit_tactile_ros.simulator import CLASS_NAMES, GELSIGHT, save_sensor
 
 
 @pytest.mark.parametrize(('sensor', 'transport', 'shape'), [

@@ -6,13 +6,9 @@ import os
 import random
 import resource
 import stat
-import sys
-from pathlib import Path
 
 import pytest
 import torch
-
-sys.path.append(str(Path(__file__).parents[1] / 'foundation'))
 from mutations import mutated_bytes
 
 from vit_tactile_ros.foundation.files import temporary_beside

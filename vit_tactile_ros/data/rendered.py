@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vit_tactile_ros.data import simulated, simulator
+from vit_tactile_ros import simulator
+from vit_tactile_ros.data import simulated
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference import preprocess

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from vit_tactile_ros.data.simulator import SensorConfig, sample_example
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.simulator import SensorConfig, sample_example
 
 
 def sensor_key(config: SensorConfig) -> str:

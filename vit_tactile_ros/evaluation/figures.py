@@ -15,8 +15,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from vit_tactile_ros.evaluation.comparison import Comparison
 from vit_tactile_ros.evaluation.metrics import Reliability
+from vit_tactile_ros.evaluation.recordings.comparison import Comparison
 from vit_tactile_ros.evaluation.resampling import PromiseCheck
 from vit_tactile_ros.foundation.files import written_whole
 

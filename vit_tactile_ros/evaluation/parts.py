@@ -19,12 +19,12 @@ from vit_tactile_ros.data.arguments import (
 )
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.simulated import SimulatedTouches
-from vit_tactile_ros.data.simulator import CLASS_NAMES
 from vit_tactile_ros.data.table import UnreadableImages
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import check_training_part, training_part
 from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.model import Checkpoint
+from vit_tactile_ros.simulator import CLASS_NAMES
 
 # Far from the seeds that training draws its examples and its own validation from.
 SEEDS = {'validation': 2_000_000_000, 'test': 3_000_000_000}

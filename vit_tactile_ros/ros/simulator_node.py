@@ -15,7 +15,13 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from vit_tactile_ros.data.simulator import (
+from vit_tactile_ros.foundation.files import file_problem
+from vit_tactile_ros.msg import TactileLabel
+from vit_tactile_ros.ros.messages import compressed_message, image_message
+from vit_tactile_ros.ros.run import run_node
+from vit_tactile_ros.ros.start import StartError
+from vit_tactile_ros.ros.transport import publisher_profile
+from vit_tactile_ros.simulator import (
     CLASS_NAMES,
     SensorFileError,
     SensorUnit,
@@ -23,12 +29,6 @@ from vit_tactile_ros.data.simulator import (
     load_sensor,
     sensor_names,
 )
-from vit_tactile_ros.foundation.files import file_problem
-from vit_tactile_ros.msg import TactileLabel
-from vit_tactile_ros.ros.messages import compressed_message, image_message
-from vit_tactile_ros.ros.run import run_node
-from vit_tactile_ros.ros.start import StartError
-from vit_tactile_ros.ros.transport import publisher_profile
 
 PARAMETERS = ('sensor', 'rate', 'seed', 'frame_id', 'image_transport')
 

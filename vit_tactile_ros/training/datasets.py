@@ -26,11 +26,11 @@ from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
 from vit_tactile_ros.data.frames import Frames, grey_shares
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
-from vit_tactile_ros.data.simulator import CLASS_NAMES, SensorFileError, load_sensor
 from vit_tactile_ros.data.table import Source
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
+from vit_tactile_ros.simulator import CLASS_NAMES, SensorFileError, load_sensor
 from vit_tactile_ros.training.batches import Order, balanced, consecutive, resized, shuffled
 from vit_tactile_ros.training.inputs import strengthened
 

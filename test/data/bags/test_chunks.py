@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.append(str(Path(__file__).parent))
 import bag_mutations
+import pytest
 from bag_mutations import COUNT, START, STEP, TOPIC, digests, write
 
 from vit_tactile_ros.data.bags.recording import Recording

@@ -5,14 +5,11 @@ from __future__ import annotations
 import re
 import resource
 import sqlite3
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-sys.path.append(str(Path(__file__).parents[1]))
-from test_recording import COUNT, START, STEP, TOPIC, file_of, pixels, write
+from toy_recordings import COUNT, START, STEP, TOPIC, file_of, pixels, write
 
 from vit_tactile_ros.data.bags.recording import Recording
 

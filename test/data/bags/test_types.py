@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,7 @@ import pytest
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
-
-sys.path.append(str(Path(__file__).parents[1]))
-from test_recording import TOPIC, TYPE, file_of, write
+from toy_recordings import TOPIC, TYPE, file_of, write
 
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
@@ -88,7 +85,7 @@ def test_a_changed_type_is_counted_in_a_replay(tmp_path, capsys):
     """And the other bags are replayed."""
     import json
 
-    from test_bags import write_bag
+    from toy_bags import write_bag
 
     from vit_tactile_ros.replay import main
 

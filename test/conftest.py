@@ -1,0 +1,19 @@
+"""What every test needs before it starts."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+# A shell starts its background jobs with SIGINT ignored, and child processes inherit that: tests of Ctrl-C would wait
+# for ever.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Processes that test side by side (pytest -n) would otherwise start a thread per core each, and wait for one another.
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+
+# A domain of this process's own, so that no other robot, demo or test run on the machine is heard.
+os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'

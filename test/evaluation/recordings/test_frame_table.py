@@ -1,0 +1,102 @@
+"""The table of frames: the live rule decides, tables join in order, and the CSV brings back every bit."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+import torch
+from toy_frames import toy_frames
+
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable, Rejection
+from vit_tactile_ros.model import early_exit
+
+
+def assert_equal(a: FrameTable, b: FrameTable) -> None:
+    for field in dataclasses.fields(FrameTable):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        if isinstance(left, np.ndarray):
+            np.testing.assert_array_equal(left, right, err_msg=field.name)
+            assert left.dtype.kind == right.dtype.kind == 'U' or left.dtype == right.dtype, field.name
+        else:
+            assert left == right, field.name
+
+
+@pytest.mark.parametrize('frames', [0, 1, 40])
+def test_csv_and_back(tmp_path, frames):
+    table = toy_frames(frames)
+    table.write_csv(tmp_path / 'frames.csv')
+    assert_equal(FrameTable.read_csv(tmp_path / 'frames.csv'), table)
+    assert len((tmp_path / 'frames.csv').read_text().splitlines()) == frames + 1
+
+
+def test_what_is_no_table(tmp_path):
+    (tmp_path / 'frames.csv').write_text('a,b\n1,2\n')
+    (tmp_path / 'frames.json').write_text('{"rejections": [], "exits": [4], "class_names": ["a"]}')
+    with pytest.raises(ValueError, match='frames.csv is not a table of frames'):
+        FrameTable.read_csv(tmp_path / 'frames.csv')
+
+
+@pytest.mark.parametrize('tau', [0.0, 0.5, 0.7, 1.0])
+def test_the_rule_of_the_model_decides(tau):
+    """What the stored logits decide is what early_exit decides, stage by stage."""
+    table = toy_frames(40).decided(tau)
+
+    def stages():
+        rows = torch.arange(len(table))
+        for logits in torch.from_numpy(table.logits):
+            stay = yield logits[rows]
+            rows = rows if stay is None else rows[stay]
+
+    result = early_exit(stages(), table.tau, table.temperatures)
+    np.testing.assert_array_equal(table.exit_index, result.exit_index.numpy())
+    np.testing.assert_array_equal(table.class_id, result.probabilities.argmax(1).numpy())
+    np.testing.assert_array_equal(table.probabilities, result.probabilities.numpy())
+    assert table.tau == (tau, tau)
+
+
+def test_labelled_rows_alone_are_judged():
+    table = toy_frames(40)
+    outputs = table.outputs()
+    assert 0 < len(outputs) < 40 and outputs.labels.min() == 0
+    np.testing.assert_array_equal(outputs.logits, table.logits[:, table.is_labelled])
+
+
+def test_parts_join_to_the_whole():
+    table = dataclasses.replace(toy_frames(40), rejections=(Rejection('b', '/t', 'size', 2, 'first'),))
+    rows = np.arange(40)
+    parts = [table.subset(rows[:7]), table.subset(rows < 0), dataclasses.replace(
+        table.subset(rows >= 7), rejections=(Rejection('b', '/t', 'size', 3, 'later'),))]
+    whole = FrameTable.concatenate(parts)
+    assert_equal(dataclasses.replace(whole, rejections=table.rejections), table)
+    assert whole.rejections == (Rejection('b', '/t', 'size', 2 + 2 + 3, 'first'),)
+
+
+def test_tables_of_other_settings_do_not_join():
+    with pytest.raises(ValueError, match=r'different tau .* \(0.7, 0.7\) and \(0.5, 0.5\)'):
+        FrameTable.concatenate([toy_frames(3), toy_frames(3).decided(0.5)])
+
+
+@pytest.mark.parametrize('fails', ['frames.csv', 'frames.json'])
+def test_a_crash_never_pairs_two_tables(tmp_path, monkeypatch, fails):
+    """A new CSV beside the JSON of the old one: other classes, other exits, and nobody sees it."""
+    path = tmp_path / 'frames.csv'
+    toy_frames(3).write_csv(path)
+    replace = os.replace
+
+    def killed(source, target):
+        if target.name == fails:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, 'replace', killed)
+    with pytest.raises(KeyboardInterrupt):
+        toy_frames(40).write_csv(path)
+    monkeypatch.setattr(os, 'replace', replace)
+    with pytest.raises(ValueError, match='frames.csv lacks frames.json beside it'):
+        FrameTable.read_csv(path)
+    toy_frames(40).write_csv(path)
+    assert_equal(FrameTable.read_csv(path), toy_frames(40))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['frames.csv', 'frames.json']

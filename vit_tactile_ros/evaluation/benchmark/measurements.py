@@ -1,0 +1,147 @@
+"""The benchmark's three contests: at one batch size, over batch sizes, over numbers of tokens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from vit_tactile_ros.evaluation.benchmark.contest import Run, Times, interleave
+from vit_tactile_ros.evaluation.benchmark.vit_tiny import vit_tiny
+from vit_tactile_ros.evaluation.benchmark.workloads import (
+    early,
+    forward,
+    full_depth,
+    leave_at,
+    matrix_products,
+    mixed_exits,
+    resized,
+)
+from vit_tactile_ros.inference.runtime import Runtime
+from vit_tactile_ros.model import ViTTactile, multiply_adds
+
+SIDES = (14, 20, 28, 40, 56)  # of a square grid of patches: 196 to 3136 tokens
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long the contests may take; each ends with the round in hand."""
+
+    seconds: float  # of all three together, without preparation
+    rounds: int  # at most, of each contest
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is measured."""
+
+    model: ViTTactile
+    engines: dict[str, Runtime]
+    main: str  # the engine that is looked at closely
+    batches: list[Tensor]  # given images, float32 (batch_size, 3, h, w) each
+    tau: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    make: Callable[[ViTTactile], Runtime]  # the main engine for another network
+
+    @property
+    def runtime(self) -> Runtime:
+        return self.engines[self.main]
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        return self.model.config.image_size
+
+
+def staying(batch_size: int, exits: int) -> tuple[int, ...]:
+    """How many samples of a mixed batch go on after each early exit: half, then half of these, at least one."""
+    return tuple(max(1, batch_size >> (i + 1)) for i in range(exits - 1))
+
+
+def fastest(engines: dict[str, Runtime], images: Tensor) -> str:
+    """The engine with the smallest median over 5 rounds in full depth."""
+    if len(engines) == 1:
+        return next(iter(engines))
+    times = interleave({name: full_depth(runtime, [images]) for name, runtime in engines.items()}, 10, 5, 3)
+    return min(times, key=lambda name: times[name].p50)
+
+
+def measure_batch(subject: Subject, budget: Budget, compiled: bool,
+                  progress: str) -> tuple[dict[str, Times], int, str]:
+    """Times at the batch size of `subject.batches`, the multiply-adds of 'matrix', and what stands in for timm."""
+    runtime, images, config = subject.runtime, subject.batches[0], subject.model.config
+    exits, device, size = len(config.exits), subject.runtime.device, len(images)
+    tiny, tiny_name = vit_tiny(subject.image_size)
+    tiny.to(device)
+    tokens = (subject.image_size[0] // config.patch_size) * (subject.image_size[1] // config.patch_size)
+    products, operations = matrix_products(config, size * tokens, device)
+    softmax = subject.make(resized(subject.model, subject.image_size, 'softmax'))
+    contenders: dict[str, Run] = {f'exit {i}': leave_at(runtime, images, i) for i in range(exits)}
+    contenders |= {'full': full_depth(runtime, subject.batches),
+                   'early': early(runtime, subject.batches, subject.tau, subject.temperatures),
+                   'softmax': full_depth(softmax, subject.batches),
+                   'timm': forward(tiny, images, device), 'matrix': products}
+    if compiled:
+        try:
+            graphs = 'reduce-overhead' if device.type == 'cuda' else None  # CUDA graphs
+            fast = forward(cast(torch.nn.Module, torch.compile(tiny, mode=graphs)), images, device)
+            with torch.inference_mode():
+                fast(0)
+            contenders['timm compiled'] = fast
+        except Exception as error:  # no C++ compiler, for one; the rest of the benchmark does not need it
+            log.warning('torch.compile of %s failed and is left out: %s', tiny_name, str(error).splitlines()[0])
+    contenders |= {f'engine {name}': full_depth(other, subject.batches)
+                   for name, other in subject.engines.items() if name != subject.main}
+    if exits > 1 and size > 1:
+        counts = staying(size, exits)
+        contenders['mixed'] = mixed_exits(runtime, images, counts)
+        for i, count in enumerate(counts):
+            # What the stage after exit i takes for that many samples is the difference of these two.
+            contenders[f'part {i} before'] = leave_at(runtime, images[:count], i)
+            contenders[f'part {i} after'] = leave_at(runtime, images[:count], i + 1)
+    times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress, warm_up=2)
+    return times, operations, tiny_name
+
+
+def mixed_over_parts(times: dict[str, Times], exits: int) -> float | None:
+    """Time of a batch with mixed exits over the sum of what its stages take alone for the samples left in them."""
+    if 'mixed' not in times:
+        return None
+    parts = times['exit 0'].p50 + sum(times[f'part {i} after'].p50 - times[f'part {i} before'].p50
+                                      for i in range(exits - 1))
+    return times['mixed'].p50 / parts
+
+
+def measure_batches(subject: Subject, sizes: Sequence[int], budget: Budget, progress: str) -> dict[int, Times]:
+    """Full depth of the main engine for each batch size."""
+    pool = torch.cat(subject.batches)
+    pool = pool.repeat(-(-max(sizes) // len(pool)), 1, 1, 1)
+    times = interleave({str(size): full_depth(subject.runtime, [pool[:size].contiguous()]) for size in sizes},
+                       0.2 * budget.seconds, budget.rounds, progress=progress)
+    return {int(size): t for size, t in times.items()}
+
+
+def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progress: str,
+                   ) -> tuple[dict[int, Times], dict[int, Times]]:
+    """Full depth of one image over its number of tokens: the network's own attention, and softmax attention."""
+    patch = subject.model.config.patch_size
+    contenders: dict[str, Run] = {}
+    for side in sides:
+        size = (side * patch, side * patch)
+        image = [torch.randn(1, 3, *size)]
+        contenders[f'own {side * side}'] = full_depth(subject.make(resized(subject.model, size)), image)
+        contenders[f'softmax {side * side}'] = full_depth(subject.make(resized(subject.model, size, 'softmax')), image)
+    times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress)
+    return ({side**2: times[f'own {side**2}'] for side in sides},
+            {side**2: times[f'softmax {side**2}'] for side in sides})
+
+
+def matrix_share(times: dict[str, Times], operations: int, model: ViTTactile, batch_size: int) -> dict[int, float]:
+    """For each exit (its block): multiply-adds over time, over the rate of bare matrix products in the same minutes."""
+    rate = operations / times['matrix'].p50
+    return {block: batch_size * cost / times[f'exit {i}'].p50 / rate
+            for i, (block, cost) in enumerate(zip(model.config.exits, multiply_adds(model.config), strict=True))}

@@ -1,0 +1,88 @@
+"""What the benchmark runs: stages up to an exit, mixed exits, other sizes and attentions, matrix products."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vit_tactile_ros.evaluation.benchmark.contest import Run
+from vit_tactile_ros.inference.decide import decide
+from vit_tactile_ros.inference.runtime import Runtime
+from vit_tactile_ros.model import ModelConfig, ViTTactile, exit_probabilities
+from vit_tactile_ros.model.config import Attention
+
+
+def leave_at(runtime: Runtime, images: Tensor, exit_index: int) -> Run:
+    """The whole batch to one exit and its answer on the host, without asking the earlier exits."""
+    def run(_round: int) -> Tensor:
+        stages = runtime.stages(images)
+        for _ in range(exit_index + 1):
+            logits = next(stages)
+        stages.close()
+        return exit_probabilities(logits).cpu()
+    return run
+
+
+def full_depth(runtime: Runtime, batches: Sequence[Tensor]) -> Run:
+    """Another batch each round, to the last exit."""
+    def run(turn: int) -> Tensor:
+        return exit_probabilities(list(runtime.stages(batches[turn % len(batches)]))[-1]).cpu()
+    return run
+
+
+def early(runtime: Runtime, batches: Sequence[Tensor], tau: Sequence[float], temperatures: Sequence[float]) -> Run:
+    """The same batches with every sample leaving at the first exit that is sure enough of it."""
+    def run(turn: int) -> Tensor:
+        return decide(runtime, batches[turn % len(batches)], tau, temperatures).probabilities.cpu()
+    return run
+
+
+def mixed_exits(runtime: Runtime, images: Tensor, staying: Sequence[int]) -> Run:
+    """A batch of which `staying[i]` samples go on after exit i, taken from all over the batch."""
+    def run(_round: int) -> Tensor:
+        stages = runtime.stages(images)
+        logits = next(stages)
+        for count in staying:
+            exit_probabilities(logits).amax(dim=-1).cpu()
+            rows = torch.arange(count, device=logits.device) * len(logits) // count
+            logits = stages.send(rows)
+        stages.close()
+        return exit_probabilities(logits).cpu()
+    return run
+
+
+def forward(model: torch.nn.Module, images: Tensor, device: torch.device) -> Run:
+    """A plain network, from images in host memory to probabilities there."""
+    def run(_round: int) -> Tensor:
+        return exit_probabilities(model(images.to(device, non_blocking=True))).cpu()
+    return run
+
+
+def matrix_products(config: ModelConfig, rows: int, device: torch.device) -> tuple[Run, int]:
+    """The four matrix products of a block for `rows` tokens, and their multiply-adds: the rate that can be had."""
+    hidden = int(config.width * config.mlp_ratio)
+    shapes = ((config.width, 3 * config.width), (config.width, config.width), (config.width, hidden),
+              (hidden, config.width))
+    pairs = [(torch.randn(rows, a, device=device), torch.randn(a, b, device=device)) for a, b in shapes]
+    outputs = [torch.empty(rows, b, device=device) for _, b in shapes]
+
+    def run(_round: int) -> None:
+        for (x, weight), out in zip(pairs, outputs, strict=True):
+            torch.mm(x, weight, out=out)
+        if device.type == 'cuda':
+            torch.cuda.synchronize(device)
+    return run, sum(rows * a * b for a, b in shapes)
+
+
+def resized(model: ViTTactile, image_size: tuple[int, int], attention: Attention | None = None) -> ViTTactile:
+    """The same weights for images of another size (height, width) in px, and perhaps another attention."""
+    config = dataclasses.replace(model.config, image_size=image_size, attention=attention or model.config.attention)
+    other = ViTTactile(config, model.tau)
+    # Softmax attention has no random features to take over.
+    unknown = other.load_state_dict(model.state_dict(), strict=False)
+    assert not unknown.missing_keys and all('projection_matrix' in key for key in unknown.unexpected_keys)
+    other.temperatures = model.temperatures
+    return other.eval()

@@ -1,0 +1,1 @@
+"""Recordings: replay, report, comparison."""

@@ -1,0 +1,173 @@
+"""Pictures of a recording: truth against answers over time, exits, latency, and what another tau would have done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import PercentFormatter
+from numpy.typing import NDArray
+
+from vit_tactile_ros.evaluation.figures import BLUE, ORANGE
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.model import thresholds
+
+# Okabe and Ito 2008, told apart by colour-blind people too; the markers tell exits apart without any colour.
+_COLOURS, _MARKERS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7'), ('o', 's', '^', 'D')
+_TRUTH = '#cfcfcf'
+
+
+@dataclass(frozen=True)
+class SweepPoint:
+    """All frames answered at one tau."""
+
+    tau: float
+    accuracy: float  # 0..1; without labels the share of answers that equal those of the full depth
+    compute_share: float
+    exit_shares: tuple[float, ...]
+
+
+def sweep_recording(outputs: ExitOutputs, temperatures: Sequence[float], taus: Sequence[float]) -> list[SweepPoint]:
+    """What each tau would have answered, from stored logits."""
+    confidences, right = outputs.probabilities(temperatures).max(axis=2), outputs.right
+    points = []
+    for tau in taus:
+        chosen = choose_exits(confidences, thresholds(tau, outputs.num_exits))
+        rates, compute_share = outputs.spent(chosen)
+        points.append(SweepPoint(tau, float(right[chosen, np.arange(len(outputs))].mean()), compute_share,
+                                 tuple(rates.tolist())))
+    return points
+
+
+def sweep_figure(points: Sequence[SweepPoint], tau: float, is_labelled: bool, title: str) -> Figure:
+    """Accuracy above, compute below, over tau; a line at the tau in force."""
+    figure = Figure(figsize=(5.2, 4.5), layout='constrained')
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    taus = [p.tau for p in points]
+    for axes, values, colour, name in (
+            (upper, [p.accuracy for p in points], BLUE, 'accuracy' if is_labelled else 'equal to full depth'),
+            (lower, [p.compute_share for p in points], ORANGE, 'compute, of full depth')):
+        axes.plot(taus, values, 'o-', color=colour, markersize=3.5)
+        axes.axvline(tau, color='black', linestyle='--', linewidth=1)
+        axes.set_ylabel(name)
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1 if axes is upper else 0, symbol=' %'))
+        axes.grid(alpha=0.3)
+        middle, span = (max(values) + min(values)) / 2, max(max(values) - min(values), 0.02) * 1.15
+        axes.set_ylim(middle - span / 2, middle + span / 2)
+    upper.annotate(f'tau {tau:g}', (tau, 1.0), (3, 3), xycoords=('data', 'axes fraction'), textcoords='offset points',
+                   fontsize=8)
+    lower.set_xlabel('tau')
+    figure.suptitle(title, fontsize=11)
+    return figure
+
+
+def timeline_figure(table: FrameTable, title: str) -> Figure:
+    """Of one sensor of one bag: truth as grey bars, every answer as a mark in the colour of its exit."""
+    shown = np.unique(np.concatenate([table.label[table.is_labelled], table.class_id]))
+    place_of = {int(c): place for place, c in enumerate(shown)}
+    figure = Figure(figsize=(11.0, 1.7 + 0.3 * len(shown)), layout='constrained')
+    axes = figure.subplots()
+    bars: dict[int, list[tuple[float, float]]] = {}
+    for start, stop, label in _runs(table):
+        bars.setdefault(label, []).append((start, stop - start))
+    for label, spans in bars.items():  # one artist a class: thousands of them would take minutes
+        axes.broken_barh(spans, (place_of[label] - 0.4, 0.8), color=_TRUTH, linewidth=0)
+    places = np.searchsorted(shown, table.class_id)
+    marks: list[Line2D | Patch] = []
+    for index, block in enumerate(table.exits):
+        here = table.exit_index == index
+        colour, marker = _colours(len(table.exits))[index], _MARKERS[index % len(_MARKERS)]
+        # Later exits a little lower, or they would hide the earlier ones.
+        drop = 0.18 * (index - (len(table.exits) - 1) / 2)
+        axes.plot(table.seconds[here], places[here] + drop, marker, color=colour, markersize=3.4, linestyle='none',
+                  markeredgewidth=0)
+        wrong = here & table.is_labelled & ~table.right
+        axes.plot(table.seconds[wrong], places[wrong] + drop, marker, color=colour, markersize=5.5, linestyle='none',
+                  markeredgecolor='black', markeredgewidth=1.0)
+        marks.append(Line2D([], [], color=colour, marker=marker, linestyle='none',
+                            label=f'block {block}: {here.mean():.0%}'.replace('%', ' %')))
+    if table.is_labelled.any():
+        marks.insert(0, Patch(color=_TRUTH, label='truth'))
+    axes.set_yticks(range(len(shown)), [table.class_names[c] for c in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    axes.set_xlabel('s from the start of the bag')
+    axes.grid(axis='x', alpha=0.3)
+    axes.set_title(title, fontsize=11, loc='left')
+    figure.legend(handles=marks, loc='outside lower center', ncols=min(6, len(marks)), frameon=False, fontsize=9)
+    return figure
+
+
+def exits_figure(table: FrameTable, title: str) -> Figure:
+    """The share of each exit: of all frames, of each sensor, and of each class that is answered."""
+    groups: list[tuple[str, NDArray[np.bool_]]] = [('all frames', np.ones(len(table), bool))]
+    sensors = np.unique(table.sensor)
+    if 1 < len(sensors) <= 12:
+        groups += [(f'sensor {sensor or "(unnamed)"}', table.sensor == sensor) for sensor in sensors]
+    classes = np.unique(table.class_id)
+    if len(classes) <= 40:
+        groups += [(f'answer {table.class_names[c]}', table.class_id == c) for c in classes]
+    figure = Figure(figsize=(5.2, 1.2 + 0.29 * len(groups)), layout='constrained')
+    axes = figure.subplots()
+    left = np.zeros(len(groups))
+    for index, (block, colour) in enumerate(zip(table.exits, _colours(len(table.exits)))):
+        shares = np.array([(table.exit_index[rows] == index).mean() for _, rows in groups])
+        axes.barh(range(len(groups)), shares, 0.8, left, color=colour, edgecolor='white', linewidth=0.5,
+                  label=f'block {block}')
+        for place, (share, start) in enumerate(zip(shares, left)):
+            if share >= 0.1:
+                axes.text(start + share / 2, place, f'{100 * share:.0f} %', ha='center', va='center', fontsize=8,
+                          color='black' if index % len(_COLOURS) in (1, 3) else 'white')
+        left += shares
+    axes.set_yticks(range(len(groups)), [f'{name} ({rows.sum()})' for name, rows in groups], fontsize=9)
+    axes.set_ylim(len(groups) - 0.5, -0.5)
+    axes.set_xlim(0, 1)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
+    axes.set_title(title, fontsize=11)
+    figure.legend(loc='outside lower center', ncols=min(6, len(table.exits)), frameon=False, fontsize=9)
+    return figure
+
+
+def latency_figure(table: FrameTable, title: str) -> Figure:
+    """The network's time of every frame that was timed, by the exit that answered."""
+    known = np.isfinite(table.inference_time)
+    times, exits = 1e3 * table.inference_time[known], table.exit_index[known]
+    highest = np.percentile(times, 99.5) * 1.1
+    edges = np.linspace(0, highest, 61).tolist()
+    figure = Figure(figsize=(5.2, 3.6), layout='constrained')
+    axes = figure.subplots()
+    axes.hist([np.minimum(times[exits == index], highest) for index in range(len(table.exits))], edges, stacked=True,
+              color=_colours(len(table.exits)), label=[f'block {block}' for block in table.exits])
+    for quantile, name in ((50, 'median'), (99, '99 %')):
+        at = float(np.percentile(times, quantile))
+        axes.axvline(at, color='black', linestyle='--', linewidth=1)
+        axes.annotate(f'{name} {at:.1f}', (at, 1.0), (2, 2), xycoords=('data', 'axes fraction'),
+                      textcoords='offset points', fontsize=8)
+    axes.set_xlabel('ms in the network (the last bar also holds what took longer)')
+    axes.set_ylabel('frames')
+    figure.suptitle(title, fontsize=11)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _runs(table: FrameTable) -> list[tuple[float, float, int]]:
+    """(start, end, label) in s of consecutive frames with one label and touch."""
+    if not len(table):
+        return []
+    changes = np.flatnonzero((np.diff(table.label) != 0) | (table.touch[1:] != table.touch[:-1])) + 1
+    starts, stops = np.concatenate([[0], changes]), np.concatenate([changes, [len(table)]])
+    step = float(np.median(np.diff(table.seconds))) if len(table) > 1 else 0.04
+    return [(float(table.seconds[a]) - step / 2, float(table.seconds[b - 1]) + step / 2, int(table.label[a]))
+            for a, b in zip(starts, stops) if table.label[a] >= 0]
+
+
+def _colours(exits: int) -> list[str]:
+    if exits <= len(_COLOURS):
+        return list(_COLOURS[:exits])
+    shades = [colormaps['viridis'](value) for value in np.linspace(0.0, 0.9, exits)]
+    return ['#' + ''.join(f'{round(255 * part):02x}' for part in shade[:3]) for shade in shades]

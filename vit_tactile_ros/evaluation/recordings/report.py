@@ -1,0 +1,209 @@
+"""One self-contained HTML page about a replayed recording, and its pictures as PNG files beside it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import cv2
+import jinja2
+import numpy as np
+from matplotlib.figure import Figure
+
+from vit_tactile_ros.evaluation.figures import confusion_figure, reliability_figure, save_figure
+from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, reliability
+from vit_tactile_ros.evaluation.recordings.alignment import answers_of
+from vit_tactile_ros.evaluation.recordings.comparison import FEW_TOUCHES, Estimate, compare
+from vit_tactile_ros.evaluation.recordings.figures import (
+    exits_figure,
+    latency_figure,
+    sweep_figure,
+    sweep_recording,
+    timeline_figure,
+)
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.mistakes import Mistake, fetch_mistakes, worst_mistakes
+from vit_tactile_ros.foundation.files import written_whole
+
+PAGE = 'report.html'
+SWEPT = tuple(round(float(t), 3) for t in np.arange(0.3, 1.0001, 0.02))
+LISTED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+MAX_TIMELINES = 24  # more would make a page that no browser likes
+
+
+@dataclass(frozen=True)
+class _Picture:
+    file: str
+    data: str  # base64 of the PNG
+    alt: str
+
+
+def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[str, Path] | None = None,
+                 missing: Sequence[str] = (), facts: Mapping[str, str] | None = None, mistakes: int = 12,
+                 per_touch: int = 2) -> Path:
+    """Write `report.html` and its PNG files into the folder, which is made; returns the page's path.
+
+    bags: where the bag of each name lies, for the pictures of mistakes. missing: what was asked for and is not in the
+    table, a sentence each. facts: what else stands at the top (checkpoint, machine, ...). mistakes: most pictures of
+    wrong answers, at most per_touch of one touch. Without labels only what needs none is shown; without frames what was
+    rejected and missing. Raises OSError where the folder can't be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in (*folder.glob('timeline_*.png'), *folder.glob('mistake_*.png')):  # of a longer recording
+        old.unlink()
+    labelled = table.subset(table.is_labelled)
+    context: dict[str, Any] = {
+        'title': title, 'facts': dict(facts or {}), 'missing': list(missing), 'rejections': table.rejections,
+        'written': datetime.now(timezone.utc).strftime('%Y-%m-%d %H:%M UTC'), 'headlines': _headlines(table, labelled),
+        'frames': len(table), 'labelled': len(labelled), 'few': 0, 'latency': None}
+    if len(table):
+        context |= _exits_and_times(table, folder) | _sweep(table, labelled, folder)
+        context |= _timelines(table, folder)
+    if len(labelled):
+        context |= _accuracy(labelled, folder)
+        shown = fetch_mistakes(table, worst_mistakes(table, mistakes, per_touch), bags or {})
+        context['mistakes'] = [_mistake(number, one, table, folder) for number, one in enumerate(shown, 1)]
+        context['num_wrong'] = int((~labelled.right).sum())
+        context['per_touch'] = per_touch
+        touches = len(np.unique(labelled.touch))
+        context['few'] = touches if touches < FEW_TOUCHES else 0
+    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
+                                  lstrip_blocks=True).from_string(
+        Path(__file__).with_name(PAGE).read_text(encoding='utf-8'))
+    path = folder / PAGE
+    with written_whole(path) as temporary:
+        temporary.write_text(template.render(context), encoding='utf-8')
+    return path
+
+
+def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, str]]:
+    """(figure, name, remark)"""
+    streams = len(set(zip(table.bag.tolist(), table.topic.tolist())))
+    found = [(f'{len(table):,}', 'frames', f'bags: {len(np.unique(table.bag))}, image topics: {streams}')]
+    if len(labelled):
+        answers = answers_of(labelled)
+        judged = compare(answers_of(labelled.decided(1.0)), answers, labelled.label, labelled.touch,
+                         len(table.class_names))
+        accuracy, gain = judged.estimates['accuracy_b'], judged.estimates['accuracy']
+        found += [
+            (_percent(accuracy.value), 'accuracy', f'95 % interval {_range(accuracy)}, over {judged.touches} touches'),
+            (_percent(balanced_accuracy(labelled.label, labelled.class_id)), 'balanced accuracy',
+             'mean of the recalls below'),
+            (f'{100 * gain.value:+.2f}', 'points against full depth',
+             f'{100 * gain.low:+.2f} to {100 * gain.high:+.2f}: what leaving early changes')]
+    if len(table):
+        shares = np.asarray(table.compute_shares)[table.exit_index]
+        found.append((_percent(float(shares.mean())), 'of the full compute', f'at tau {_tau(table)}'))
+    times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
+    if len(times):
+        found.append((f'{np.median(times):.2f} ms', 'in the network, median',
+                      f'99 % within {np.percentile(times, 99):.2f} ms; {len(times):,} frames timed'))
+    if table.rejections:
+        found.append((f'{sum(r.count for r in table.rejections):,}', 'messages rejected', 'listed below'))
+    return found
+
+
+def _accuracy(labelled: FrameTable, folder: Path) -> dict[str, Any]:
+    outputs, count = labelled.outputs(), len(labelled.class_names)
+    counts = confusion(labelled.label, labelled.class_id, count)
+    rows = []
+    for c, name in enumerate(labelled.class_names):
+        of_class, answered = int(counts[c].sum()), int(counts[:, c].sum())
+        wrong = counts[c].copy()
+        wrong[c] = 0
+        rows.append({
+            'name': name, 'frames': of_class, 'touches': len(np.unique(labelled.touch[labelled.label == c])),
+            'recall': _percent(counts[c, c] / of_class) if of_class else '-',
+            'precision': _percent(counts[c, c] / answered) if answered else '-',
+            'taken_for': f'{labelled.class_names[wrong.argmax()]} ({wrong.max()})' if wrong.any() else ''})
+    confidences, right = outputs.probabilities(labelled.temperatures).max(axis=2), outputs.right
+    bins = [reliability(c, r) for c, r in zip(confidences, right, strict=True)]
+    return {'classes': rows, 'confusion': _plot(
+        confusion_figure(counts, labelled.class_names, f'{len(labelled)} labelled frames at tau {_tau(labelled)}'),
+        folder, 'confusion.png', 'Confusion matrix: true classes down, answers across'), 'reliability': _plot(
+        reliability_figure(bins, labelled.exits, right.mean(axis=1).tolist(), f'{len(labelled)} labelled frames'),
+        folder, 'reliability.png', 'Accuracy against confidence of every exit, with the frames in each bin')}
+
+
+def _exits_and_times(table: FrameTable, folder: Path) -> dict[str, Any]:
+    found = {'exits': _plot(exits_figure(table, f'which exit answers, at tau {_tau(table)}'), folder, 'exits.png',
+                            'Share of each exit: of all frames, by sensor and by answer')}
+    if np.isfinite(table.inference_time).any():
+        found['latency'] = _plot(latency_figure(table, 'time in the network, image by image'), folder, 'latency.png',
+                                 'Distribution of the time in the network, by exit')
+    return found
+
+
+def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, Any]:
+    if len(labelled):
+        outputs, temperatures = labelled.outputs(), labelled.temperatures
+    else:  # judged by what the full depth says
+        outputs, temperatures = table.outputs_of_all(), table.temperatures
+        outputs = replace(outputs, labels=outputs.logits[-1].argmax(axis=1))
+    tau = max(table.tau, default=1.0)
+    listed = sweep_recording(outputs, temperatures, sorted({*LISTED, tau}))
+    figure = sweep_figure(sweep_recording(outputs, temperatures, SWEPT), tau, bool(len(labelled)),
+                          f'{len(outputs)} frames at other thresholds')
+    rows = [{'tau': f'{p.tau:g}', 'in_force': p.tau == tau and len(set(table.tau)) <= 1,
+             'accuracy': _percent(p.accuracy), 'compute': _percent(p.compute_share),
+             'exits': [_percent(share) for share in p.exit_shares]} for p in listed]
+    return {'sweep': _plot(figure, folder, 'tau_sweep.png', 'Accuracy and compute over tau'), 'sweep_rows': rows,
+            'blocks': table.exits}
+
+
+def _timelines(table: FrameTable, folder: Path) -> dict[str, Any]:
+    streams = dict.fromkeys(zip(table.bag.tolist(), table.topic.tolist()))
+    pictures = []
+    for number, (bag, topic) in enumerate(list(streams)[:MAX_TIMELINES], 1):
+        own = table.subset((table.bag == bag) & (table.topic == topic))
+        own = own.subset(np.argsort(own.seconds, kind='stable'))
+        judged = own.right[own.is_labelled]
+        title = f'{bag}: {topic}, {len(own)} frames' + (f', accuracy {_percent(judged.mean())}' if len(judged) else '')
+        pictures.append(_plot(timeline_figure(own, title), folder, f'timeline_{number:02d}.png',
+                              f'Truth and answers over time: {title}'))
+    return {'timelines': pictures, 'not_drawn': len(streams) - len(pictures)}
+
+
+def _mistake(number: int, one: Mistake, table: FrameTable, folder: Path) -> dict[str, Any]:
+    row = one.row
+    truth, answer = table.class_names[table.label[row]], table.class_names[table.class_id[row]]
+    picture = None
+    if one.picture is not None:
+        scale = min(1.0, 320 / one.picture.shape[1])
+        small = cv2.resize(one.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        _, data = cv2.imencode('.png', cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
+        path = folder / f'mistake_{number:02d}.png'
+        with written_whole(path, sync=False) as temporary:
+            temporary.write_bytes(data.tobytes())
+        picture = _inline(path, f'Frame {table.index[row]} of {table.topic[row]}: {truth}, answered {answer}')
+    stamp = int(table.stamp[row])
+    return {'picture': picture, 'problem': one.problem, 'truth': truth, 'answer': answer,
+            'confidence': _percent(float(table.confidence[row])), 'block': table.exits[table.exit_index[row]],
+            'bag': table.bag[row], 'sensor': table.sensor[row], 'topic': table.topic[row],
+            'index': int(table.index[row]), 'seconds': f'{table.seconds[row]:.3f}',
+            'stamp': f'{stamp // 10**9}.{stamp % 10**9:09d}'}
+
+
+def _plot(figure: Figure, folder: Path, name: str, alt: str) -> _Picture:
+    save_figure(figure, folder / name)
+    return _inline(folder / name, alt)
+
+
+def _inline(path: Path, alt: str) -> _Picture:
+    return _Picture(path.name, base64.b64encode(path.read_bytes()).decode('ascii'), alt)
+
+
+def _tau(table: FrameTable) -> str:
+    return ', '.join(f'{t:g}' for t in dict.fromkeys(table.tau)) or '1'
+
+
+def _percent(share: float) -> str:
+    return f'{100 * share:.1f} %'
+
+
+def _range(estimate: Estimate) -> str:
+    return f'{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %'

@@ -1,0 +1,50 @@
+"""What a replay comes to, as one JSON object: counts, accuracy, exits, compute, time, and what is missing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from vit_tactile_ros.evaluation.metrics import balanced_accuracy
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.replaying import Replayed
+
+
+def summarise(results: Sequence[Replayed], table: FrameTable, seconds: float, missing: Sequence[str]) -> dict[str, Any]:
+    """`table`: the results' tables joined; `seconds` the wall time of the replay."""
+    rejected: Counter[str] = Counter()
+    for rejection in table.rejections:
+        rejected[rejection.reason] += rejection.count
+    images = sum(result.images for result in results)
+    return {
+        'bags': len(results), 'images': images, 'classified': len(table), 'rejected': dict(rejected),
+        'rejected_examples': [f'{r.bag} {r.topic}: {r.reason}, {r.example}' for r in table.rejections[:10]],
+        **judged(table),
+        'sensors': {str(sensor): judged(part) | {'latency_ms': latency(part)} for sensor, part in (
+            (sensor, table.subset(table.sensor == sensor)) for sensor in np.unique(table.sensor))},
+        'tau': list(table.tau), 'frames_per_s': images / seconds if seconds else None, 'seconds': seconds,
+        'latency_ms': latency(table), 'notes': [note for result in results for note in result.notes],
+        'missing': list(missing), 'stopped': any(result.is_stopped for result in results)}
+
+
+def judged(table: FrameTable) -> dict[str, Any]:
+    """Accuracy (None without labels), the share of each exit, and the compute share, of some frames."""
+    labelled = table.subset(table.is_labelled)
+    rates, share = table.outputs_of_all().spent(table.exit_index) if len(table) else (None, None)
+    return {
+        'frames': len(table), 'labelled': len(labelled),
+        'accuracy': float(labelled.right.mean()) if len(labelled) else None,
+        'balanced_accuracy': balanced_accuracy(labelled.label, labelled.class_id) if len(labelled) else None,
+        'exit_rates': None if rates is None else {str(b): float(r) for b, r in zip(table.exits, rates, strict=True)},
+        'compute_share': share}
+
+
+def latency(table: FrameTable) -> dict[str, Any] | None:
+    """ms of a frame run alone with early exit, from input ready to decision; None where nothing was timed."""
+    times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
+    if not len(times):
+        return None
+    return {'p50': float(np.percentile(times, 50)), 'p99': float(np.percentile(times, 99)), 'n': len(times)}

@@ -1,0 +1,1 @@
+"""The demo: simulated sensors, the classifier and a terminal view."""

@@ -1,0 +1,1 @@
+"""The real node, run beside a command."""

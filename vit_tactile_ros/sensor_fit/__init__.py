@@ -1,0 +1,1 @@
+"""A simulated sensor fitted to real presses of a ball."""
