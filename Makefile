@@ -25,7 +25,7 @@ demo: build
 	@. ./env.sh && exec python -m vit_tactile_ros.demo
 
 test: build
-	@. ./env.sh && exec python -m pytest test
+	@. ./env.sh && exec python -m pytest test --dist loadfile -n $$(($$(nproc) < 7 ? $$(nproc) + 1 : 8))
 
 lint: build
 	@tools/lint.sh

@@ -120,6 +120,9 @@ run_colcon() {
         tail -n 30 log/colcon.log >&2
         fail "colcon could not build the package (log/colcon.log)"
     fi
+    # colcon leaves the links to files that were moved or deleted, and such modules would still be listed.
+    find install -xtype l -delete
+    find install -type d -empty -delete
     printf '%s\n%s\n' "$venv_id" "$wanted" > build/complete
     echo "  done in $((SECONDS - start)) s"
 }

@@ -17,7 +17,7 @@ import pytest
 from vit_tactile_ros.latency import find_clips, main, parse_arguments, parse_variant
 from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
 
-ROOT = Path(__file__).parents[1].resolve()
+ROOT = Path(__file__).parents[3].resolve()
 
 
 @pytest.fixture
