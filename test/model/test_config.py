@@ -142,7 +142,7 @@ def test_the_next_stricter_bound_is_taken(asked, bound):
 def test_nothing_as_strict_is_refused():
     """The loosest promise given for a stricter one."""
     calibration = Calibration(drops=(DropBound(0.005, 0.95, (0.9, 0.9)),))
-    with pytest.raises(ValueError, match=r'calibrated for 0.005, for nothing as strict as 0.001: run .*calibrate'):
+    with pytest.raises(ValueError, match=r'calibrated for 0.005, not for 0.001 or less: run .*calibrate'):
         calibration.bound_for(0.001)
 
 

@@ -39,14 +39,14 @@ def test_one_flipped_bit_in_the_shipped_weights_is_refused(tmp_path):
     data = bytearray(shipped_checkpoint().read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / 'copy.safetensors').write_bytes(data)
-    with pytest.raises(CheckpointError, match='copy.safetensors: weights or metadata are not what was written'):
+    with pytest.raises(CheckpointError, match='copy.safetensors: weights or metadata were changed'):
         load_checkpoint(tmp_path / 'copy.safetensors')
 
 
 def test_an_installation_without_it_says_so(monkeypatch):
     """An error about some path deep inside the package that does not say what is missing."""
     monkeypatch.setattr(shipped, 'NAME', 'no_such_model.safetensors')
-    with pytest.raises(FileNotFoundError, match='no_such_model.safetensors is not beside the package'):
+    with pytest.raises(FileNotFoundError, match='no_such_model.safetensors was not found for the package'):
         shipped_checkpoint()
 
 
