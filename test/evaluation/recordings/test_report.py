@@ -102,7 +102,7 @@ def test_without_labels_or_times(tmp_path):
     table = dataclasses.replace(toy_frames(40), label=np.full(40, -1), touch=np.full(40, ''))
     page = Page(write_report(table, tmp_path, title='toy'))
     assert_self_contained(page, tmp_path)
-    assert len(page.images()) == 2 + 2 and 'was not measured' in page.text and 'no labels' in page.text
+    assert len(page.images()) == 2 + 2 and 'was not measured' in page.text and 'Without labels' in page.text
     assert not page.ids & {'classes', 'confidence', 'mistakes', 'rejected', 'missing'}
     equal = (table.decided(0.5).class_id == table.logits[-1].argmax(axis=1)).mean()
     assert next(row for row in page.cells if row[:1] == ['0.5'])[1] == f'{100 * equal:.1f} %'
@@ -124,7 +124,7 @@ def test_awkward_tables(tmp_path, monkeypatch):
     assert len(Page(write_report(one.subset(np.array([0])), tmp_path / 'a', title='toy')).images()) == 1 + 4
     monkeypatch.setattr(report, 'MAX_TIMELINES', 1)
     page = Page(write_report(table, tmp_path / 'b', title='toy'))
-    assert '1 further image topics are not drawn' in page.text and len(page.images()) == 1 + 4
+    assert '1 more image topics are not drawn' in page.text and len(page.images()) == 1 + 4
 
 
 def test_sweep_is_what_each_tau_decides():
