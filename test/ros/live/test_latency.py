@@ -17,7 +17,7 @@ import pytest
 from vit_tactile_ros.latency import find_clips, main, parse_arguments, parse_variant
 from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
 
-ROOT = Path(__file__).parents[1].resolve()
+ROOT = Path(__file__).parents[3].resolve()
 
 
 @pytest.fixture
@@ -150,7 +150,7 @@ def test_variants_are_parsed(tmp_path):
                         (['a', 'sensors=[left]'], 'sensors cannot differ between variants'),
                         (['a', 'tau=[0.9'], "'tau=\\[0.9' must be"), (['a', '=3'], "'=3' must be"),
                         (['a', 'tau='], "'tau=' must be"),
-                        (['a', f'checkout={tmp_path}'], 'must be a folder of this repository')):
+                        (['a', f'checkout={tmp_path}'], 'must be a checkout of this repository')):
         with pytest.raises(ValueError, match=part):
             parse_variant(words)
 

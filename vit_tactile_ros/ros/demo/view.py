@@ -67,7 +67,7 @@ def _facts(finger: Finger, spaced: bool) -> RenderableType:
     facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
     if spaced:
         facts.add_row('', '')
-    facts.add_row('network', f'{1e3 * result.inference_time:5.1f} ms')
+    facts.add_row('inference', f'{1e3 * result.inference_time:5.1f} ms')
     facts.add_row('latency', f'{1e3 * float(np.median(list(finger.latencies)[-60:])):5.1f} ms to result')
     facts.add_row('rate', f'{finger.rate:5.1f} Hz')
     facts.add_row('superseded', f'{finger.counters.get("superseded", "0"):>5} images')
@@ -117,7 +117,7 @@ def summary_table(monitor: Monitor) -> Table:
 
 def finger_table(monitor: Monitor) -> Table:
     """The counters of each finger, and the time from image to result."""
-    table = Table(title='by finger; times from image to result, ms; overhead: without the network',
+    table = Table(title='by finger; latency from image to result, ms; overhead: latency without inference',
                   title_justify='left', box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ('', 'images', 'classified', 'superseded', 'rejected', 'p50', 'p99', 'overhead'):
         table.add_column(heading, justify='right', no_wrap=True)
