@@ -177,7 +177,7 @@ class Provenance:
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Raises UserError for names that could not be told apart in a message, a log line or a table."""
+    """Raises UserError for names that cannot be distinguished in a message, a log line or a table."""
     for name in names:
         can_be_shown = not any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name[:MAX_NAME])
         _require(0 < len(name) <= MAX_NAME and can_be_shown, 'class_names', name,

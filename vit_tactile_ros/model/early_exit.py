@@ -79,18 +79,18 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
         result.confidences[rows, exit_index] = confidence
         last = exit_index == num_exits - 1
         if last:
-            leaves = torch.ones_like(rows, dtype=torch.bool)
+            exits = torch.ones_like(rows, dtype=torch.bool)
         else:
-            leaves = confidence >= (float(tau[exit_index]) if tau[exit_index] < 1.0 else math.inf)
-        left = rows[leaves]
-        result.logits[left] = logits[leaves]
-        result.probabilities[left] = probabilities[leaves]
-        result.exit_index[left] = exit_index
-        if len(left) == len(rows):
+            exits = confidence >= (float(tau[exit_index]) if tau[exit_index] < 1.0 else math.inf)
+        exited = rows[exits]
+        result.logits[exited] = logits[exits]
+        result.probabilities[exited] = probabilities[exits]
+        result.exit_index[exited] = exit_index
+        if len(exited) == len(rows):
             break
-        stay = torch.nonzero(~leaves).squeeze(1)
+        stay = torch.nonzero(~exits).squeeze(1)
         rows = rows[stay]
-        logits = stages.send(None if len(left) == 0 else stay)
+        logits = stages.send(None if len(exited) == 0 else stay)
     stages.close()
     return result
 

@@ -32,7 +32,7 @@ from vit_tactile_ros.ros.start import init_ros
 
 FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
 LATE_TAU = 0.99  # of the second half of a timed run
-LINE_WIDTH = 100  # characters, where there is no terminal
+LINE_WIDTH = 100  # characters, without a terminal
 START_TIMEOUT = 60.0  # s until every finger has a result
 DIAGNOSTICS_PERIOD = 0.4  # s; short, because the demo waits for the last counters before it ends
 HINT = 'up/down: change tau   q: quit'
@@ -187,7 +187,7 @@ def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[sub
     try:
         for name, (module, *options) in commands.items():
             with open(log_folder / f'{name}.log', 'wb') as log:
-                # A session of its own: Ctrl-C is for the demo, which then ends them in order.
+                # A separate session: Ctrl-C reaches only the demo, which then ends the nodes.
                 processes.append(subprocess.Popen(
                     [sys.executable, '-m', f'vit_tactile_ros.ros.{module}', '--ros-args', *options],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True))
