@@ -1,4 +1,4 @@
-"""Ball presses of a real sensor: the gel's surface is known because the ball's is."""
+"""Ball presses of a real sensor; the known shape of the ball gives the gel's surface."""
 
 from __future__ import annotations
 
