@@ -1,15 +1,15 @@
 # vit_tactile_ros on the official ROS 2 images:
 #   docker build -t vit_tactile_ros .                                  (--build-arg ROS_DISTRO=lyrical for another one)
-#   docker run --rm --network host --ipc host vit_tactile_ros          classifies what a driver on this host publishes
+#   docker run --rm --network host --ipc host vit_tactile_ros          classify the images of a driver on this host
 #   docker run --rm -e DEMO_SECONDS=20 vit_tactile_ros python3 -m vit_tactile_ros.demo
-# Without a GPU, --build-arg PIP_EXTRA_INDEX_URL=... with the index of CPU builds that PyTorch's site names saves several GB.
+# Without a GPU, --build-arg PIP_EXTRA_INDEX_URL=... with the index of CPU builds from PyTorch's site saves several GB.
 ARG ROS_DISTRO=jazzy
 FROM ros:${ROS_DISTRO}-ros-base AS dependencies
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 
-# rosdep reads the system packages from package.xml; the Python packages that no rosdep key has come from pip (below).
+# rosdep installs the system packages of package.xml; pip (below) installs Python packages without a rosdep key.
 COPY package.xml /ws/src/vit_tactile_ros/package.xml
-# No versions of system packages: the package sources keep only the newest one.
+# No versions of system packages: the package sources have only the newest one.
 # hadolint ignore=DL3008
 RUN echo 'APT::Install-Recommends "false";' > /etc/apt/apt.conf.d/90no-recommends \
     && apt-get update \
@@ -19,7 +19,7 @@ RUN echo 'APT::Install-Recommends "false";' > /etc/apt/apt.conf.d/90no-recommend
     && install -d -o ubuntu -g ubuntu /opt/venv \
     && chown -R ubuntu:ubuntu /ws
 
-# The user with the ID 1000 of the Ubuntu images; a mounted checkout then belongs to the same user on most hosts.
+# The user with ID 1000 of the Ubuntu images: on most hosts, a mounted checkout has the same owner.
 USER 1000:1000
 COPY requirements-ros.txt /tmp/requirements-ros.txt
 ARG PIP_EXTRA_INDEX_URL

@@ -1,4 +1,4 @@
-# PYTHON=/path/to/python3.12 chooses the Python that .venv/ is made of; tools/build.sh finds one otherwise.
+# PYTHON=/path/to/python3.12 chooses the Python for .venv/; otherwise tools/build.sh finds one.
 # ROS_DISTRO=kilted chooses the ROS 2 distribution. Only from the command line: a sourced ROS installation sets it too.
 .PHONY: help build demo test lint picture reference architecture docs clean
 .DEFAULT_GOAL := help
@@ -8,15 +8,15 @@ export VIT_ROS_DISTRO := $(ROS_DISTRO)
 endif
 
 help:
-	@echo 'make demo         two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo ends by itself)'
-	@echo 'make test         all tests, against the installed package and real messages'
-	@echo 'make build        the set-up alone: .venv/, build/, install/; then  . ./env.sh  puts a shell into it'
+	@echo 'make demo         two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo: ends after 20 s)'
+	@echo 'make test         all tests, on the installed package with real messages'
+	@echo 'make build        only the set-up: .venv/, build/, install/; then  . ./env.sh  enters the environment'
 	@echo 'make lint         ruff, mypy and the layer rule'
 	@echo 'make picture      docs/demo.svg, the picture of the demo in the README'
 	@echo 'make reference    the generated pages of docs/'
 	@echo 'make architecture docs/architecture.svg'
 	@echo 'make docs         the documentation as a site in build/docs/; warnings and broken links are errors'
-	@echo 'make clean        removes everything that make made'
+	@echo 'make clean        remove everything that make created'
 
 build:
 	@tools/build.sh

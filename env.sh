@@ -1,6 +1,6 @@
-# . ./env.sh      puts this shell (bash, zsh, or sh from this folder) into what `make build` made: the virtual
-# environment, ROS 2 from its wheels and this package on top. A ROS installation or PYTHONPATH that the shell had is
-# dropped, since the two do not mix; the network choices (ROS_DOMAIN_ID and so on) stay. Sourcing it twice is fine.
+# . ./env.sh      sets up this shell (bash, zsh, or sh from this folder) for what `make build` made: the virtual
+# environment, ROS 2 from its wheels, and this package. A sourced ROS installation and PYTHONPATH are removed because they
+# would conflict; ROS_DOMAIN_ID and similar settings are kept. Sourcing it twice is fine.
 
 if [ -n "${ZSH_VERSION:-}" ]; then
     eval '_vit_root=${(%):-%x}'
@@ -8,7 +8,7 @@ if [ -n "${ZSH_VERSION:-}" ]; then
 elif [ -n "${BASH_VERSION:-}" ]; then
     _vit_root=$(CDPATH= cd -- "$(dirname -- "${BASH_SOURCE}")" && pwd)
 else
-    _vit_root=$(pwd)  # a plain sh does not tell a sourced file where it lies
+    _vit_root=$(pwd)  # in a plain sh, a sourced file cannot find its own path
 fi
 
 # Prints the colon-separated list $1 without the entries at or below one of the folders of the list $2.
@@ -31,7 +31,7 @@ _vit_without() {
 }
 
 if [ ! -f "$_vit_root/vit_tactile_ros/__init__.py" ]; then
-    echo 'env.sh: a plain sh has to source it from its own folder: cd there and `. ./env.sh`, or use bash or zsh' >&2
+    echo 'env.sh: in a plain sh, cd to the folder of env.sh first and run `. ./env.sh`, or use bash or zsh' >&2
     _vit_status=1
 elif [ ! -f "$_vit_root/.venv/bin/activate" ]; then
     echo "env.sh: nothing is built yet: run \`make build\` in $_vit_root" >&2
@@ -48,11 +48,11 @@ else
     AMENT_PREFIX_PATH=$_vit_root/.venv
     ROS_VERSION=2 ROS_PYTHON_VERSION=3
     ROS_DISTRO=$(cat "$_vit_root/.venv/ros_distro" 2> /dev/null || echo jazzy)
-    # Without it `python -m` in this folder would take the checkout's package, which has no generated messages.
+    # Without it, `python -m` in this folder would import the checkout's package, which has no generated messages.
     PYTHONSAFEPATH=1
-    # The last one is the wheels' own mark that LD_LIBRARY_PATH is set; inherited from elsewhere it is a lie.
+    # The last one marks that the wheels have set LD_LIBRARY_PATH; an inherited value is wrong here.
     unset PYTHONPATH PYTHONHOME COLCON_PREFIX_PATH RMW_IMPLEMENTATION _ROS_WHEELS_BOOTSTRAP_COMPLETE
-    # What colcon's install/local_setup.* sets for one package, which itself fails in a folder with a space in its name.
+    # As colcon's install/local_setup.* for one package; those files fail in a folder with a space in its name.
     if [ "${_vit_stage:-}" != build ]; then
         _vit_prefix=$_vit_root/install/vit_tactile_ros
         AMENT_PREFIX_PATH=$_vit_prefix:$AMENT_PREFIX_PATH

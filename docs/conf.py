@@ -20,7 +20,7 @@ NAVIGATION = {
     'Guides': ['guides/your_sensor', 'guides/train', 'guides/recordings', 'guides/speed', 'guides/ros',
                'guides/troubleshooting'],
     'Reference': ['reference/parameters', 'reference/messages', 'reference/commands', 'reference/glossary'],
-    'Results': ['results/learning', 'results/performance', 'results/node_latency'],
+    'Results': ['results/learning', 'results/performance', 'results/node_latency', 'results/transport'],
     'Development': ['architecture', 'reference/modules'],
 }
 

@@ -129,7 +129,7 @@ def test_damaged_answers_are_made_again(touches, tmp_path, capsys, caplog, damag
     answers = tmp_path / 'cv' / 'fold_0' / 'answers.npz'
     answers.write_bytes(damage(answers.read_bytes()))
     assert run(touches, tmp_path / 'cv', '--epochs', '1') == 0
-    assert 'is not a whole file of answers' in caplog.text and str(answers) in caplog.text
+    assert 'is not a complete file of outputs' in caplog.text and str(answers) in caplog.text
     assert capsys.readouterr().out.splitlines()[-1] == first
 
 

@@ -1,7 +1,6 @@
-"""Draws docs/architecture.svg, the path of the data: `make architecture`.
+"""Draws docs/architecture.svg, the data flow: `make architecture`.
 
-The background is transparent and all colours are readable on white and on black, so that one file serves light and dark
-pages.
+The background is transparent, and all colours are readable on light and dark pages.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 
 FIGURE = Path(__file__).resolve().parents[1] / 'docs' / 'architecture.svg'
 WIDTH, HEIGHT = 1310, 440
-LINE = '#7d8590'  # on white and on black alike
+LINE = '#7d8590'  # readable on white and on black
 LAYERS = {'ros/': '#a5c8f0', 'data/': '#f3c98b', 'inference/': '#a8d8b0', 'model/': '#e3b7d8', 'training/': '#efb3a5',
           'evaluation/': '#c9bff0', 'simulator/': '#e0dc9a', 'outside': '#d8dde3'}
 LANES = {'live': 10, 'replay': 110, 'training': 210}
@@ -45,8 +44,8 @@ BOXES = (
     Box(90, 142, 'replay', 'replay', ('bags', 'sqlite3, mcap, ROS 1'), 'outside'),
     Box(90, 142, 'training', 'training', ('labelled images', 'bags, CSV, folders,', 'or the simulator'), 'outside'),
     Box(258, 142, 'live', 'live', ('newest image', 'one per sensor,', 'older superseded'), 'ros/'),
-    Box(258, 142, 'replay', 'replay', ('recording', 'every message,', 'damaged ones named'), 'data/'),
-    Box(258, 142, 'training', 'training', ('table of touches', 'labels, groups,', 'parts'), 'data/'),
+    Box(258, 142, 'replay', 'replay', ('bag reader', 'every message,', 'damage reported'), 'data/'),
+    Box(258, 142, 'training', 'training', ('table of touches', 'labels, groups,', 'splits'), 'data/'),
     Box(426, 95, 'live', 'training', ('decode', 'to uint8 RGB'), 'inference/'),
     Box(547, 95, 'live', 'training', ('fit', 'rotate, crop,', 'resize'), 'inference/'),
     Box(668, 112, 'training', 'training', ('augment', 'light, colour,', 'noise, geometry'), 'data/'),
@@ -84,7 +83,7 @@ def arrow(x1: float, y1: float, x2: float, y2: float, dash: str = '') -> str:
 
 
 def arrows() -> list[str]:
-    """Along each lane from box to box, and the checkpoint's."""
+    """Arrows from box to box in each lane, and those of the checkpoint."""
     found = []
     for y in LANES.values():
         row = sorted((b for b in BOXES if b.y <= y < b.y + b.height), key=lambda b: b.x)

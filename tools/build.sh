@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# `make build`: .venv/ with the pinned requirements, then colcon into build/ and install/. Does what is missing only.
-#   PYTHON=/path/to/python3.12   the Python to use instead of the first fit one of PATH
-#   VIT_ROS_DISTRO=kilted        the ROS 2 distribution (make ROS_DISTRO=...); default: that of .venv/, or else jazzy
+# `make build`: .venv/ with the pinned requirements, then colcon into build/ and install/. Only does missing steps.
+#   PYTHON=/path/to/python3.12   the Python to use instead of the first suitable one in PATH
+#   VIT_ROS_DISTRO=kilted        the ROS 2 distribution (make ROS_DISTRO=...); default: that of .venv/, otherwise jazzy
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 root=$PWD
@@ -15,17 +15,17 @@ distro=${VIT_ROS_DISTRO:-$(cat .venv/ros_distro 2> /dev/null || echo jazzy)}
 case $distro in  # the wheels of each distribution exist for these Python versions
     jazzy) versions='3.11 3.12' versions_text='Python 3.11 or 3.12' ;;
     kilted) versions='3.11 3.12 3.13 3.14' versions_text='Python 3.11, 3.12, 3.13 or 3.14' ;;
-    *) fail "ROS_DISTRO=$distro: the package index has jazzy and kilted; another distribution has to be installed (README, With ROS 2)" ;;
+    *) fail "ROS_DISTRO=$distro: the package index has jazzy and kilted; install any other distribution yourself (README, With ROS 2)" ;;
 esac
 
-# Two builds at once (make test in two terminals) take turns.
+# Two builds at once (make test in two terminals) run one after the other.
 mkdir -p build log
 if command -v flock > /dev/null; then
     exec 9> build/.lock
     flock 9
 fi
 
-# Prints "status<TAB>version<TAB>real executable" of the Python $1; nothing when it does not run (a pyenv shim, say).
+# Prints "status<TAB>version<TAB>real executable" of the Python $1; nothing if it does not run (for instance a pyenv shim).
 look_at_python() {
     "$1" -I - "$versions" 2> /dev/null <<'PYTHON' || true
 import importlib.util, os, sys, sysconfig
@@ -38,7 +38,7 @@ print(status, sys.version.split()[0], getattr(sys, '_base_executable', None) or 
 PYTHON
 }
 
-# Sets $python to the first Python of $versions, or ends with the line that says what to install.
+# Sets $python to the first Python of $versions, or exits with a message that names the packages to install.
 find_python() {
     local candidates candidate status version executable others='' incomplete='' newest=${versions##* }
     if [ -n "${PYTHON:-}" ]; then
@@ -51,7 +51,7 @@ find_python() {
         case $status in
             fit) python=$executable; return ;;
             version) [[ $others == *"$version"* ]] || others+="${others:+, }$version" ;;
-            *) incomplete=${incomplete:-"Python $version ($executable) lacks what Debian and Ubuntu ship apart: sudo apt install $status"} ;;
+            *) incomplete=${incomplete:-"Python $version ($executable) lacks packages that Debian and Ubuntu ship separately: sudo apt install $status"} ;;
         esac
     done <<< "$candidates"
     if [ -n "$incomplete" ]; then
@@ -75,7 +75,7 @@ check_compiler() {
 
 make_venv() {
     local wanted=$1 count start=$SECONDS
-    # Only a complete environment of this very folder is updated in place; all others are made anew.
+    # Only a complete environment made in this folder is updated in place; others are made again.
     if [ "$(head -n 1 .venv/complete 2> /dev/null)" != "$root" ] || [ ! -x .venv/bin/python ] \
             || [ "$(cat .venv/ros_distro 2> /dev/null || echo jazzy)" != "$distro" ]; then
         find_python
@@ -88,12 +88,12 @@ make_venv() {
     rm -f .venv/complete
     echo "$distro" > .venv/ros_distro
     count=$(grep -hc '==' requirements.txt "requirements-$distro.txt" constraints.txt | paste -sd+ | { read -r sum; echo $((sum)); })
-    echo "Installing $count packages into .venv/ (about 2 minutes the first time, more where torch comes with CUDA) ..."
-    # PIP_USER=0: a user's setting that a virtual environment refuses.
+    echo "Installing $count packages into .venv/ (about 2 minutes the first time, more if torch includes CUDA) ..."
+    # PIP_USER=0: pip refuses PIP_USER=1 in a virtual environment.
     if ! PIP_USER=0 .venv/bin/python -I -m pip install --disable-pip-version-check --retries 2 --progress-bar off \
             -r requirements.txt -r "requirements-$distro.txt" -c constraints.txt > log/pip.log 2>&1; then
         if grep -qiE 'No space left on device' log/pip.log; then
-            fail "the disk is full: .venv/ takes about 2 GB, several more where torch comes with CUDA"
+            fail "the disk is full: .venv/ takes about 2 GB, several more if torch includes CUDA"
         elif grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|Network is unreachable|name resolution|SSLError|ReadTimeout' log/pip.log; then
             fail "no network: pip cannot reach the package index; connect (or set https_proxy, or PIP_INDEX_URL to a mirror) and run make again (log/pip.log)"
         fi
@@ -106,13 +106,13 @@ make_venv() {
 
 run_colcon() {
     local wanted=$1 start=$SECONDS
-    # CMake's cache names its folder and its Python.
+    # CMake's cache contains the paths of its folder and Python.
     [ "$(head -n 1 build/complete 2> /dev/null)" = "$venv_id" ] || rm -rf build/vit_tactile_ros install
     rm -f build/complete
     echo 'Building the package (colcon) ...'
     _vit_stage=build
     . ./env.sh
-    # COLCON_DEFAULTS_FILE: the user's own defaults (--merge-install, say) do not fit what env.sh expects.
+    # COLCON_DEFAULTS_FILE: env.sh does not support defaults of the user such as --merge-install.
     if ! COLCON_DEFAULTS_FILE=$root/build/no_defaults.yaml colcon --log-base log build \
             --base-paths . --build-base build --install-base install --symlink-install \
             --cmake-args -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_TESTING=OFF \
@@ -131,7 +131,7 @@ check_compiler
 wanted=$(cat requirements.txt "requirements-$distro.txt" constraints.txt | sha256sum)
 [ "$(cat .venv/complete 2> /dev/null)" = "$root"$'\n'"$wanted" ] && [ -x .venv/bin/python ] || make_venv "$wanted"
 
-# Python, launch and YAML files are linked into install/: a new or lost file needs colcon, an edited one does not.
+# Python, launch and YAML files are linked into install/: an added or removed file needs colcon, an edited one does not.
 venv_id="$root $distro $(stat -c %i .venv)"
 wanted=$({
     find vit_tactile_ros launch config models -name __pycache__ -prune -o -type f -print 2> /dev/null | LC_ALL=C sort

@@ -21,14 +21,14 @@ GROUPS = {'Try': ('demo',), 'Train': ('train', 'tune', 'cross_validate', 'averag
 
 
 class Captured(BaseException):
-    """Carries the parser out of a command; nothing in between catches it."""
+    """Carries the parser out of a command; a BaseException, so that no command catches it."""
 
     def __init__(self, parser: argparse.ArgumentParser) -> None:
         self.parser = parser
 
 
 def commands() -> list[str]:
-    """The entry points: files beside the layers' folders that build a parser."""
+    """The entry points: files beside the layers' folders that define a parser."""
     return sorted(file.stem for file in SOURCE.glob('*.py')
                   if not file.stem.startswith('_') and 'def parse_arguments' in file.read_text(encoding='utf-8'))
 
@@ -97,7 +97,7 @@ def option_groups(parser: argparse.ArgumentParser) -> list[tuple[str, str]]:
 
 
 def invocation(action: argparse.Action) -> str:
-    """`--flag VALUE` as the help shows it, in a form that is the same on every version of Python."""
+    """`--flag VALUE` as in the help, in the same form on every version of Python."""
     if action.choices is not None and action.metavar is None:
         value = '{' + ','.join(map(str, action.choices)) + '}'
     else:
@@ -114,7 +114,7 @@ def invocation(action: argparse.Action) -> str:
 
 
 def help_of(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
-    """The help without the default, which has a column of its own."""
+    """The help without the default, which has its own column."""
     values = {**vars(action), 'prog': parser.prog}
     return re.sub(r' *\(default: %\(default\)s\)', '', action.help or '') % values
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Entry point of the Docker image: runs a command with ROS and, once it is built, this package sourced.
+# Entry point of the Docker image: sources ROS and, if it is built, this package, then runs a command.
 set -e
 source "/opt/ros/$ROS_DISTRO/setup.bash"
 if [ -f /ws/install/setup.bash ]; then

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# `make docs`: the site in build/docs/, by the generator of requirements-docs.txt in .venv-docs/. Needs no `make build`.
-# The environment of its own keeps the generator's packages out of the one that runs the node.
+# `make docs`: builds the site in build/docs/ with requirements-docs.txt in .venv-docs/. Does not need `make build`.
+# The separate environment keeps the generator's packages out of the one that runs the node.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -17,7 +17,7 @@ if [ "$(cat .venv-docs/complete 2> /dev/null)" != "$wanted" ]; then
     fi
     printf '%s' "$wanted" > .venv-docs/complete
 fi
-# --keep-going: all warnings, not only the first; -E: also those of pages that did not change.
+# --keep-going: all warnings, not only the first; -E: also of unchanged pages.
 .venv-docs/bin/python -m sphinx --quiet --fail-on-warning --keep-going --nitpicky -E \
     -d build/docs-cache docs build/docs
 echo "The documentation is in build/docs/index.html"

@@ -18,20 +18,20 @@ class Layer:
 
 
 LAYERS: tuple[Layer, ...] = (
-    Layer('foundation', 'user errors, files written whole, strict JSON', (), STANDARD_LIBRARY),
+    Layer('foundation', 'user errors, atomic writes, strict JSON', (), STANDARD_LIBRARY),
     Layer('model', 'attention, the ViT, the exit decision, the checkpoint', ('foundation',),
           frozenset({'torch', 'numpy', 'safetensors', 'performer_pytorch'})),
     Layer('simulator', 'a simulated gel, its lights and contacts over time', ('foundation',),
           frozenset({'numpy', 'cv2'})),
     Layer('inference', 'decode, fit, reference, engines, the classifier that joins them', ('foundation', 'model')),
     Layer('data', 'datasets, bags, labels, augmentation', ('foundation', 'model', 'simulator', 'inference')),
-    Layer('sensor_fit', 'a simulated sensor fitted to real presses of a ball',
+    Layer('sensor_fit', 'fit of a simulated sensor to real presses of a ball',
           ('foundation', 'model', 'simulator', 'inference', 'data')),
     Layer('evaluation', 'outputs of the exits, calibration, metrics; replay and report, benchmark',
           ('foundation', 'model', 'simulator', 'inference', 'data')),
-    Layer('training', 'the loop, loss, batches, resuming, monitoring',
+    Layer('training', 'the loop, loss, batches, resume, monitoring',
           ('foundation', 'model', 'simulator', 'inference', 'data', 'evaluation')),
-    Layer('ros', 'the nodes, parameters, messages, diagnostics; the demo, nodes run beside a command',
+    Layer('ros', 'the nodes, parameters, messages, diagnostics; the demo, commands that run the real node',
           ('foundation', 'model', 'simulator', 'inference', 'data', 'evaluation', 'training')),
 )
 BY_NAME = {layer.name: layer for layer in LAYERS}

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# `make lint`: ruff, mypy and the layer rule; all three run, then the worst result counts.
+# `make lint`: ruff, mypy and the layer rule. All three run; it fails if one of them fails.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ./env.sh

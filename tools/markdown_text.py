@@ -6,7 +6,7 @@ import re
 
 
 def prose(text: str) -> str:
-    """Plain text as Markdown in one line: flags become code, and what Markdown would interpret is escaped."""
+    """Plain text as Markdown in one line: flags become code, special characters are escaped."""
     parts = re.split(r'(`[^`]*`)', ' '.join(text.split()))
     for i in range(0, len(parts), 2):
         escaped = re.sub(r'([\\*<>\[\]|])', r'\\\1', parts[i])

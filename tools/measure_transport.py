@@ -1,7 +1,7 @@
-"""How many images of a publisher reach the running node, and when their results come: python tools/measure_transport.py
+"""Measures how many images reach the running node, and the time to their results: python tools/measure_transport.py
 
-Starts the node once for each kind of subscription and a publisher process for each row: sizes, rates, the reliability
-that the publisher offers, with Fast DDS's defaults or config/fastdds_large_images.xml. Prints a table in Markdown.
+Starts the node once for each kind of subscription, and a publisher process for each row: size, rate, offered
+reliability, and the Fast DDS profile (default or config/fastdds_large_images.xml). Prints a Markdown table.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def publish(width: int, height: int, rate: float, count: int, reliability: str, 
         for publisher in publishers:
             message.header.stamp = node.get_clock().now().to_msg()
             publisher.publish(message)
-    time.sleep(SETTLE)  # a publisher that goes takes what is under way with it
+    time.sleep(SETTLE)  # a publisher that is destroyed drops unsent messages
 
 
 def topics(sensors: int, name: str = 'image_raw') -> list[str]:
@@ -104,10 +104,10 @@ def measure(arguments: argparse.Namespace, subscription: str) -> None:
         for size, rate, offered, profile in product(arguments.sizes, arguments.rates, arguments.offered,
                                                     arguments.profiles):
             if (offered, subscription) == ('best_effort', 'reliable'):
-                continue  # they do not match
+                continue  # incompatible
             before, observer.ages = (observer.total('received'), observer.total('lost')), []
             environment = dict(os.environ)
-            if profile == 'ours':
+            if profile == 'shipped':
                 environment |= dict.fromkeys((OLD_VARIABLE, NEW_VARIABLE), str(shipped_profile(PUBLISHER_PROFILE)))
             process = subprocess.Popen(
                 [sys.executable, __file__, '--publish', *size.split('x'), str(rate), str(arguments.images), offered,
@@ -130,13 +130,13 @@ def measure(arguments: argparse.Namespace, subscription: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--sizes', nargs='+', default=['320x240', '640x480', '1280x720', '1920x1080'])
-    parser.add_argument('--rates', nargs='+', type=float, default=[30.0, 60.0], help='images a second')
+    parser.add_argument('--rates', nargs='+', type=float, default=[30.0, 60.0], help='images per second')
     parser.add_argument('--offered', nargs='+', default=['reliable', 'best_effort'], help='by the publisher')
-    parser.add_argument('--profiles', nargs='+', default=['default', 'ours'], help='of the publisher')
+    parser.add_argument('--profiles', nargs='+', default=['default', 'shipped'], help='of the publisher')
     parser.add_argument('--subscriptions', nargs='+', default=['best_effort', 'reliable', 'default'],
                         help='of the node')
     parser.add_argument('--images', type=int, default=300, help='of each publisher and sensor')
-    parser.add_argument('--sensors', type=int, default=1, help='published in step by one process')
+    parser.add_argument('--sensors', type=int, default=1, help='published together by one process')
     parser.add_argument('--publish', nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.publish:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH, which env.sh sets, leaves it out
+sys.path.insert(0, str(Path(__file__).resolve().parent))  # PYTHONSAFEPATH, which env.sh sets, excludes it
 
 from command_reference import commands_page  # noqa: E402
 from layers import ENTRY_POINTS, LAYERS  # noqa: E402

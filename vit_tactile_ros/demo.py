@@ -1,7 +1,8 @@
 """Two simulated fingers, classified live by the ROS 2 node.
 
-Up and down (or + and -) change tau while it runs, q or Ctrl-C ends it. DEMO_SECONDS=20 ends it by itself; tau then
-moves to 0.99 at half time, so that the summary shows what it does. The exit code is 0 when both fingers got results.
+Up and down (or + and -) change tau while it runs; q or Ctrl-C ends it. With DEMO_SECONDS=20 it ends after 20 s, and tau
+changes to 0.99 after 10 s, so that the summary compares two thresholds. The exit status is 0 if both fingers had
+results.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ EXAMPLES = (
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = CommandParser('demo', __doc__, EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--seconds', type=float, default=None,
-                        help='s to run from the first results on; default: $DEMO_SECONDS, else until told to stop')
+                        help='s to run after the first results; default: $DEMO_SECONDS, otherwise until stopped')
     parser.add_argument('--tau', type=float, default=None, help="exit threshold, 0 to 1; default: the checkpoint's")
-    parser.add_argument('--rate', type=float, default=30.0, help='images/s and finger, 1 to 120 (default: 30)')
+    parser.add_argument('--rate', type=float, default=30.0, help='images/s of each finger, 1 to 120 (default: 30)')
     parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N' (default: auto)")
     parser.add_argument('--checkpoint', default='', help='a .safetensors file; default: the shipped one')
     parser.add_argument('--picture', type=Path, default=None, metavar='FILE.svg',
-                        help='write a picture of the view while both fingers touch something, then end')
+                        help='write a picture of the view while both fingers touch something, then exit')
     arguments = parser.parse_args(argv)
     if arguments.seconds is None and (text := os.environ.get('DEMO_SECONDS')):
         try:
@@ -57,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         from vit_tactile_ros.ros.demo.session import run_demo
     except ImportError as error:
-        raise MissingPackageError(f'{error}: the demo needs ROS 2 and the built package: `make demo` does all that; '
+        raise MissingPackageError(f'{error}: the demo needs ROS 2 and the built package: `make demo` sets up both; '
                                   'with ROS, source the workspace first') from error
     return run_demo(arguments)
 

@@ -1,7 +1,7 @@
 """Time from image to result in the live node.
 
-Plays videos of touches to real nodes over DDS at a camera's rate, clip by clip in turns between the variants, so that a
-busy machine slows all of them alike. Prints a table, and as its last line one JSON object.
+Plays videos of touches to real nodes over DDS at a camera's rate. The variants take turns clip by clip, so that load on
+the machine affects all of them alike. Prints a table; the last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ EXAMPLES = (
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = CommandParser('latency', __doc__, EXAMPLES)
     parser.add_argument('clips', nargs='+', type=Path, metavar='CLIP',
-                        help='videos, or folders of them; the first images of each are without contact')
+                        help='videos, or folders of videos; the first images of each must be without contact')
     parser.add_argument('--variant', action='append', nargs='+', default=[], metavar='NAME PARAMETER=VALUE',
                         dest='variants', help="a node to measure: its name in the table, then the node's parameters; "
-                        'checkout=PATH runs the code of another built checkout. Repeat it to compare; none: the '
-                        "node's defaults")
-    parser.add_argument('--rate', type=float, default=30.0, help='images a second')
-    parser.add_argument('--images', type=int, default=150, help='of each clip, at most')
+                        'checkout=PATH runs the code of another built checkout. Repeat it to compare. Default: a node '
+                        'with default parameters')
+    parser.add_argument('--rate', type=float, default=30.0, help='images per second')
+    parser.add_argument('--images', type=int, default=150, help='maximum of each clip')
     parser.add_argument('--rounds', type=int, default=1, help='how often every clip is played to every variant')
     parser.add_argument('--cold_starts', type=int, default=0,
-                        help='nodes of each variant that are started, alone, for the time until they are active')
+                        help='number of nodes of each variant that are started, one at a time, to measure the start')
     parser.add_argument('--image_transport', choices=('raw', 'compressed'), default='raw', help='rgb8, or JPEG')
     arguments = parser.parse_args(argv)
     for name, least in (('images', 1), ('rounds', 1), ('cold_starts', 0)):
         if getattr(arguments, name) < least:
             parser.error(f'--{name} is {getattr(arguments, name)}; must be at least {least}')
     if not 0 < arguments.rate < 1e4:
-        parser.error(f'--rate is {arguments.rate}; must be above 0 and below 10000 images a second')
+        parser.error(f'--rate is {arguments.rate}; must be above 0 and below 10000 images per second')
     try:
         arguments.clips = find_clips(arguments.clips)
         arguments.variants = [parse_variant(words) for words in arguments.variants or [['defaults']]]
@@ -60,18 +60,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error(str(error))
     names = [name for name, _, _ in arguments.variants]
     if len(set(names)) < len(names):
-        parser.error(f'--variant: the names are {", ".join(names)}; each must be another one')
+        parser.error(f'--variant: the names are {", ".join(names)}; each must be unique')
     return arguments
 
 
 def find_clips(paths: list[Path]) -> list[Path]:
-    """Videos, and those in folders, sorted; raises UserError for a path that leads to none."""
+    """Videos, and those in folders, sorted; raises UserError for a path without a video."""
     found: list[Path] = []
     for path in paths:
         clips = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
         wrong = [clip for clip in clips if not clip.is_file()] if clips else [path]
         if wrong:
-            raise UserError(f'{wrong[0]} is no video and no folder with one ({", ".join(VIDEOS)})')
+            raise UserError(f'{wrong[0]} is not a video or a folder with a video ({", ".join(VIDEOS)})')
         found += clips
     return found
 
@@ -88,13 +88,13 @@ def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:
         if not equals:
             raise UserError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE')
         if key in ('sensors', 'image_transport'):
-            raise UserError(f'--variant {name}: {key} is not for a variant: all of them see one sensor and the same '
-                            'kind of images')
+            raise UserError(f'--variant {name}: {key} cannot differ between variants: all have one sensor and the same '
+                            'type of images')
         if key == 'checkout':
             checkout = Path(value).expanduser().absolute()
             if not (checkout / 'env.sh').is_file():
-                raise UserError(f'--variant {name}: checkout is {value}; must be a folder of this repository that '
-                                '`make build` was run in')
+                raise UserError(f'--variant {name}: checkout is {value}; must be a checkout of this repository after '
+                                '`make build`')
         else:
             try:
                 parameters[key] = yaml.safe_load(value)
@@ -115,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
         raise MissingPackageError(f'needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; with '
                                   'ROS, source the workspace first') from error
     variants = [Variant(*words) for words in arguments.variants]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the nodes are to end with this, however it ends
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the nodes with this process
     try:
         with tempfile.TemporaryDirectory() as folder:
             measured = measure(variants, arguments.clips, arguments.rate, arguments.images, arguments.rounds,
@@ -131,7 +131,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print(variants: list[Variant], result: dict[str, Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(title=f'{result["clips"]} clips at {result["rate"]:g} images a second, {result["image_transport"]}; '
+    table = Table(title=f'{result["clips"]} clips at {result["rate"]:g} images/s, {result["image_transport"]}; '
                         'ms, median / p99', title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column('')
     table.add_column('engine')

@@ -1,4 +1,4 @@
-"""Temperatures and thresholds on toy exits whose truth is known."""
+"""Temperatures and thresholds on toy exits with known statistics."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def test_temperatures_undo_a_scale(scale):
     assert fit_temperatures(toy_outputs(8000, scale=scale)) == pytest.approx((scale,) * 3, rel=0.08)
 
 
-def test_few_samples_that_are_all_right_make_no_answer_certain():
-    """The temperature at the end of its range, and a confidence of 1.0 on everything to come."""
+def test_few_correct_samples_make_no_prediction_certain():
+    """The temperature at the end of its range, and a confidence of 1.0 on all later images."""
     outputs = toy_outputs(600)
     right = outputs.subset(np.flatnonzero(outputs.right.all(axis=0))[:18])
     temperatures = fit_temperatures(right)
@@ -35,7 +35,7 @@ def test_few_samples_that_are_all_right_make_no_answer_certain():
 
 
 def test_calibration_repairs_the_confidence():
-    """Temperatures that are stored and not those that make confidence equal accuracy."""
+    """Stored temperatures that do not make confidence equal accuracy."""
     outputs = toy_outputs(6000, scale=3.0)
     calibration = calibrate(outputs)
     new = toy_outputs(6000, seed=1, scale=3.0)
@@ -47,7 +47,7 @@ def test_calibration_repairs_the_confidence():
 
 
 def test_drop_is_counted_in_pairs():
-    """Accuracies compared instead of answers: the test needs who lost and who gained."""
+    """Accuracies compared instead of predictions: the test needs the samples that lost and gained."""
     confidences = np.array([[0.9, 0.9, 0.9, 0.1], [1.0] * 4], np.float32)
     right = np.array([[True, False, False, True], [False, True, True, True]])
     drop = measure_drop(confidences, right, (0.5,))
@@ -56,7 +56,7 @@ def test_drop_is_counted_in_pairs():
 
 
 def test_looser_bounds_give_lower_thresholds():
-    """An order of bounds turned over."""
+    """Bounds in reverse order."""
     drops = calibrate(toy_outputs(4000)).drops
     taus = [d.tau[0] for d in drops]
     assert taus == sorted(taus, reverse=True) and taus[0] == 1.0 > taus[-1]
@@ -65,14 +65,14 @@ def test_looser_bounds_give_lower_thresholds():
 
 
 def test_the_thresholds_test_sees_no_sample_that_fitted():
-    """Temperatures fitted to the samples that test the thresholds: the promise would not be valid."""
+    """Temperatures fitted to the samples that test the thresholds: the bound would not be valid."""
     fit, test = split_samples(1001, seed=0)
     assert sorted([*fit, *test]) == list(range(1001)) and 0.2 < len(fit) / 1001 < 0.3
     assert calibrate(toy_outputs(1001)).num_samples == len(test)
 
 
-def test_too_few_samples_leave_nobody_early():
-    """A promise made on no evidence."""
+def test_too_few_samples_turn_early_exit_off():
+    """A bound without evidence."""
     drop = choose_tau(toy_outputs(200), 0.001)
     assert drop.tau == (1.0, 1.0) and not drop.is_shown
     with pytest.raises(ValueError, match='there are 10 samples; must be at least 20'):
@@ -80,7 +80,7 @@ def test_too_few_samples_leave_nobody_early():
 
 
 def test_recommended_tau_is_that_of_a_shown_bound():
-    """A default of never leaving early although another bound could be shown."""
+    """Early exit off by default although another bound could be verified."""
     calibration = calibrate(toy_outputs(600), (0.001, 0.02, 0.05), recommend=0.005)
     shown = [d for d in calibration.drops if d.is_shown]
     assert not calibration.drops[0].is_shown and shown
@@ -96,7 +96,7 @@ def test_one_exit_alone():
 
 
 def test_lowest_tau_obeys_its_own_samples():
-    """The users' table needs the drop on validation, no promise."""
+    """The table of `sweep` needs the drop on validation, without a guarantee."""
     outputs = toy_outputs(2000)
     confidences = outputs.probabilities().max(axis=2)
     tau = lowest_tau(outputs, 0.004, ())
@@ -105,8 +105,8 @@ def test_lowest_tau_obeys_its_own_samples():
     assert measure_drop(confidences, outputs.right, (below, below)).mean > 0.004
 
 
-def test_the_promise_is_kept_on_resampled_data():
-    """The promise itself: at 90 % confidence at least 9 of 10 calibrations keep it (here 60, 3 standard errors)."""
+def test_the_bound_holds_on_resampled_data():
+    """At 90 % confidence, at least 9 of 10 calibrations keep the bound (here 60, 3 standard errors)."""
     for check in check_promise(toy_outputs(1500), (0.01, 0.02, 0.05), confidence=0.9, rounds=60):
         assert check.kept >= 60 * 0.9 - 3 * (60 * 0.9 * 0.1) ** 0.5
         assert len(check.drops) == 60 and 0 < check.compute_share < 1 and check.shown > 30

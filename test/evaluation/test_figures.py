@@ -1,4 +1,4 @@
-"""Every picture is drawn for awkward cases: one exit, six exits, fifty classes, empty bins."""
+"""Every figure is drawn for unusual cases: one exit, six exits, fifty classes, empty bins."""
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ def assert_picture(figure, path):
 
 @pytest.mark.parametrize('exits', (1, 3, 6))
 def test_trade_off(tmp_path, exits):
-    """A picture for three exits only; points on top of one another."""
+    """A figure for three exits only; overlapping points."""
     points = [figures.TradeOff(t, 0.9 - 0.0001 * i, 0.1 * i, (1 / exits,) * exits)
               for i, t in enumerate(np.linspace(0.99, 0.6, 5))]
     figure = figures.trade_off_figure(points, 0.9, tuple(range(1, exits + 1)), 'toy')
@@ -28,7 +28,7 @@ def test_trade_off(tmp_path, exits):
 
 @pytest.mark.parametrize('classes', (2, 50))
 def test_classes(tmp_path, classes):
-    """Fifty class names that overlap or fall off the paper; a class without samples."""
+    """Fifty class names that overlap or are cut off; a class without samples."""
     names = [f'a rather long class name {i}' for i in range(classes)]
     counts = np.eye(classes, dtype=int) * 7
     counts[1] = 0
@@ -49,13 +49,13 @@ def test_reliability(tmp_path, exits):
 
 
 def test_promise(tmp_path):
-    """A bound that nothing was shown for."""
+    """A bound that could not be verified."""
     checks = check_promise(toy_outputs(300), (0.001, 0.05), rounds=3)
     assert_picture(figures.promise_figure(checks, 0.95), tmp_path / 'a.png')
 
 
-def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
-    """A full disk that leaves half a picture."""
+def test_a_failed_write_keeps_the_old_figure(tmp_path, monkeypatch):
+    """A full disk that leaves an incomplete figure."""
     figure = figures.trade_off_figure([figures.TradeOff(0.8, 0.9, 0.5, (1.0,))], 0.9, (1,), 'toy')
     path = tmp_path / 'a.png'
     path.write_bytes(b'old')
@@ -66,7 +66,7 @@ def test_a_failed_picture_leaves_the_old_one(tmp_path, monkeypatch):
 
 
 def test_names_with_dollars_are_drawn_as_they_are(tmp_path):
-    """matplotlib reads what stands between two dollars as mathematics, and fails where it is none."""
+    """matplotlib parses text between two dollars as mathematics, and fails if it is not."""
     names = ('$5 coin$', r'$\frac{1$')
     assert_picture(figures.confusion_figure(np.eye(2, dtype=np.int64), names, '$bag_$ {x}'), tmp_path / 'a.png')
     figure = figures.confusion_figure(np.eye(2, dtype=np.int64), names, 'toy')

@@ -16,13 +16,13 @@ def test_balanced_accuracy():
     assert metrics.balanced_accuracy(LABELS, ANSWERS) == pytest.approx((3 / 4 + 1 / 2) / 2)
 
 
-def test_confusion_rows_are_the_truth():
-    """A matrix turned over, or one that loses a class that never occurs."""
+def test_confusion_rows_are_the_labels():
+    """A transposed matrix, or one without the classes that do not occur."""
     assert metrics.confusion(LABELS, ANSWERS, 3).tolist() == [[3, 1, 0], [1, 1, 0], [0, 0, 0]]
 
 
 def test_per_class_accuracy():
-    """A class without samples shown as never right."""
+    """A class without samples shown with accuracy 0."""
     accuracy = metrics.per_class_accuracy(LABELS, ANSWERS, 3)
     assert accuracy[:2].tolist() == [0.75, 0.5] and math.isnan(accuracy[2])
 

@@ -1,4 +1,4 @@
-"""Stored logits and what is decided on them: the same as the network decides, one by one or in a batch."""
+"""Stored logits and the decisions from them: the same as those of the network, one by one or in a batch."""
 
 from dataclasses import replace
 
@@ -24,7 +24,7 @@ def collected():
 
 @pytest.mark.parametrize('tau', (0.0, 0.4, 0.6, 1.0, (0.3, 0.6), (1.0, 0.0)))
 def test_decide_is_early_exit(collected, tau):
-    """A sweep that decides otherwise than the live node: another comparison, softmax or temperature."""
+    """A sweep that decides differently from the live node: another comparison, softmax or temperature."""
     checkpoint, outputs = collected
     frames = ToyFrames()
     inputs = torch.from_numpy(inputs_of(frames, checkpoint.preprocessing, range(len(frames))))
@@ -38,12 +38,12 @@ def test_decide_is_early_exit(collected, tau):
 
 
 def test_the_taus_above_split_the_samples(collected):
-    """The test above on samples that all leave at one exit would pass whatever the rule."""
+    """With samples that all exit at one block, the test above would pass with any rule."""
     assert set(collected[1].decide(0.6, TEMPERATURES)[0].tolist()) == {0, 1, 2}
 
 
 def test_decide_keeps_a_probability_of_one_at_tau_one():
-    """Full depth that is not: a float32 softmax reaches exactly 1."""
+    """Early exits at tau 1, because a float32 softmax reaches exactly 1."""
     outputs = toy_outputs(50, scale=100.0)
     assert (outputs.probabilities()[0].max(axis=1) == 1.0).any()
     assert set(outputs.decide(1.0)[0].tolist()) == {2}
@@ -62,7 +62,7 @@ def test_float32_threshold():
         assert outputs.decide(tau)[0].tolist() == wanted.exit_index.tolist()
 
 
-def test_collecting_leaves_the_model_as_it_was():
+def test_collecting_does_not_change_the_model():
     """Validation inside training that leaves the network in eval mode."""
     checkpoint = toy_checkpoint()
     checkpoint.model.train()
@@ -70,15 +70,15 @@ def test_collecting_leaves_the_model_as_it_was():
     assert checkpoint.model.training
 
 
-def test_labels_that_are_no_class_are_refused():
-    """A dataset of more classes than the network knows, silently judged as wrong answers."""
+def test_labels_without_a_class_are_refused():
+    """A dataset with more classes than the network, silently counted as wrong predictions."""
     checkpoint = toy_checkpoint()
     with pytest.raises(ValueError, match=r'labels are 0 to \d+; must be 0 to 3'):
         collect_outputs(checkpoint.model, ToyFrames(40, classes=9), checkpoint.preprocessing)
 
 
-def test_cache_knows_its_checkpoint_and_data(tmp_path):
-    """Answers of another network, or of other pictures, taken for these."""
+def test_cache_depends_on_checkpoint_and_data(tmp_path):
+    """Outputs of another network or other images, used by mistake."""
     frames, checkpoint = ToyFrames(), toy_checkpoint()
     part = Part(40, 'toys', 'toys 40', lambda: frames)
     first = cached_outputs(tmp_path, checkpoint, part)

@@ -1,4 +1,4 @@
-"""The test behind the promise: its error rate by simulation, and its extremes by hand."""
+"""The test behind the bounds: its error rate by simulation, and its extremes by hand."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from vit_tactile_ros.evaluation.risk import NUISANCE_ERROR, drop_p_value, sample
 @pytest.mark.parametrize(('n', 'bound', 'gain'), (
     (500, 0.01, 0.0), (500, 0.01, 0.005), (500, 0.02, 0.05), (2000, 0.005, 0.0), (2000, 0.005, 0.01), (300, 0.05, 0.3),
 ))
-def test_a_drop_at_the_bound_is_accepted_at_most_as_often_as_promised(n, bound, gain):
-    """A test that is only right for many samples: the promise would be broken more often than stated."""
+def test_a_drop_at_the_bound_is_accepted_at_most_as_often_as_stated(n, bound, gain):
+    """A test that is only valid for many samples: the bound would be exceeded more often than stated."""
     rng = np.random.default_rng(0)
     draws = rng.multinomial(n, (gain + bound, gain, 1 - 2 * gain - bound), size=2000)
     accepted = np.mean([drop_p_value(int(w), int(b), n, bound) <= 0.05 for w, b, _ in draws])
@@ -38,8 +38,8 @@ def test_exact_probability_at_the_extreme():
     assert p == pytest.approx(worst + NUISANCE_ERROR, rel=0.02)
 
 
-def test_more_loss_is_never_less_suspicious():
-    """A p-value that falls when one more answer is lost."""
+def test_the_p_value_rises_with_the_loss():
+    """A p-value that falls when one more sample gets worse."""
     values = [drop_p_value(worse, 5, 1000, 0.01) for worse in range(20)]
     assert all(a <= b + 1e-12 for a, b in zip(values, values[1:], strict=False))
     assert values[15] == 1.0  # the observed drop is the bound

@@ -1,4 +1,4 @@
-"""Measured times on a toy network: what is run, and that leaving early is what is timed."""
+"""Measured times on a toy network: early exit is really run and timed."""
 
 import time
 
@@ -11,7 +11,7 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 
 
 def test_times_follow_the_exits():
-    """A speed-up that is modelled, or timed on stages that ran although nobody asked."""
+    """A speed-up that is modelled, or timed with stages that were not needed."""
     classifier = TactileClassifier(toy_checkpoint(), 'cpu', threads=1)
     for stage in classifier.runtime._model.stage_modules:
         stage.register_forward_hook(lambda *_: time.sleep(0.02))

@@ -26,7 +26,7 @@ def ending(error):
      'toy: /data/run: No space left on device; nothing is lost\n'),
     (WriteError('/data/run', OSError(28, 'No space left on device')), 1,
      'toy: could not write /data/run: No space left on device; nothing is lost\n'),
-    (MemoryError(), 1, 'toy: out of memory: give it less data at once, or end other programs\n'),
+    (MemoryError(), 1, 'toy: out of memory: use less data at once, or close other programs\n'),
     (KeyboardInterrupt(), 130, '\ntoy: stopped; nothing was written\n'),
     (KeyboardInterrupt('stopped; epoch 3 is saved'), 130, '\ntoy: stopped; epoch 3 is saved\n'),
 ])
@@ -55,7 +55,7 @@ def test_passwords_of_urls_are_not_printed(capsys):
 
 
 @pytest.mark.parametrize('arguments', [['-m', 'vit_tactile_ros'], ['-m', 'vit_tactile_ros.demo', '--help']])
-def test_a_reader_that_has_gone_is_no_error(arguments):
+def test_a_closed_reader_is_not_an_error(arguments):
     """`... | head` ended with a traceback, or with 'Exception ignored' at exit."""
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         running.stdout.close()

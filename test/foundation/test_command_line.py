@@ -29,7 +29,7 @@ def test_a_mistake_is_one_line(parser, capsys, words, message):
     assert ended.value.code == 2 and err.startswith(message) and err.count('\n') == 1
 
 
-def test_what_argparse_takes_is_still_taken(parser):
+def test_what_argparse_accepts_is_still_accepted(parser):
     """Abbreviations, and anything after --."""
     parsed = parser.parse_args(['--out', 'x', '--batch=4', '--', '--name'])
     assert (parsed.output, parsed.batch_size, parsed.names) == ('x', 4, ['--name'])
@@ -46,5 +46,5 @@ def test_help_opens_with_examples(parser, capsys):
     assert ended.value.code == 0 and capsys.readouterr().out.startswith('vit_tactile_ros 0.')
 
 
-def test_nothing_similar_is_no_suggestion():
+def test_no_suggestion_if_nothing_is_similar():
     assert nearest('zzz', ['train']) == '' and nearest('Trian', ['train', 'tune']) == '; did you mean train?'

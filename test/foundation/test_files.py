@@ -35,7 +35,7 @@ def test_mode_follows_the_umask(tmp_path, mask):
     assert [p.name for p in (tmp_path / 'new').iterdir()] == ['file.json']
 
 
-def test_an_exception_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_an_exception_keeps_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / 'file'
     path.write_text('old')
     with pytest.raises(KeyboardInterrupt), written_whole(path) as temporary:
@@ -69,7 +69,7 @@ def test_the_error_names_the_file_and_the_reason(tmp_path, check):
 
 
 def test_a_full_disk_names_the_file():
-    """/dev/full takes the name and refuses the bytes, but is not a regular file."""
+    """/dev/full can be opened but not written; it is not a regular file."""
     with pytest.raises(WriteError, match='could not write /dev/full: not a regular file'):
         check_writable('/dev/full')
 
@@ -81,7 +81,7 @@ def test_a_check_leaves_nothing(tmp_path):
 
 @pytest.mark.parametrize('mask', [0o022, 0o077])
 def test_a_folder_appears_whole(tmp_path, mask):
-    """Images that somebody reads while they are still written, or that nobody else may read."""
+    """Images read while they are still being written, or that nobody else may read."""
     before = os.umask(mask)
     try:
         with folder_written_whole(tmp_path / 'a' / 'out') as folder:
@@ -111,7 +111,7 @@ def test_a_folder_that_fails_leaves_nothing(tmp_path, error):
 
 
 def test_leftovers_of_killed_processes_are_known(tmp_path):
-    """Another file that is taken for one and removed."""
+    """Another file removed by mistake."""
     path = tmp_path / 'a.b[1].npz'
     left = temporary_beside(path)
     for other in (left, path, tmp_path / '.a.b[1].mine.npz', temporary_beside(tmp_path / 'a.npz')):
@@ -127,7 +127,7 @@ def test_a_file_can_be_written_without_waiting_for_the_disk(tmp_path, monkeypatc
 
 
 def test_long_names_can_be_written(tmp_path):
-    """A temporary name longer than a file system takes."""
+    """A temporary name longer than the file system allows."""
     for path in (tmp_path / ('x' * 250 + '.npz'), tmp_path / ('ß' * 120 + '.json')):
         with written_whole(path) as temporary:
             temporary.write_text('x')
@@ -135,7 +135,7 @@ def test_long_names_can_be_written(tmp_path):
 
 
 def test_files_are_written_by_one_writer():
-    """Temporary names that can be guessed, modes that ignore the umask, files that are half there."""
+    """Temporary names that can be guessed, modes that ignore the umask, incomplete files."""
     forbidden = re.compile(r'os\.replace|os\.rename|\.rename\(|\.replace\((?:path|folder|current|target)\)|mkstemp|'
                            r'NamedTemporary|chmod|\.tmp\b|(?<!functools)\.partial\b|0o644|save_file')
     # Keeps the state before the current one, and removes what earlier releases left under a name of theirs.
@@ -146,8 +146,8 @@ def test_files_are_written_by_one_writer():
     assert found == [], 'use foundation.files.written_whole or folder_written_whole'
 
 
-def test_a_check_can_leave_no_folder_either(tmp_path):
-    """A run that its data refuses left empty folders behind; folders that were there stay."""
+def test_a_check_can_remove_its_folder(tmp_path):
+    """A run refused because of its data left empty folders behind; existing folders must remain."""
     check_folder_writable(tmp_path / 'a' / 'b', create=False)
     check_writable(tmp_path / 'a' / 'b' / 'file', create=False)
     assert list(tmp_path.iterdir()) == []
@@ -168,8 +168,8 @@ def test_a_check_can_leave_no_folder_either(tmp_path):
     (lambda folder: '\udcff', 'No such file'),
     (lambda folder: '', 'a folder'),
 ])
-def test_a_path_that_is_no_file_is_explained(tmp_path, make, problem):
-    """Looking at a path raises OSError, ValueError or RuntimeError by what is wrong with it; some callers crashed."""
+def test_a_path_that_is_not_a_file_is_explained(tmp_path, make, problem):
+    """Checking a path raises OSError, ValueError or RuntimeError, depending on the problem; some callers crashed."""
     (tmp_path / 'file').write_text('')
     assert problem in file_problem(make(tmp_path))
 

@@ -34,7 +34,7 @@ def interrupt(command: list[str], text: str, **environment: str) -> subprocess.C
 
 @pytest.mark.parametrize('module', ['train', 'replay', 'ros.classifier_node', 'ros.simulator_node'])
 def test_while_a_command_is_imported(tmp_path, module):
-    """A traceback of a hundred lines, or an import that swallows Ctrl-C and goes on."""
+    """A traceback of a hundred lines, or an import that swallows Ctrl-C and continues."""
     for slow in ('numpy', 'cv2', 'rclpy'):
         (tmp_path / f'{slow}.py').write_text(SWALLOWING)
     ended = interrupt([sys.executable, '-m', f'vit_tactile_ros.{module}'], 'importing',
@@ -46,7 +46,7 @@ def test_while_a_command_is_imported(tmp_path, module):
     (['-m', 'vit_tactile_ros.train'], 'numpy'), (['-m', 'vit_tactile_ros.train'], 'torch._C'),
     (['-m', 'vit_tactile_ros', 'sweep'], 'cv2'), (['-m', 'vit_tactile_ros.latency', 'x'], 'yaml')])
 def test_ctrl_c_while_importing_is_quiet(command, module):
-    """A traceback of dozens of lines out of torch, or an import that swallowed the Ctrl-C and carried on."""
+    """A traceback of dozens of lines out of torch, or an import that swallowed the Ctrl-C and continued."""
     running = subprocess.Popen([sys.executable, '-X', 'importtime', *command], stdout=subprocess.DEVNULL,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     limit = threading.Timer(60, running.kill)
@@ -101,7 +101,7 @@ def test_main_can_clean_up():
 
 
 def test_in_a_destructor():
-    """Python prints and drops a KeyboardInterrupt that is raised in one: the command went on."""
+    """Python prints and drops a KeyboardInterrupt that is raised in one: the command continued."""
     ended = interrupt([sys.executable, '-c', PROGRAM.format(body="""
         thing = Destroyed()
         del thing

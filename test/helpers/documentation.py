@@ -1,4 +1,4 @@
-"""What the tests of the README and of docs/ share: the pages, their commands and their links."""
+"""For tests of the README and docs/: the pages, their commands and their links."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def commands(page: Path) -> list[Command]:
 
 
 def of_package(text: str) -> tuple[str, list[str]] | None:
-    """(command, its arguments) where the text starts a command of this package, else None."""
+    """(command, arguments) if the text starts a command of this package, otherwise None."""
     words = shlex.split(text)
     while words and re.fullmatch(r'[A-Z_]+=.*', words[0]):
         words = words[1:]
@@ -75,7 +75,7 @@ def anchors(page: Path) -> set[str]:
 
 
 def broken_links(page: Path) -> list[str]:
-    """The links and images of a page that lead to no file or to no heading, each with its line."""
+    """The links and images of a page without a file or heading, each with its line."""
     broken = []
     for number, line in enumerate(without_code(page.read_text(encoding='utf-8')).splitlines(), 1):
         for target in re.findall(r'\]\(([^)\s]+)[^)]*\)', line):

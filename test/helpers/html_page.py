@@ -14,7 +14,7 @@ VOID = {'meta', 'img', 'br'}
 
 
 class Page(HTMLParser):
-    """What a page holds; every tag must be closed by its own end tag."""
+    """The contents of a page; every tag must be closed by its own end tag."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class Page(HTMLParser):
 
 
 def assert_self_contained(page: Page, folder: Path) -> None:
-    """Nothing is loaded: every image is inline and equals its file, every link leads into the page."""
+    """Nothing is loaded: every image is inline and equals its file, every link points into the page."""
     files = {p.read_bytes() for p in folder.glob('*.png')}
     inline = set()
     for tag, attributes in page.tags:

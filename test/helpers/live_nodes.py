@@ -1,4 +1,4 @@
-"""What the ROS tests share: real nodes in processes of their own over real DDS; nothing here stands in for ROS."""
+"""For the ROS tests: real nodes in separate processes over real DDS, without mocks of ROS."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLASSES = ('nothing', 'ball', 'edge')
 
 
 class NodeProcess:
-    """A node started as a user would start it, with its output at hand."""
+    """A node started as by a user, with its output."""
 
     def __init__(self, module: str, folder: Path, *arguments: str) -> None:
         self.log = folder / f'{module}_{time.monotonic_ns()}.log'
@@ -131,14 +131,14 @@ class Client(Node):
             assert time.monotonic() < end, f'timed out waiting for {what}'
 
     def call(self, service_type: type, name: str, request: object, is_repeatable: bool = False):
-        """The answer. A repeatable request is asked again every 5 s: DDS may lose an answer while both still match."""
+        """The response. A repeatable request is sent again every 5 s: DDS may lose a response during discovery."""
         client = self.create_client(service_type, name)
         assert client.wait_for_service(TIMEOUT), f'no service {name}'
         done = threading.Event()
         end = time.monotonic() + TIMEOUT
         futures = []
         while not done.is_set():
-            assert time.monotonic() < end, f'service {name} did not answer {len(futures)} requests'
+            assert time.monotonic() < end, f'service {name} did not respond to {len(futures)} requests'
             futures.append(client.call_async(request))
             futures[-1].add_done_callback(lambda _: done.set())
             done.wait(5.0 if is_repeatable else TIMEOUT)
@@ -146,7 +146,7 @@ class Client(Node):
         return next(future for future in futures if future.done()).result()
 
     def set_parameter(self, name: str, value: object, node: str = '/tactile_classifier'):
-        """The node's answer: .successful and .reason."""
+        """The node's response: .successful and .reason."""
         request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
         return self.call(SetParameters, f'{node}/set_parameters', request, is_repeatable=True).results[0]
 
@@ -186,7 +186,7 @@ class Client(Node):
 
 def image(number: int = 1, encoding: str = 'rgb8', height: int = 24, width: int = 32, channels: int = 3,
           padding: int = 0) -> Image:
-    """A picture with a stamp of `number` seconds; its bytes depend on the number."""
+    """An image with a stamp of `number` seconds; its bytes depend on the number."""
     step = width * channels + padding
     # 37: neighbouring bytes differ, or the three channels would be those of a grey image
     data = array('B', [(7 * number + 37 * i) % 256 for i in range(height * step)])

@@ -1,4 +1,4 @@
-"""Files as damage or malice could leave them, for tests that a reader refuses each with its own error."""
+"""Damaged or malicious files, for tests that a reader refuses each with its own error."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ LABEL_TYPE = 'vit_tactile_ros/msg/TactileLabel'
 
 def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3', compressed: bool = False,
               encoding: str = 'rgb8', broken: int | None = None) -> Path:
-    """Per sensor one image every 0.1 s, the n-th being picture(n), with its label where that is not None.
+    """One image of each sensor every 0.1 s, the n-th is picture(n), with its label unless that is None.
 
     broken: the number of an image that can't be decoded.
     """

@@ -1,4 +1,4 @@
-"""Toy table of frames for the tests of what is made of it."""
+"""A toy table of frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 
 
 def toy_frames(frames: int = 40, seed: int = 0, classes: int = 4) -> FrameTable:
-    """`frames` frames of two sensors of one bag, the odd thirds unlabelled, later exits surer and more often right."""
+    """`frames` frames of two sensors of one bag, the odd thirds unlabelled; later exits are better."""
     rng = np.random.default_rng(seed)
     number = np.arange(frames)
     truth = (number // 5) % classes

@@ -1,4 +1,4 @@
-"""Toy exits whose truth is known, and a tiny network with toy touches."""
+"""Toy exits with known statistics, and a tiny network with toy touches."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NAMES = ('nothing', 'ball', 'edge', 'weave')
 
 
 def toy_outputs(size: int = 2000, seed: int = 0, scale: float = 1.0) -> ExitOutputs:
-    """Three exits that see the same evidence with less and less noise; the logits are calibrated times `scale`."""
+    """Three exits with the same evidence and decreasing noise; the logits are calibrated logits times `scale`."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 4, size)
     evidence, logits = np.zeros((size, 4)), []
@@ -35,11 +35,11 @@ def toy_checkpoint(exits: tuple[int, ...] = (1, 2, 3), names: tuple[str, ...] = 
 
 
 class ToyFrames(Dataset):
-    """Noise pictures whose labels are what the last exit of a network says of most of them."""
+    """Noise images; most labels are the predictions of a network's last exit."""
 
     def __init__(self, size: int = 40, classes: int = len(NAMES)) -> None:
         rng = np.random.default_rng(3)
-        self.pictures = torch.from_numpy(rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8))
+        self.images = torch.from_numpy(rng.integers(0, 256, (size, 32, 32, 3), dtype=np.uint8))
         self.labels = rng.integers(0, classes, size)
         self.reads = 0
 
@@ -48,4 +48,4 @@ class ToyFrames(Dataset):
 
     def __getitem__(self, index: int):
         self.reads += 1
-        return self.pictures[index], torch.full((32, 32, 3), 100, dtype=torch.uint8), int(self.labels[index])
+        return self.images[index], torch.full((32, 32, 3), 100, dtype=torch.uint8), int(self.labels[index])

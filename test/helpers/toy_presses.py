@@ -1,4 +1,4 @@
-"""Ball presses rendered by the simulator, as the files that a user would make of a real sensor."""
+"""Ball presses rendered by the simulator, in the files that a user would record with a real sensor."""
 
 import csv
 from dataclasses import replace
@@ -18,7 +18,7 @@ COLUMNS = ['image', 'center_x_px', 'center_y_px', 'contact_radius_px', 'ball_rad
 
 
 def write_presses(folder, n=8, config=KNOWN, off_px=0.0):
-    """presses.csv, reference.png and n pictures; off_px: standard deviation of the labels' mistakes; the rows."""
+    """presses.csv, reference.png and n images; off_px: standard deviation of the label errors. Returns the rows."""
     rng = np.random.default_rng(0)
     unit = SensorUnit(config, rng, variation=0)
     cv2.imwrite(str(folder / 'reference.png'), unit.reference[..., ::-1])

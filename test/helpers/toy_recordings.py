@@ -1,4 +1,4 @@
-"""Recordings of every kind with one topic of random images."""
+"""Bags of every kind with one topic of random images."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def pixels(number: int) -> np.ndarray:
 
 
 def write(folder: Path, kind: str, compression: str = '', numbers: range = range(COUNT), name: str = 'touch') -> Path:
-    """A bag with picture n every 0.1 s, 57 kB each, so that there are several chunks."""
+    """A bag with image n every 0.1 s, 57 kB each, for several chunks."""
     store = get_typestore(Stores.ROS1_NOETIC if kind == 'bag' else Stores.ROS2_JAZZY)
     types, extra = store.types, {'seq': 0} if kind == 'bag' else {}
     if kind == 'bag':

@@ -19,7 +19,7 @@ def arguments(output, **changes) -> list[str]:
 
 
 def write_presses(folder, pictures=3):
-    """A folder of class folders: 2 classes of 4 recordings of some pictures, and a reference."""
+    """A folder of class folders: 2 classes of 4 recordings with several images each, and a reference."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)
     reference = np.full((48, 64, 3), 110, np.uint8)

@@ -1,4 +1,4 @@
-"""Toy data for the tests of the data layer: pictures, class folders and CSVs in a temporary folder."""
+"""Toy data for the tests of the data layer: images, class folders and CSVs in a temporary folder."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def picture(seed: int = 0, height: int = 24, width: int = 32) -> np.ndarray:
 
 
 def write_picture(path: Path, seed: int = 0) -> Path:
-    """An RGB picture that no other seed gives; PNG keeps it bit for bit."""
+    """An RGB image that is unique for its seed; PNG stores it exactly."""
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), cv2.cvtColor(picture(seed), cv2.COLOR_RGB2BGR))
     return path
 
 
 def write_folders(top: Path, files: list[str]) -> Path:
-    """A different picture for each of the files, named relative to `top`."""
+    """A different image for each of the files, named relative to `top`."""
     for seed, file in enumerate(files):
         write_picture(top / file, seed)
     return top

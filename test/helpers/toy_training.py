@@ -1,4 +1,4 @@
-"""A network and pictures small enough to train in a test."""
+"""A network and images small enough to train in a test."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def relu_features(x, projection):
 
 
 def reference_attention(layer: SelfAttention, attention: str, x: np.ndarray) -> np.ndarray:
-    """What the layer must compute, sample by sample and head by head."""
+    """The expected output of the layer, sample by sample and head by head."""
     def array(tensor):
         return tensor.detach().double().numpy()
 
@@ -99,7 +99,7 @@ def test_queries_and_keys_start_small(attention):
 
 @pytest.mark.parametrize('attention', KINDS)
 def test_a_sample_does_not_depend_on_its_neighbours(attention):
-    """A stabiliser taken over the batch: one loud image would change the answer for all others."""
+    """A stabiliser taken over the batch: one extreme image would change the outputs of all others."""
     torch.manual_seed(0)
     layer = SelfAttention(config(attention, qk_norm=False))  # which would hide how loud the neighbour is
     x = torch.randn(3, 7, 48, generator=torch.Generator().manual_seed(4))
@@ -111,7 +111,7 @@ def test_a_sample_does_not_depend_on_its_neighbours(attention):
 
 @pytest.mark.parametrize('attention', KINDS)
 def test_gradients_reach_every_parameter(attention):
-    """A part of the network that is detached, or feature maps that let no gradient through."""
+    """A detached part of the network, or feature maps without gradients."""
     torch.manual_seed(0)
     model = ViTTactile(config(attention, depth=3, exits=(1, 2, 3))).train()
     outputs = model(torch.randn(2, 3, 32, 48))
@@ -124,7 +124,7 @@ def test_gradients_reach_every_parameter(attention):
 @pytest.mark.parametrize('attention', ('favor_softmax', 'favor_relu'))
 @pytest.mark.parametrize('training', (True, False))
 def test_forward_never_redraws_the_features(attention, training):
-    """A redraw at inference changes answers from frame to frame; one in training must be asked for."""
+    """A redraw at inference changes predictions from frame to frame; in training it must be explicit."""
     model = ViTTactile(config(attention, depth=2, exits=(1, 2))).train(training)
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
     assert sum('projection_matrix' in name for name in before) == 2
@@ -135,7 +135,7 @@ def test_forward_never_redraws_the_features(attention, training):
 
 
 def test_redraw_features_changes_the_projections_only():
-    """A redraw that does nothing, or that touches weights."""
+    """A redraw that does nothing, or that changes weights."""
     model = ViTTactile(config('favor_softmax', depth=2, exits=(1, 2)))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.redraw_features()
@@ -144,7 +144,7 @@ def test_redraw_features_changes_the_projections_only():
 
 
 def test_redraw_features_of_softmax_is_harmless():
-    """A training loop that redraws must also run with exact attention, which has nothing to redraw."""
+    """A training loop that redraws must also run with exact attention, which has no features."""
     model = ViTTactile(config('softmax'))
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.redraw_features()
@@ -164,7 +164,7 @@ def library_and_ours(features: str, num_features: int) -> tuple[FastAttention, F
 @pytest.mark.parametrize('features', ('softmax', 'relu'))
 @pytest.mark.parametrize('scale', (0.1, 0.5, 3.0))
 def test_favor_equals_the_library(features, num_features, scale):
-    """Checkpoints trained with performer-pytorch's attention would answer differently, or train differently on."""
+    """Checkpoints trained with performer-pytorch's attention would predict or train differently."""
     library, ours = library_and_ours(features, num_features)
     q, k, v = torch.randn(3, 2, 3, 50, 16)
     inputs = [t.clone().requires_grad_() for t in (scale * q, scale * k, v)]

@@ -1,4 +1,4 @@
-"""The checkpoint: what is saved is what is loaded, and anything else is an error naming file and field."""
+"""The checkpoint: saved files load exactly; anything else is an error with file and field."""
 
 import dataclasses
 import json
@@ -49,7 +49,7 @@ def some_checkpoint(config: ModelConfig = CONFIG, **changes) -> Checkpoint:
 
 @pytest.fixture
 def path(tmp_path):
-    """A good checkpoint in a file of its own."""
+    """A valid checkpoint in its own file."""
     path = tmp_path / 'good.safetensors'
     save_checkpoint(path, some_checkpoint())
     return path
@@ -84,7 +84,7 @@ def assert_refused(path, *parts: str, **arguments):
 
 @pytest.mark.parametrize('attention', ('favor_softmax', 'favor_relu', 'softmax'))
 def test_saved_equals_loaded_in_float32(tmp_path, attention):
-    """A weight, a random projection or a field that is not saved, and is quietly drawn or defaulted anew."""
+    """A weight, a random projection or a field that is not saved, and is silently drawn again or set to its default."""
     saved = some_checkpoint(dataclasses.replace(CONFIG, attention=attention))
     save_checkpoint(tmp_path / 'a' / 'new.safetensors', saved, torch.float32)
     torch.manual_seed(99)
@@ -102,7 +102,7 @@ def test_saved_equals_loaded_in_float32(tmp_path, attention):
 
 
 def test_activation_ranges_are_kept_and_may_be_missing(tmp_path):
-    """Ranges that are lost or rounded on the way, that belong to another depth, or files of before that are refused."""
+    """Ranges that are lost or rounded, or belong to another depth; older files that are refused."""
     saved = some_checkpoint()
     count = 4 * saved.model.config.depth
     ranges = tuple((-0.1 * i, 1.0 / (1 + i)) for i in range(count))
@@ -120,7 +120,7 @@ def test_activation_ranges_are_kept_and_may_be_missing(tmp_path):
 
 
 def test_saved_is_close_to_loaded_in_float16(path):
-    """Half precision on disk that is also computed with, which FAVOR+ does not survive."""
+    """Half precision on disk that is also used to compute, which breaks FAVOR+."""
     loaded, saved = load_checkpoint(path), some_checkpoint()
     images = torch.randn(3, 3, 32, 48)
     for a, b in zip(loaded.model.stages(images), saved.model.stages(images), strict=True):
@@ -135,7 +135,7 @@ def test_weights_on_disk_are_half_precision(path):
         assert f.metadata()['format'] == 'vit_tactile' and f.metadata()['version'] == '3'
 
 
-def test_saving_leaves_the_model_alone(tmp_path):
+def test_saving_does_not_change_the_model(tmp_path):
     """Weights of the model being trained that are rounded by saving it."""
     saved = some_checkpoint()
     before = {name: tensor.clone() for name, tensor in saved.model.state_dict().items()}
@@ -144,35 +144,35 @@ def test_saving_leaves_the_model_alone(tmp_path):
 
 
 def test_a_truncated_file_is_refused_at_every_cut(path):
-    """A copy that broke off: part of the weights must never be taken for all of them."""
+    """An interrupted copy: part of the weights must not be accepted as all of them."""
     whole = path.read_bytes()
     header = 8 + int.from_bytes(whole[:8], 'little')
     for cut in (0, 1, 7, 8, 9, header // 2, header - 1, header, header + 1, len(whole) // 2, len(whole) - 1):
         path.write_bytes(whole[:cut])
-        assert_refused(path, 'not a whole safetensors file')
+        assert_refused(path, 'not a complete safetensors file')
 
 
 @pytest.mark.parametrize('content', (b'garbage that is no header', b'\xff' * 64, b'\x80\x02}q\x00.', b'{}' * 40))
 def test_another_kind_of_file_is_refused(path, content):
-    """A picture, a pickle or a text file given as the checkpoint."""
+    """An image, a pickle or a text file given as the checkpoint."""
     path.write_bytes(content)
-    assert_refused(path, 'not a whole safetensors file')
+    assert_refused(path, 'not a complete safetensors file')
 
 
 def test_a_pickle_is_never_opened(path):
-    """torch.load on a path the user gave would run what the file says."""
+    """torch.load on a path of the user would execute code in the file."""
     torch.save(some_checkpoint().model.state_dict(), path)
-    assert_refused(path, 'not a whole safetensors file')
+    assert_refused(path, 'not a complete safetensors file')
 
 
 @pytest.mark.parametrize('missing', ('nothing_here.safetensors', '.'))
 def test_no_such_file(tmp_path, missing):
-    """A misspelt path must be told apart from a broken file."""
+    """A misspelt path must be distinguished from a damaged file."""
     assert_refused(tmp_path / missing, 'no such file')
 
 
-def test_a_safetensors_file_of_somebody_else_is_refused(path):
-    """Weights of another project, which carry no metadata of ours or none at all."""
+def test_a_safetensors_file_of_another_project_is_refused(path):
+    """Weights of another project, without metadata, or with other metadata."""
     rewrite(path, metadata=lambda m: {'format': 'pt'})
     assert_refused(path, "metadata format is 'pt'")
     rewrite(path, metadata=lambda m: None)
@@ -186,7 +186,7 @@ def test_another_version_is_refused(path):
 
 
 def test_files_of_version_1_are_read(path):
-    """A checkpoint made before risk control that no longer loads, or that seems to promise something."""
+    """A checkpoint made before risk control that no longer loads, or that seems to have a bound."""
     without = set_field('calibration', drops=..., num_samples=..., ece=...)
     rewrite(path, metadata=lambda m: without(m) | {'version': '1'})
     calibration = load_checkpoint(path).calibration
@@ -196,13 +196,13 @@ def test_files_of_version_1_are_read(path):
 
 
 def test_what_version_1_lacks_is_not_optional_since(path):
-    """A file of today that lost its bounds and is taken for one that never had any."""
+    """A new file that lost its bounds, accepted as one that never had any."""
     rewrite(path, metadata=set_field('calibration', drops=...))
     assert_refused(path, 'metadata calibration.drops is missing')
 
 
 @pytest.mark.parametrize('version', ('1', '2', '3'))
-def test_files_that_do_not_tell_their_training_part_are_read(path, version):
+def test_files_without_a_training_part_are_read(path, version):
     """A checkpoint made before that was recorded, which no longer loads."""
     without_part, without = set_field('provenance', training_part=...), set_field('calibration', drops=...)
     rewrite(path, metadata=lambda m: (without if version == '1' else dict)(without_part(m)) | {'version': version})
@@ -211,14 +211,14 @@ def test_files_that_do_not_tell_their_training_part_are_read(path, version):
 
 
 def test_the_training_part_is_kept(tmp_path):
-    """What keeps training images out of a calibration, lost on its way through the file."""
+    """The field that keeps training images out of a calibration, lost when saving or loading."""
     provenance = Provenance(training_part={'place': 'abc', 'split_seed': '3'})
     save_checkpoint(tmp_path / 'c.safetensors', some_checkpoint(provenance=provenance))
     assert load_checkpoint(tmp_path / 'c.safetensors').provenance == provenance
 
 
 def test_bounds_are_kept(tmp_path):
-    """Thresholds or a promise that change on their way through the file."""
+    """Thresholds or bounds that change when saving or loading."""
     drops = (DropBound(0.001, 0.95, (1.0, 1.0)), DropBound(0.01, 0.95, (0.6, 0.5)))
     calibration = Calibration((1.5, 1.2, 0.9), 0.6, drops, 1234, (0.01, 0.02, 0.03))
     save_checkpoint(tmp_path / 'c.safetensors', some_checkpoint(calibration=calibration))
@@ -242,7 +242,7 @@ def test_a_section_of_another_type_is_named(path, section, text, part):
 
 
 def test_an_unknown_section_is_refused(path):
-    """Something that the file says and that this release would ignore."""
+    """A section that this release would ignore."""
     rewrite(path, metadata=lambda m: m | {'augmentation': '{}'})
     assert_refused(path, 'metadata augmentation is unknown')
 
@@ -276,7 +276,7 @@ def test_missing_and_unknown_fields_are_named(path, section, field):
     ('calibration', {'drops': [{'tau': [0.5, 0.5]}]}, 'metadata calibration.drops[0].max_accuracy_drop is missing'),
 ))
 def test_contradictory_fields_are_named(path, section, values, part):
-    """Metadata that disagrees with itself must not decide by which half is read last."""
+    """Inconsistent metadata must not be decided by the order of reading."""
     rewrite(path, metadata=set_field(section, **values))
     assert_refused(path, part)
 
@@ -289,13 +289,13 @@ def test_wrong_class_count(path):
 
 @pytest.mark.parametrize('names', ('["a", "b", "c", 4]', '{"a": 0}', '"abcd"'))
 def test_class_names_must_be_strings(path, names):
-    """A string taken for a list of letters, or a number published as a class name."""
+    """A string read as a list of letters, or a number published as a class name."""
     rewrite(path, metadata=lambda m: m | {'class_names': names})
     assert_refused(path, 'metadata class_names is', 'a list of strings')
 
 
 def test_a_class_name_twice(path):
-    """Two outputs that no reader of the message could tell apart."""
+    """Two outputs that cannot be distinguished in a message."""
     rewrite(path, metadata=lambda m: m | {'class_names': json.dumps(['a', 'b', 'a', 'c'])})
     assert_refused(path, 'class_names', 'twice')
 
@@ -308,7 +308,7 @@ def test_expected_classes_that_differ(path, expected):
 
 
 def test_missing_weight(path):
-    """A weight that stays as it was randomly drawn."""
+    """A weight that keeps its random initial value."""
     rewrite(path, tensors=lambda t: {k: v for k, v in t.items() if k != 'stage_modules.1.head.norm.bias'})
     assert_refused(path, '1 weights are missing', 'stage_modules.1.head.norm.bias')
 
@@ -327,7 +327,7 @@ def test_wrong_shape(path):
 
 @pytest.mark.parametrize('value', (float('nan'), float('inf')))
 def test_weights_that_are_not_finite(path, value):
-    """A diverged training run whose every answer is NaN, and so always class 0."""
+    """A diverged training run whose outputs are all NaN, and so always class 0."""
     rewrite(path, tensors=lambda t: t | {'embed.project.bias': torch.full((48,), value)})
     assert_refused(path, 'weight embed.project.bias holds values that are not finite')
 
@@ -359,7 +359,7 @@ def test_a_checkpoint_that_could_not_be_loaded_is_not_saved(path, changes, part)
 
 
 @pytest.mark.parametrize('stopped', (False, True))
-def test_a_failing_write_leaves_the_old_file_and_nothing_else(path, monkeypatch, stopped):
+def test_a_failing_write_keeps_the_old_file_and_nothing_else(path, monkeypatch, stopped):
     """A full disk or Ctrl-C that costs the last good checkpoint, or leaves hidden files behind."""
     before, limits, whole = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE), Path.write_bytes
     if stopped:
@@ -378,7 +378,7 @@ def test_a_failing_write_leaves_the_old_file_and_nothing_else(path, monkeypatch,
     assert list(path.parent.iterdir()) == [path]
 
 
-def test_a_failing_rename_leaves_the_old_file_and_nothing_else(path, monkeypatch):
+def test_a_failing_rename_keeps_the_old_file_and_nothing_else(path, monkeypatch):
     """The temporary file that stays behind when the last step fails."""
     before = path.read_bytes()
     monkeypatch.setattr(os, 'replace', lambda *_: (_ for _ in ()).throw(PermissionError(1, 'held')))
@@ -389,7 +389,7 @@ def test_a_failing_rename_leaves_the_old_file_and_nothing_else(path, monkeypatch
 
 
 def test_saving_replaces_the_old_file(path):
-    """A second save that appends, refuses, or leaves the first one's weights."""
+    """A second save that appends, refuses, or keeps the weights of the first one."""
     other = some_checkpoint(class_names=('a', 'b', 'c', 'd'))
     save_checkpoint(path, other)
     assert load_checkpoint(path).class_names == ('a', 'b', 'c', 'd')
@@ -408,7 +408,7 @@ def test_the_mode_follows_the_umask(tmp_path, mask, mode):
 
 
 def with_header(path, change):
-    """Write the file again with its header, a dict, changed in place; weights and length fit it as they can."""
+    """Write the file again with its header, a dict, changed in place; weights and length are adapted."""
     raw = path.read_bytes()
     size = struct.unpack('<Q', raw[:8])[0]
     header = json.loads(raw[8:8 + size])
@@ -467,7 +467,7 @@ def test_weights_are_not_read_before_the_shapes_fit(path, monkeypatch):
 
 
 def swap(header):
-    """Two weights of one shape take each other's place; nothing but the digest can tell."""
+    """Two weights of one shape are swapped; only the digest detects it."""
     first, second = (header[f'stage_modules.{i}.head.classify.weight'] for i in (0, 1))
     first['data_offsets'], second['data_offsets'] = second['data_offsets'], first['data_offsets']
 
@@ -497,15 +497,15 @@ WEIGHT = 'embed.project.bias'
     (lambda h: b'{}' + b' ' * 2_000_000, 'longer than 2000000'),
     (lambda h: b'{"\xff": 1}', 'utf-8'),
 ))
-def test_a_header_that_lies_is_refused(path, change, part):
+def test_a_wrong_header_is_refused(path, change, part):
     """Offsets that overlap or lie outside, names twice, types that are unknown."""
     with_header(path, change)
-    assert_refused(path, 'not a whole safetensors file', part)
+    assert_refused(path, 'not a complete safetensors file', part)
 
 
 def test_a_header_longer_than_the_file_is_refused(path):
     path.write_bytes(struct.pack('<Q', 2**63) + b'{}')
-    assert_refused(path, 'not a whole safetensors file (10 bytes are fewer than its header needs)')
+    assert_refused(path, 'not a complete safetensors file (10 bytes are fewer than its header needs)')
 
 
 @pytest.mark.parametrize('section', ('model', 'preprocessing', 'class_names', 'calibration', 'provenance'))
@@ -557,11 +557,11 @@ def test_wrong_types_and_absurd_numbers_are_named(path, section, field, value, p
 
 @pytest.mark.parametrize('bit', (0, 3, 14))
 def test_one_flipped_bit_in_a_weight_is_refused(path, bit):
-    """A weight 16 times as large, or of the other sign, that is loaded as if nothing were wrong."""
+    """A weight 16 times as large, or of the other sign, that is loaded without an error."""
     data = bytearray(path.read_bytes())
     data[-1000 + bit // 8] ^= 1 << bit % 8
     path.write_bytes(data)
-    assert_refused(path, 'weights or metadata are not what was written')
+    assert_refused(path, 'weights or metadata were changed')
 
 
 @pytest.mark.parametrize('change', (
@@ -571,10 +571,10 @@ def test_one_flipped_bit_in_a_weight_is_refused(path, bit):
     lambda h: h['__metadata__'].update(digest='sha256:' + '0' * 64),
     lambda h: h['__metadata__'].update(digest=''),
 ))
-def test_a_change_that_nothing_else_shows_is_refused(path, change):
+def test_a_change_that_only_the_digest_detects_is_refused(path, change):
     """A threshold, a class name or the place of a weight that changed after the file was written."""
     with_header(path, change)
-    assert_refused(path, 'weights or metadata are not what was written')
+    assert_refused(path, 'weights or metadata were changed')
 
 
 def test_a_file_without_its_digest_is_refused(path):
@@ -586,7 +586,7 @@ def test_a_file_without_its_digest_is_refused(path):
 
 
 def test_loading_does_not_touch_the_random_numbers(path):
-    """A training whose draws depend on which checkpoints were looked at before."""
+    """A training run whose random numbers depend on checkpoints loaded before."""
     torch.manual_seed(1)
     wanted = torch.rand(3)
     torch.manual_seed(1)
@@ -607,7 +607,7 @@ def test_a_loaded_model_can_be_trained(path):
 
 
 @pytest.mark.parametrize('name', ('x' * 300, 'a\0b'))
-def test_a_path_that_cannot_be_looked_at(tmp_path, name):
+def test_a_path_that_cannot_be_read(tmp_path, name):
     """OSError: File name too long."""
     with pytest.raises(CheckpointError, match='cannot be read: File name too long|no such file'):
         load_checkpoint(tmp_path / name)
@@ -622,7 +622,7 @@ def test_metadata_that_could_not_be_loaded_is_not_saved(path):
 
 @pytest.mark.parametrize('seed', range(3))
 def test_a_mutated_checkpoint_loads_or_is_refused(path, seed):
-    """Any other exception, or a second of waiting."""
+    """Any other exception, or a wait of a second."""
     raw, rng = path.read_bytes(), random.Random(seed)
     size = struct.unpack('<Q', raw[:8])[0]
     header = json.loads(raw[8:8 + size])

@@ -1,4 +1,4 @@
-"""The checkpoint's sections: what they accept, and what the refusal says."""
+"""The checkpoint's sections: accepted values, and the messages for others."""
 
 import dataclasses
 import json
@@ -22,7 +22,7 @@ CONFIGS = (
 
 @pytest.mark.parametrize('config', CONFIGS, ids=lambda c: type(c).__name__)
 def test_json_round_trip(config):
-    """A field that JSON turns into something else (tuples into lists) and that stays so."""
+    """A field that JSON converts (tuples to lists) and that is not converted back."""
     values = json.loads(json.dumps(dataclasses.asdict(config)))
     assert build(type(config), values) == config
 
@@ -63,7 +63,7 @@ def test_model_config_names_the_wrong_field(field, value):
     {'width': 8192, 'heads': 256, 'depth': 1, 'exits': (1,), 'patch_size': 256, 'image_size': (256, 256)},
 ))
 def test_a_network_of_too_many_weights_is_refused(changes):
-    """Sizes that are each allowed and together take more memory than a machine has."""
+    """Sizes that are each allowed but together need more memory than a machine has."""
     with pytest.raises(ValueError, match=r'^width is \d+; must be smaller: with depth .* at most 1e\+09'):
         ModelConfig(**changes)
 
@@ -73,7 +73,7 @@ def test_a_network_of_too_many_weights_is_refused(changes):
     {'image_size': (896, 896)}, {'image_size': (2048, 2048)}, {'num_classes': 1000, 'feature_map_dim': 1024},
 ))
 def test_large_networks_are_allowed(changes):
-    """Bounds that refuse what somebody uses."""
+    """Bounds that refuse networks in use."""
     ModelConfig(**changes)
 
 
@@ -114,14 +114,14 @@ def test_other_configs_name_the_wrong_field(kind, field, value):
     ('image_size', [1, 2, 3]), ('exits', 12), ('exits', [4, 8.0, 12]), ('attention', 3),
 ))
 def test_wrong_json_types_are_refused(field, value):
-    """What JSON and Python would let through: True as 1, '4' as 4, 4.0 as 4."""
+    """What JSON and Python would accept: True as 1, '4' as 4, 4.0 as 4."""
     values = dataclasses.asdict(ModelConfig()) | {field: value}
     with pytest.raises(ValueError, match=rf'^{field}(\[\d\])? is .*must be'):
         build(ModelConfig, values)
 
 
 def test_an_integer_is_accepted_for_a_float():
-    """A temperature or mean of 1 that some writer stores without the point."""
+    """A temperature or mean of 1 stored without a decimal point."""
     values = dataclasses.asdict(Calibration()) | {'temperatures': [1, 2.0], 'tau': 1}
     assert build(Calibration, values) == Calibration((1.0, 2.0), 1.0)
 
@@ -134,19 +134,19 @@ def test_a_section_must_be_an_object():
 
 @pytest.mark.parametrize(('asked', 'bound'), ((0.005, 0.005), (0.0099, 0.005), (0.01, 0.01), (0.5, 0.01)))
 def test_the_next_stricter_bound_is_taken(asked, bound):
-    """A bound in between that is interpolated, or rounded to the nearest, breaks a promise nobody has tested."""
+    """A bound in between that is interpolated or rounded to the nearest: it was never verified."""
     calibration = Calibration(drops=(DropBound(0.005, 0.95, (0.9, 0.9)), DropBound(0.01, 0.95, (0.6, 0.6))))
     assert calibration.bound_for(asked).max_accuracy_drop == bound
 
 
-def test_nothing_as_strict_is_refused():
-    """The loosest promise given for a stricter one."""
+def test_a_stricter_bound_than_calibrated_is_refused():
+    """The loosest bound used for a stricter one."""
     calibration = Calibration(drops=(DropBound(0.005, 0.95, (0.9, 0.9)),))
-    with pytest.raises(ValueError, match=r'calibrated for 0.005, for nothing as strict as 0.001: run .*calibrate'):
+    with pytest.raises(ValueError, match=r'calibrated for 0.005, not for 0.001 or less: run .*calibrate'):
         calibration.bound_for(0.001)
 
 
-def test_a_bound_that_could_not_be_shown_says_so():
-    """Full depth that is taken for a threshold somebody chose."""
+def test_a_bound_that_could_not_be_verified_is_marked():
+    """Full depth mistaken for a chosen threshold."""
     assert not DropBound(0.001, 0.95, (1.0, 1.0)).is_shown
     assert DropBound(0.001, 0.95, (1.0, 0.9)).is_shown

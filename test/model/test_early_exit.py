@@ -1,4 +1,4 @@
-"""The decision rule on hand-made logits: no network, so every number here can be checked by eye."""
+"""The decision rule on hand-made logits, without a network, so every number can be checked by hand."""
 
 import array
 import math
@@ -11,7 +11,7 @@ from vit_tactile_ros.model import early_exit, exit_probabilities, thresholds
 
 
 class HandMade:
-    """Stages that yield given logits, (exits, samples, classes), and note what was asked of them."""
+    """Stages that yield given logits, (exits, samples, classes), and record the requests."""
 
     def __init__(self, logits):
         self.logits = torch.as_tensor(logits)
@@ -38,8 +38,8 @@ LOGITS = [
 ]
 
 
-def test_each_sample_leaves_at_the_first_exit_that_is_sure():
-    """An answer of a later or the last exit for a sample that has left, or rows mixed up when some leave."""
+def test_each_sample_exits_at_the_first_exit_that_reaches_tau():
+    """The prediction of a later exit for a sample that exited, or rows mixed up when some exit."""
     fake = HandMade(LOGITS)
     result = early_exit(fake.stages(), (0.85, 0.9), (1.0, 1.0, 1.0))
     assert result.exit_index.tolist() == [0, 1, 2, 0]
@@ -57,8 +57,8 @@ def test_confidences_are_those_of_the_exits_evaluated():
     torch.testing.assert_close(result.confidences, wanted, equal_nan=True)
 
 
-def test_no_stage_runs_after_everybody_left():
-    """Later stages that run for nobody: the whole gain of early exit."""
+def test_no_stage_runs_after_all_samples_exited():
+    """Later stages that run without samples would cost the whole gain of early exit."""
     fake = HandMade(LOGITS)
     result = early_exit(fake.stages(), (0.5, 0.5), (1.0, 1.0, 1.0))
     assert result.exit_index.tolist() == [0, 0, 0, 0]
@@ -66,8 +66,8 @@ def test_no_stage_runs_after_everybody_left():
     assert fake.closed
 
 
-def test_all_stay_and_the_last_exit_always_answers():
-    """Samples that no exit is sure of must get the last exit's answer, not none."""
+def test_samples_below_tau_use_the_last_exit():
+    """Samples below tau at every exit must get the prediction of the last exit."""
     fake = HandMade(LOGITS)
     result = early_exit(fake.stages(), (1.0, 1.0), (1.0, 1.0, 1.0))
     assert result.exit_index.tolist() == [2, 2, 2, 2]
@@ -76,13 +76,13 @@ def test_all_stay_and_the_last_exit_always_answers():
 
 
 def test_reaching_tau_is_enough():
-    """'>' in place of '>=': a confidence of exactly tau, here of two equal logits, would stay."""
+    """'>' in place of '>=': a confidence of exactly tau, here of two equal logits, would not exit."""
     fake = HandMade([[[7.0, 7.0]], [[0.0, 200.0]]])
     assert early_exit(fake.stages(), (0.5,), (1.0, 1.0)).exit_index.tolist() == [0]
 
 
 def test_tau_of_one_means_the_full_depth():
-    """A float32 probability of exactly 1 that leaves early although nobody was to: no promise could be kept then."""
+    """A sample with a float32 probability of exactly 1 exits early at tau 1, so no bound could hold."""
     fake = HandMade([[[200.0, 0.0]], [[0.0, 200.0]]])
     assert early_exit(fake.stages(), (1.0,), (1.0, 1.0)).exit_index.tolist() == [1]
     fake = HandMade([[[200.0, 0.0]], [[0.0, 200.0]]])
@@ -127,13 +127,13 @@ def test_thresholds_accept(tau, wanted):
     ([0.5] * 4, 'tau has 4 values'),
 ))
 def test_thresholds_refuse(tau, message):
-    """A percentage, a NaN that no confidence ever reaches, or a list that belongs to another network."""
+    """A percentage, a NaN that no confidence reaches, or a list for another network."""
     with pytest.raises(ValueError, match=message):
         thresholds(tau, 3)
 
 
 def test_thresholds_of_a_single_exit_are_still_checked():
-    """With one exit no threshold is used, but a wrong one must not pass unseen."""
+    """With one exit no threshold is used, but a wrong one must be refused."""
     assert thresholds(0.8, 1) == thresholds([0.8], 1) == thresholds([], 1) == ()
     with pytest.raises(ValueError, match='tau is 2'):
         thresholds(2, 1)
@@ -141,8 +141,8 @@ def test_thresholds_of_a_single_exit_are_still_checked():
 
 @pytest.mark.parametrize('tau', ((0.0, 0.0), (0.85, 0.9), (0.7, 0.95), (1.0, 1.0), (1.0, 0.0)))
 @pytest.mark.parametrize('kind', (torch.float32, torch.bfloat16))
-def test_one_sample_alone_is_one_of_a_batch(tau, kind):
-    """The way of a batch of one, which is another, with another softmax, threshold, temperature or exit."""
+def test_one_sample_alone_equals_one_of_a_batch(tau, kind):
+    """The separate code for a batch of one, with another softmax, threshold, temperature or exit."""
     generator = torch.Generator().manual_seed(0)
     logits = (3 * torch.randn(3, 40, 5, generator=generator)).to(kind)
     temperatures = (1.3, 0.8, 1.1)
@@ -159,7 +159,7 @@ def test_one_sample_alone_is_one_of_a_batch(tau, kind):
 
 @pytest.mark.parametrize('count', (1, 2))
 def test_tau_is_compared_in_float32(count):
-    """A sample whose confidence is tau to the last bit leaves or stays by whether it is alone."""
+    """A sample with a confidence of exactly tau that exits or not depending on the batch size."""
     logits = [[[1.0, 0.0]] * count, [[9.0, 0.0]] * count]
     confidence = early_exit(HandMade(logits).stages(), (1.0,), (1.0, 1.0)).confidences[0, 0].numpy()
     same, above = math.nextafter(float(confidence), 1.0), float(np.nextafter(confidence, np.float32(1.0)))

@@ -10,7 +10,7 @@ from vit_tactile_ros.model import CheckpointError, compute_shares, load_checkpoi
 
 
 def test_shipped_checkpoint_loads():
-    """A shipped file that this release can't read, that is not whole or that outgrew the repository's limit."""
+    """A shipped file that this release cannot read, that is incomplete or too large for the repository."""
     try:
         path = shipped_checkpoint()
     except FileNotFoundError:
@@ -26,7 +26,7 @@ def test_shipped_checkpoint_loads():
 
 
 def test_the_shipped_weights_are_those_that_were_measured():
-    """Weights that change when the file is only to get new metadata; figures in the docs belong to these."""
+    """Weights that change when only metadata should change; the results in the docs are of these weights."""
     raw = shipped_checkpoint().read_bytes()
     size = int.from_bytes(raw[:8], 'little')
     assert json.loads(raw[8:8 + size])['__metadata__']['digest'].startswith('sha256:')
@@ -35,24 +35,24 @@ def test_the_shipped_weights_are_those_that_were_measured():
 
 
 def test_one_flipped_bit_in_the_shipped_weights_is_refused(tmp_path):
-    """A copy with a damaged block on the disk, which was loaded as if nothing were wrong."""
+    """A copy with a damaged block on the disk, which was loaded without an error."""
     data = bytearray(shipped_checkpoint().read_bytes())
     data[len(data) // 2] ^= 1
     (tmp_path / 'copy.safetensors').write_bytes(data)
-    with pytest.raises(CheckpointError, match='copy.safetensors: weights or metadata are not what was written'):
+    with pytest.raises(CheckpointError, match='copy.safetensors: weights or metadata were changed'):
         load_checkpoint(tmp_path / 'copy.safetensors')
 
 
-def test_an_installation_without_it_says_so(monkeypatch):
-    """An error about some path deep inside the package that does not say what is missing."""
+def test_an_installation_without_it_is_reported(monkeypatch):
+    """An error about a path inside the package that does not name the missing file."""
     monkeypatch.setattr(shipped, 'NAME', 'no_such_model.safetensors')
-    with pytest.raises(FileNotFoundError, match='no_such_model.safetensors is not beside the package'):
+    with pytest.raises(FileNotFoundError, match='no_such_model.safetensors was not found for the package'):
         shipped_checkpoint()
 
 
 @pytest.mark.parametrize('folder', ('share/vit_tactile_ros/models', 'models'))
 def test_found_in_an_install_space_and_in_a_source_tree(monkeypatch, tmp_path, folder):
-    """A checkpoint that only one of the ways of installing the package finds."""
+    """A checkpoint that is found in only one kind of installation."""
     module = tmp_path / 'lib' / 'python3.12' / 'site-packages' / 'vit_tactile_ros' / 'model' / 'shipped.py'
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / 'some.safetensors').touch()

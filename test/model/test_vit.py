@@ -1,4 +1,4 @@
-"""The staged network: every path through it gives the same answer, and stages not asked for cost nothing."""
+"""The staged network: every path through it gives the same result, and stages that are not needed do not run."""
 
 import inspect
 
@@ -16,7 +16,7 @@ SMALL = {'num_classes': 4, 'width': 48, 'heads': 3, 'depth': 3, 'exits': (1, 2, 
 
 
 def small_model(attention: str = 'favor_softmax', tau=0.8, **changes) -> ViTTactile:
-    """An untrained model in eval mode whose heads are loud enough to give every image its own confidence."""
+    """An untrained model in eval mode with scaled heads, so that confidences differ between images."""
     torch.manual_seed(5)
     model = ViTTactile(ModelConfig(**(SMALL | {'attention': attention} | changes)), tau).eval()
     with torch.no_grad():
@@ -25,13 +25,13 @@ def small_model(attention: str = 'favor_softmax', tau=0.8, **changes) -> ViTTact
     return model
 
 
-def pictures(count: int, height: int = 32, width: int = 48) -> torch.Tensor:
+def images_of(count: int, height: int = 32, width: int = 48) -> torch.Tensor:
     return torch.randn(count, 3, height, width, generator=torch.Generator().manual_seed(6))
 
 
 @torch.no_grad()
 def splitting_taus(model: ViTTactile, images: torch.Tensor) -> tuple[tuple[float, float], list[int]]:
-    """Thresholds that send half of the samples out at each of the two early exits, and each sample's exit."""
+    """Thresholds at which half of the samples exit at each of the two early exits, and each sample's exit."""
     confidences = [exit_probabilities(logits, temperature).amax(dim=1)
                    for logits, temperature in zip(model.stages(images), model.temperatures, strict=True)]
     exits = torch.full((len(images),), 2)
@@ -60,7 +60,7 @@ def rows_seen(model: ViTTactile) -> list[tuple[int, int]]:
 def test_stages_equal_the_full_forward(attention):
     """A training loop that optimises another network than the one that runs stage by stage."""
     model = small_model(attention)
-    images = pictures(3)
+    images = images_of(3)
     with torch.no_grad():
         staged = list(model.stages(images))
         full = model.train()(images)
@@ -76,11 +76,11 @@ def test_stages_equal_the_full_forward(attention):
 
 @pytest.mark.parametrize('attention', KINDS)
 @pytest.mark.parametrize('temperatures', ((1.0, 1.0, 1.0), (2.0, 0.7, 1.3)))
-def test_a_batch_answers_as_each_sample_alone(attention, temperatures):
-    """Batch mates that change an answer: rows mixed up when some leave, or statistics taken over the batch."""
+def test_a_batch_equals_each_sample_alone(attention, temperatures):
+    """Predictions that depend on the batch: rows mixed up when some exit, or statistics over the batch."""
     model = small_model(attention)
     model.temperatures = temperatures
-    images = pictures(8)
+    images = images_of(8)
     model.tau, wanted = splitting_taus(model, images)
     assert sorted(wanted) == [0, 0, 0, 0, 1, 1, 2, 2]
     with torch.no_grad():
@@ -93,10 +93,10 @@ def test_a_batch_answers_as_each_sample_alone(attention, temperatures):
     torch.testing.assert_close(logits.softmax(dim=1), single.softmax(dim=1), atol=1e-5, rtol=0)
 
 
-def test_the_answer_is_that_of_the_exit_taken():
+def test_the_result_is_that_of_the_exit_used():
     """Logits of one exit returned with the index of another."""
     model = small_model()
-    images = pictures(8)
+    images = images_of(8)
     model.tau, wanted = splitting_taus(model, images)
     with torch.no_grad():
         every_exit = torch.stack(list(model.stages(images)))
@@ -105,10 +105,10 @@ def test_the_answer_is_that_of_the_exit_taken():
     assert exits.tolist() == wanted
 
 
-def test_finished_samples_are_out_of_the_batch():
+def test_finished_samples_are_removed_from_the_batch():
     """Finished samples that are masked but still computed."""
     model = small_model()
-    images = pictures(8)
+    images = images_of(8)
     model.tau, _ = splitting_taus(model, images)
     seen = rows_seen(model)
     with torch.no_grad():
@@ -116,13 +116,13 @@ def test_finished_samples_are_out_of_the_batch():
     assert seen == [(0, 8), (1, 4), (2, 2)]
 
 
-def test_no_stage_runs_when_everybody_left():
-    """A stage that runs before it is asked for."""
+def test_no_stage_runs_when_all_samples_exited():
+    """A stage that runs before it is needed."""
     model = small_model(tau=0)
     seen = rows_seen(model)
     with torch.no_grad():
-        assert model(pictures(5))[1].tolist() == [0] * 5
-        stages = model.stages(pictures(1))
+        assert model(images_of(5))[1].tolist() == [0] * 5
+        stages = model.stages(images_of(1))
         next(stages)
     assert seen == [(0, 5), (0, 1)]
 
@@ -130,7 +130,7 @@ def test_no_stage_runs_when_everybody_left():
 def test_stages_accept_rows_in_any_order():
     """Rows sent back are indices into what was yielded, not into the first batch."""
     model = small_model()
-    images = pictures(4)
+    images = images_of(4)
     with torch.no_grad():
         every_exit = list(model.stages(images))
         stages = model.stages(images)
@@ -143,29 +143,29 @@ def test_stages_accept_rows_in_any_order():
 
 @pytest.mark.parametrize('attention', KINDS)
 def test_eval_is_deterministic_and_draws_nothing(attention):
-    """Random features or dropout at inference; also a model that disturbs its user's random numbers."""
+    """Random features or dropout at inference; also a model that changes the user's random state."""
     model = small_model(attention)
     state = torch.get_rng_state()
     with torch.no_grad():
-        first, second = model(pictures(3)), model(pictures(3))
+        first, second = model(images_of(3)), model(images_of(3))
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
     assert torch.equal(torch.get_rng_state(), state)
 
 
 @pytest.mark.parametrize('size', ((48, 32), (16, 16), (64, 96), (16, 80)))
-def test_other_sizes_answer_as_a_model_made_for_them(size):
+def test_other_sizes_equal_a_model_made_for_them(size):
     """Height and width mixed up in the position embedding, or a size other than the configured one refused."""
     model = small_model()
     made_for_it = small_model(image_size=size)
     made_for_it.load_state_dict(model.state_dict())
-    images = pictures(2, *size)
+    images = images_of(2, *size)
     with torch.no_grad():
         for a, b in zip(model.stages(images), made_for_it.stages(images), strict=True):
             torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-6)
 
 
-def test_place_in_the_picture_matters():
-    """A position embedding that is lost or that knows one direction only."""
+def test_position_in_the_image_matters():
+    """A position embedding that is lost or that depends on one direction only."""
     position = position_embedding(3, 5, 48).reshape(3, 5, 48)
     flat = position.reshape(15, 48)
     distances = torch.cdist(flat, flat) + torch.eye(15) * 9
@@ -173,7 +173,7 @@ def test_place_in_the_picture_matters():
     # x in the first half, y in the second (Beyer et al. 2022): rows share the one, columns the other.
     assert torch.equal(position[0, :, :24], position[2, :, :24])
     assert torch.equal(position[:, 0, 24:], position[:, 4, 24:])
-    model, image = small_model(), pictures(1)
+    model, image = small_model(), images_of(1)
     with torch.no_grad():
         for flipped in (image.roll(16, dims=2), image.roll(16, dims=3)):
             assert (next(model.stages(flipped)) - next(model.stages(image))).abs().max() > 1e-3
@@ -182,27 +182,27 @@ def test_place_in_the_picture_matters():
 @pytest.mark.parametrize('shape', ((3, 32, 48), (1, 1, 32, 48), (1, 3, 30, 48), (1, 3, 32, 47), (0, 3, 32, 48),
                                    (1, 3, 0, 48)))
 def test_misshapen_images_are_refused(shape):
-    """A shape that torch would cut off at the edge or refuse without saying what is right."""
+    """A shape that torch would crop, or refuse without the right one."""
     with pytest.raises(ValueError, match=r'images have shape .*multiples of 16'):
         small_model()(torch.zeros(shape))
 
 
 def test_tau_can_be_set_while_it_runs():
-    """A tau that is fixed at construction, or a bad one that replaces the one in force."""
+    """A tau that is fixed at construction, or an invalid one that replaces the current one."""
     model = small_model(tau=1)
     assert model.tau == (1.0, 1.0)
     with torch.no_grad():
-        assert model(pictures(2))[1].tolist() == [2, 2]
+        assert model(images_of(2))[1].tolist() == [2, 2]
         model.tau = 0
-        assert model(pictures(2))[1].tolist() == [0, 0]
+        assert model(images_of(2))[1].tolist() == [0, 0]
         model.tau = (1.0, 0.0)
-        assert model(pictures(2))[1].tolist() == [1, 1]
+        assert model(images_of(2))[1].tolist() == [1, 1]
     with pytest.raises(ValueError, match='tau is 1.5'):
         model.tau = 1.5
     assert model.tau == (1.0, 0.0)
 
 
-def test_create_vit_tactile_as_users_know_it():
+def test_create_vit_tactile_is_compatible():
     """The call in users' scripts: its argument names, its two results, and an exit index that indexes a list."""
     model = create_vit_tactile(num_classes=10, tau=0.8, feature_map_dim=256).eval()
     with torch.no_grad():

@@ -67,7 +67,7 @@ def test_taken_back_the_tau_before_is_in_force(classifier, client, calibrated_ch
 
 
 @pytest.mark.parametrize(('value', 'reason'), [
-    (0.0005, 'calibrated for 0.001, 0.005, 0.02, for nothing as strict as 0.0005'),
+    (0.0005, 'calibrated for 0.001, 0.005, 0.02, not for 0.0005 or less'),
     (0.0, 'above 0 and below 1'), (1.0, 'above 0 and below 1'), (-0.5, 'above 0 and below 1'), (5, 'above 0'),
     ('low', 'above 0 and below 1'), (True, 'above 0 and below 1'),
 ])

@@ -231,7 +231,7 @@ def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
     path.write_bytes(b'not weights')
     node = start('classifier_node', checkpoint=path)
     assert node.wait_for_end() == 1
-    assert 'not a whole safetensors file' in node.output
+    assert 'not a complete safetensors file' in node.output
     assert 'Traceback' not in node.output
 
 

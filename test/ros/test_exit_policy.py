@@ -74,7 +74,7 @@ def test_the_next_stricter_bound_is_named():
 
 
 @pytest.mark.parametrize(('policy', 'calibration', 'reason'), [
-    (ExitPolicy(max_accuracy_drop=0.0005), CALIBRATED, 'nothing as strict as 0.0005'),
+    (ExitPolicy(max_accuracy_drop=0.0005), CALIBRATED, 'not for 0.0005 or less'),
     (ExitPolicy(max_accuracy_drop=0.01), Calibration(), 'not calibrated'),
     (ExitPolicy([0.5, 0.5, 0.5, 0.5]), CALIBRATED, 'tau has 4 values'),
 ])

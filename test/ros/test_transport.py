@@ -208,7 +208,7 @@ def test_measuring_script():
     """tools/measure_transport.py from end to end."""
     script = Path(__file__).parents[2] / 'tools' / 'measure_transport.py'
     ended = subprocess.run([sys.executable, script, '--sizes', '64x48', '--rates', '20', '--images', '10', '--offered',
-                            'reliable', '--profiles', 'ours', '--subscriptions', 'default'],
+                            'reliable', '--profiles', 'shipped', '--subscriptions', 'default'],
                            capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     row = ended.stdout.splitlines()[-1]

@@ -1,4 +1,4 @@
-"""Sensors fitted to ball presses: the simulator's own, where the truth is known, and a real one's."""
+"""Sensors fitted to ball presses: of the simulator, where the truth is known, and of a real sensor."""
 
 import math
 from functools import partial
@@ -35,7 +35,7 @@ def read(folder):
 
 
 def test_the_fit_predicts_what_the_simulator_renders(tmp_path):
-    """The fit has shading code of its own, for it needs every light apart; the two must not drift apart."""
+    """The fit has its own shading code because it needs each light separately; both must agree."""
     write_presses(tmp_path, 6)
     press = read(tmp_path).presses[2]
     unit = SensorUnit(KNOWN, np.random.default_rng(0), variation=0)
@@ -50,7 +50,7 @@ def test_the_fit_predicts_what_the_simulator_renders(tmp_path):
 
 
 def test_presses_rendered_by_the_simulator_give_back_its_lights(tmp_path):
-    """Labelled as people do, a pixel off."""
+    """Labelled by hand, so a pixel off."""
     write_presses(tmp_path, 9, off_px=1.0)
     views = [view_of(press, GELSIGHT.gel) for press in read(tmp_path).presses]
     shading, placements = fit_shading(views, GELSIGHT.gel, KNOWN.lens_blur_px)
@@ -62,7 +62,7 @@ def test_presses_rendered_by_the_simulator_give_back_its_lights(tmp_path):
         assert found.elevation_rad == pytest.approx(true.elevation_rad, abs=0.15)
         assert found.rgb == pytest.approx(true.rgb, abs=20)
     assert shading.gel.spread_mm[0] == pytest.approx(KNOWN.gel.spread_mm[0], rel=0.25)
-    # what is left over is the noise (1 grey level in picture and reference) and rounding
+    # the residual is the noise (1 grey level in image and reference) and rounding
     assert press_error('', '', '', views, placements, partial(predict, shading=shading)).disc < 1.7
 
 
@@ -76,7 +76,7 @@ def test_a_wrong_label_is_corrected(tmp_path):
     assert found.depth_mm == pytest.approx(press.depth_mm, abs=0.08)
 
 
-def test_drift_of_the_light_is_taken_out(tmp_path):
+def test_drift_of_the_light_is_removed(tmp_path):
     write_presses(tmp_path, 6)
     before = read(tmp_path).presses[0].change
     brighter = cv2.imread(str(tmp_path / '00.png')).astype(int) + 9
@@ -89,12 +89,12 @@ def test_held_out_presses_are_spread_and_no_others(tmp_path):
     fitted, held = read(tmp_path).split(0.25)
     assert [press.name for press in held.presses] == ['03.png', '07.png']
     assert len(fitted.presses) == 6
-    for share, message in ((0.0, 'hold_out is 0.0'), (0.05, '8 of 8 presses to fit and 0'), (0.9, 'leaves 1 of 8')):
+    for share, message in ((0.0, 'hold_out is 0.0'), (0.05, '8 of 8 presses to fit and 0'), (0.9, '0.9: 1 of 8')):
         with pytest.raises(DataError, match=message):
             read(tmp_path).split(share)
 
 
-def test_a_contact_larger_than_its_ball_is_clipped_with_a_note(tmp_path, caplog):
+def test_a_contact_larger_than_its_ball_is_clipped_with_a_warning(tmp_path, caplog):
     rows = write_presses(tmp_path, 6)
     rows[2][3] = 99
     write_rows(tmp_path, rows)
@@ -117,18 +117,18 @@ def other_size(folder, rows):
 @pytest.mark.parametrize('change, message', [
     (lambda folder, rows: write_rows(folder, [row[1:] for row in rows], COLUMNS[1:]), "no column 'image'; it needs"),
     (lambda folder, rows: write_rows(folder, [row[:5] for row in rows], COLUMNS[:5]), "no column 'mm_per_px'"),
-    (lambda folder, rows: write_rows(folder, rows[:5]), 'has 5 presses; a fit takes at least 6'),
-    (lambda folder, rows: (folder / '03.png').write_bytes(b'no picture'), r'03.png cannot be read'),
+    (lambda folder, rows: write_rows(folder, rows[:5]), 'has 5 presses; must be at least 6'),
+    (lambda folder, rows: (folder / '03.png').write_bytes(b'not an image'), r'03.png cannot be read'),
     (lambda folder, rows: (folder / '03.png').unlink(), r'03.png is missing'),
     (lambda folder, rows: (folder / 'reference.png').unlink(), r'the reference .*reference.png is missing'),
-    (other_size, 'line 5: 03.png is 128x90 px, the reference .*reference.png 128x96'),
-    (change_cell('center_x_px', 128), r'line 5: the press at \(128, .* lies outside its picture of 128x96 px'),
-    (change_cell('center_y_px', -1), r'lies outside'),
+    (other_size, 'line 5: 03.png is 128x90 px; must be 128x96 like the reference .*reference.png'),
+    (change_cell('center_x_px', 128), r'line 5: the press at \(128, .* is outside its image of 128x96 px'),
+    (change_cell('center_y_px', -1), r'is outside'),
     (change_cell('center_y_px', 'mid'), "line 5: center_y_px is 'mid'; must be a number"),
     (change_cell('contact_radius_px', 'nan'), "contact_radius_px is 'nan'"),
     (change_cell('ball_radius_mm', 0), 'ball_radius_mm is 0; must be above 0'),
     (change_cell('contact_radius_px', 1.5), 'the contact radius is 1.5 px'),
-    (change_cell('mm_per_px', 0.3), 'mm_per_px is 0.3, and 0.145 above'),
+    (change_cell('mm_per_px', 0.3), 'mm_per_px is 0.3; must be 0.145 as in the lines above'),
 ])
 def test_bad_presses_are_refused(tmp_path, change, message):
     rows = write_presses(tmp_path, 6)
@@ -162,7 +162,7 @@ def save_table(path, coefficients, channels='rgb'):
     np.savez(path, bins=len(coefficients), grad_r=red, grad_g=green, grad_b=blue)
 
 
-def test_a_table_is_looked_up_by_slope_direction_and_place(tmp_path):
+def test_a_table_is_looked_up_by_slope_direction_and_position(tmp_path):
     save_table(tmp_path / 'table.npz', linear_table(), 'bgr')
     table = load_table(tmp_path / 'table.npz', 'bgr')
     change = table.change(np.array([0.5, 0.0, -0.5]), np.array([0.0, 0.5, 0.01]), np.array([0, 10, 20]), np.zeros(3))
@@ -171,7 +171,7 @@ def test_a_table_is_looked_up_by_slope_direction_and_place(tmp_path):
                                   table.coefficients[:, :, 2])
 
 
-def test_a_table_takes_the_balls_own_slopes_in_the_disc(tmp_path):
+def test_a_table_uses_the_slopes_of_the_ball_in_the_disc(tmp_path):
     write_presses(tmp_path, 6)
     view = view_of(read(tmp_path).presses[0], Gel())
     change = predict_from_table(view, view.labelled, ExampleTable(linear_table(200)), Gel())
@@ -182,7 +182,7 @@ def test_a_table_takes_the_balls_own_slopes_in_the_disc(tmp_path):
 
 
 def test_lights_are_fitted_to_a_table():
-    """A table made of two known lights (Lambert's law, so its own bins are all that is left over)."""
+    """A table made of two known lights (Lambert's law, so only its bins contribute to the residual)."""
     known = (Light(-2.2, 0.5, (100.0, 5.0, 0.0), 0.0), Light(1.0, 0.6, (0.0, 20.0, 90.0), 0.0))
     bins = 120
     tilt = (np.arange(bins)[:, None] + 0.5) * (math.pi / 2) / (bins - 1)
@@ -208,7 +208,7 @@ def test_lights_are_fitted_to_a_table():
     (lambda path: np.savez(path, bins=8), "no 'grad_r'"),
     (lambda path: save_table(path, np.zeros((8, 9, 3, 6))), r'grad_r has the shape \(8, 9, 6\); must be \(8, 8, 6\)'),
 ])
-def test_another_file_is_no_table(tmp_path, spoil, message):
+def test_another_file_is_not_a_table(tmp_path, spoil, message):
     path = tmp_path / 'table.npz'
     save_table(path, linear_table(8))
     spoil(path)
@@ -235,8 +235,8 @@ def test_a_real_sensors_held_out_presses(caplog):
 
 
 @pytest.mark.parametrize('name', ('03.png', 'reference.png'))
-def test_a_cut_or_turned_press_is_read_as_every_image(tmp_path, name):
-    """Presses had a reader of their own, which took cut JPEGs half grey and turned them by EXIF."""
+def test_a_truncated_or_rotated_press_is_read_like_any_image(tmp_path, name):
+    """Presses had a separate reader, which accepted truncated JPEGs and rotated images by EXIF."""
     write_presses(tmp_path, 6)
     before = read(tmp_path)
     path = tmp_path / name

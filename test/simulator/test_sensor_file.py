@@ -1,4 +1,4 @@
-"""Sensor files: what is saved is loaded, and anything else is refused at once by file and field."""
+"""Sensor files: saved files load; others are refused with file and field."""
 
 import contextlib
 import dataclasses
@@ -76,8 +76,8 @@ def test_a_wrong_sensor_file_is_refused_by_name_and_field(tmp_path, change, mess
     ('[' * 10**6, 'not JSON: nested too deeply'), ('{"name":' * 10**5, 'not JSON: nested too deeply'),
     (b'\xff\xfe\x00', 'not JSON: '), ('1' * 10**5, 'not JSON: '), ('{"name": "a", "name": "b"}', "holds 'name' twice"),
     (' ' * 10**6 + '1', 'is longer than 1000000 bytes'), ('[[1]]', r'the value is \[\[1\]\]; must be an object')])
-def test_a_file_that_is_no_sensor_is_refused_at_once(tmp_path, text, message):
-    """Deep nesting gave a RecursionError, and a large file took its time and memory."""
+def test_a_file_that_is_not_a_sensor_is_refused_at_once(tmp_path, text, message):
+    """Deep nesting gave a RecursionError, and a large file took time and memory."""
     (tmp_path / 'mine.json').write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(SensorFileError, match=f'mine.json: {message}|mine.json: .*{message}'):
         load_sensor(tmp_path / 'mine.json')
@@ -124,7 +124,7 @@ def test_a_sensor_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert path.read_bytes() == before and sorted(p.name for p in tmp_path.iterdir()) == ['link.json', 'mine.json']
 
 
-def test_an_unknown_sensor_or_a_file_that_is_no_json_is_refused(tmp_path):
+def test_an_unknown_sensor_or_invalid_json_is_refused(tmp_path):
     with pytest.raises(SensorFileError, match='gelsigth: no such sensor; give a .json file or one of digit, gelsight'):
         load_sensor('gelsigth')
     (tmp_path / 'cut.json').write_text('{"name": "cu')
@@ -134,7 +134,7 @@ def test_an_unknown_sensor_or_a_file_that_is_no_json_is_refused(tmp_path):
 
 @pytest.mark.parametrize('mask', (0o022, 0o077, 0o002))
 def test_the_mode_follows_the_umask(tmp_path, mask):
-    """0644 whatever the user wants."""
+    """0644 whatever the umask."""
     before = os.umask(mask)
     try:
         save_sensor(tmp_path / 'mine.json', GELSIGHT)

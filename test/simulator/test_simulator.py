@@ -1,4 +1,4 @@
-"""The tactile simulator: geometry, light, truth of the films, determinism and errors."""
+"""The tactile simulator: geometry, light, labels of the sequences, determinism and errors."""
 
 import dataclasses
 import itertools
@@ -43,7 +43,7 @@ def test_frames_have_the_sensors_size_and_type(config):
     for frame in (unit.reference, unit.render(None, rng), unit.render(contact, rng)):
         assert frame.shape == (config.height, config.width, 3)
         assert frame.dtype == np.uint8
-        # neither black nor blown out
+        # neither black nor saturated
         assert 30 < frame.mean() < 190 and (frame == 255).mean() < 0.02
 
 
@@ -52,7 +52,7 @@ def test_gelsight_is_landscape_and_digit_is_portrait():
     assert (DIGIT.height, DIGIT.width) == (320, 240)
 
 
-def test_same_seed_same_pictures_other_seed_others():
+def test_same_seed_same_images_other_seed_others():
     one, again, other = (sample_example(np.random.default_rng(seed)) for seed in (7, 7, 8))
     np.testing.assert_array_equal(one[0], again[0])
     np.testing.assert_array_equal(one[1], again[1])
@@ -61,7 +61,7 @@ def test_same_seed_same_pictures_other_seed_others():
 
 
 def test_a_frame_does_not_depend_on_the_frames_before():
-    """A unit keeps its buffers from frame to frame; nothing of the last contact may stay in them."""
+    """A unit keeps its buffers from frame to frame; nothing of the last contact may remain in them."""
     unit = SensorUnit(dataclasses.replace(GELSIGHT, markers=Markers()), np.random.default_rng(0))
     contact = sample_contact('dots', GELSIGHT, np.random.default_rng(1))
     before = unit.render(None, np.random.default_rng(2))
@@ -81,7 +81,7 @@ def test_units_of_one_sensor_differ():
 
 @SENSORS
 @pytest.mark.parametrize('class_name', TOUCHES)
-def test_even_the_shallowest_contact_changes_the_picture_and_no_contact_does_not(config, class_name):
+def test_even_the_shallowest_contact_changes_the_image_and_no_contact_does_not(config, class_name):
     for seed in range(8):
         rng = np.random.default_rng(seed)
         unit = SensorUnit(config, rng)
@@ -92,7 +92,7 @@ def test_even_the_shallowest_contact_changes_the_picture_and_no_contact_does_not
 
 
 @pytest.mark.parametrize('depth_mm', [0.3, 0.6, 1.0])
-def test_a_balls_contact_disc_has_the_radius_that_geometry_gives(depth_mm):
+def test_the_contact_disc_of_a_ball_has_the_radius_from_geometry(depth_mm):
     unit = SensorUnit(GELSIGHT, np.random.default_rng(0), variation=0)
     ball = Contact('sphere', depth_mm, x_mm=1.0, y_mm=-0.5, radius_mm=2.5)
     inside = penetration(ball, unit.x_mm, unit.y_mm) > 0
@@ -102,12 +102,12 @@ def test_a_balls_contact_disc_has_the_radius_that_geometry_gives(depth_mm):
     assert unit.y_mm[inside].mean() == pytest.approx(-0.5, abs=0.03)
 
 
-def test_the_gel_rests_on_the_ball_and_dies_down_away_from_it():
+def test_the_gel_rests_on_the_ball_and_decays_away_from_it():
     unit = SensorUnit(GELSIGHT, np.random.default_rng(0), variation=0)
     ball = Contact('sphere', 0.8, radius_mm=2.5)
     surface = unit.surface(ball)
     distance = np.hypot(unit.x_mm, unit.y_mm)
-    # at the tip it is as deep as the ball but for the rounding of the skin
+    # at the tip it is as deep as the ball, apart from the rounding of the skin
     assert surface.max() == pytest.approx(0.8, abs=0.01)
     touching = surface - penetration(ball, unit.x_mm, unit.y_mm) < 0.01
     radius = math.sqrt(touching.sum() * unit.mm_per_px**2 / math.pi)
@@ -117,8 +117,8 @@ def test_the_gel_rests_on_the_ball_and_dies_down_away_from_it():
     assert surface.min() >= 0
 
 
-def test_the_window_that_is_worked_on_holds_all_of_the_change(monkeypatch):
-    """Only a window around the contact is deformed; the result must be that of the whole picture."""
+def test_the_rendered_window_contains_the_whole_change(monkeypatch):
+    """Only a window around the contact is deformed; the result must be that of the whole image."""
     unit = SensorUnit(GELSIGHT, np.random.default_rng(0), variation=0)
     for seed, class_name in enumerate(TOUCHES):
         contact = sample_contact(class_name, GELSIGHT, np.random.default_rng(seed))
@@ -128,8 +128,8 @@ def test_the_window_that_is_worked_on_holds_all_of_the_change(monkeypatch):
             np.testing.assert_allclose(windowed, unit.surface(contact), atol=0.004, err_msg=class_name)
 
 
-def test_far_from_a_contact_the_picture_stays_that_of_no_contact():
-    """The lens must blur a touched and an untouched picture alike, or the frame gives the class away."""
+def test_far_from_a_contact_the_image_does_not_change():
+    """The lens must blur a touched and an untouched image alike, or the frame reveals the class."""
     config = dataclasses.replace(DIGIT, texture=3.0, lens_blur_px=1.5)
     unit = SensorUnit(config, np.random.default_rng(0))
     touched = unit.render(Contact('sphere', 0.5, y_mm=6.0, radius_mm=2.0), np.random.default_rng(1))
@@ -222,7 +222,7 @@ def test_depth_colours_the_gel_by_its_height():
 
 
 def test_a_light_may_darken_a_channel():
-    """A fitted sensor's lights do, as its camera's colour correction did; no tolerance may cut that off."""
+    """A fitted sensor's lights do, as its camera's colour correction did; no tolerance may clip that."""
     rgb = (90.0, -40.0, 0.0)
     config = dataclasses.replace(GELSIGHT, lights=(Light(0.0, 0.45, rgb, 0.0),), noise=0.0)
     unit = SensorUnit(config, np.random.default_rng(0))
@@ -232,8 +232,8 @@ def test_a_light_may_darken_a_channel():
     assert towards.any() and change[towards][:, 1].mean() < -3
 
 
-def test_small_balls_go_in_to_their_equator():
-    """As those of real calibrations do: shallow presses alone taught a network that deep ones are no spheres."""
+def test_small_balls_are_pressed_in_to_their_equator():
+    """As in real calibrations: a network trained on shallow presses only did not recognise deep ones as spheres."""
     small = Contact('sphere', 1.0, radius_mm=1.5)
     assert depth_range(small, GELSIGHT)[1] == pytest.approx(1.5)
     assert depth_range(dataclasses.replace(small, radius_mm=4.0), GELSIGHT)[1] == GELSIGHT.gel.max_depth_mm
@@ -273,12 +273,12 @@ def test_sampled_contacts_are_in_view_and_within_their_depths(config, class_name
 
 
 @SENSORS
-def test_a_film_shows_what_its_truth_says(config):
+def test_a_sequence_matches_its_labels(config):
     rng = np.random.default_rng(3)
-    unit, film = SensorUnit(config, rng), TouchSequence(config, rng)
+    unit, sequence = SensorUnit(config, rng), TouchSequence(config, rng)
     classes, changes = set(), 0
     for step in range(600):
-        contact = film.at(step / 15)
+        contact = sequence.at(step / 15)
         classes.add(contact.class_name if contact else 'no_contact')
         difference = smoothed_difference(unit.render(contact, rng), unit.reference)
         assert (difference > 6) == (contact is not None), f'{step / 15:.2f} s, {difference:.1f}: {contact}'
@@ -287,7 +287,7 @@ def test_a_film_shows_what_its_truth_says(config):
     assert 0.5 < changes / 600 < 0.85
 
 
-def test_a_film_is_fixed_by_its_seed_whatever_the_frame_rate():
+def test_a_sequence_depends_on_its_seed_and_not_on_the_frame_rate():
     slow = TouchSequence(GELSIGHT, np.random.default_rng(5))
     fast = TouchSequence(GELSIGHT, np.random.default_rng(5))
     for step in range(400):
@@ -298,10 +298,10 @@ def test_a_film_is_fixed_by_its_seed_whatever_the_frame_rate():
         GELSIGHT, np.random.default_rng(6)).at(2.0)
 
 
-def test_a_film_has_touches_of_two_to_four_seconds_and_short_pauses_and_slides():
-    film = TouchSequence(GELSIGHT, np.random.default_rng(0))
+def test_a_sequence_has_touches_of_two_to_four_seconds_and_short_pauses_and_slides():
+    sequence = TouchSequence(GELSIGHT, np.random.default_rng(0))
     times = np.arange(0, 120, 0.02)
-    contacts = [film.at(float(t)) for t in times]
+    contacts = [sequence.at(float(t)) for t in times]
     runs = [(touching, list(run)) for touching, run in itertools.groupby(contacts, key=bool)]
     touches = [run for touching, run in runs[1:-1] if touching]
     pauses = [len(run) * 0.02 for touching, run in runs[1:-1] if not touching]
@@ -315,13 +315,13 @@ def test_a_film_has_touches_of_two_to_four_seconds_and_short_pauses_and_slides()
     assert max(drags) == pytest.approx(0.5, abs=0.01)
 
 
-def test_a_film_of_chosen_classes_holds_no_others():
-    film = TouchSequence(GELSIGHT, np.random.default_rng(0), classes=('ring', 'edge'))
-    seen = {contact.class_name for contact in map(film.at, np.arange(0.0, 30.0, 0.1).tolist()) if contact}
+def test_a_sequence_of_given_classes_has_no_others():
+    sequence = TouchSequence(GELSIGHT, np.random.default_rng(0), classes=('ring', 'edge'))
+    seen = {contact.class_name for contact in map(sequence.at, np.arange(0.0, 30.0, 0.1).tolist()) if contact}
     assert seen == {'ring', 'edge'}
 
 
-def test_examples_cover_all_classes_and_both_ways_to_hold_a_camera_at_the_usual_resolutions():
+def test_examples_cover_all_classes_and_both_orientations_at_the_usual_resolutions():
     rng = np.random.default_rng(0)
     examples = [sample_example(rng) for _ in range(150)]
     assert {class_id for _, _, class_id in examples} == set(range(10))
@@ -337,7 +337,7 @@ def test_an_examples_reference_is_a_frame_of_the_same_unit():
     rng = np.random.default_rng(0)
 
     def slow_difference(image, reference):
-        """Mean change of what is left once noise and dots are averaged out, and the overall brightness taken away."""
+        """Mean change after noise and dots are averaged out and the overall brightness is subtracted."""
         change = cv2.GaussianBlur(image.astype(np.float32) - reference, (0, 0), 0.04 * len(image))
         return float(np.abs(change - change.mean(axis=(0, 1))).mean())
 
@@ -373,8 +373,8 @@ def test_errors_show_the_value_and_what_would_be_right(call, message):
         call(np.random.default_rng(0))
 
 
-def test_a_film_does_not_run_backwards():
-    film = TouchSequence(GELSIGHT, np.random.default_rng(0))
-    film.at(5.0)
+def test_a_sequence_does_not_run_backwards():
+    sequence = TouchSequence(GELSIGHT, np.random.default_rng(0))
+    sequence.at(5.0)
     with pytest.raises(ValueError, match='4.9'):
-        film.at(4.9)
+        sequence.at(4.9)

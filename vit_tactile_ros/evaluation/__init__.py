@@ -1,1 +1,1 @@
-"""What the exits answer on labelled touches: logits, metrics, calibration, risk control, pictures."""
+"""Evaluation of the exits on labelled touches: logits, metrics, calibration, risk control, figures."""

@@ -1,4 +1,4 @@
-"""Whether an engine answers as plain torch does: before anything is timed, it must be right."""
+"""Check that an engine's outputs match plain PyTorch, before it is timed."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.runtime import Precision, Runtime
 from vit_tactile_ros.model import early_exit, exit_probabilities
 
-# Largest difference of logits over the largest logit. float32 engines differ by rounding and order of sums alone. On
-# 512 simulated touches (shipped weights, 96x128 and 224x224 px) bfloat16 was off by 0.037 at most, int8 by 0.088 (one
-# in a hundred by more than 0.014), with ranges of other layers or blocks or a fifth as wide by 0.22 to 0.58.
+# Largest difference of logits over the largest logit. float32 engines differ only by rounding and order of sums. On 512
+# simulated touches (shipped weights, 96x128 and 224x224 px) bfloat16 differed by at most 0.037, int8 by at most 0.088
+# (one in a hundred by more than 0.014), and int8 with wrong or five times too narrow ranges by 0.22 to 0.58.
 TOLERANCE: dict[Precision, float] = {'float32': 2e-3, 'bfloat16': 0.1, 'int8': 0.15}
-# Share of the samples whose class at the last exit may be another one, and one more; of these 512 it was 1 with int8.
+# Share of the samples whose class at the last exit may differ, plus one sample. With int8, 1 of these 512 differed.
 OTHER_CLASSES: dict[Precision, float] = {'float32': 0.0, 'bfloat16': 0.01, 'int8': 0.01}
 
 
 class DisagreementError(RunError):
-    """An engine that answers differently than plain torch; the message names the engine, the exit and by how much."""
+    """An engine whose outputs differ from plain PyTorch; the message names the engine, the exit and the difference."""
 
 
 @torch.inference_mode()
@@ -29,9 +29,9 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
                     temperatures: Sequence[float], batch_size: int) -> float:
     """Largest difference of the logits of any exit over the largest logit, for float32 (n, 3, h, w) images.
 
-    Raises DisagreementError where it is above the tolerance, or where a sample of a batch leaves at another exit
-    although its confidence at the exit in question is not within the tolerance of tau, or where more samples than
-    OTHER_CLASSES get another class in full depth.
+    Raises DisagreementError if it is above the tolerance; if a sample of a batch exits elsewhere although its
+    confidence at that exit is not within the tolerance of tau; or if more samples than OTHER_CLASSES get another class
+    at full depth.
     """
     tolerance = TOLERANCE[engine.precision]
     worst, other_classes = 0.0, 0
@@ -44,21 +44,21 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
                                         f'by {difference:.2g} of the largest; must be at most {tolerance:g}')
             worst = max(worst, difference)
         other_classes += int((got.argmax(dim=1) != wanted.argmax(dim=1)).sum())
-        answer = decide(engine, batch, tau, temperatures)
+        result = decide(engine, batch, tau, temperatures)
         expected = early_exit(reference.stages(batch), tau, temperatures)
-        ours, theirs = answer.exit_index.cpu(), expected.exit_index.cpu()
+        ours, theirs = result.exit_index.cpu(), expected.exit_index.cpu()
         confidences = torch.stack([exit_probabilities(logits, t).amax(dim=-1).cpu() for logits, t in
                                    zip(reference.stages(batch), temperatures, strict=True)], dim=1)
         for sample in torch.nonzero(ours != theirs).flatten().tolist():
             first = int(min(ours[sample], theirs[sample]))
             if abs(float(confidences[sample, first]) - tau[first]) > 2 * tolerance:
                 raise DisagreementError(
-                    f'engine {engine.name!r} lets a sample leave at exit {int(ours[sample])}, plain torch at '
+                    f'engine {engine.name!r}: a sample exits at exit {int(ours[sample])}, with plain torch at '
                     f'{int(theirs[sample])}; its confidence there is {float(confidences[sample, first]):.4f}, '
                     f'tau {tau[first]:g}')
-        off = (answer.probabilities.float().cpu() - expected.probabilities.cpu()).abs()[ours == theirs]
+        off = (result.probabilities.float().cpu() - expected.probabilities.cpu()).abs()[ours == theirs]
         if len(off) and not float(off.max()) <= 2 * tolerance:
-            raise DisagreementError(f'engine {engine.name!r} answers otherwise with early exits: probabilities differ '
+            raise DisagreementError(f'engine {engine.name!r} differs from plain torch with early exits: probabilities '
                                     f'by {float(off.max()):.2g}; must be at most {2 * tolerance:g}')
     allowed = int(OTHER_CLASSES[engine.precision] * len(images)) + 1
     if other_classes > allowed:

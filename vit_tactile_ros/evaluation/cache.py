@@ -1,4 +1,4 @@
-"""Outputs kept in a folder, so that calibrating and sweeping take one forward pass; a file knows its origin."""
+"""Outputs stored in a folder, so that calibration and sweeps need one forward pass; each file records its origin."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares
 
 
 class DamagedOutputs(Exception):
-    """A file of outputs that can't be read, from a full disk say."""
+    """An unreadable file of outputs, for instance after a full disk."""
 
 
 def fingerprint(checkpoint: Checkpoint) -> str:
-    """A hash of all that the logits depend on: architecture, weights, preprocessing, classes; not the calibration."""
+    """A hash of everything that determines the logits: architecture, weights, preprocessing, classes."""
     digest = hashlib.sha256(json.dumps([asdict(checkpoint.model.config), asdict(checkpoint.preprocessing),
                                         checkpoint.class_names], sort_keys=True).encode())
     for name, tensor in sorted(checkpoint.model.state_dict().items()):
@@ -37,15 +37,15 @@ def fingerprint(checkpoint: Checkpoint) -> str:
 
 def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, device: torch.device | str = 'cpu',
                    workers: int = 0, progress: str = '') -> ExitOutputs:
-    """The outputs of a part, from `folder` where it holds those of these very weights and data, else collected.
+    """The outputs of a part, from `folder` if it has those of the same weights and data, otherwise computed.
 
-    Its files are named after checkpoint and data, so a folder may be shared by many; None keeps nothing.
-    Raises as `collect_outputs` and the reading of the data do, and OSError when the folder can't be written.
+    File names contain a hash of checkpoint and data, so a folder can be shared; None stores nothing.
+    Raises like `collect_outputs` and the reading of the data, and OSError if the folder cannot be written.
     """
     key = _key(checkpoint, part)
     path = _outputs_path(folder, key)
     if path and path.is_file():
-        with contextlib.suppress(DamagedOutputs):  # they are collected again
+        with contextlib.suppress(DamagedOutputs):  # they are computed again
             kept_key, kept = read_outputs(path, checkpoint.class_names, checkpoint.model.config)
             if kept_key == key:
                 return kept
@@ -57,17 +57,17 @@ def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, devi
 
 
 def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tuple[Range, ...]:
-    """The activation ranges of the checkpoint on images from all over a part, from `folder` as `cached_outputs`.
+    """The activation ranges of the checkpoint on images spread over a part; `folder` as in `cached_outputs`.
 
-    The network runs on the CPU. Raises as the reading of the data does, and OSError when the folder can't be written.
+    The network runs on the CPU. Raises like the reading of the data, and OSError if the folder cannot be written.
     """
     path = folder / f'ranges-{_key(checkpoint, part)[:20]}.json' if folder else None
     if path and path.is_file():
-        with contextlib.suppress(ValueError, TypeError, OverflowError):  # of a damaged file: they are measured again
+        with contextlib.suppress(ValueError, TypeError, OverflowError):  # a damaged file: they are measured again
             ranges = tuple((float(low), float(high)) for low, high in parse_json(path.read_text()))
             if len(ranges) == 4 * checkpoint.model.config.depth:
                 return ranges
-    # Not the first ones: a table of touches is often sorted by class.
+    # Spread evenly, because a table of touches is often sorted by class.
     indices = np.linspace(0, part.size - 1, min(part.size, ENOUGH_IMAGES)).round().astype(int).tolist()
     batches = (torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, indices[i:i + 16]))
                for i in range(0, len(indices), 16))
@@ -79,7 +79,7 @@ def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tu
 
 
 def is_cached(folder: Path | None, checkpoint: Checkpoint, part: Part) -> bool:
-    """Whether `cached_outputs` would probably find a file, and so need no picture."""
+    """Whether `cached_outputs` would probably find a file, and so read no image."""
     path = _outputs_path(folder, _key(checkpoint, part))
     return path is not None and path.is_file()
 
@@ -93,19 +93,19 @@ def _key(checkpoint: Checkpoint, part: Part) -> str:
 
 
 def write_outputs(path: Path, key: str, outputs: ExitOutputs) -> None:
-    """Keep outputs, whole or not at all, with a `key` that says what they are of; OSError when the disk refuses."""
+    """Write outputs atomically with a `key` that identifies their origin; OSError if that fails."""
     with written_whole(path) as temporary:
         np.savez(temporary, key=key, logits=outputs.logits, labels=outputs.labels)
 
 
 def read_outputs(path: Path, class_names: Sequence[str], config: ModelConfig) -> tuple[str, ExitOutputs]:
-    """The key and the outputs that `write_outputs` wrote, if they are of these classes and this architecture.
+    """The key and the outputs that `write_outputs` wrote, for these classes and this architecture.
 
-    Raises DamagedOutputs for a file that is not whole.
+    Raises DamagedOutputs for an incomplete file.
     """
     try:
         with np.load(path) as kept:
             return str(kept['key']), ExitOutputs(kept['logits'], kept['labels'], tuple(class_names), config.exits,
                                                  compute_shares(config))
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile) as error:
-        raise DamagedOutputs(f'{path} is not a whole file of answers ({type(error).__name__})') from error
+        raise DamagedOutputs(f'{path} is not a complete file of outputs ({type(error).__name__})') from error

@@ -1,10 +1,9 @@
-"""Confidences that can be trusted, and thresholds whose accuracy drop is below a bound with a stated confidence.
+"""Calibrated confidences, and thresholds that keep the accuracy drop below a bound with a stated confidence.
 
-Risk control for early exits after Jazbec et al. 2024 (Fast yet Safe), by Learn then Test (Angelopoulos et al. 2021):
-candidate thresholds, fixed beforehand, are tested from the safest on; all before the first failure are safe together
-with the stated confidence (fixed sequence testing, no correction needed), and the boldest of them is taken. The test is
-`risk.drop_p_value`. All early exits share a threshold: with calibrated confidences, one per exit chosen on part of the
-samples saved no more where it was tried, and is one thing more to explain.
+Risk control for early exits as in Jazbec et al. 2024 (Fast yet Safe), by Learn then Test (Angelopoulos et al. 2021):
+a fixed list of thresholds is tested from the highest down with `risk.drop_p_value`. All thresholds before the first
+failure are valid with the stated confidence (fixed sequence testing, no correction needed); the lowest of them is used.
+All early exits share one threshold: with calibrated confidences, separate ones saved no more compute when tried.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from vit_tactile_ros.model import Calibration, DropBound
 
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.05)  # share of all samples
 CONFIDENCE = 0.95
-FIT_SHARE = 0.25  # of the samples fits the temperatures, which the thresholds' test must not have seen; the rest tests
-LEAST_SAMPLES = 20  # below that a temperature means nothing
+FIT_SHARE = 0.25  # of the samples, to fit the temperatures; the thresholds are tested on the others
+LEAST_SAMPLES = 20  # a temperature from fewer is meaningless
 TEMPERATURES = (0.05, 20.0)  # range searched
-# The default tau is never less: on touches unlike the samples, an exit that finds its own class less likely than not
-# should ask the next one. (Bounds may go lower: they speak of touches like the samples.)
+# Lower limit of the default tau: on touches unlike the samples, an image should not exit with a confidence below 0.5.
+# (The thresholds of bounds may be lower: they apply to touches like the samples.)
 LEAST_TAU = 0.5
 LEVELS = (*(round(float(t), 4) for t in special.expit(np.arange(8.0, -2.01, -0.125))), 0.0)  # candidate thresholds
 
@@ -37,7 +36,7 @@ Tau = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Drop:
-    """What thresholds cost: of `num_samples`, how many lost or gained the right answer by leaving early."""
+    """The accuracy drop: of `num_samples`, how many predictions early exit made wrong (worse) or right (better)."""
 
     worse: int
     better: int
@@ -52,8 +51,8 @@ class Drop:
 def fit_temperatures(outputs: ExitOutputs) -> tuple[float, ...]:
     """The temperature of each exit that makes the labels most likely (Guo et al. 2017).
 
-    Labels weigh (n + 1) / (n + 2), the rest goes to the other classes evenly: of n samples that are all right the most
-    likely temperature is 0, and every answer would claim to be certain (Platt 1999 does the same).
+    The label has the weight (n + 1) / (n + 2); the rest is spread evenly over the other classes (Platt 1999). Without
+    this, the temperature from n correct samples would be 0, and every confidence 1.
     """
     rows, doubt = np.arange(len(outputs)), 1 / (len(outputs) + 2)
 
@@ -71,12 +70,12 @@ def fit_temperatures(outputs: ExitOutputs) -> tuple[float, ...]:
 
 def measure_drop(confidences: NDArray[np.float32], right: NDArray[np.bool_], tau: Tau) -> Drop:
     """`confidences` and `right` are (E, N)."""
-    answered = right[choose_exits(confidences, tau), np.arange(right.shape[1])]
-    return Drop(int((right[-1] & ~answered).sum()), int((~right[-1] & answered).sum()), right.shape[1])
+    used = right[choose_exits(confidences, tau), np.arange(right.shape[1])]
+    return Drop(int((right[-1] & ~used).sum()), int((~right[-1] & used).sum()), right.shape[1])
 
 
 def candidates(num_exits: int) -> list[Tau]:
-    """One threshold for all early exits, from one that few samples reach down to 0; none without early exits."""
+    """Thresholds for all early exits, from one that few samples reach down to 0; empty without early exits."""
     if num_exits == 1:
         return []
     return [(level,) * (num_exits - 1) for level in LEVELS]
@@ -84,9 +83,9 @@ def candidates(num_exits: int) -> list[Tau]:
 
 def choose_tau(outputs: ExitOutputs, max_accuracy_drop: float, confidence: float = CONFIDENCE,
                temperatures: Sequence[float] = ()) -> DropBound:
-    """The boldest threshold whose drop is below the bound with this confidence; else 1, nobody leaves early.
+    """The lowest threshold whose drop is below the bound with this confidence; 1 (early exit off) if there is none.
 
-    The samples are taken to be independent draws of what is to come; `temperatures` must not have been fitted to them.
+    Assumes independent samples from the later distribution; `temperatures` must not have been fitted to them.
     """
     confidences, right = outputs.probabilities(temperatures).max(axis=2), outputs.right
     chosen: Tau = (1.0,) * (outputs.num_exits - 1)
@@ -99,7 +98,7 @@ def choose_tau(outputs: ExitOutputs, max_accuracy_drop: float, confidence: float
 
 
 def lowest_tau(outputs: ExitOutputs, max_accuracy_drop: float, temperatures: Sequence[float]) -> Tau:
-    """The lowest threshold down to which the drop on these very samples is within the bound: promises nothing."""
+    """The lowest threshold with a drop within the bound on these samples, without any guarantee for others."""
     confidences, right = outputs.probabilities(temperatures).max(axis=2), outputs.right
     chosen: Tau = (1.0,) * (outputs.num_exits - 1)
     for tau in candidates(outputs.num_exits):
@@ -111,7 +110,7 @@ def lowest_tau(outputs: ExitOutputs, max_accuracy_drop: float, temperatures: Seq
 
 def split_samples(num_samples: int, seed: int, fit_share: float = FIT_SHARE,
                   ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the samples that fit and of those that test, by chance."""
+    """Random disjoint indices of the samples for the fit and of those for the test."""
     order = np.random.default_rng(seed).permutation(num_samples)
     cut = round(fit_share * num_samples)
     return order[:cut], order[cut:]
@@ -121,12 +120,12 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
               seed: int = 0, recommend: float = 0.001) -> Calibration:
     """Temperatures from one part of the samples, thresholds for every bound from the other.
 
-    The default tau becomes that of the largest bound not above `recommend` that could be shown, else of the strictest
-    that could, and never less than LEAST_TAU. Raises ValueError for fewer than LEAST_SAMPLES.
+    The default tau is that of the largest verified bound up to `recommend`, otherwise of the strictest verified bound,
+    and at least LEAST_TAU. Raises UserError for fewer than LEAST_SAMPLES.
     """
     if len(outputs) < LEAST_SAMPLES:
         raise UserError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and '
-                        'hundreds to be of use')
+                        'hundreds to be useful')
     fit, test = (outputs.subset(i) for i in split_samples(len(outputs), seed))
     temperatures = fit_temperatures(fit)
     drops = tuple(choose_tau(test, bound, confidence, temperatures) for bound in sorted(set(bounds)))

@@ -1,4 +1,4 @@
-"""Pictures of what exits cost and gain, drawn by matplotlib without a display."""
+"""Figures of accuracy, speed, confidence and classes, drawn by matplotlib without a display."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from vit_tactile_ros.evaluation.resampling import PromiseCheck
 from vit_tactile_ros.foundation.files import written_whole
 
 BLUE, ORANGE, GREY = '#2166ac', '#d6604d', '#8c8c8c'
-MAX_NUMBERED = 20  # classes up to which a cell is wide enough for its number
+MAX_NUMBERED = 20  # with more classes, cells are too narrow for numbers
 
 
 @dataclass(frozen=True)
 class TradeOff:
-    """One threshold on the trade-off's picture."""
+    """One threshold in the figure of the trade-off."""
 
     tau: float
     accuracy: float  # 0..1
@@ -35,7 +35,7 @@ class TradeOff:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write a PNG whole or not at all; all text is drawn as it is, also a `$` in the name of a class or bag."""
+    """Write a PNG atomically; text is drawn literally, also a `$` in the name of a class or bag."""
     for text in figure.findobj(Text):
         text.set_parse_math(False)
     with written_whole(path, sync=False) as temporary:
@@ -43,7 +43,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def trade_off_figure(points: Sequence[TradeOff], full_accuracy: float, blocks: Sequence[int], title: str) -> Figure:
-    """Accuracy over speed-up with a point per tau; below, which exits answer at each tau."""
+    """Accuracy over speed-up with a point per tau; below, the share of each exit at each tau."""
     points = sorted(points, key=lambda p: -p.tau)
     figure = Figure(figsize=(8.5, 8.0), layout='constrained')
     upper, lower = figure.subplots(2, 1, height_ratios=(3, 2))
@@ -52,7 +52,7 @@ def trade_off_figure(points: Sequence[TradeOff], full_accuracy: float, blocks: S
     upper.plot(gains, [p.accuracy for p in points], 'o-', color=BLUE, markersize=6)
     upper.plot([0.0], [full_accuracy], 's', color=GREY, markersize=7)
     upper.set_xlim(min(0.0, *gains) - 0.08 * max(0.1, *gains), max(0.1, *gains) * 1.1)
-    # At least a point of accuracy, or a flat line would look like a cliff.
+    # At least a percentage point, so that a nearly flat line looks flat.
     highest = max(full_accuracy, *(p.accuracy for p in points))
     lowest = min(full_accuracy - 0.01, *(p.accuracy for p in points))
     span = highest - lowest
@@ -60,7 +60,7 @@ def trade_off_figure(points: Sequence[TradeOff], full_accuracy: float, blocks: S
     upper.annotate('full depth', (upper.get_xlim()[1], full_accuracy), xytext=(-5, -13), textcoords='offset points',
                    ha='right', color='#555555')
     _label_apart(upper, [(p.speed_up, p.accuracy, f'{p.tau:.3g}') for p in points])
-    upper.set_xlabel('speed-up: time at full depth / time with early exits - 1 (each point: a tau)')
+    upper.set_xlabel('speed-up: time at full depth / time with early exit - 1 (one point per tau)')
     upper.set_ylabel('accuracy')
     upper.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=' %'))
     upper.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1, symbol=' %'))
@@ -77,7 +77,7 @@ def trade_off_figure(points: Sequence[TradeOff], full_accuracy: float, blocks: S
         bottom += shares
     lower.set_xticks(place, [f'{p.tau:.3g}' for p in points], rotation=45 if len(points) > 12 else 0)
     lower.set_xlabel('tau')
-    lower.set_ylabel('answered after')
+    lower.set_ylabel('exited after')
     lower.yaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
     lower.set_ylim(0, 1)
     lower.legend(ncols=min(len(blocks), 6), loc='lower center', bbox_to_anchor=(0.5, 1.0), frameon=False)
@@ -85,7 +85,7 @@ def trade_off_figure(points: Sequence[TradeOff], full_accuracy: float, blocks: S
 
 
 def confusion_figure(counts: NDArray[np.int64], class_names: Sequence[str], title: str) -> Figure:
-    """True classes down, answers across; the colour is the share of the true class, the number the count."""
+    """True classes in rows, predictions in columns; colour: share of the true class, number: count."""
     classes = len(class_names)
     side = float(np.clip(2.5 + 0.55 * classes, 5.0, 14.0))
     figure = Figure(figsize=(side + 1.0, side), layout='constrained')
@@ -98,16 +98,16 @@ def confusion_figure(counts: NDArray[np.int64], class_names: Sequence[str], titl
                       color='white' if shares[row, column] > 0.5 else 'black')
     _name_classes(axes, class_names, rotate=True)
     _name_classes(axes, class_names, rotate=False)
-    axes.set_xlabel('answer')
+    axes.set_xlabel('prediction')
     axes.set_ylabel('true class')
     axes.set_title(title, fontsize=11)
-    figure.colorbar(drawn, ax=axes, shrink=0.8, format=PercentFormatter(1.0, symbol=' %'), label='of the true class')
+    figure.colorbar(drawn, ax=axes, shrink=0.8, format=PercentFormatter(1.0, symbol=' %'), label='share of true class')
     return figure
 
 
 def reliability_figure(bins: Sequence[Reliability], blocks: Sequence[int], accuracies: Sequence[float],
                        title: str) -> Figure:
-    """Accuracy against confidence per exit, with the samples in each bin underneath."""
+    """Accuracy over confidence per exit; below, the samples in each bin."""
     columns = min(len(bins), 4)
     rows = math.ceil(len(bins) / columns)
     figure = Figure(figsize=(3.6 * columns + 0.6, 4.6 * rows + 0.4), layout='constrained')
@@ -120,7 +120,7 @@ def reliability_figure(bins: Sequence[Reliability], blocks: Sequence[int], accur
         upper.bar(middles[filled], one.accuracy[filled], width, color=BLUE, edgecolor='white', linewidth=0.5,
                   label='accuracy')
         upper.plot(one.confidence[filled], one.accuracy[filled], 'o', color='black', markersize=3)
-        # Of few samples the accuracy says little: one standard error beside it.
+        # One standard error: the accuracy of a few samples is uncertain.
         error = np.sqrt(one.confidence * (1 - one.confidence) / np.maximum(one.counts, 1))[filled]
         upper.errorbar(one.confidence[filled], one.accuracy[filled], error, fmt='none', color='black', linewidth=0.8)
         upper.plot([0, 1], [0, 1], '--', color=ORANGE, linewidth=1.2)
@@ -143,7 +143,7 @@ def reliability_figure(bins: Sequence[Reliability], blocks: Sequence[int], accur
 
 def per_class_figure(accuracies: NDArray[np.floating], columns: Sequence[str], class_names: Sequence[str],
                      title: str) -> Figure:
-    """Accuracy of each class, (classes, columns) in 0..1 or NaN, a column per exit (and what else is given)."""
+    """Accuracy of each class, (classes, columns) in 0..1 or NaN; one column per exit or other setting."""
     classes = len(class_names)
     figure = Figure(figsize=(2.8 + 1.1 * len(columns), float(np.clip(1.8 + 0.34 * classes, 3.5, 15.0))),
                     layout='constrained')
@@ -166,14 +166,14 @@ def per_class_figure(accuracies: NDArray[np.floating], columns: Sequence[str], c
 
 
 def promise_figure(checks: Sequence[PromiseCheck], confidence: float) -> Figure:
-    """The true drop of every resampled calibration beside the bound that was promised."""
+    """The true accuracy drop of every resampled calibration, and its bound."""
     figure = Figure(figsize=(1.6 + 1.5 * len(checks), 4.8), layout='constrained')
     axes = figure.subplots()
     spread = np.random.default_rng(0).uniform(-0.28, 0.28, max(c.rounds for c in checks))
     for place, check in enumerate(checks):
         drops = 100 * np.asarray(check.drops)
         within = drops <= 100 * check.bound
-        for mask, colour, label in ((within, BLUE, 'drop of one calibration'), (~within, ORANGE, 'promise broken')):
+        for mask, colour, label in ((within, BLUE, 'one calibration'), (~within, ORANGE, 'bound exceeded')):
             axes.plot(place + spread[:check.rounds][mask], drops[mask], 'o', color=colour, markersize=3.5, alpha=0.6,
                       label=label if place == 0 else None)
         axes.plot([place - 0.38, place + 0.38], [100 * check.bound] * 2, color='black', linewidth=2,
@@ -185,8 +185,8 @@ def promise_figure(checks: Sequence[PromiseCheck], confidence: float) -> Figure:
     axes.set_yticks(marks, [f'{m:g}' for m in marks])
     axes.minorticks_off()
     axes.set_ylim(min(-0.02, *(120 * min(c.drops) for c in checks)), 250 * max(c.bound for c in checks))
-    axes.set_ylabel('true accuracy drop, points')
-    axes.set_title(f'{checks[0].rounds} resampled calibrations; each bound is promised with {confidence:.0%} '
+    axes.set_ylabel('true accuracy drop, percentage points')
+    axes.set_title(f'{checks[0].rounds} resampled calibrations; each bound should hold with {confidence:.0%} '
                    'confidence'.replace('%', ' %'), fontsize=11)
     axes.grid(axis='y', alpha=0.3)
     axes.legend(loc='upper left', fontsize=8)
@@ -194,7 +194,7 @@ def promise_figure(checks: Sequence[PromiseCheck], confidence: float) -> Figure:
 
 
 def comparison_figure(found: Comparison, class_names: Sequence[str], name_a: str, name_b: str) -> Figure:
-    """Every difference, B minus A, with its interval; filled where that is on one side of zero."""
+    """Every difference, B minus A, with its interval; filled if the interval excludes zero."""
     rows = [('accuracy', found.estimates['accuracy']), ('balanced accuracy', found.estimates['balanced_accuracy']),
             ('compute', found.estimates['compute']),
             *((f'recall: {class_names[c]}', estimate) for c, estimate in found.recalls.items())]
@@ -202,14 +202,14 @@ def comparison_figure(found: Comparison, class_names: Sequence[str], name_a: str
     axes = figure.subplots()
     axes.axvline(0.0, color=GREY, linewidth=1, linestyle='--')
     for place, (_, one) in enumerate(rows):
-        is_sure = one.low > 0 or one.high < 0
+        is_significant = one.low > 0 or one.high < 0
         colour = BLUE if place < 3 else '#555555'
         axes.plot([100 * one.low, 100 * one.high], [place, place], color=colour, linewidth=2.5 if place < 3 else 1.5)
         axes.plot([100 * one.value], [place], 'o', color=colour, markersize=7,
-                  markerfacecolor=colour if is_sure else 'white')
+                  markerfacecolor=colour if is_significant else 'white')
     axes.set_yticks(range(len(rows)), [name if len(name) <= 32 else f'{name[:31]}…' for name, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlabel(f'B - A, points, with {100 * found.confidence:g} % intervals over {found.touches} touches '
+    axes.set_xlabel(f'B - A, percentage points; {100 * found.confidence:g} % intervals, {found.touches} touches '
                     f'({found.frames} frames)')
     axes.set_title(f'A: {name_a}\nB: {name_b}', fontsize=10, loc='left')
     axes.grid(axis='x', alpha=0.3)
@@ -217,7 +217,7 @@ def comparison_figure(found: Comparison, class_names: Sequence[str], name_a: str
 
 
 def _label_apart(axes: Axes, points: Sequence[tuple[float, float, str]]) -> None:
-    """Labels above their points; below where the one above would be hit, and none where both would."""
+    """Labels above their points, or below if that would overlap another label, or none if both would."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     taken: list[tuple[float, float]] = []
     for x, y, text in points:
@@ -243,7 +243,7 @@ def _name_classes(axes: Axes, class_names: Sequence[str], rotate: bool) -> None:
 
 
 def _shades(count: int) -> list[tuple[float, float, float, float]]:
-    """Light for the first, cheapest exit to dark for the last."""
+    """From light for the first exit to dark for the last."""
     return [colormaps['Blues'](v) for v in np.linspace(0.25, 0.95, count)]
 
 

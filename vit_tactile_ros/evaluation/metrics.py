@@ -1,4 +1,4 @@
-"""Figures of merit of classifications; all take class indices or confidences as numpy arrays."""
+"""Classification metrics from numpy arrays of class indices or confidences."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.floating]
 
 
-def balanced_accuracy(labels: Ints, answers: Ints) -> float:
-    """Mean over the classes that occur of the share of right answers, 0..1."""
-    return float(metrics.recall_score(labels, answers, labels=np.unique(labels), average='macro', zero_division=0.0))
+def balanced_accuracy(labels: Ints, predictions: Ints) -> float:
+    """Mean recall of the classes that occur, 0..1."""
+    return float(metrics.recall_score(labels, predictions, labels=np.unique(labels), average='macro',
+                                      zero_division=0.0))
 
 
-def confusion(labels: Ints, answers: Ints, num_classes: int) -> Ints:
-    """Counts, (num_classes, num_classes): row the true class, column the answer."""
-    counts: Ints = metrics.confusion_matrix(labels, answers, labels=np.arange(num_classes))
+def confusion(labels: Ints, predictions: Ints, num_classes: int) -> Ints:
+    """Counts, (num_classes, num_classes): rows are true classes, columns predictions."""
+    counts: Ints = metrics.confusion_matrix(labels, predictions, labels=np.arange(num_classes))
     return counts
 
 
-def per_class_accuracy(labels: Ints, answers: Ints, num_classes: int) -> Floats:
-    """Share of right answers among the samples of each class, (num_classes,); NaN for a class without samples."""
+def per_class_accuracy(labels: Ints, predictions: Ints, num_classes: int) -> Floats:
+    """Accuracy of each class, (num_classes,); NaN for a class without samples."""
     counts = np.bincount(labels, minlength=num_classes)
-    right = np.bincount(labels[labels == answers], minlength=num_classes)
+    right = np.bincount(labels[labels == predictions], minlength=num_classes)
     return np.where(counts > 0, right / np.maximum(counts, 1), np.nan)
 
 
@@ -48,9 +49,9 @@ class Reliability:
 
 
 def reliability(confidence: Floats, right: NDArray[np.bool_], bins: int = 15) -> Reliability:
-    """Bins of samples by their confidence, (N,) in 0..1; `right` says whether the answer was."""
+    """Bins of samples by their confidence, (N,) in 0..1; `right`: whether each prediction is correct."""
     edges = np.linspace(0.0, 1.0, bins + 1)
-    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # a bin holds its upper edge
+    place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)  # a bin includes its upper edge
     counts = np.bincount(place, minlength=bins)
     with np.errstate(invalid='ignore'):
         return Reliability(edges, counts, np.bincount(place, confidence, bins) / counts,

@@ -1,4 +1,4 @@
-"""The logits of every exit over a dataset, from one forward pass, and what any threshold makes of them."""
+"""The logits of every exit over a dataset, from one forward pass, and the decisions at any threshold."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from vit_tactile_ros.model import (
 
 @dataclass(frozen=True)
 class ExitOutputs:
-    """What E exits say of N labelled samples of C classes."""
+    """The logits of E exits for N labelled samples of C classes."""
 
     logits: NDArray[np.float32]  # (E, N, C)
     labels: NDArray[np.int64]  # (N,), 0..C-1
@@ -45,26 +45,26 @@ class ExitOutputs:
         return len(self.exits)
 
     def probabilities(self, temperatures: Sequence[float] = ()) -> NDArray[np.float32]:
-        """Of each exit, (E, N, C); no temperatures: 1 everywhere."""
+        """Of each exit, (E, N, C); without temperatures, they are 1."""
         return np.stack([exit_probabilities(torch.from_numpy(logits), temperature).numpy() for logits, temperature
                          in zip(self.logits, temperatures or (1.0,) * self.num_exits, strict=True)])
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether each exit is right, (E, N)."""
-        answers: NDArray[np.bool_] = self.logits.argmax(axis=2) == self.labels
-        return answers
+        """Whether each exit's prediction is correct, (E, N)."""
+        right: NDArray[np.bool_] = self.logits.argmax(axis=2) == self.labels
+        return right
 
     def decide(self, tau: float | Sequence[float], temperatures: Sequence[float] = (),
                ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Exit index, class and confidence of the exit that answers, (N,) each: what `model.early_exit` decides."""
+        """Exit index, class and confidence at the exit that is used, (N,) each, as `model.early_exit` decides."""
         probabilities = self.probabilities(temperatures)
         chosen = choose_exits(probabilities.max(axis=2), thresholds(tau, self.num_exits))
-        answered = probabilities[chosen, np.arange(len(self))]
-        return chosen, answered.argmax(axis=1), answered.max(axis=1)
+        at_exit = probabilities[chosen, np.arange(len(self))]
+        return chosen, at_exit.argmax(axis=1), at_exit.max(axis=1)
 
     def spent(self, exit_index: NDArray[np.int64]) -> tuple[NDArray[np.float64], float]:
-        """The rate of each exit, (E,), and the mean share of compute that leaving at `exit_index`, (N,), takes."""
+        """The rate of each exit, (E,), and the mean compute share, for exits `exit_index`, (N,)."""
         rates = np.bincount(exit_index, minlength=self.num_exits) / len(exit_index)
         return rates, float(rates @ np.asarray(self.compute_shares))
 
@@ -74,13 +74,13 @@ class ExitOutputs:
 
 def choose_exits(confidences: NDArray[np.float32], tau: Sequence[float]) -> NDArray[np.int64]:
     """The first exit whose confidence, (E, N), reaches its threshold, (N,); `tau` has one value per early exit."""
-    limits = np.asarray([*tau, 0.0], np.float32)[:, None]  # float32, as torch compares; the last exit always answers
-    leaves = (confidences >= limits) & (np.asarray([*tau, 0.0])[:, None] < 1.0)
-    return leaves.argmax(axis=0)
+    limits = np.asarray([*tau, 0.0], np.float32)[:, None]  # float32, as torch compares; the last exit has no threshold
+    exits = (confidences >= limits) & (np.asarray([*tau, 0.0])[:, None] < 1.0)
+    return exits.argmax(axis=0)
 
 
 class Inputs(Dataset[tuple[Tensor, int]]):
-    """The network's inputs of a dataset of frames, made where the frames are read (in the workers)."""
+    """The network's inputs of a dataset of frames, computed where the frames are read (in the workers)."""
 
     def __init__(self, frames: Frames, preprocessing: PreprocessingConfig) -> None:
         self.frames = frames
@@ -105,9 +105,9 @@ def collect_outputs(model: ViTTactile, frames: Frames, preprocessing: Preprocess
                     class_names: Sequence[str] = (), workers: int = 0) -> ExitOutputs:
     """One forward pass of every frame (uint8 frame, reference, label) through all exits, in float32.
 
-    The model is put into eval mode and back. `progress` is the title of a progress bar; '' shows none. Without
-    `class_names` classes are called by their number.
-    Raises ValueError for an empty dataset, a label that is no class, or answers that are not finite.
+    The model is in eval mode meanwhile. `progress` is the title of a progress bar; '' shows none. Without
+    `class_names`, classes are named by their number.
+    Raises ValueError for an empty dataset, a label that is not a class, or logits that are not finite.
     """
     inputs = Inputs(frames, preprocessing)
     was_training, on = model.training, next(model.parameters()).device
@@ -123,27 +123,27 @@ def collect_outputs(model: ViTTactile, frames: Frames, preprocessing: Preprocess
 def outputs_of(networks: Sequence[Callable[[Tensor], Iterable[Tensor]]], inputs: Dataset[tuple[Tensor, int]],
                config: ModelConfig, batch_size: int, progress: str = '', *, class_names: Sequence[str] = (),
                workers: int = 0) -> list[ExitOutputs]:
-    """What each of several networks of one architecture says; every input is read once.
+    """The outputs of several networks of one architecture; every input is read once.
 
-    A network gives the logits of its exits, (B, C) each, of images (B, 3, h, w) on the CPU. Otherwise as
+    A network maps images (B, 3, h, w) on the CPU to the logits of its exits, (B, C) each. Otherwise as
     `collect_outputs`.
     """
     class_names = class_names or [str(i) for i in range(config.num_classes)]
     loader = DataLoader(inputs, batch_size, num_workers=workers)
     if not len(loader):
-        raise ValueError('there is no image to evaluate; give at least one')
+        raise ValueError('no image to evaluate; give at least one')
     logits: list[list[Tensor]] = [[] for _ in networks]
     labels: list[Tensor] = []
     for images, batch_labels in tqdm(loader, desc=progress, unit='batch', leave=False, file=sys.stderr,
                                      disable=not progress or not sys.stderr.isatty()):
-        for network, said in zip(networks, logits, strict=True):
-            said.append(torch.stack(list(network(images))).float().cpu())
+        for network, batches in zip(networks, logits, strict=True):
+            batches.append(torch.stack(list(network(images))).float().cpu())
         labels.append(batch_labels)
     known = torch.cat(labels).numpy().astype(np.int64)
     if known.min() < 0 or known.max() >= len(class_names):
         raise ValueError(f'labels are {known.min()} to {known.max()}; must be 0 to {len(class_names) - 1}, the classes '
                          'of the checkpoint')
-    all_logits = [torch.cat(said, dim=1).numpy() for said in logits]
+    all_logits = [torch.cat(batches, dim=1).numpy() for batches in logits]
     if not all(np.isfinite(one).all() for one in all_logits):
-        raise UserError('the network answers with values that are not finite: the checkpoint is of no use')
+        raise UserError('the logits of the network are not finite: the checkpoint is unusable; train again')
     return [ExitOutputs(one, known, tuple(class_names), config.exits, compute_shares(config)) for one in all_logits]

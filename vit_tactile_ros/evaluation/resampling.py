@@ -1,4 +1,4 @@
-"""How often the promised accuracy drop is kept when the calibration is done again and again on other samples."""
+"""How often the bound on the accuracy drop holds when the calibration is repeated on other samples."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 
 @dataclass(frozen=True)
 class PromiseCheck:
-    """What became of one bound in `rounds` resamplings; drops are shares of all samples."""
+    """One bound in `rounds` resamplings; drops are shares of all samples."""
 
     bound: float
     rounds: int
-    kept: int  # resamplings whose thresholds keep the bound on the whole pool, which the samples were drawn from
+    kept: int  # resamplings whose thresholds keep the bound on the whole pool
     kept_on_rest: int  # resamplings of half the pool that keep it on the other half, as measured there
-    shown: int  # resamplings with samples enough to let anything leave early
+    shown: int  # resamplings with enough samples for early exit
     drops: tuple[float, ...]  # on the whole pool, one per resampling
     compute_share: float  # mean, of the full depth
     rest_drops: tuple[float, ...]
@@ -31,10 +31,10 @@ def check_promise(pool: ExitOutputs, bounds: Sequence[float], confidence: float 
                   seed: int = 0, progress: str = '') -> list[PromiseCheck]:
     """Calibrate `rounds` times on samples drawn from a pool whose true drop is known.
 
-    The pool stands for the world: each resampling draws as many samples as it holds, with replacement, and the promise
-    is that the drop over the whole pool, known without error, is below the bound. Beside it the plain split: calibrated
-    on a random half, measured on the other; its measurement is as noisy as the calibration, so even thresholds that
-    truly keep the bound may exceed it there now and then.
+    The pool represents the population: each resampling draws as many samples as the pool has, with replacement, and the
+    drop over the whole pool must be below the bound. In addition, each round calibrates on a random half and measures
+    on the other half. That measurement is as noisy as the calibration, so even thresholds that truly keep the bound
+    may sometimes exceed it there.
     """
     rng = np.random.default_rng(seed)
     shares = np.asarray(pool.compute_shares)

@@ -1,7 +1,7 @@
-"""Is the accuracy lost to early exits below a bound? An exact test on the samples where two exits disagree.
+"""An exact test of whether the accuracy drop of early exits is below a bound, from the samples where exits disagree.
 
-Per sample the loss is (last exit right) - (exit that answered right): 1, 0 or -1. Of n samples, `worse` lost the right
-answer by leaving early and `better` gained one; the accuracy drop is P(worse) - P(better).
+Of n samples, `worse` are predicted correctly only by the last exit, and `better` only by the exit that was used. The
+accuracy drop is P(worse) - P(better).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ Counts = NDArray[np.int64]
 def drop_p_value(worse: int, better: int, num_samples: int, bound: float) -> float:
     """P-value of the hypothesis that the accuracy drop is `bound` or more, valid for every number of samples.
 
-    Exact and unconditional for paired answers: outcomes are ordered by the score statistic (Tango 1998), and the
+    Exact and unconditional for paired predictions: outcomes are ordered by the score statistic (Tango 1998), and the
     probability of one at least as extreme is maximised over the rate of disagreement (Suissa and Shuster 1991) within
     its 1 - NUISANCE_ERROR confidence interval (Berger and Boos 1994). It assumes independent samples.
-    Raises ValueError for counts that are not those of `num_samples` samples, or a bound outside (0, 1).
+    Raises ValueError for counts that do not fit `num_samples`, or a bound outside (0, 1).
     """
     disagreeing = worse + better
     if min(worse, better) < 0 or disagreeing > num_samples or num_samples < 1:
-        raise ValueError(f'counts are {worse} worse and {better} better of {num_samples}; must be parts of the samples')
+        raise ValueError(f'counts are {worse} worse and {better} better of {num_samples}; must be at least 0 and fit')
     if not 0.0 < bound < 1.0:
         raise ValueError(f'bound is {bound}; must be above 0 and below 1')
     if worse - better >= num_samples * bound:
@@ -43,7 +43,7 @@ def drop_p_value(worse: int, better: int, num_samples: int, bound: float) -> flo
     totals = np.arange(most + 1)
     limits = _largest_as_extreme(float(_score(np.array(worse), np.array(better), num_samples, bound)), totals,
                                  num_samples, bound)
-    # Given their number, a disagreeing sample is a worse one with probability (1 + bound / rate) / 2.
+    # Given their number, each disagreeing sample is a worse one with probability (1 + bound / rate) / 2.
     below = stats.binom.cdf(limits, totals, np.minimum(1.0, (1.0 + bound / rates) / 2.0))
     below[:, limits < 0] = 0.0
     chance = (stats.binom.pmf(totals, num_samples, rates) * below).sum(axis=1).max()
@@ -51,9 +51,9 @@ def drop_p_value(worse: int, better: int, num_samples: int, bound: float) -> flo
 
 
 def samples_needed(bound: float, error: float) -> int:
-    """Fewest samples with which a drop below `bound` can be shown at all: when not one answer differs.
+    """The smallest number of samples that can show a drop below `bound`, if no prediction differs.
 
-    `error` is 1 - confidence. With answers that differ it takes more.
+    `error` is 1 - confidence. If predictions differ, more samples are needed.
     """
     low, high = 1, 1
     while drop_p_value(0, 0, high, bound) > error:
@@ -74,7 +74,7 @@ def _score(worse: Counts, better: Counts, n: int, bound: float) -> NDArray[np.fl
 
 
 def _largest_as_extreme(observed: float, totals: Counts, n: int, bound: float) -> Counts:
-    """Per number of disagreeing samples, the most worse ones with a score up to `observed`; -1 for none."""
+    """For each number of disagreeing samples, the largest `worse` with a score up to `observed`; -1 if none."""
     low, high = np.full_like(totals, -1), totals + 1  # low is as extreme, high is not
     while (high - low > 1).any():
         middle = (low + high) // 2

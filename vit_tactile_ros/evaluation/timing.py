@@ -1,4 +1,4 @@
-"""Measured time of early exit, image by image as the live node runs it, against the full depth in the same minutes."""
+"""Measured time of early exit, image by image as in the live node, and of the full depth in the same minutes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Timing:
 
     full: float  # mean over the images at full depth
     early: tuple[float, ...]  # the same per thresholds, in their order
-    exits: tuple[float, ...]  # median of an image that is made to leave at each exit
+    exits: tuple[float, ...]  # median of an image that is forced to exit at each exit
     images: int
     rounds: int
 
@@ -34,7 +34,7 @@ class Timing:
 def spread_sample(confidence: NDArray[np.floating], count: int) -> NDArray[np.int64]:
     """`count` indices spread evenly over the sorted confidences of the first exit.
 
-    So that every threshold sends about the same share of the sample on as of all.
+    At every threshold, about the same share of this sample exits as of all samples.
     """
     order = np.argsort(confidence, kind='stable')
     places = (np.arange(min(count, len(order))) + 0.5) * len(order) / min(count, len(order))
@@ -46,7 +46,7 @@ def measure_times(classifier: TactileClassifier, inputs: NDArray[np.float32], ta
                   rounds: int = 3, progress: str = '') -> Timing:
     """Run every image, float32 (n, 3, h, w), alone at every tau and up to every exit; an image's time is its median.
 
-    For each image the ways to run it take turns in a random order, so that a busy machine slows all of them alike.
+    For each image, the taus and exits are run in random order, so that load on the machine affects all of them alike.
     """
     num_exits = len(classifier.exits)
     rng = np.random.default_rng(0)
@@ -63,7 +63,7 @@ def measure_times(classifier: TactileClassifier, inputs: NDArray[np.float32], ta
                     if way < len(taus):
                         classifier.classify_inputs(one, taus[way])
                     else:
-                        _leave_at(classifier, one, int(way) - len(taus))
+                        _exit_at(classifier, one, int(way) - len(taus))
                     times[way, image, turn] = time.perf_counter() - start
                 bar.update()
     of_image = np.median(times, axis=2)
@@ -72,8 +72,8 @@ def measure_times(classifier: TactileClassifier, inputs: NDArray[np.float32], ta
                   tuple(float(m) for m in np.median(of_image[len(taus):], axis=1)), len(inputs), rounds)
 
 
-def _leave_at(classifier: TactileClassifier, one: NDArray[np.float32], exit_index: int) -> None:
-    """Run up to an exit and take its answer, without asking the earlier ones for their confidence."""
+def _exit_at(classifier: TactileClassifier, one: NDArray[np.float32], exit_index: int) -> None:
+    """Run up to an exit and compute its probabilities, without evaluating the confidence at earlier exits."""
     stages = classifier.runtime.stages(torch.from_numpy(one))
     for _ in range(exit_index + 1):
         logits = next(stages)

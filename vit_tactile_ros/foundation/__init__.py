@@ -1,1 +1,1 @@
-"""What every layer may use: the base of user errors, files written whole, strict JSON; standard library only."""
+"""Used by every layer: user errors, atomic writes, strict JSON, start and end of commands; standard library only."""

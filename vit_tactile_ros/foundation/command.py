@@ -1,9 +1,9 @@
-"""What every command does with what ends it: exit status and message.
+"""How every command ends: exit status and message.
 
-0    done
-1    the machine ended it (disk, memory, network), the result is incomplete, or a bug: then with a traceback
+0    success
+1    a system failure (disk, memory, network), an incomplete result, or a bug (with a traceback)
 2    a mistake in the arguments or the data
-130  Ctrl-C, 143 SIGTERM (train), 141 whoever reads the output has gone
+130  Ctrl-C; 143 SIGTERM (train); 141 the reader of the output closed it
 """
 
 from __future__ import annotations
@@ -32,9 +32,8 @@ def command(name: str, stopped: str = 'stopped', failed: str = '', tell: Callabl
             ) -> Callable[[Main], Main]:
     """A decorator for the `main(argv)` of a command, which returns the exit status and may raise anything.
 
-    stopped: what Ctrl-C prints, unless the KeyboardInterrupt has a message of its own. failed: what is added when the
-    system ended it. tell: prints one line of an error; without it that is done here, and the library's warnings are
-    printed with the command's name.
+    stopped: printed on Ctrl-C, unless the KeyboardInterrupt has a message. failed: appended to a system failure.
+    tell: prints the line of an error; if None, the line and the library's warnings are printed with the command's name.
     """
     def decorate(main: Main) -> Main:
         @functools.wraps(main)
@@ -57,14 +56,14 @@ def _run(main: Callable[[], int], name: str, stopped: str, failed: str, tell: Ca
     with interrupt.as_exception():
         try:
             status = main()
-            sys.stdout.flush()  # here: at exit Python would print a traceback
+            sys.stdout.flush()  # at exit, Python would print a traceback for a failure
             return status
-        except SystemExit:  # of --help, say
+        except SystemExit:  # for instance of --help
             if _fails_to_flush():
                 _drop_output()
             raise
         except KeyboardInterrupt as error:
-            print(f'\n{name}: {str(error) or stopped}', file=sys.stderr)  # the first line is that of the terminal's ^C
+            print(f'\n{name}: {str(error) or stopped}', file=sys.stderr)  # the terminal has printed ^C on this line
             return interrupt.INTERRUPTED
         except UserError as error:
             tell(redacted(str(error)))
@@ -78,11 +77,11 @@ def _run(main: Callable[[], int], name: str, stopped: str, failed: str, tell: Ca
                 _drop_output()
             return 1
         except MemoryError:
-            tell('out of memory: give it less data at once, or end other programs')
+            tell('out of memory: use less data at once, or close other programs')
             return 1
         except Exception as error:
-            if type(error).__name__ == 'OutOfMemoryError':  # torch's, which must not be imported for this
-                tell(f'{str(error).splitlines()[0]}: lower --batch_size, or take --device cpu')
+            if type(error).__name__ == 'OutOfMemoryError':  # of torch, which must not be imported for this
+                tell(f'{str(error).splitlines()[0]}: lower --batch_size, or use --device cpu')
                 return 1
             sys.stderr.write(redacted(''.join(traceback.format_exception(error))))
             tell(redacted(_report(name, argv)))
@@ -94,7 +93,7 @@ def _tell(name: str, text: str) -> None:
 
 
 def _message(error: Exception) -> str:
-    """What an error says, as one line; of the system's own errors with the file."""
+    """The message of an error in one line; for system errors with the file."""
     if type(error).__str__ is OSError.__str__ and isinstance(error, OSError) and error.strerror:
         files = [str(file) for file in (error.filename, error.filename2) if file is not None]
         return f'{" -> ".join(files)}: {error.strerror}' if files else error.strerror
@@ -104,31 +103,31 @@ def _message(error: Exception) -> str:
 def _report(name: str, argv: list[str] | None) -> str:
     torch = sys.modules.get('torch')
     words = shlex.join([name, *(sys.argv[1:] if argv is None else argv)])
-    return ('this is a bug in vit_tactile_ros, not a mistake of yours; please report it with the lines above and: '
+    return ('this is a bug in vit_tactile_ros, not your mistake; please report it with the lines above and: '
             f'vit_tactile_ros {__version__}, Python {platform.python_version()}, '
             f'torch {getattr(torch, "__version__", "not imported")}, {platform.platform()}, command: {words}')
 
 
 def _output_is_closed() -> bool:
-    """Whether whoever read standard output (`| head`) has gone."""
+    """Whether the reader of standard output (`| head`) has closed it."""
     try:
         poll = select.poll()
         poll.register(sys.stdout.fileno(), select.POLLOUT)
         return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-    except (OSError, ValueError, AttributeError):  # no real file, or a system without poll
+    except (OSError, ValueError, AttributeError):  # not a real file, or a system without poll
         return False
 
 
 def _fails_to_flush() -> bool:
     try:
         sys.stdout.flush()
-    except OSError:  # of a full disk, say
+    except OSError:  # for instance a full disk
         return True
     return False
 
 
 def _drop_output() -> None:
-    """What is still buffered goes nowhere, or Python would print an error about it at exit."""
+    """Discard what is still buffered; Python would print an error about it at exit."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The parser of every command: examples first in its help, one line for a mistake, the nearest flag for a wrong one."""
+"""The parser of every command: help with examples first, one-line errors, the nearest flag for an unknown one."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, NoReturn
 from vit_tactile_ros import __version__
 from vit_tactile_ros.foundation.interrupt import PROGRAM
 
-WIDTH = 100  # characters, of what stands above the usage
+WIDTH = 100  # characters, of the text above the usage
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but for flags that have none."""
+    """Shows defaults, except for flags that have none."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         none = action.default is None or action.default is False or action.default == []
@@ -25,9 +25,9 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """The parser of the command `name`; `doc` is a summary, and after an empty line the rest.
+    """The parser of the command `name`; `doc` is a summary, an empty line, and the rest.
 
-    examples: what follows the command's name on the command line, the simplest first; they stand at the top of --help.
+    examples: arguments after the command's name, the simplest first; shown at the top of --help.
     """
 
     def __init__(self, name: str, doc: str | None, examples: Sequence[str], **others: Any) -> None:
@@ -53,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f'{self.name}: {message}\n')
 
     def _refuse_unknown(self, words: Sequence[str]) -> None:
-        """Before argparse, which would first miss the required flag that is misspelt."""
+        """Before argparse, which would report the misspelt required flag as missing instead."""
         known = [option for option in self._option_string_actions if option.startswith('--')]
         for word in words:
             if word == '--':
@@ -64,14 +64,14 @@ class CommandParser(argparse.ArgumentParser):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """'; did you mean X?' for the most similar of the known words, '' where none is."""
+    """'; did you mean X?' for the most similar known word; '' if none is similar."""
     names = {name.replace('-', '_').lower(): name for name in known}
     found = difflib.get_close_matches(word.replace('-', '_').lower(), names, 1)
     return f'; did you mean {names[found[0]]}?' if found else ''
 
 
 def program(name: str = '') -> str:
-    """How the command `name` was started, for its help; without a name the program that lists all of them."""
+    """How the command `name` was started, for its help; without a name, the program that lists all commands."""
     started = Path(sys.argv[0])
     if started.stem == PROGRAM:
         return f'{PROGRAM} {name}'.strip()

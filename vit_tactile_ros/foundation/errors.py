@@ -1,4 +1,4 @@
-"""What can go wrong without being a bug: mistakes that a user can correct, and runs that the machine ended."""
+"""Errors that are not bugs: mistakes that a user can correct, and runs that failed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import reprlib
 
 
 class UserError(ValueError):
-    """A mistake in what the user gave: the message holds the wrong value, what would be right and where it came from.
+    """A mistake in the user's input: the message has the wrong value, what would be right and where it came from.
 
-    Commands print it as one line and exit with status 2. Any other exception is a bug, but for RunError and OSError.
+    Commands print it as one line and exit with status 2. Any other exception except RunError and OSError is a bug.
     """
 
 
@@ -17,9 +17,9 @@ class MissingPackageError(UserError):
 
 
 class RunError(RuntimeError):
-    """A run that could not be completed although nothing that the user gave is wrong, a loss that diverged say.
+    """A run that failed although the user's input is correct, for instance a diverged loss.
 
-    Commands print it as one line and exit with status 1, as they do for an OSError (a full disk).
+    Commands print it as one line and exit with status 1, like an OSError (for instance a full disk).
     """
 
 
@@ -30,7 +30,7 @@ _SHORT.maxstring = _SHORT.maxlong = _SHORT.maxother = 80
 
 
 def shown(value: object) -> str:
-    """`repr` of a value for a message: one line without control characters, and short whatever a file holds."""
+    """`repr` of a value for a message: one short line without control characters."""
     try:
         text = _SHORT.repr(value)
     except ValueError:  # Python refuses to print an integer of more than 4300 digits

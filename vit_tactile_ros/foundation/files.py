@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all."""
+"""Atomic writes: a file or folder appears complete or not at all."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ class WriteError(OSError):
 def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """Yields a new, empty file beside `path` to write to; it replaces `path` when the block ends without an exception.
 
-    The parent folder is created. A symbolic link stays one: its target is replaced. The mode follows the umask, and the
-    temporary name cannot be guessed, so that nobody else can prepare a file or link of that name. Raises WriteError for
-    every OSError, also those raised in the block, and removes the temporary file. `sync` False saves the milliseconds
-    that a power cut's safety takes, for a file that is one of many or easily made again.
+    The parent folder is created. Of a symbolic link, the target is replaced. The mode follows the umask. The temporary
+    name is random, so nobody else can prepare a file or link of that name. Raises WriteError for every OSError, also
+    those raised in the block, and removes the temporary file. `sync` False is some milliseconds faster but not safe
+    against a power cut: for a file that is one of many, or easy to write again.
     """
     path = Path(path)
     temporary = None
@@ -43,7 +43,7 @@ def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
         yield temporary
         if sync:
             with temporary.open('rb+') as file:
-                os.fsync(file.fileno())  # otherwise a power cut may leave the new name with nothing in it
+                os.fsync(file.fileno())  # otherwise the file may be empty after a power cut
         os.replace(temporary, target)
         temporary = None
     except WriteError:
@@ -60,8 +60,8 @@ def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
 def folder_written_whole(folder: str | Path) -> Iterator[Path]:
     """Yields a new folder beside `folder` to fill; it becomes `folder` when the block ends without an exception.
 
-    `folder` may be there and empty. The temporary name cannot be guessed, and what a killed process left under such a
-    name is removed first: no two processes may make the same folder at a time. Raises WriteError naming `folder`, also
+    `folder` may exist if it is empty. The temporary name is random, and what a killed process left under such a
+    name is removed first: two processes must not make the same folder at a time. Raises WriteError for `folder`, also
     for a WriteError in the block; removes the temporary folder after any exception.
     """
     folder = Path(folder)
@@ -88,21 +88,18 @@ def folder_written_whole(folder: str | Path) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A hidden name beside `path` that nobody can guess.
-
-    The suffix stays: libraries choose the format of a file by it.
-    """
+    """A hidden random name beside `path`, with its suffix, from which libraries choose the format."""
     return path.with_name(f'.{path.stem[:40]}.{secrets.token_hex(8)}{path.suffix}')
 
 
 def leftovers(path: Path) -> list[Path]:
-    """What killed processes left of `path` under a name of `temporary_beside`; one that still writes looks the same."""
+    """Files of `temporary_beside` that killed processes left; those of a running process look the same."""
     pattern = re.compile(rf'\.{re.escape(path.stem[:40])}\.[0-9a-f]{{16}}{re.escape(path.suffix)}')
     return [other for other in path.parent.iterdir() if pattern.fullmatch(other.name)]
 
 
 def sync_folder(path: Path) -> None:
-    """Have the disk remember the renames in a folder; some file systems cannot and need not."""
+    """Flush the renames in a folder to disk; some file systems do not support or need it."""
     with contextlib.suppress(OSError):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -112,7 +109,7 @@ def sync_folder(path: Path) -> None:
 
 
 def _target(path: Path) -> Path:
-    """The file that writing to `path` replaces; raises OSError where something else is there."""
+    """The file that writing to `path` replaces; raises OSError if it is not a regular file."""
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise OSError(None, _not_a_file(target.is_dir()))
@@ -124,10 +121,9 @@ def _not_a_file(is_folder: bool) -> str:
 
 
 def file_problem(path: str) -> str:
-    """Why a user's path is not a file that can be read, empty if it is; expands `~`. Never raises.
+    """Why a user's path is not a readable file, '' if it is; expands `~`. Never raises.
 
-    Looking at a path fails in many ways: no permission, a name too long, a null byte, a loop of links, a `~name` of an
-    unknown user.
+    Possible failures: no permission, a name that is too long, a null byte, a loop of links, `~name` of an unknown user.
     """
     try:
         expanded = Path(path).expanduser()
@@ -145,9 +141,9 @@ def file_problem(path: str) -> str:
 
 
 def check_writable(path: str | Path, create: bool = True) -> None:
-    """Raise WriteError now if `path` could not be written later: call it before long work.
+    """Raise WriteError if `path` cannot be written; for use before long work.
 
-    Creates the parent folder, with `create` False only for a moment; leaves no file.
+    Creates the parent folder (temporarily if `create` is False), but no file.
     """
     path = Path(path)
     try:
@@ -157,7 +153,7 @@ def check_writable(path: str | Path, create: bool = True) -> None:
 
 
 def check_folder_writable(folder: str | Path, create: bool = True) -> None:
-    """As `check_writable`, for a folder that will hold several files; creates it, unless `create` is False."""
+    """As `check_writable`, for a folder; creates it, unless `create` is False."""
     folder = Path(folder)
     try:
         _probe(folder, create)
@@ -172,12 +168,12 @@ def _probe(folder: Path, create: bool) -> None:
         probe = folder / f'.{secrets.token_hex(8)}.probe'
         with probe.open('xb') as file:
             try:
-                file.write(bytes(4096))  # a full disk takes the name and refuses the bytes
+                file.write(bytes(4096))  # on a full disk, creating an empty file succeeds
                 file.flush()
                 os.fsync(file.fileno())
             finally:
                 probe.unlink()
     finally:
         for parent in made:
-            with contextlib.suppress(OSError):  # another program may have put something there meanwhile
+            with contextlib.suppress(OSError):  # another program may have written something there
                 parent.rmdir()

@@ -1,4 +1,4 @@
-"""Ctrl-C in a command: quiet and with exit status 130, from the first import to the end of the process."""
+"""Ctrl-C in a command: no traceback and exit status 130, from the first import to the end of the process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PACKAGE = __name__.partition('.')[0]
 
 
 def install_if_command() -> None:
-    """`install`, where the program is one of this package and not another one that imports it."""
+    """`install`, if the program is a command of this package and not another one that imports it."""
     words = [word.removeprefix('-m').partition('.')[0] for word in sys.orig_argv[1:]]
     is_module = sys.argv[:1] == ['-m'] and _PACKAGE in words  # runpy sets argv[0] to the file once it has found it
     script = Path(getattr(sys.modules.get('__main__'), '__file__', None) or '').stem
@@ -27,29 +27,29 @@ def install_if_command() -> None:
 
 
 def install() -> None:
-    """Make Ctrl-C end this process at once and quietly; call it before the imports, which take seconds.
+    """Make Ctrl-C end this process immediately without a traceback; call it before the imports, which take seconds.
 
-    Within `as_exception` it is a KeyboardInterrupt, for the command to clean up. A KeyboardInterrupt that nothing
-    catches is not printed. A command that sets a handler of its own replaces this one.
+    Within `as_exception` it is a KeyboardInterrupt, so that the command can clean up. An uncaught KeyboardInterrupt is
+    not printed. A command may replace the handler.
     """
     if (threading.current_thread() is not threading.main_thread()
             or signal.getsignal(signal.SIGINT) is not signal.default_int_handler):
-        return  # started with SIGINT ignored, as shells start background jobs: stays so
+        return  # SIGINT is ignored, as shells start background jobs: keep that
     signal.signal(signal.SIGINT, _end_now)
     sys.excepthook = _excepthook
     sys.unraisablehook = _unraisablehook
 
 
 def as_exception() -> contextlib.AbstractContextManager[None]:
-    """Within, Ctrl-C raises KeyboardInterrupt as usual; before and after it ends the command at once."""
+    """Within, Ctrl-C raises KeyboardInterrupt as usual; before and after, it ends the command immediately."""
     return _handled(_end_now, signal.default_int_handler)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """In it, signals wait that Python code handles; they come at its end.
+    """Within, signals with a Python handler are deferred; the first is raised at the end.
 
-    For short calls of C++ that calls Python again: there a KeyboardInterrupt becomes another error, or is lost.
+    For short calls of C++ code that calls Python: there, a KeyboardInterrupt becomes another error or is lost.
     """
     numbers = [number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
                if callable(signal.getsignal(number))]
@@ -65,7 +65,7 @@ def held() -> Iterator[None]:
 
 
 def at_once() -> contextlib.AbstractContextManager[None]:
-    """The reverse, for imports within `as_exception`."""
+    """The reverse of `as_exception`, for imports within it."""
     if sys.excepthook is not _excepthook:  # not installed
         return contextlib.nullcontext()
     return _handled(signal.default_int_handler, _end_now)
@@ -84,25 +84,25 @@ def _handled(usual: Callable[..., Any], now: Callable[..., Any]) -> Iterator[Non
 
 
 def _end_now(*_: object) -> None:
-    # Not by an exception: an import that is cut short may turn it into another one, or print it and carry on.
+    # Not by an exception: an interrupted import may turn it into another one, or print it and continue.
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # a write that the signal has interrupted
+        with contextlib.suppress(Exception):  # a write that the signal interrupted
             stream.flush()
     os._exit(INTERRUPTED)
 
 
 def _excepthook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if issubclass(kind, KeyboardInterrupt):
-        raise SystemExit(INTERRUPTED)  # Python's own way ends the process by the signal, exit code -2
+        raise SystemExit(INTERRUPTED)  # Python's default ends the process by the signal, exit code -2
     sys.__excepthook__(kind, error, trace)
 
 
 def _unraisablehook(unraisable: Any) -> None:
-    """A KeyboardInterrupt raised in a destructor or weak reference is lost, with a traceback: repeat the signal."""
+    """A KeyboardInterrupt raised in a destructor or weak reference is printed and lost: repeat the signal."""
     if not issubclass(unraisable.exc_type, KeyboardInterrupt):
         sys.__unraisablehook__(unraisable)
         return
-    # Later and from another thread: raised in here it would be lost again. To the main thread, to end its waiting.
+    # From another thread, a little later: raised here it would be lost as well. To the main thread, to end its waiting.
     main = threading.main_thread().ident
     assert main is not None
     threading.Timer(0.05, signal.pthread_kill, (main, signal.SIGINT)).start()

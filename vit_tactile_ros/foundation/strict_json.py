@@ -1,4 +1,4 @@
-"""JSON from files that may be damaged or hostile: parsed, and built into dataclasses by their annotations."""
+"""JSON from files that may be damaged or hostile: parsing, and conversion to dataclasses by their annotations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import Any, Literal, TypeVar
 from vit_tactile_ros.foundation.errors import shown
 
 T = TypeVar('T')
-MAX_ITEMS = 10_000  # of one list or object; no file of this package comes near
+MAX_ITEMS = 10_000  # of one list or object; far more than any file of this package has
 
 
 def parse_json(text: str | bytes) -> Any:
-    """The value of a JSON text. Raises ValueError, and nothing else, for whatever is not one.
+    """The value of a JSON text. Raises only ValueError, for any text that is not valid JSON.
 
-    An object that holds a name twice is refused. Python's own parser takes the last, and raises RecursionError for deep
-    nesting.
+    Duplicate names in an object are refused. (Python's parser uses the last one, and raises RecursionError for deep
+    nesting.)
     """
     try:
         return json.loads(text, object_pairs_hook=_object)
@@ -29,13 +29,13 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def build(kind: type[T], value: Any, where: str = '', *, use_defaults: bool = False) -> T:
-    """The dataclass `kind` from parsed JSON, its fields converted by their annotations and nothing else let through.
+    """The dataclass `kind` from parsed JSON; its fields are converted by their annotations, anything else is refused.
 
-    `where` names the value in messages ('metadata model', say); fields are appended to it ('metadata model.exits[2]').
-    Every field must be there; with `use_defaults` those that have a default may be missing. Takes fields of type int,
-    float (an integer too), bool, str, Literal, tuple, dict with str keys, another dataclass, and these or None.
-    Raises ValueError naming the field, its value and what would be right; what `__post_init__` raises must begin with
-    the name of the field.
+    `where` names the value in messages ('metadata model'); fields are appended to it ('metadata model.exits[2]').
+    All fields are required; with `use_defaults`, only those without a default. Fields may be int, float (also from an
+    integer), bool, str, Literal, tuple, dict with str keys, another dataclass, or one of these or None. Raises
+    ValueError with the field, its value and what would be right; messages of `__post_init__` must begin with the name
+    of the field.
     """
     if not isinstance(value, dict):
         raise ValueError(f'{where or "the value"} is {shown(value)}; must be an object')
@@ -53,14 +53,14 @@ def build(kind: type[T], value: Any, where: str = '', *, use_defaults: bool = Fa
 
 
 def joined(where: str, name: str, dot: str = '.') -> str:
-    """`name`, which comes from a file and may be anything, as a part of the path to a field."""
+    """`where` extended by `name`, which comes from a file and may be any text."""
     if not (name.isidentifier() and len(name) <= 80):
         name = shown(name)
     return f'{where}{dot}{name}' if where else name
 
 
 def _convert(hint: Any, value: Any, where: str, use_defaults: bool) -> Any:
-    """`value` as the annotated type, refusing what Python would let through (True as 1, '4' as 4)."""
+    """`value` as the annotated type; refuses what Python would accept (True as 1, '4' as 4)."""
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return None if value is None else _convert(arguments[0], value, where, use_defaults)
@@ -93,7 +93,7 @@ def _convert(hint: Any, value: Any, where: str, use_defaults: bool) -> Any:
 
 @functools.cache
 def _fields(kind: Any) -> dict[str, tuple[Any, bool]]:
-    """The type of each field, and whether it has a default."""
+    """Type of each field, and whether it has a default."""
     hints = typing.get_type_hints(kind)
     return {field.name: (hints[field.name], field.default is not dataclasses.MISSING
                          or field.default_factory is not dataclasses.MISSING) for field in dataclasses.fields(kind)}

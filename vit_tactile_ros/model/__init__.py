@@ -1,4 +1,4 @@
-"""The network: attention, the staged ViT, its checkpoint. Imports torch only."""
+"""The network: attention, the staged ViT, its checkpoint."""
 
 from vit_tactile_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
 from vit_tactile_ros.model.config import (

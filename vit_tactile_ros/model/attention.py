@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from vit_tactile_ros.model.config import ModelConfig
 
-# Queries and keys of this rms give logits of standard deviation 0.25, where 64 to 256 random features still
-# approximate softmax attention (relative error 0.67 to 0.40); the gain is learned from there.
+# At this rms of queries and keys, logits have a standard deviation of 0.25, where 64 to 256 random features still
+# approximate softmax attention (relative error 0.67 to 0.40). The gain is learned from there.
 INITIAL_QK_RMS = 0.5
 
 
@@ -40,15 +40,15 @@ class SelfAttention(nn.Module):
         return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, n, width)))
 
     def redraw_features(self) -> None:
-        """Draw new random features; for training only, since it changes every answer."""
+        """Draw new random features; for training only, because it changes every prediction."""
         if isinstance(self.kernel, FavorAttention):
             self.kernel.redraw_features()
 
 
 def has_values() -> bool:
-    """False while a model is made on the meta device, where weights have shapes alone.
+    """False while a model is made on the meta device, where weights have shapes but no values.
 
-    Computing values there would be lost, and some of torch's functions import for seconds when first used there.
+    Values computed there would be lost, and some torch functions import modules for seconds on first use there.
     """
     return torch.get_default_device().type != 'meta'
 
@@ -56,16 +56,16 @@ def has_values() -> bool:
 class FavorAttention(nn.Module):
     """FAVOR+, (B, heads, N, head_dim) three times -> (B, heads, N, head_dim), in time linear in N.
 
-    Choromanski et al. 2021 with softmax features (eq. 5) or ReLU features (eq. 10). The answers are those of
-    performer-pytorch's FastAttention, in fewer passes over memory: the scale of queries and keys is a factor of the
-    projection, the epsilon of ReLU features a bias, and the common factor of all softmax features cancels.
+    Choromanski et al. 2021 with softmax features (eq. 5) or ReLU features (eq. 10). Outputs match performer-pytorch's
+    FastAttention with fewer passes over memory: the scale of queries and keys is a factor of the projection, the
+    epsilon of ReLU features is a bias, and the common factor of all softmax features cancels.
     """
 
     def __init__(self, head_dim: int, num_features: int, features: Literal['softmax', 'relu'],
                  epsilon: float | None = None) -> None:
-        """`epsilon` is added to every feature and keeps the divisor off zero: 1e-4 (softmax) or 1e-3 (ReLU) if None.
+        """`epsilon` is added to every feature so that the divisor is not 0; None: 1e-4 (softmax) or 1e-3 (ReLU).
 
-        Beside large queries and keys it outweighs the features and turns attention into an average.
+        With large queries and keys it outweighs the features, and attention becomes an average.
         """
         super().__init__()
         self.features = features
@@ -75,7 +75,7 @@ class FavorAttention(nn.Module):
         self.register_buffer('projection_matrix', draw(num_features, head_dim))
 
     def redraw_features(self) -> None:
-        """Draw new random features; for training only, since it changes every answer."""
+        """Draw new random features; for training only, because it changes every prediction."""
         rows, columns = self.projection_matrix.shape
         self.projection_matrix.copy_(gaussian_orthogonal_random_matrix(rows, columns,
                                                                        device=self.projection_matrix.device))
@@ -85,7 +85,7 @@ class FavorAttention(nn.Module):
         if self.features == 'relu':
             q, k = self._relu_features(q, projection), self._relu_features(k, projection)
         else:
-            # A key's stabiliser is one per sample and head: over the batch it would tie samples to their neighbours.
+            # The keys' stabiliser is per sample and head: over the batch, samples would depend on each other.
             q, k = self._softmax_features(q, projection, (-1,)), self._softmax_features(k, projection, (-2, -1))
         context = k.transpose(-2, -1) @ v  # (B, heads, features, head_dim)
         divisor = q @ k.sum(dim=-2).unsqueeze(-1)
@@ -97,7 +97,7 @@ class FavorAttention(nn.Module):
         return F.linear(x, projection, bias).clamp_min(self.epsilon)
 
     def _softmax_features(self, x: Tensor, projection: Tensor, stabiliser: tuple[int, ...]) -> Tensor:
-        logits = F.linear(x, projection).float()  # bfloat16 would lose percents in the exponent
+        logits = F.linear(x, projection).float()  # bfloat16 would cause errors of percents in the exponential
         half_norm = x.float().square().sum(dim=-1, keepdim=True) * (0.5 * x.shape[-1]**-0.5)
         shift = logits.amax(dim=stabiliser, keepdim=True).detach() + half_norm
         return ((logits - shift).exp() + self.epsilon).to(x.dtype)
@@ -111,7 +111,7 @@ class QKNorm(nn.Module):
         self.gain = nn.Parameter(torch.full((head_dim,), INITIAL_QK_RMS))
 
     def forward(self, x: Tensor) -> Tensor:
-        # The gain in the input's type: under autocast torch would else fall back to a slow form.
+        # The gain in the input's type: otherwise torch uses a slow path under autocast.
         return F.rms_norm(x, (x.shape[-1],), self.gain.to(x.dtype), eps=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""One safetensors file with the weights and, in its metadata, all that is needed to use them."""
+"""A safetensors file with the weights and, in its metadata, everything needed to use them."""
 
 from __future__ import annotations
 
@@ -31,16 +31,15 @@ from vit_tactile_ros.model.vit import ViTTactile
 from vit_tactile_ros.model.weights_header import MAX_HEADER, read_header
 
 FORMAT = 'vit_tactile'
-# Version 2 added bounds on the accuracy drop, version 3 the digest. A digest is a version of its own, not an optional
-# field: releases before it would refuse an unknown field, but of an unknown version they say that they need an update;
-# and a version 3 file without a digest is refused.
+# Version 2 added bounds on the accuracy drop, version 3 the digest. The digest needs a new version: older releases
+# refuse an unknown field, but for an unknown version they ask for an update. A version 3 file without it is refused.
 VERSION = '3'
-# What version 1 did not know of, with what a file of that version means.
+# Fields that version 1 lacks, with their implied values.
 VERSION_1: dict[str, dict[str, Any]] = {
     'model': {'stem': 'patch'},
     'calibration': {'drops': [], 'num_samples': 0, 'ece': []},
 }
-# What files of any version may lack, with what that means.
+# Fields that files of any version may lack, with their implied values.
 OPTIONAL: dict[str, dict[str, Any]] = {'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
@@ -48,12 +47,12 @@ Section = TypeVar('Section', ModelConfig, PreprocessingConfig, Calibration, Prov
 
 
 class CheckpointError(UserError):
-    """A checkpoint that can't be used; the message names the file, the field and what would be right."""
+    """An unusable checkpoint; the message names the file, the field and what would be right."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model in eval mode on the CPU in float32, with everything that says how to use it."""
+    """A model in eval mode on the CPU in float32, with its preprocessing, classes and calibration."""
 
     model: ViTTactile
     preprocessing: PreprocessingConfig
@@ -63,9 +62,9 @@ class Checkpoint:
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
-    """Write `checkpoint` whole or not at all; weights are stored as `dtype`.
+    """Write `checkpoint` atomically; weights are stored as `dtype`.
 
-    Raises CheckpointError for a checkpoint that could not be loaded again, OSError when it cannot be written.
+    Raises CheckpointError for a checkpoint that could not be loaded, OSError when it cannot be written.
     """
     path = Path(path)
     _check(path, checkpoint)
@@ -85,16 +84,16 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype
     _check_finite(path, weights)
     metadata['digest'] = digest(metadata, weights)
     with written_whole(path) as temporary:
-        # The library's own writer makes a file for its owner alone, whatever the umask, and hides why a disk refuses.
+        # safetensors' own writer ignores the umask (0600) and hides the reason of a failed write.
         temporary.write_bytes(safetensors.torch.save(weights, metadata))
 
 
 def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = None) -> Checkpoint:
     """Read a checkpoint; the model comes back in eval mode, on the CPU, in float32.
 
-    Raises CheckpointError naming the file and the field for anything missing, unknown, damaged or contradictory, also
-    when `expected_classes` is given and differs from the checkpoint's. What the file says of itself is checked before
-    its weights are read, and nothing is made as large as it says without being there.
+    Raises CheckpointError with the file and the field for anything missing, unknown, damaged or contradictory, also if
+    `expected_classes` differ from the checkpoint's. The metadata is checked against the size of the file before weights
+    are read or memory is allocated.
     """
     path = Path(path)
     with _reading(path):
@@ -111,15 +110,15 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
         with _reading(path):
             weights = safetensors.torch.load(header.raw + file.read())
     if header.metadata['version'] == VERSION and header.metadata['digest'] != digest(header.metadata, weights):
-        raise CheckpointError(f'{path}: weights or metadata are not what was written: their digest is another than '
-                              'metadata digest; copy the file again, or train it again')
+        raise CheckpointError(f'{path}: weights or metadata were changed: their digest is not metadata digest; copy '
+                              'the file again, or train again')
     _check_finite(path, weights)
     checkpoint.model.take_weights({name: t.to(torch.float32, copy=True) for name, t in weights.items()})
     return checkpoint
 
 
 def digest(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> str:
-    """What tells a checkpoint from one with a flipped bit: a hash of all of its metadata and weights."""
+    """A hash of all metadata and weights, to detect a damaged file."""
     known = sorted((name, value) for name, value in metadata.items() if name != 'digest')
     result = hashlib.sha256(json.dumps(known).encode())
     for name, tensor in sorted(weights.items()):
@@ -129,7 +128,7 @@ def digest(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> 
 
 
 def _described(path: Path, metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint:
-    """What the metadata says; the model has no weights yet, and those in the file have the shapes that it needs."""
+    """The checkpoint from the metadata, with a model without weights; checks the shapes of the weights."""
     if metadata.get('format') != FORMAT:
         raise CheckpointError(f'{path}: metadata format is {shown(metadata.get("format"))}; must be {FORMAT!r}: '
                               'this file was not written by vit_tactile_ros')
@@ -150,7 +149,7 @@ def _described(path: Path, metadata: Mapping[str, str], shapes: Mapping[str, tup
     class_names = _json(path, metadata, 'class_names')
     if not isinstance(class_names, list) or not all(isinstance(name, str) for name in class_names):
         raise CheckpointError(f'{path}: metadata class_names is {shown(class_names)}; must be a list of strings')
-    if len(shapes) < 10 * config.depth:  # a block has more; before a model of that depth is made
+    if len(shapes) < 10 * config.depth:  # a block has more; checked before a model of that depth is made
         raise CheckpointError(f'{path}: metadata model.depth is {config.depth}; the file holds only {len(shapes)} '
                               'weights')
     model = ViTTactile.without_weights(config, calibration.tau).eval()
@@ -172,7 +171,7 @@ def _described(path: Path, metadata: Mapping[str, str], shapes: Mapping[str, tup
 
 
 def _check(path: Path, checkpoint: Checkpoint) -> None:
-    """What the sections must agree on."""
+    """Check that the sections agree."""
     config, calibration = checkpoint.model.config, checkpoint.calibration
     if len(checkpoint.class_names) != config.num_classes:
         raise CheckpointError(f'{path}: class_names has {len(checkpoint.class_names)} names; '
@@ -200,15 +199,15 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
 
 def _check_finite(path: Path, weights: Mapping[str, torch.Tensor]) -> None:
     for name, tensor in weights.items():
-        lowest, highest = torch.aminmax(tensor)  # both NaN where one value is; a twentieth of the time of isfinite
+        lowest, highest = torch.aminmax(tensor)  # NaN if any value is; takes 1/20 of the time of isfinite
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise CheckpointError(f'{path}: weight {name} holds values that are not finite in {tensor.dtype}; '
-                                  'train it again')
+                                  'train again')
 
 
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """What is raised of a file that can't be read or is not whole, as a CheckpointError."""
+    """Errors of a file that cannot be read or is incomplete, as CheckpointError."""
     try:
         yield
     except CheckpointError:
@@ -216,7 +215,7 @@ def _reading(path: Path) -> Iterator[None]:
     except OSError as error:
         raise CheckpointError(f'{path}: cannot be read: {error.strerror}') from error
     except (SafetensorError, ValueError) as error:
-        raise CheckpointError(f'{path}: not a whole safetensors file ({error}); copy or train it again') from error
+        raise CheckpointError(f'{path}: not a complete safetensors file ({error}); copy it or train again') from error
 
 
 def _json(path: Path, metadata: Mapping[str, str], name: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a checkpoint owns besides its weights: architecture, preprocessing, classes, calibration."""
+"""The contents of a checkpoint besides its weights: architecture, preprocessing, classes, calibration."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vit_tactile_ros.foundation.errors import UserError, shown
 Attention = Literal['favor_softmax', 'favor_relu', 'softmax']
 Stem = Literal['patch', 'convolution']
 
-# Bounds that no network of this kind comes near (the largest published ViT has width 6144 and depth 48), so that a
-# damaged or hostile file is refused before anything is made after its numbers.
+# Bounds far beyond any network of this kind (the largest published ViT has width 6144 and depth 48). They refuse a
+# damaged or hostile file before memory is allocated from its numbers.
 MAX_WEIGHTS = 10**9  # 4 GB in float32
 MAX_SIDE = 4096  # px of the input image
 MAX_TOKENS = 16384  # patches of an image
-MAX_NAME = 255  # characters of a class name: what a folder's name can have
+MAX_NAME = 255  # characters of a class name; the limit of folder names
 _FLOAT32 = 3.4e38  # about the largest float32
 _BOUNDS = {'num_classes': (1, 4096), 'patch_size': (1, 256), 'width': (4, 8192), 'depth': (1, 256), 'heads': (1, 256),
            'feature_map_dim': (1, 4096)}
@@ -39,10 +39,10 @@ class ModelConfig:
     # favor_softmax and favor_relu are Performer's kernels (Choromanski et al. 2021, eq. 5 and 10).
     attention: Attention = 'favor_softmax'
     feature_map_dim: int = 256  # random features per head; unused by 'softmax'
-    # 'patch': one linear map per patch; 'convolution': three small strided convolutions before it, which see fine
-    # texture after fewer examples for 1 % more multiply-adds (Xiao et al. 2021, Early convolutions help transformers).
+    # 'patch': one linear map per patch; 'convolution': three small strided convolutions before it, which learn fine
+    # texture from fewer examples for 1 % more multiply-adds (Xiao et al. 2021, Early convolutions help transformers).
     stem: Stem = 'patch'
-    # FAVOR+'s fixed epsilon flattens attention to an average once queries and keys outgrow rms 1: keep them in scale.
+    # With its fixed epsilon, FAVOR+ degrades to an average once the rms of queries and keys exceeds 1: normalise them.
     qk_norm: bool = True
 
     def __post_init__(self) -> None:
@@ -82,7 +82,7 @@ class PreprocessingConfig:
     image_size: tuple[int, int] = (224, 224)  # px (height, width)
     # 'difference': clip((frame - reference) / 255 + 0.5, 0, 1) before normalising; 'none': frame / 255.
     reference: Literal['difference', 'none'] = 'none'
-    # 'match': a frame whose long side is not the input's long side is turned by 90 degrees (a portrait DIGIT).
+    # 'match': a frame whose long side is not the input's long side is rotated by 90 degrees (a portrait DIGIT).
     orientation: Literal['as_is', 'match'] = 'as_is'
     # 'center': the largest centred window of the input's aspect ratio; 'none': the whole frame, squashed to fit.
     crop: Literal['center', 'none'] = 'none'
@@ -95,18 +95,18 @@ class PreprocessingConfig:
             _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
         _require(len(self.image_size) == 2 and all(1 <= s <= MAX_SIDE for s in self.image_size), 'image_size',
                  self.image_size, f'two numbers (height, width), 1 to {MAX_SIDE}')
-        # Generous about 0 to 1, and far from where float32 inputs overflow.
+        # Well beyond 0 to 1, and far below the overflow of float32 inputs.
         _require(all(abs(m) <= 1e3 for m in self.mean), 'mean', self.mean, 'numbers from -1000 to 1000')
         _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
 
 
 @dataclass(frozen=True)
 class DropBound:
-    """Thresholds that keep the accuracy lost to early exits below a bound, shown on validation data."""
+    """Thresholds that keep the accuracy drop of early exits below a bound, verified on validation data."""
 
     max_accuracy_drop: float  # share of all samples, (0, 1): accuracy of the last exit minus that with early exits
-    confidence: float  # of that promise, (0, 1)
-    tau: tuple[float, ...]  # one per early exit; 1 throughout where the samples did not suffice: nobody leaves early
+    confidence: float  # that the bound holds, (0, 1)
+    tau: tuple[float, ...]  # one per early exit; all 1 if there were too few samples: early exit is off
 
     def __post_init__(self) -> None:
         for name in ('max_accuracy_drop', 'confidence'):
@@ -115,19 +115,19 @@ class DropBound:
 
     @property
     def is_shown(self) -> bool:
-        """False where the promise is kept only because nobody leaves early."""
+        """False if the bound holds only because early exit is off."""
         return any(t < 1.0 for t in self.tau)
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How the confidence of each exit is to be read."""
+    """Temperatures and thresholds of the exits, and the ranges that int8 needs."""
 
     # Divides the logits of each exit before the softmax (Guo et al. 2017); empty means 1 everywhere.
     temperatures: tuple[float, ...] = ()
     tau: float = 0.8  # the threshold recommended for this checkpoint
     drops: tuple[DropBound, ...] = ()  # strictest first; empty: not calibrated
-    num_samples: int = 0  # that the thresholds of `drops` were chosen on
+    num_samples: int = 0  # from which the thresholds of `drops` were chosen
     ece: tuple[float, ...] = ()  # expected calibration error of each exit on these samples, 0..1
     # Lowest and highest input of the four linear layers of each block, in the order of `inference.ranges`, which
     # int8 engines need; empty: not measured.
@@ -148,7 +148,7 @@ class Calibration:
     def bound_for(self, max_accuracy_drop: float) -> DropBound:
         """The largest stored bound that is not above `max_accuracy_drop`; thresholds are never interpolated.
 
-        Raises UserError saying what to do for a checkpoint that is not calibrated, or not that strictly.
+        Raises UserError if the checkpoint is not calibrated, or not that strictly.
         """
         if not self.drops:
             raise UserError('this checkpoint is not calibrated for max_accuracy_drop: run '
@@ -156,8 +156,8 @@ class Calibration:
         kept = [d for d in self.drops if d.max_accuracy_drop <= max_accuracy_drop]
         if not kept:
             stored = ', '.join(f'{d.max_accuracy_drop:g}' for d in self.drops)
-            raise UserError(f'this checkpoint is calibrated for {stored}, for nothing as strict as '
-                             f'{max_accuracy_drop:g}: run python -m vit_tactile_ros.calibrate with it, or set tau')
+            raise UserError(f'this checkpoint is calibrated for {stored}, not for {max_accuracy_drop:g} or less: run '
+                            'python -m vit_tactile_ros.calibrate with that bound, or set tau')
         return kept[-1]
 
 
@@ -166,18 +166,18 @@ GREY_SHARE = 'grey_share'  # of the training images, in `Provenance.metrics`
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a checkpoint comes from, for people."""
+    """Where a checkpoint comes from; human-readable."""
 
     command: str = ''
     data: str = ''
     created: str = ''  # ISO 8601 date
-    metrics: dict[str, float] = field(default_factory=dict)  # GREY_SHARE among them, where it is not 0
-    # Tells the training images from others (`data.training_part`); empty: simulated, or unknown.
+    metrics: dict[str, float] = field(default_factory=dict)  # with GREY_SHARE if it is not 0
+    # Identifies the training images (`data.training_part`); empty: simulated, or unknown.
     training_part: dict[str, str] = field(default_factory=dict)
 
 
 def check_class_names(names: Sequence[str]) -> None:
-    """Raises UserError for names that a message, a log line or a table could not show apart from one another."""
+    """Raises UserError for names that cannot be distinguished in a message, a log line or a table."""
     for name in names:
         can_be_shown = not any(unicodedata.category(c) in ('Cc', 'Cs', 'Zl', 'Zp') for c in name[:MAX_NAME])
         _require(0 < len(name) <= MAX_NAME and can_be_shown, 'class_names', name,

@@ -1,6 +1,6 @@
-"""The exit decision: a sample leaves at the first exit whose largest softmax probability reaches tau.
+"""The exit decision: a sample exits at the first exit whose largest softmax probability reaches tau.
 
-A tau of 1 keeps every sample, also one whose float32 probability is exactly 1: it means the full depth.
+With tau 1 every sample uses the full depth, even if its float32 probability is exactly 1.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
 
-# What a staged network hands out: the logits at each exit, (samples still in, classes). Sending back indices of
-# rows keeps only those samples for the later stages; sending None keeps all of them.
+# A staged network yields the logits of each exit, (remaining samples, classes). Sending row indices keeps only those
+# samples for the later stages; sending None keeps all.
 Stages = Generator[Tensor, 'Tensor | None', None]
 
 
 @dataclass(frozen=True)
 class ExitResult:
-    """What early exit says of a batch of B samples with C classes and E exits."""
+    """The result of early exit for a batch of B samples with C classes and E exits."""
 
-    logits: Tensor  # (B, C), of the exit that answered
+    logits: Tensor  # (B, C), of the exit that was used
     probabilities: Tensor  # (B, C), float32
     exit_index: Tensor  # (B,), int64, 0-based
     confidences: Tensor  # (B, E), float32; NaN at the exits that were not evaluated
@@ -33,7 +33,7 @@ class ExitResult:
 def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...]:
     """The threshold of each early exit, (num_exits - 1) numbers, from one number for all or one for each.
 
-    The last exit always answers; a value given for it is checked and left out.
+    The last exit has no threshold; a value given for it is checked and dropped.
     Raises ValueError for a value outside 0..1 or a wrong count.
     """
     early = num_exits - 1
@@ -45,7 +45,7 @@ def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...
         return values * early
     if len(values) not in (early, num_exits):
         raise UserError(f'tau has {len(values)} values {values}; must be one number, {early} (one per early exit) '
-                        f'or {num_exits} (the last exit always answers)')
+                        f'or {num_exits} (that of the last exit is not used)')
     return values[:early]
 
 
@@ -55,7 +55,7 @@ def exit_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
 
 
 def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
-    """Ask for stages until every sample has left, per sample, with finished samples taken out of the batch.
+    """Run stages until every sample has exited; samples that exited are removed from the batch.
 
     `tau` holds one threshold per early exit, `temperatures` one value per exit.
     """
@@ -79,40 +79,40 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
         result.confidences[rows, exit_index] = confidence
         last = exit_index == num_exits - 1
         if last:
-            leaves = torch.ones_like(rows, dtype=torch.bool)
+            exits = torch.ones_like(rows, dtype=torch.bool)
         else:
-            leaves = confidence >= (float(tau[exit_index]) if tau[exit_index] < 1.0 else math.inf)
-        left = rows[leaves]
-        result.logits[left] = logits[leaves]
-        result.probabilities[left] = probabilities[leaves]
-        result.exit_index[left] = exit_index
-        if len(left) == len(rows):
+            exits = confidence >= (float(tau[exit_index]) if tau[exit_index] < 1.0 else math.inf)
+        exited = rows[exits]
+        result.logits[exited] = logits[exits]
+        result.probabilities[exited] = probabilities[exits]
+        result.exit_index[exited] = exit_index
+        if len(exited) == len(rows):
             break
-        stay = torch.nonzero(~leaves).squeeze(1)
+        stay = torch.nonzero(~exits).squeeze(1)
         rows = rows[stay]
-        logits = stages.send(None if len(left) == 0 else stay)
+        logits = stages.send(None if len(exited) == 0 else stay)
     stages.close()
     return result
 
 
 def _early_exit_of_one(logits: Tensor, stages: Stages, tau: Sequence[float], temperatures: Sequence[float],
                        ) -> ExitResult:
-    """`early_exit` of a batch of one, the live node's own case, which needs no rows.
+    """`early_exit` for a batch of one, the usual case of the live node.
 
-    In numpy, whose few small operations take less than half of torch's time where something else ran in between; its
-    exponentials are rounded otherwise, so that confidences agree with those of a batch to 3e-7.
+    In numpy: these few small operations take less than half of torch's time when other code ran in between. Its
+    exponentials are rounded differently; confidences agree with those of a batch to 3e-7.
     """
     confidences = np.full((1, len(temperatures)), np.nan, np.float32)
     for exit_index, temperature in enumerate(temperatures):
         probabilities = logits.detach().float().cpu().numpy() / np.float32(temperature)  # `exit_probabilities`
-        with np.errstate(invalid='ignore'):  # infinite logits: NaN comes out, as for a batch, and is judged later
+        with np.errstate(invalid='ignore'):  # infinite logits give NaN, as for a batch; checked later
             probabilities -= probabilities.max()
         np.exp(probabilities, out=probabilities)
         probabilities /= probabilities.sum()
         confidence = confidences[0, exit_index] = probabilities.max()
         if exit_index == len(tau):
             break
-        # Both in float32, as for whole batches: 0.7 is a little less there.
+        # Both in float32, as for batches: 0.7 is slightly less there.
         if tau[exit_index] < 1.0 and confidence >= np.float32(tau[exit_index]):
             break
         logits = stages.send(None)

@@ -1,4 +1,4 @@
-"""The staged ViT: patches, blocks, a head after some of them, and a generator that stops when the caller does."""
+"""The staged ViT: patches, blocks, a head after some of them; a generator runs the stages on demand."""
 
 from __future__ import annotations
 
@@ -102,12 +102,12 @@ def make_stem(config: ModelConfig) -> nn.Module:
     for out in stem_channels(config):
         convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1)
         if has_values():
-            # no normalisation follows that would make up for the scale
+            # no normalisation follows that would correct the scale
             nn.init.kaiming_normal_(convolution.weight, nonlinearity='relu')
         nn.init.zeros_(cast(Tensor, convolution.bias))
         layers += [convolution, nn.ReLU()]
         channels = out
-    size = config.patch_size // 8  # what three strides of 2 leave of a patch
+    size = config.patch_size // 8  # a patch after three strides of 2
     return nn.Sequential(*layers, nn.Conv2d(channels, config.width, size, size))
 
 
@@ -129,8 +129,8 @@ def position_embedding(rows: int, columns: int, width: int) -> Tensor:
 class ViTTactile(nn.Module):
     """Early-exit ViT for tactile images.
 
-    In eval mode `model(images)` returns `(logits, exit_index)`: logits (B, num_classes) of the exit that answered
-    and its 0-based index (B,), per sample. In train mode it returns the logits of every exit, a list of
+    In eval mode `model(images)` returns `(logits, exit_index)`: for each sample, logits (B, num_classes) of the exit
+    that was used, and its 0-based index (B,). In train mode it returns the logits of every exit, a list of
     (B, num_classes). `images` are float (B, 3, H, W), preprocessed; H and W are multiples of the patch size.
     """
 
@@ -166,9 +166,9 @@ class ViTTactile(nn.Module):
         self._tau = thresholds(value, len(self.config.exits))
 
     def stages(self, images: Tensor) -> Stages:
-        """Yield the logits of each exit in turn; later stages run only when asked for.
+        """Yield the logits of each exit in turn; each stage runs only when the next value is requested.
 
-        `send(rows)` goes on with those rows only, `send(None)` and `next` with all.
+        `send(rows)` continues with those rows only, `send(None)` and `next` with all.
         """
         x = self.embed(images)
         for stage in self.stage_modules:
@@ -184,7 +184,7 @@ class ViTTactile(nn.Module):
         return result.logits, result.exit_index
 
     def redraw_features(self) -> None:
-        """Draw new random features in every block; for training only, since it changes every answer."""
+        """Draw new random features in every block; for training only, because it changes every prediction."""
         for module in self.modules():
             if isinstance(module, SelfAttention):
                 module.redraw_features()
@@ -209,7 +209,7 @@ def create_vit_tactile(
     """A ViT-Tiny (patch 16, width 192, 12 blocks, 3 heads) with Performer attention and exits, untrained.
 
     `tau` is the exit threshold, 0 to 1, one number or one per early exit; `feature_map_dim` the number of random
-    features per head; `image_size` (height, width) in px. Raises ValueError naming the argument that is wrong.
+    features per head; `image_size` (height, width) in px. Raises ValueError with the name of the wrong argument.
     """
     config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,
                          image_size=image_size, exits=exits, depth=exits[-1] if exits else 12, stem=stem)
@@ -217,13 +217,13 @@ def create_vit_tactile(
 
 
 def compute_shares(config: ModelConfig, image_size: tuple[int, int] | None = None) -> tuple[float, ...]:
-    """Multiply-adds spent by a sample that leaves at each exit over those of the full depth; the last is 1."""
+    """Multiply-adds of a sample that exits at each exit, over those of the full depth; the last is 1."""
     costs = multiply_adds(config, image_size)
     return tuple(cost / costs[-1] for cost in costs)
 
 
 def multiply_adds(config: ModelConfig, image_size: tuple[int, int] | None = None) -> tuple[int, ...]:
-    """Multiply-adds of the matrix products for a sample that leaves at each exit."""
+    """Multiply-adds of the matrix products for a sample that exits at each exit."""
     height, width_px = image_size or config.image_size
     n = (height // config.patch_size) * (width_px // config.patch_size)
     d = config.width

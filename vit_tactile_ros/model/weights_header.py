@@ -1,4 +1,4 @@
-"""The header of a safetensors file: what it holds, read and checked without reading a weight."""
+"""The header of a safetensors file, read and checked without reading the weights."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any, BinaryIO
 from vit_tactile_ros.foundation.errors import shown
 from vit_tactile_ros.foundation.strict_json import parse_json
 
-# Ours take 27 kB; the largest that the bounds of ModelConfig allow about 1 MB. It is parsed before anything is known.
+# Ours take 27 kB; the largest that ModelConfig allows takes about 1 MB.
 MAX_HEADER = 2_000_000  # bytes
-_ITEM_SIZES = {'F16': 2, 'BF16': 2, 'F32': 4, 'F64': 8}  # bytes; no other type holds a weight of ours
+_ITEM_SIZES = {'F16': 2, 'BF16': 2, 'F32': 4, 'F64': 8}  # bytes; our weights have no other types
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a file says of itself."""
+    """The contents of the header."""
 
     metadata: dict[str, str]
     shapes: dict[str, tuple[int, ...]]  # of each weight
@@ -24,7 +24,7 @@ class Header:
 
 
 def read_header(file: BinaryIO, file_size: int) -> Header:
-    """The header of a file that is at its start; leaves it where the weights begin.
+    """Read the header from the start of a file; the file is then at the start of the weights.
 
     Raises ValueError for a header that is damaged or whose weights do not fill the file exactly.
     """
@@ -45,7 +45,7 @@ def read_header(file: BinaryIO, file_size: int) -> Header:
     end = 0
     for (begin, stop), name in places:
         if begin != end:
-            raise ValueError(f'weight {shown(name)} begins at byte {begin}; must be {end}, the end of the one before')
+            raise ValueError(f'weight {shown(name)} begins at byte {begin}; must be {end}, the end of the previous one')
         end = stop
     if 8 + size + end != file_size:
         raise ValueError(f'it has {file_size} bytes; its header and weights take {8 + size + end}')
@@ -53,7 +53,7 @@ def read_header(file: BinaryIO, file_size: int) -> Header:
 
 
 def _place(name: str, entry: Any) -> tuple[int, int]:
-    """The first byte of a weight and the one after it, where they fit its type and shape."""
+    """First byte and end of a weight; checks that they fit its type and shape."""
     if not isinstance(entry, dict) or set(entry) != {'dtype', 'shape', 'data_offsets'}:
         raise ValueError(f'weight {shown(name)} is {shown(entry)}; must be an object of dtype, shape and data_offsets')
     dtype, shape, offsets = entry['dtype'], entry['shape'], entry['data_offsets']

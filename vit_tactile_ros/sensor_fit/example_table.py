@@ -1,4 +1,4 @@
-"""Example-based tables of colour by gradient (as in Taxim, Si and Yuan 2022), to compare with and to fit lights to."""
+"""Example-based tables of colour by gradient (Taxim, Si and Yuan 2022): a baseline, and data to fit lights to."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _KEYS = ('bins', 'grad_r', 'grad_g', 'grad_b')
 
 @dataclass(frozen=True)
 class ExampleTable:
-    """For every bin of tilt and direction, the change of colour as a quadratic polynomial of the place."""
+    """For every bin of tilt and direction, the change of colour as a quadratic polynomial of the position."""
 
     coefficients: np.ndarray  # float64 (bins, bins, 3, 6): RGB; of x^2, y^2, xy, x, y, 1 in px
 
     def change(self, slope_x: np.ndarray, slope_y: np.ndarray, x_px: np.ndarray, y_px: np.ndarray) -> np.ndarray:
-        """Grey levels (n, 3) RGB that surface points of these slopes (mm per mm, towards the camera) change by.
+        """Colour change, grey levels (n, 3) RGB, of surface points with these slopes (mm per mm, towards the camera).
 
-        Conventions found by trying all on real presses: the tilt is counted from 0 to pi/2, the direction from -pi to
-        pi, and it is that of the surface's ascent, so a ball's left side has direction 0.
+        Conventions, found by trying all of them on real presses: the tilt ranges from 0 to pi/2, the direction from
+        -pi to pi. The direction is that of the surface's ascent, so a ball's left side has direction 0.
         """
         bins = len(self.coefficients)
         tilt, direction = np.arctan(np.hypot(slope_x, slope_y)), np.arctan2(slope_y, slope_x)
@@ -38,15 +38,15 @@ class ExampleTable:
 def load_table(path: Path, channels: str = 'bgr') -> ExampleTable:
     """A .npz with bins, grad_r, grad_g and grad_b, each (bins, bins, 6).
 
-    channels: 'bgr' if grad_r holds the blue channel, as in Taxim's GelSight tables, whose pictures OpenCV read; 'rgb'
-    if the names are right. Raises DataError for another file.
+    channels: 'bgr' if grad_r holds the blue channel, as in Taxim's GelSight tables (made with OpenCV); 'rgb'
+    if the names are correct. Raises DataError for any other file.
     """
     if channels not in ('bgr', 'rgb'):
         raise DataError(f'channels is {channels!r}; must be bgr or rgb')
     try:
         with np.load(path) as file:
             if missing := [key for key in _KEYS if key not in file]:
-                raise DataError(f'{path} has no {missing[0]!r}; a table of Taxim has {", ".join(_KEYS)}')
+                raise DataError(f'{path} has no {missing[0]!r}; a Taxim table has {", ".join(_KEYS)}')
             planes = [np.asarray(file[key], np.float64) for key in _KEYS[1:]]
             bins = int(file['bins'])
     except (OSError, zipfile.BadZipFile, ValueError, TypeError, AttributeError) as error:
@@ -55,5 +55,5 @@ def load_table(path: Path, channels: str = 'bgr') -> ExampleTable:
         raise DataError(f'{path} cannot be read as a table (.npz): {error}') from error
     for key, plane in zip(_KEYS[1:], planes):
         if plane.shape != (bins, bins, 6):
-            raise DataError(f'{path}: {key} has the shape {plane.shape}; must be ({bins}, {bins}, 6), as bins says')
+            raise DataError(f'{path}: {key} has the shape {plane.shape}; must be ({bins}, {bins}, 6) with bins {bins}')
     return ExampleTable(np.stack(planes if channels == 'rgb' else planes[::-1], axis=2))

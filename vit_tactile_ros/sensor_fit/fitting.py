@@ -1,8 +1,8 @@
-"""Fit a sensor's lights and gel to ball presses: the simulator's own shading, run backwards.
+"""Fit a sensor's lights and gel to ball presses by inverting the simulator's shading.
 
-The picture is linear in the lights' colours, so these are solved for inside (variable projection, Golub and Pereyra
-1973) and only the lights' directions and falloffs and the gel's stretch are searched, in turn with where each ball
-really was.
+The image is linear in the lights' colours, so these are solved for in closed form (variable projection, Golub and
+Pereyra 1973). Only the lights' directions and falloffs and the gel's stretch are searched, in turn with the actual
+position of each ball.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from vit_tactile_ros.simulator.shapes import penetration
 from .example_table import ExampleTable
 from .presses import Press
 
-RING = 1.8  # contact radii: how far around the contact a press is looked at
-ROUNDS = 3  # of fitting the lights to the places, and the places to the lights
-NUM_PIXELS = 6000  # that the search looks at; more do not change the result
+RING = 1.8  # contact radii: a press is evaluated this far around the contact
+ROUNDS = 3  # each fits the lights to the placements, then the placements to the lights
+NUM_PIXELS = 6000  # used by the search; more do not change the result
 # azimuth (rad), elevation (rad), falloff of a light
 _LOWEST, _HIGHEST, _STEP = (-3 * math.pi, 0.15, -0.8), (3 * math.pi, 1.2, 0.8), 0.01
 _STRETCH = (0.4, 3.0)  # factor on the gel's spread_mm
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a ball was."""
+    """Position and depth of a ball."""
 
     x_px: float
     y_px: float
@@ -50,7 +50,7 @@ class Placement:
 
 @dataclass(frozen=True)
 class Shading:
-    """What a fit finds: how the simulator colours a surface."""
+    """The result of a fit: how the simulator colours a surface."""
 
     lights: tuple[Light, ...]
     depth_rgb: tuple[float, ...]
@@ -60,7 +60,7 @@ class Shading:
 
 @dataclass(frozen=True)
 class View:
-    """The part of a press's picture that is looked at, on the grid that the simulator would work on."""
+    """The evaluated part of a press's image, on the grid of the simulator."""
 
     press: Press
     x_px: np.ndarray  # float32 (h, w): pixel coordinates
@@ -78,7 +78,7 @@ Predictor = Callable[[View, Placement], np.ndarray]  # the change at the seen pi
 
 
 def view_of(press: Press, gel: Gel) -> View:
-    """gel: how far it stretches is how much is worked on beyond what is looked at."""
+    """gel: its stretch sets the margin around the evaluated pixels."""
     height, width = press.frame.shape[:2]
     reach = RING * press.radius_px + 3.0 * gel.spread_mm[0] / press.mm_per_px
     spans = []
@@ -96,7 +96,7 @@ def view_of(press: Press, gel: Gel) -> View:
 class _Relief:
     """A surface (float32 arrays of one shape): height in mm, slopes, the normal's third component, place.
 
-    x and y: of the pixels, from the picture's centre, in halves of its longer side.
+    x and y: pixel positions from the image's centre, in units of half its longer side.
     """
 
     height: np.ndarray
@@ -127,7 +127,7 @@ def _from_centre(x_px: np.ndarray, y_px: np.ndarray, shape: tuple[int, ...]) -> 
 
 
 def _light_planes(relief: _Relief, directions: np.ndarray) -> list[np.ndarray]:
-    """What each light, of strength 1, adds to the flat gel's brightness: `SensorUnit._add_shading` without shadows."""
+    """Change of the flat gel's brightness by each light of strength 1: `SensorUnit._add_shading` without shadows."""
     upright, planes = relief.upright, []
     for azimuth, elevation, falloff in directions.tolist():
         along_x, along_y = np.float32(math.cos(azimuth)), np.float32(math.sin(azimuth))
@@ -138,7 +138,7 @@ def _light_planes(relief: _Relief, directions: np.ndarray) -> list[np.ndarray]:
 
 
 def _columns(view: View, relief: _Relief, directions: np.ndarray, lens_blur_px: float) -> np.ndarray:
-    """What 1 mm of height and each light, of strength 1, add at the seen pixels: float32 (n, 1 + lights)."""
+    """Contribution of 1 mm of height and of each light of strength 1 at the seen pixels: float32 (n, 1 + lights)."""
     planes = [relief.height, *_light_planes(relief, directions)]
     if lens_blur_px >= 0.3:
         size = 2 * math.ceil(2 * lens_blur_px) + 1
@@ -149,7 +149,7 @@ def _columns(view: View, relief: _Relief, directions: np.ndarray, lens_blur_px: 
 
 def _colours(columns: np.ndarray, change: np.ndarray, signed: bool) -> np.ndarray:
     """(1 + lights, 3): grey levels per mm of height (any sign), then of each light."""
-    # the height a second time with its sign turned, so that non-negative least squares can give it any sign
+    # the height with both signs, so that non-negative least squares can give it either
     factor, triangle = np.linalg.qr(np.column_stack([columns, -columns[:, 0]]).astype(np.float64))
     wanted = factor.T @ change
     if signed:
@@ -168,7 +168,7 @@ def predict(view: View, placement: Placement, shading: Shading) -> np.ndarray:
 
 
 def predict_from_table(view: View, placement: Placement, table: ExampleTable, gel: Gel) -> np.ndarray:
-    """The same by an example-based table: the ball's own slopes in the contact disc, those of `gel` around it."""
+    """As `predict`, by an example-based table: slopes of the ball in the contact disc, those of `gel` around it."""
     press = view.press
     relief = _relief(view, placement, gel)
     slope_x, slope_y = relief.slope_x[view.seen], relief.slope_y[view.seen]
@@ -182,9 +182,9 @@ def predict_from_table(view: View, placement: Placement, table: ExampleTable, ge
 
 
 def refine(view: View, predictor: Predictor, start: Placement) -> Placement:
-    """The placement near `start` at which the prediction is closest to the picture (mean absolute error)."""
+    """The placement near `start` at which the prediction is closest to the image (mean absolute error)."""
     radius = view.press.ball_radius_mm
-    unit = np.array([1.0, 1.0, radius / 12])  # steps of the search: 1 px sideways, a twelfth of the ball deep
+    unit = np.array([1.0, 1.0, radius / 12])  # search steps: 1 px sideways, a twelfth of the radius in depth
     reach = view.press.radius_px / 2
 
     def placed(step: np.ndarray) -> Placement:
@@ -203,10 +203,10 @@ def refine(view: View, predictor: Predictor, start: Placement) -> Placement:
 
 def fit_shading(views: Sequence[View], gel: Gel, lens_blur_px: float, num_lights: int = 3, signed: bool = True,
                 rounds: int = ROUNDS) -> tuple[Shading, list[Placement]]:
-    """The shading that explains the presses best, and where each ball was according to it.
+    """The shading that fits the presses best, and the placement of each ball that goes with it.
 
-    gel: its spread_mm are stretched by one factor to fit; its skin and the lens's blur are kept, for a ball is too
-    smooth to show them. signed: lights may darken a channel, as a camera's colour correction makes them do; else
+    gel: its spread_mm are scaled by one fitted factor. Its skin and the lens's blur are kept, because a ball is too
+    smooth to show them. signed: lights may darken a channel, as they do after a camera's colour correction; otherwise
     colours are at least 0. Logs the error after every round.
     """
     placements = [view.labelled for view in views]
@@ -217,7 +217,7 @@ def fit_shading(views: Sequence[View], gel: Gel, lens_blur_px: float, num_lights
     for step in range(rounds):
         columns = _PressColumns(views, placements, gel, lens_blur_px, chosen)
         if step == 0:
-            # labels are too rough to tell the gel's stretch from a ball that sits elsewhere
+            # the labels are too coarse to separate the gel's stretch from an offset of the ball
             values = _search(columns, change, _starts(values, num_lights), signed, fixed=1)
         else:
             values = _search(columns, change, [values], signed, fixed=0)
@@ -233,10 +233,10 @@ def fit_shading(views: Sequence[View], gel: Gel, lens_blur_px: float, num_lights
 
 def fit_lights_to_table(table: ExampleTable, shape: tuple[int, int], num_lights: int = 3, signed: bool = True
                         ) -> tuple[tuple[Light, ...], float, float]:
-    """Lights that colour slopes as the table does: (lights, mean absolute error, the same without any light).
+    """Lights that colour slopes like the table: (lights, mean absolute error, the error without any light).
 
-    shape: height and width in px of the pictures that the table was made from. Slopes of 3 to 52 degrees are compared,
-    in the middle 70 % of the picture, where tables hold examples; wilder extrapolations are cut off at 150 grey levels.
+    shape: height and width in px of the images that the table was made from. Slopes of 3 to 52 degrees are compared,
+    in the middle 70 % of the image, where tables hold examples. Extrapolated values are clipped to 150 grey levels.
     """
     rng, n = np.random.default_rng(0), 20_000
     tilt, direction = rng.uniform(0.05, 0.9, n), rng.uniform(-math.pi, math.pi, n)
@@ -268,7 +268,7 @@ class _PressColumns:
 
     def __call__(self, values: np.ndarray) -> np.ndarray:
         stretch = float(values[0])
-        if stretch != self._stretch:  # surfaces cost most, and most steps of the search leave them as they are
+        if stretch != self._stretch:  # surfaces take the most time, and most search steps do not change them
             gel = _stretched(self.gel, stretch)
             self._stretch = stretch
             self._reliefs = [_relief(view, place, gel) for view, place in zip(self.views, self.placements)]
@@ -282,7 +282,7 @@ def _stretched(gel: Gel, factor: float) -> Gel:
 
 
 def _starts(first: np.ndarray, num_lights: int) -> list[np.ndarray]:
-    """Lights all around, at two turns, each after the values `first`."""
+    """Two starts: the values `first`, then lights evenly spaced around the gel, at two rotations."""
     starts = []
     for turn in (0.25, 0.75):
         azimuths = (np.arange(num_lights) + turn) * 2 * math.pi / num_lights - math.pi
@@ -292,9 +292,9 @@ def _starts(first: np.ndarray, num_lights: int) -> list[np.ndarray]:
 
 def _search(columns: Callable[[np.ndarray], np.ndarray], change: np.ndarray, starts: Sequence[np.ndarray], signed: bool,
             fixed: int) -> np.ndarray:
-    """The values, of which the first `fixed` stay, with the least squares of what the best colours leave over.
+    """The values with the smallest squared residual under the best colours; the first `fixed` values do not change.
 
-    Values are the gel's stretch (or not), then azimuth, elevation and falloff of every light.
+    Values are the gel's stretch (optional), then azimuth, elevation and falloff of every light.
     """
     def residual(values: np.ndarray) -> np.ndarray:
         made = columns(values)
@@ -307,20 +307,20 @@ def _search(columns: Callable[[np.ndarray], np.ndarray], change: np.ndarray, sta
         highest = np.array([_STRETCH[1]] * rest + list(_HIGHEST) * lights)[fixed:]
         kept = start[:fixed]
 
-        def left(values: np.ndarray, kept: np.ndarray = kept) -> np.ndarray:
+        def free_residual(values: np.ndarray, kept: np.ndarray = kept) -> np.ndarray:
             return residual(np.concatenate([kept, values]))
 
-        def slope(values: np.ndarray, left: Callable[[np.ndarray], np.ndarray] = left,
+        def slope(values: np.ndarray, free_residual: Callable[[np.ndarray], np.ndarray] = free_residual,
                   highest: np.ndarray = highest) -> np.ndarray:
-            # steps wide enough to cross the steps that gel.deform's coarse grids make
-            here, parts = left(values), []
+            # wide enough to cross the discontinuities of gel.deform's coarse grids
+            here, parts = free_residual(values), []
             for i in range(len(values)):
                 step = np.zeros(len(values))
                 step[i] = _STEP if values[i] + _STEP <= highest[i] else -_STEP
-                parts.append((left(values + step) - here) / step[i])
+                parts.append((free_residual(values + step) - here) / step[i])
             return np.stack(parts, axis=1)
 
-        found = least_squares(left, np.clip(start[fixed:], lowest + 1e-6, highest - 1e-6), jac=slope,
+        found = least_squares(free_residual, np.clip(start[fixed:], lowest + 1e-6, highest - 1e-6), jac=slope,
                               bounds=(lowest, highest), max_nfev=12 if len(starts) > 1 else 20)
         if best is None or found.cost < best[0]:
             best = found.cost, np.concatenate([kept, found.x])

@@ -1,4 +1,4 @@
-"""Fit a sensor's no-contact picture by an even background and glows, as the simulator paints them."""
+"""Fit a sensor's no-contact image with a uniform background and glows, as the simulator paints them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from scipy.optimize import least_squares
 
 from vit_tactile_ros.simulator.sensor import Glow
 
-_SIDE = 32  # px: the picture's longer side while it is fitted; glows are smooth
+_SIDE = 32  # px: the image's longer side during the fit; glows are smooth
 _RIDGE = 4.0  # keeps two glows from growing against each other
 _LOWEST, _HIGHEST = (-0.3, -0.3, 0.06, 0.06), (1.3, 1.3, 0.8, 0.8)  # x, y, width_x, width_y
 
 
 def fit_background(reference: np.ndarray, num_glows: int = 6, starts: int = 4
                    ) -> tuple[tuple[float, ...], tuple[Glow, ...], float]:
-    """(background_rgb, glows, mean absolute error in grey levels) of a no-contact picture uint8 (H, W, 3) RGB.
+    """(background_rgb, glows, mean absolute error in grey levels) of a no-contact image uint8 (H, W, 3) RGB.
 
-    The glows' colours are solved for inside the search for their places (ridge regression). Printed markers are not
-    known here: they make the background darker.
+    The glows' positions are searched; their colours are solved for at each step (ridge regression). Printed markers
+    are not modelled: they darken the background.
     """
     height, width = reference.shape[:2]
     factor = _SIDE / max(height, width)

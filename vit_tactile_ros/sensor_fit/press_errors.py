@@ -1,4 +1,4 @@
-"""How far colours predicted for ball presses are from the real ones, on the same pixels for every model."""
+"""Errors of the colours predicted for ball presses, on the same pixels for every model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from vit_tactile_ros.sensor_fit.fitting import RING, Placement, Predictor, View
 
-GREY = 128  # no change, in pictures of differences
+GREY = 128  # no change, in images of differences
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class PressError:
 
     part: str  # 'train' or 'held-out'
     model: str
-    geometry: str  # which centre and depth of the ball the model was given
+    geometry: str  # source of the ball's centre and depth
     disc: float  # in the labelled contact disc
     ring: float  # around it, out to RING contact radii
     presses: int
@@ -40,8 +40,8 @@ def zero(view: View, placement: Placement) -> np.ndarray:
     return np.zeros_like(view.change)
 
 
-def picture_of(view: View, change: np.ndarray) -> np.ndarray:
-    """The change of the seen pixels (n, 3) as a picture uint8 (h, w, 3), grey where nothing changes or is looked at."""
+def image_of(view: View, change: np.ndarray) -> np.ndarray:
+    """The change of the seen pixels (n, 3) as an image uint8 (h, w, 3); grey without change and outside."""
     full = np.full((*view.seen.shape, 3), float(GREY))
     full[view.seen] += change
     rows, columns = np.flatnonzero(view.seen.any(axis=1)), np.flatnonzero(view.seen.any(axis=0))
@@ -50,8 +50,8 @@ def picture_of(view: View, change: np.ndarray) -> np.ndarray:
 
 def press_figure(views: Sequence[View], renders: Sequence[np.ndarray],
                  models: Mapping[str, tuple[Predictor, Sequence[Placement]]]) -> Figure:
-    """One row per press: its picture, `renders` (the simulator's picture of it), the real change, then the change and
-    what is left over for every model."""
+    """One row per press: its image, the simulated one (`renders`), the real change, then change and residual of every
+    model."""
     titles = ['real press', 'simulated press', 'real change']
     for name in models:
         titles += [f'{name}: change', f'{name}: residual']
@@ -60,14 +60,14 @@ def press_figure(views: Sequence[View], renders: Sequence[np.ndarray],
     figure = Figure(figsize=(1.75 * sum(widths), 1.9 * len(views) + 0.9), layout='constrained')
     grid = figure.subplots(len(views), len(titles), squeeze=False, width_ratios=widths)
     for row, (axes, view, render) in enumerate(zip(grid, views, renders)):
-        pictures = [view.press.frame, render, picture_of(view, view.change)]
+        images = [view.press.frame, render, image_of(view, view.change)]
         notes = ['', '', f'mean {np.abs(view.change[view.inside]).mean():.1f} in the disc']
         for predictor, placements in models.values():
             change = predictor(view, placements[row])
-            pictures += [picture_of(view, change), picture_of(view, view.change - change)]
+            images += [image_of(view, change), image_of(view, view.change - change)]
             notes += ['', f'mean {np.abs(view.change - change)[view.inside].mean():.1f} in the disc']
-        for axis, picture, note, title in zip(axes, pictures, notes, titles):
-            axis.imshow(picture, interpolation='nearest')
+        for axis, image, note, title in zip(axes, images, notes, titles):
+            axis.imshow(image, interpolation='nearest')
             axis.set_xticks([])
             axis.set_yticks([])
             for spine in axis.spines.values():
@@ -76,6 +76,6 @@ def press_figure(views: Sequence[View], renders: Sequence[np.ndarray],
             if row == 0:
                 axis.set_title(title, fontsize=9)
         axes[0].set_ylabel(view.press.name, fontsize=8)
-    figure.suptitle(f'Held-out presses; changes against the reference, grey is none, out to {RING:g} contact radii',
+    figure.suptitle(f'Held-out presses: difference to the reference (grey: none), out to {RING:g} contact radii',
                     fontsize=10)
     return figure

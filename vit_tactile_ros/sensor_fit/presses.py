@@ -1,4 +1,4 @@
-"""Ball presses of a real sensor: pictures whose gel surface is known, since a ball's is."""
+"""Ball presses of a real sensor; the known shape of the ball gives the gel's surface."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 
 COLUMNS = ('image', 'center_x_px', 'center_y_px', 'contact_radius_px', 'ball_radius_mm', 'mm_per_px')
 MIN_PRESSES = 6
-_FAR = 2.1  # contact radii: where a press changes the picture by no more than the light's drift
+_FAR = 2.1  # contact radii: beyond, a press changes the image by no more than the light's drift
 logger = logging.getLogger(__name__)
 
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 class Press:
     """A ball pressed into the gel, as labelled: the contact disc's centre and radius in px."""
 
-    name: str  # the picture's file name
+    name: str  # file name of the image
     frame: np.ndarray  # uint8 (H, W, 3) RGB
     change: np.ndarray  # float32 (H, W, 3): frame minus reference, without the drift of the light
     x_px: float
@@ -35,7 +35,7 @@ class Press:
 
     @property
     def depth_mm(self) -> float:
-        """How deep the ball is in, R - sqrt(R^2 - a^2) for a contact of radius a, as if the gel were cut off by it."""
+        """Depth of the ball, R - sqrt(R^2 - a^2) for a contact of radius a, as if the gel did not stretch."""
         contact_mm = self.radius_px * self.mm_per_px
         return self.ball_radius_mm - math.sqrt(max(self.ball_radius_mm**2 - contact_mm**2, 0.0))
 
@@ -47,7 +47,7 @@ class Press:
 
 @dataclass(frozen=True)
 class PressSet:
-    """Presses of one sensor, and its picture without contact."""
+    """Presses of one sensor, and its reference."""
 
     presses: tuple[Press, ...]
     reference: np.ndarray  # uint8 (H, W, 3) RGB
@@ -68,8 +68,8 @@ class PressSet:
         held = [i for i in range(n) if math.floor((i + 1) * hold_out + 1e-9) > math.floor(i * hold_out + 1e-9)]
         fitted = [i for i in range(n) if i not in held]
         if not held or len(fitted) < MIN_PRESSES // 2:
-            raise DataError(f'hold_out is {hold_out}, which leaves {len(fitted)} of {n} presses to fit and {len(held)} '
-                            f'held out; it takes at least {MIN_PRESSES // 2} and 1')
+            raise DataError(f'hold_out is {hold_out}: {len(fitted)} of {n} presses to fit and {len(held)} held out; '
+                            f'must be at least {MIN_PRESSES // 2} and 1')
         return self.subset(fitted), self.subset(held)
 
 
@@ -86,16 +86,16 @@ def read_picture(path: Path, what: str = 'image') -> np.ndarray:
 def read_presses(path: Path, reference: Path) -> PressSet:
     """The presses of a CSV with the columns `COLUMNS` (more are ignored); image paths are relative to its folder.
 
-    A contact larger than its ball is taken for one that reaches the ball's equator, with a logged note.
-    Raises DataError for missing columns, values that are no numbers or cannot be, fewer than `MIN_PRESSES` presses, and
-    pictures that are missing, unreadable, not of the reference's size, or that do not hold the press.
+    A contact larger than its ball is reduced to the ball's radius, with a warning.
+    Raises DataError for missing columns, invalid values, fewer than `MIN_PRESSES` presses, and images that are missing,
+    unreadable, of another size than the reference, or that do not contain the press.
     """
     columns, rows = read_rows(path)
     if missing := [name for name in COLUMNS if name not in columns]:
         raise DataError(f'{path} has no column {missing[0]!r}; it needs {", ".join(COLUMNS)}, and has '
                         f'{", ".join(columns)}')
     if len(rows) < MIN_PRESSES:
-        raise DataError(f'{path} has {len(rows)} presses; a fit takes at least {MIN_PRESSES}, better 20 all '
+        raise DataError(f'{path} has {len(rows)} presses; must be at least {MIN_PRESSES}, better 20 spread '
                         'over the gel')
     no_contact = read_picture(reference, 'reference')
     height, width = no_contact.shape[:2]
@@ -109,25 +109,25 @@ def read_presses(path: Path, reference: Path) -> PressSet:
                 raise DataError(f'{where}: {name} is {row[name]}; must be above 0')
         scale = scale or values['mm_per_px']
         if values['mm_per_px'] != scale:
-            raise DataError(f'{where}: mm_per_px is {row["mm_per_px"]}, and {scale:g} above; one sensor has one scale')
+            raise DataError(f'{where}: mm_per_px is {row["mm_per_px"]}; must be {scale:g} as in the lines above')
         frame = read_picture(path.parent / row['image'])
         if frame.shape != no_contact.shape:
-            raise DataError(f'{where}: {row["image"]} is {frame.shape[1]}x{frame.shape[0]} px, the reference '
-                            f'{reference} {width}x{height}; they must be of the same size')
+            raise DataError(f'{where}: {row["image"]} is {frame.shape[1]}x{frame.shape[0]} px; must be '
+                            f'{width}x{height} like the reference {reference}')
         x, y, radius = values['center_x_px'], values['center_y_px'], values['contact_radius_px']
         if not (0 <= x < width and 0 <= y < height):
-            raise DataError(f'{where}: the press at ({x:g}, {y:g}) px lies outside its picture of {width}x{height} px')
+            raise DataError(f'{where}: the press at ({x:g}, {y:g}) px is outside its image of {width}x{height} px')
         most = values['ball_radius_mm'] / scale
         if radius > most:
             clipped, radius = clipped + 1, most
         if radius < 3:
-            raise DataError(f"{where}: the contact radius is {radius:g} px (the ball's is {most:g} px); below 3 px "
-                            'there is nothing to fit. Are contact_radius_px, ball_radius_mm and mm_per_px right?')
+            raise DataError(f"{where}: the contact radius is {radius:g} px (the ball's is {most:g} px); must be at "
+                            'least 3 px. Are contact_radius_px, ball_radius_mm and mm_per_px correct?')
         press = Press(row['image'], frame, frame.astype(np.float32) - no_contact, x, y, radius,
                       values['ball_radius_mm'], scale)
         presses.append(_without_drift(press))
     if clipped:
-        logger.warning("%s: %d of %d contact radii are larger than the ball; taken for the ball's own radius", path,
+        logger.warning("%s: %d of %d contact radii are larger than the ball; reduced to the ball's radius", path,
                        clipped, len(presses))
     return PressSet(tuple(presses), no_contact, clipped)
 
@@ -143,7 +143,7 @@ def _number(text: str, name: str, where: str) -> float:
 
 
 def _without_drift(press: Press) -> Press:
-    """The light may have changed since the reference: what changed far from the contact is no effect of it."""
+    """Subtract the change far from the contact: the light may have changed since the reference."""
     far = press.distance_px() > _FAR * press.radius_px
     if far.mean() < 0.1:
         return press

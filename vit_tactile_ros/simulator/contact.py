@@ -1,4 +1,4 @@
-"""A contact: which indenter touches the gel, where, how deep and how turned."""
+"""A contact: the indenter that touches the gel, its position, depth and rotation."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ CLASS_NAMES = ('no_contact', 'sphere', 'cylinder', 'edge', 'corner', 'flat', 'ri
 
 @dataclass(frozen=True)
 class Contact:
-    """One rigid indenter pressed into the gel. The class 'no_contact' has no Contact: it is None.
+    """One rigid indenter pressed into the gel. For the class 'no_contact', None takes the place of a Contact.
 
     Position and depth are those of the indenter's origin (its tip, axis or centre), with (0, 0) at the centre
-    of the picture, x to the right and y down. Sizes that a shape does not use stay 0.
-    Raises ValueError for an unknown class or a number that cannot be.
+    of the image, x to the right and y down. Sizes that a shape does not use stay 0.
+    Raises ValueError for an unknown class or an invalid number.
     """
 
     class_name: str
@@ -27,11 +27,11 @@ class Contact:
     tilt_y: float = 0.0  # along its second axis
     shear_x_mm: float = 0.0  # how far friction has dragged the gel's surface, along image x
     shear_y_mm: float = 0.0
-    radius_mm: float = 0.0  # sphere, cylinder: the body's; ring: its middle line's; else: half the patch
+    radius_mm: float = 0.0  # sphere, cylinder: of the body; ring: of its centre line; others: half the patch
     length_mm: float = 0.0  # cylinder, edge: half the length
     width_mm: float = 0.0  # ring: half the tube's width; dots: radius of a bump; weave: radius of a thread
-    pitch_mm: float = 0.0  # dots, ridges, weave: distance from one to the next
-    relief_mm: float = 0.0  # dots, ridges, weave: height of the pattern above its ground
+    pitch_mm: float = 0.0  # dots, ridges, weave: distance between neighbours
+    relief_mm: float = 0.0  # dots, ridges, weave: height of the pattern above its base
     slope: float = 0.0  # edge, corner: steepness of the sides, mm per mm
     aspect: float = 1.0  # edge, corner: steepness of one side to the other; flat: length to width
     sides: int = 0  # flat: corners of the polygon; corner: facets; dots: 4 square or 6 hexagonal; 0 is a disc
@@ -40,10 +40,10 @@ class Contact:
     def __post_init__(self) -> None:
         if self.class_name not in CLASS_NAMES[1:]:
             right = ', '.join(CLASS_NAMES[1:])
-            raise ValueError(f'class_name is {self.class_name!r}; a contact is one of {right}')
+            raise ValueError(f'class_name is {self.class_name!r}; must be one of {right}')
         for item in fields(self):
             value = getattr(self, item.name)
             if item.name != 'class_name' and not math.isfinite(value):
                 raise ValueError(f'{item.name} is {value!r}; it must be a finite number')
         if self.depth_mm <= 0:
-            raise ValueError(f'depth_mm is {self.depth_mm!r}; a contact is deeper than 0 (none is None)')
+            raise ValueError(f'depth_mm is {self.depth_mm!r}; must be above 0 (no contact is None)')

@@ -1,4 +1,4 @@
-"""Training examples with far more variation than real units have, so that what learns from them is robust."""
+"""Training examples that vary far more than real units, so that networks trained on them are robust."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from .unit import SensorUnit
 def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
                    class_name: str | None = None,
                    sensors: Sequence[SensorConfig] | None = None) -> tuple[np.ndarray, np.ndarray, int]:
-    """One training example: (image, reference, class_id), both uint8 (H, W, 3) RGB of the same unit.
+    """One training example: (image, reference, class_id), both images uint8 (H, W, 3) RGB of the same unit.
 
-    The reference is a no-contact frame with noise of its own, taken a while before: light and gel have
-    drifted a little since. config: if not given, any of `sensors` (by default of the package's), at any of the
-    resolutions that cameras are run at, so H and W differ by call.
-    class_name: drawn with equal chances from CLASS_NAMES if not given; ValueError if unknown.
+    The reference is an earlier no-contact image with its own noise; light and gel have drifted slightly since.
+    config: if None, one of `sensors` (default: those of the package) at one of the usual camera resolutions, so H
+    and W vary between calls. class_name: if None, drawn uniformly from CLASS_NAMES; ValueError if unknown.
     """
     if class_name is None:
         class_id = int(rng.integers(len(CLASS_NAMES)))
@@ -43,13 +42,13 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
         contact = sample_contact(CLASS_NAMES[class_id], varied, rng)
         pull = rng.normal(0.0, 0.3, 2)
         contact = dataclasses.replace(contact, shear_x_mm=float(pull[0]), shear_y_mm=float(pull[1]))
-    creep = rng.normal(0.0, 0.08, 2)  # the gel has not come back quite from the touch before
+    creep = rng.normal(0.0, 0.08, 2)  # the gel has not fully recovered from the previous touch
     image = unit.render(contact, rng, lighting=_drift(unit, rng), creep_mm=(float(creep[0]), float(creep[1])))
     reference = unit.reference
     if rng.random() < 0.3:
         image = _moved(image, unit.mm_per_px, rng)
     if rng.random() < 0.3:
-        # streams are often compressed, the picture and its reference alike
+        # image streams are often compressed; then the reference is too
         quality = int(rng.integers(60, 96))
         image, reference = _compressed(image, quality), _compressed(reference, quality)
     return image, reference, class_id
@@ -71,9 +70,9 @@ def _resized(config: SensorConfig, factor: float) -> SensorConfig:
 
 
 def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
-    """A sensor that nobody built but somebody might: other lights, paint, gel, lens, markers and noise."""
+    """A random but plausible sensor: other lights, paint, gel, lens, markers and noise."""
     strength = math.exp(rng.uniform(-0.5, 0.4))
-    # half of the sensors keep the model's own lights, in the others they stand anywhere and swap colours
+    # half of the sensors keep their lights; in the other half, the lights are anywhere and their colours are swapped
     strange = rng.random() < 0.5
     turn = rng.uniform(-math.pi, math.pi) if strange else rng.normal(0.0, 0.15)
     order = rng.permutation(3) if strange else np.arange(3)
@@ -92,7 +91,7 @@ def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
         markers = Markers(pitch_mm=pitch, radius_mm=pitch * rng.uniform(0.1, 0.22), darkness=rng.uniform(0.5, 0.95))
     thickness = math.exp(rng.normal(0.0, 0.15))
     spreads = config.gel.spread_mm
-    if rng.random() < 0.4:  # a thick soft gel is drawn down far around the contact
+    if rng.random() < 0.4:  # a thick soft gel deforms far around the contact
         spreads = (2.0 * spreads[0], *spreads)
     gel = dataclasses.replace(
         config.gel, spread_mm=tuple(spread * thickness for spread in spreads),
@@ -109,10 +108,10 @@ def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
 
 
 def _drift(unit: SensorUnit, rng: np.random.Generator) -> np.ndarray:
-    """How the brightness has changed since the reference, flicker and a slow colour gradient: (3, H, W).
+    """Brightness relative to the reference, (3, H, W): flicker and a smooth colour gradient.
 
-    A press lifts the whole gel a little, which real sensors show far away from the contact: up to 6 grey levels around
-    Taxim's ball presses. Networks that did not see this called these balls cylinders.
+    A press moves the whole gel slightly. Real sensors show this far from the contact: up to 6 grey levels around
+    Taxim's ball presses. Networks trained without it classified these balls as cylinders.
     """
     height, width = unit.config.height, unit.config.width
     flicker = 1 + 0.015 * rng.standard_normal((3, 1, 1))
@@ -123,14 +122,14 @@ def _drift(unit: SensorUnit, rng: np.random.Generator) -> np.ndarray:
 
 
 def _moved(image: np.ndarray, mm_per_px: float, rng: np.random.Generator) -> np.ndarray:
-    """The picture after the camera or the whole gel moved by some hundredths of a millimetre."""
+    """The image after the camera or the whole gel moved by a few hundredths of a millimetre."""
     shift = rng.normal(0.0, 0.03 / mm_per_px, 2)
     move = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
     return cv2.warpAffine(image, move, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
 def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
-    # OpenCV takes the channels for BGR both ways, so that the swap undoes itself but for the weight of chroma
+    # OpenCV assumes BGR in both directions, so the swap cancels, apart from the weights of chroma
     _, data = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, quality))
     restored = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert restored is not None

@@ -1,4 +1,4 @@
-"""The gel's surface under an indenter: pushed in where it touches, stretched smoothly around it."""
+"""The gel's surface under an indenter: displaced where it touches, smoothly stretched around it."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import numpy as np
 
 from .sensor import Gel
 
-# a blur may be done on a coarser grid, at a fraction of the cost, while it stays this wide in that grid's px
+# a blur is computed on a coarser, cheaper grid while it is at least this wide in px of that grid
 _ENOUGH_PX = 1.0
 
 
 def deform(penetration_mm: np.ndarray, gel: Gel, mm_per_px: float) -> np.ndarray:
-    """How far the surface is pushed towards the camera, in mm: float32 (H, W), at least 0.
+    """Displacement of the surface towards the camera, in mm: float32 (H, W), at least 0.
 
-    penetration_mm: float32 (H, W) from shapes.penetration. The surface is the blurred contact region, from
-    coarse to fine, held after every step at or above the indenter, since the gel cannot be inside it.
+    penetration_mm: float32 (H, W) from shapes.penetration. The contact region is blurred from coarse to fine. After
+    each blur, the surface is raised to the indenter where it is below it, because the gel cannot be inside it.
     """
     height, width = penetration_mm.shape
     pressed = cv2.max(penetration_mm, 0.0)

@@ -1,4 +1,4 @@
-"""The printed dots of a gel: where they are and how shear and pressure move them."""
+"""The dots printed on a gel: their positions, and how shear and pressure move them."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from .contact import Contact
 from .sensor import Markers
 
 _SUBPIXEL_BITS = 4
-_REACH_MM = 2.5  # how far around the contact's centre the gel's surface is dragged along
+_REACH_MM = 2.5  # distance from the contact's centre over which the gel's surface is dragged along
 
 
 def marker_shade(markers: Markers, contact: Contact | None, centre_px: tuple[float, float], mm_per_px: float,
                  shape: tuple[int, ...], creep_mm: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
-    """The share of light that the dots leave, float32 (H, W) in 0 to 1.
+    """The share of light that the dots let through, float32 (H, W) in 0 to 1.
 
-    centre_px: where the point (0, 0) mm lies in the picture. creep_mm: how far all dots are from their places, as a
-    gel that was dragged comes back slowly. Without a contact and creep the dots are at rest.
+    centre_px: pixel of the point (0, 0) mm. creep_mm: offset of all dots from their rest positions, because a gel
+    that was dragged recovers slowly.
     """
     height, width = shape
-    # two rows more than the picture shows, so that shear moves dots in from outside
+    # two rows more than are in view, for dots that shear moves into view
     reach_x = int(width * mm_per_px / 2 / markers.pitch_mm) + 2
     reach_y = int(height * mm_per_px / 2 / markers.pitch_mm) + 2
     grid = np.mgrid[-reach_x:reach_x + 1, -reach_y:reach_y + 1].reshape(2, -1).T * markers.pitch_mm

@@ -1,4 +1,4 @@
-"""Random contacts that a careful person can name: big, deep and in view, and no class like another."""
+"""Random contacts that a person could classify: large, deep, in view and unambiguous."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from .sensor import SensorConfig
 
 def sample_contact(class_name: str, config: SensorConfig, rng: np.random.Generator,
                    depth_fraction: float | None = None) -> Contact:
-    """Draw a contact of that class, visible and unambiguous on that sensor.
+    """Draw a contact of the class that is visible and unambiguous on this sensor.
 
-    depth_fraction: 0 for the shallowest press that still shows the class, 1 for the deepest sensible one,
-    drawn if not given. Raises ValueError for an unknown class, for 'no_contact' (which has no Contact: render
-    None) and for a fraction outside 0 to 1.
+    depth_fraction: 0 for the shallowest press that still shows the class, 1 for the deepest sensible one; drawn if
+    None. Raises ValueError for an unknown class, for 'no_contact' (render None instead), and for a fraction outside
+    0 to 1.
     """
     if class_name not in _SAMPLERS:
-        raise ValueError(f'class_name is {class_name!r}; one can sample {", ".join(CLASS_NAMES[1:])}'
+        raise ValueError(f'class_name is {class_name!r}; must be one of {", ".join(CLASS_NAMES[1:])}'
                          + (' (for no contact, render None)' if class_name == 'no_contact' else ''))
     if depth_fraction is None:
         depth_fraction = rng.uniform()
     elif not 0 <= depth_fraction <= 1:
-        raise ValueError(f'depth_fraction is {depth_fraction!r}; it must be in 0 (shallowest) to 1 (deepest)')
+        raise ValueError(f'depth_fraction is {depth_fraction!r}; must be between 0 (shallowest) and 1 (deepest)')
     shape = _SAMPLERS[class_name](config, rng)
     shallowest, deepest = depth_range(shape, config)
     shape = dataclasses.replace(shape, depth_mm=shallowest + depth_fraction * (deepest - shallowest),
@@ -40,11 +40,11 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
     """The shallowest press (mm) that still shows this shape's class, and the deepest sensible one."""
     c = contact
     if c.class_name == 'sphere':
-        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm; small balls go in to their equator, as the
-        # 4 mm ball of Taxim's calibration does
+        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm; small balls are pressed in up to their
+        # equator, like the 4 mm ball of Taxim's calibration
         shallowest, deepest = max(0.28, 0.5 / c.radius_mm), c.radius_mm
     elif c.class_name == 'cylinder':
-        # a narrower strip would pass for an edge: at least 0.9 mm to each side
+        # at least 0.9 mm to each side: a narrower strip would look like an edge
         shallowest, deepest = max(0.28, 0.4 / c.radius_mm), 0.7 * c.radius_mm
     elif c.class_name == 'edge':
         shallowest, deepest = 0.35, 1.1
@@ -53,7 +53,7 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
     elif c.class_name in ('flat', 'ring'):
         shallowest, deepest = 0.3, 0.95
     else:
-        # a pattern must not sink in to its ground, where it would look like the flat punch that carries it
+        # a pattern pressed in down to its base would look like a flat punch
         shallowest, deepest = 0.3, 0.85 * c.relief_mm
     deepest = min(deepest, config.gel.max_depth_mm)
     return min(shallowest, deepest), deepest
@@ -63,10 +63,10 @@ def place(contact: Contact, config: SensorConfig, rng: np.random.Generator) -> t
     """Draw a position (x, y in mm) at which enough of the contact is in view."""
     half_x, half_y = config.half_size_mm
     if contact.class_name in ('sphere', 'corner', 'flat', 'ring'):
-        # in view whole, but for a little of the large ones
+        # entirely in view, except for the rim of large ones
         margin = 0.85 * _touched_radius(contact) + 0.4
     elif contact.class_name in ('cylinder', 'edge'):
-        margin = 3.0  # a long piece of the line is in view whatever its angle
+        margin = 3.0  # a long piece of the line is in view at any angle
     else:
         margin = max(2.5 * contact.pitch_mm, 0.6 * contact.radius_mm)  # several periods are in view
     room_x, room_y = max(half_x - margin, 0.3), max(half_y - margin, 0.3)
@@ -92,15 +92,15 @@ def _tilt(rng: np.random.Generator, most: float) -> dict[str, Any]:
     return {'tilt_x': rng.uniform(-most, most), 'tilt_y': rng.uniform(-most, most)}
 
 
-# Each sampler leaves depth, place and angle to sample_contact; the depth of 1 is a placeholder.
+# `sample_contact` sets depth, position and angle; the depth of 1 is a placeholder.
 
 def _sphere(config: SensorConfig, rng: np.random.Generator) -> Contact:
-    # above 5 mm a ball pressed this little has hardly any slope and would pass for a flat punch
+    # pressed this little, a ball above 5 mm has hardly any slope and would look like a flat punch
     return Contact('sphere', 1.0, radius_mm=math.exp(rng.uniform(math.log(1.4), math.log(5.0))))
 
 
 def _cylinder(config: SensorConfig, rng: np.random.Generator) -> Contact:
-    radius = math.exp(rng.uniform(math.log(1.4), math.log(3.5)))  # thinner ones would pass for an edge
+    radius = math.exp(rng.uniform(math.log(1.4), math.log(3.5)))  # thinner ones would look like an edge
     through = 2 * max(config.half_size_mm)
     length = through if rng.random() < 0.5 else rng.uniform(1.8 * radius + 1.2, 1.8 * radius + 4.0)
     return Contact('cylinder', 1.0, radius_mm=radius, length_mm=length, tilt_x=rng.uniform(-0.02, 0.02))
@@ -120,7 +120,7 @@ def _corner(config: SensorConfig, rng: np.random.Generator) -> Contact:
 
 def _flat(config: SensorConfig, rng: np.random.Generator) -> Contact:
     sides = int(rng.choice((0, 3, 4, 4, 5, 6)))
-    # a triangle reaches twice as far at its corners: as large as the others it would look like edges
+    # a triangle's corners reach twice as far: at the size of the others it would look like edges
     radius = rng.uniform(1.3, 2.0) if sides == 3 else rng.uniform(1.7, 3.6)
     return Contact('flat', 1.0, radius_mm=radius, sides=sides, aspect=rng.uniform(1.0, 1.4),
                    **_tilt(rng, 0.12 / (radius * _corner_reach(sides))))
@@ -128,7 +128,7 @@ def _flat(config: SensorConfig, rng: np.random.Generator) -> Contact:
 
 def _ring(config: SensorConfig, rng: np.random.Generator) -> Contact:
     radius = rng.uniform(1.7, 4.4)
-    # the hole stays wide enough for the gel to come back up in it
+    # the hole is wide enough for the gel to recover inside it
     width = rng.uniform(0.45, min(0.9, radius - 1.1))
     return Contact('ring', 1.0, radius_mm=radius, width_mm=width, **_tilt(rng, 0.10 / radius))
 
@@ -137,7 +137,7 @@ def _pattern(class_name: str, rng: np.random.Generator, pitch: float, relief: fl
              **sizes: Any) -> Contact:
     # at least 2.2 periods to each side of the centre: five ridges, or a lattice of five by five
     radius = rng.uniform(max(2.2 * pitch, 3.2), max(3.2 * pitch, 8.5))
-    # the dome takes away at most two thirds of the shallowest press (0.3 mm) at the distance of 2.2 periods
+    # at 2.2 periods the dome reduces the shallowest press (0.3 mm) by at most two thirds
     dome = rng.uniform(0.0, 0.2)
     backing = (2.2 * pitch) ** 2 / (2 * dome) if dome > 0.02 else 0.0
     return Contact(class_name, 1.0, pitch_mm=pitch, relief_mm=relief, radius_mm=radius, backing_mm=backing,

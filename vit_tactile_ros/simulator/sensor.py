@@ -1,4 +1,4 @@
-"""What a camera-based touch sensor is: its optics, lights, gel and camera, as plain numbers with units."""
+"""A model of a camera-based touch sensor: optics, lights, gel and camera, as numbers with units."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Light:
 
 @dataclass(frozen=True)
 class Glow:
-    """A smooth bright patch of the no-contact picture; positions and widths are fractions of the picture."""
+    """A smooth bright patch of the no-contact image; positions and widths are fractions of its size."""
 
     x: float  # 0 left to 1 right
     y: float  # 0 top to 1 bottom
@@ -40,7 +40,7 @@ class Markers:
 
     pitch_mm: float = 1.9
     radius_mm: float = 0.28
-    darkness: float = 0.8  # share of the light they swallow, 0 to 1
+    darkness: float = 0.8  # share of the light that they absorb, 0 to 1
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Gel:
     # standard deviations of the blurs of the displaced surface, wide ones first (a pyramid as in Taxim)
     spread_mm: tuple[float, ...] = (0.75, 0.32, 0.13)
     skin_mm: float = 0.07  # the painted skin rounds off anything finer than this (standard deviation)
-    max_depth_mm: float = 2.0  # deeper presses would reach the gel's backing
+    max_depth_mm: float = 2.0  # a deeper press would reach the gel's backing
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class SensorConfig:
     specks: int = 4  # dust grains and scratches of a unit, on average
     gel: Gel = field(default_factory=Gel)
     markers: Markers | None = None
-    source: str = ''  # where the figures come from, for people
+    source: str = ''  # where the numbers come from; human-readable
 
     def __post_init__(self) -> None:
         for name in ('height', 'width'):

@@ -1,4 +1,4 @@
-"""Sensor files: the figures of a sensor model as JSON, with where they come from."""
+"""Sensor files: the numbers of a sensor model and their source, as JSON."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .sensor import SensorConfig
 
 _FOLDER = Path(__file__).parent / 'sensors'
 MAX_SIZE = 1_000_000  # bytes of a file; ours have 2,000
-# Lowest and highest value of each number of a file, by the name of its field. Real sensors are far inside; beyond,
-# rendering would take the memory of a machine, or minutes, or divide by zero. Not checked for units and randomised
-# sensors, which vary a config from a file.
+# Lowest and highest value of each number in a file, by field name. Real sensors are far within these limits. Outside,
+# rendering could exhaust the memory, take minutes or divide by zero. Units and randomised sensors, which are derived
+# from a file, are not checked.
 _LIMITS: dict[str, tuple[float, float]] = {
     'height': (32, 4096), 'width': (32, 4096), 'mm_per_px': (1e-3, 10),
     'azimuth_rad': (-100, 100), 'elevation_rad': (-10, 10), 'falloff': (-10, 10),
@@ -43,7 +43,7 @@ def sensor_names() -> list[str]:
 
 
 def load_sensor(sensor: str | Path) -> SensorConfig:
-    """The sensor of that name (see `sensor_names`), or of a file ending in .json.
+    """The sensor of that name (see `sensor_names`), or from a file ending in .json.
 
     Raises SensorFileError for an unknown name, and for a file that can't be read or has a missing, unknown or wrong
     value.
@@ -57,7 +57,7 @@ def load_sensor(sensor: str | Path) -> SensorConfig:
     except OSError as error:
         raise SensorFileError(f'{sensor}: cannot be read: {error.strerror}') from error
     if len(text) > MAX_SIZE:
-        raise SensorFileError(f'{path}: is longer than {MAX_SIZE} bytes, so that it is not a sensor file')
+        raise SensorFileError(f'{path}: is longer than {MAX_SIZE} bytes; not a sensor file')
     try:
         values = parse_json(text)
     except ValueError as error:
@@ -81,7 +81,7 @@ def save_sensor(path: str | Path, config: SensorConfig) -> None:
 
 
 def _check(path: Path, config: SensorConfig) -> None:
-    """Raises SensorFileError for a value with which the simulator could not work."""
+    """Raises SensorFileError for a value that the simulator cannot handle."""
     def require(condition: bool, where: str, value: object, right: str) -> None:
         if not condition:
             raise SensorFileError(f'{path}: {where} is {shown(value)}; must be {right}')
@@ -108,7 +108,7 @@ def _check(path: Path, config: SensorConfig) -> None:
 
 
 def _values(value: Any, where: str, name: str = '') -> Iterator[tuple[str, str, Any]]:
-    """(path, name of the field, value) of everything in a dataclass; items of a tuple after it, by its name."""
+    """(path, field name, value) of every value in a dataclass; a tuple's items follow it under its field name."""
     if dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             yield from _values(getattr(value, field.name), f'{where}.{field.name}'.lstrip('.'), field.name)

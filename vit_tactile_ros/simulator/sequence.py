@@ -1,4 +1,4 @@
-"""A film of touches: approach, press, slide, release, pause, over and over."""
+"""An endless sequence of random touches: approach, press, slide, release, pause."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _FIRST_PAUSE_S = 1.0  # long enough to take a reference before the first touch
 
 @dataclass(frozen=True)
 class _Touch:
-    start_s: float  # the pause before it is over and the finger approaches
+    start_s: float  # end of the pause; the finger approaches
     approach_s: float
     press_s: float
     slide_s: float
     release_s: float
-    pause_s: float  # on top of the moments at both ends when the touch is too light to be seen
+    pause_s: float  # besides the moments at both ends when the touch is too light to be visible
     deepest: Contact  # where the slide begins
-    shallowest_mm: float  # less deep than this cannot be told from no contact, or not which class it is
+    shallowest_mm: float  # a shallower contact looks like no contact, or its class is ambiguous
     move_mm: tuple[float, float]  # over the slide
     turn_rad: float
 
@@ -34,10 +34,10 @@ class _Touch:
 
 
 class TouchSequence:
-    """An endless film of random touches of 2 to 4 s with pauses of about 0.7 s, fixed by rng's seed.
+    """An endless sequence of random touches of 2 to 4 s with pauses of about 0.7 s, determined by rng's seed.
 
-    It takes its seed from rng once, so what else is drawn from rng does not change the film.
-    classes: the classes that occur, each as often; without 'no_contact', which is what the pauses are.
+    rng is used once, for the seed: later draws from it do not change the sequence.
+    classes: those that occur, equally often; without 'no_contact', which the pauses are.
     """
 
     def __init__(self, config: SensorConfig, rng: np.random.Generator,
@@ -54,12 +54,12 @@ class TouchSequence:
         self._touch = self._next_touch(_FIRST_PAUSE_S)
 
     def at(self, t_seconds: float) -> Contact | None:
-        """The contact at that time, or None while nothing touches or too lightly to be seen.
+        """The contact at that time; None without contact, or while it is too light to be visible.
 
-        t_seconds: at least 0 and never less than in the call before, else ValueError.
+        t_seconds: at least 0 and not less than in the previous call, else ValueError.
         """
         if not (math.isfinite(t_seconds) and t_seconds >= self._last_s):
-            raise ValueError(f't_seconds is {t_seconds!r}; the film only runs on, from {self._last_s:.3f} s')
+            raise ValueError(f't_seconds is {t_seconds!r}; must be at least {self._last_s:.3f} as in the last call')
         self._last_s = t_seconds
         while t_seconds >= self._touch.end_s:
             self._touch = self._next_touch(self._touch.end_s)
@@ -102,6 +102,6 @@ class TouchSequence:
 
 
 def _smooth(share: float) -> float:
-    """0 before 0, 1 after 1, and in between without a jolt at either end."""
+    """0 below 0, 1 above 1, and smooth in between (smoothstep)."""
     share = min(max(share, 0.0), 1.0)
     return share * share * (3 - 2 * share)

@@ -1,4 +1,4 @@
-"""The indenters as height fields: how far each point of one lies behind its foremost point."""
+"""The indenters as height fields: distance of each point behind the foremost point."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAR_MM = 50.0  # 'no material here'
 
 
 def penetration(contact: Contact, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndarray:
-    """How far the indenter reaches below the flat gel, in mm, at the points x_mm and y_mm.
+    """Depth of the indenter below the flat gel, in mm, at the points x_mm and y_mm.
 
     x_mm and y_mm: float32 (H, W). Returns float32 (H, W), positive where the indenter is inside the gel's
     resting volume and negative where there is a gap.
@@ -30,7 +30,7 @@ def penetration(contact: Contact, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndar
 
 
 def _round_body(distance_sq: np.ndarray, radius: float) -> np.ndarray:
-    """A ball's or rod's lower side; beyond its equator the wall goes up steeply."""
+    """The lower side of a ball or rod; beyond its equator, a steep wall."""
     under = np.float32(radius**2) - distance_sq
     body = np.float32(radius) - np.sqrt(cv2.max(under, 0.0))
     return body + np.float32(WALL_SLOPE / radius) * cv2.max(-under, 0.0)
@@ -55,7 +55,7 @@ def _corner(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     surface = np.zeros_like(u)
     for facet in range(c.sides):
         direction = 2 * math.pi * facet / c.sides
-        # one facet apart, as a corner is rarely met upright
+        # one facet differs, because a corner rarely meets the gel upright
         slope = c.slope * (c.aspect if facet == 0 else 1.0)
         plane = cv2.addWeighted(u, slope * math.cos(direction), v, slope * math.sin(direction), 0)
         cv2.max(surface, plane, dst=surface)
@@ -101,7 +101,7 @@ def _to_nearest(position: np.ndarray, pitch: float) -> np.ndarray:
 
 def _dots(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     if c.sides == 6:
-        # a hexagonal lattice is two rectangular ones, the second moved by half a cell
+        # a hexagonal lattice is two rectangular ones, shifted by half a cell
         tall = c.pitch_mm * math.sqrt(3)
         here = _to_nearest(u, c.pitch_mm) ** 2 + _to_nearest(v, tall) ** 2
         half_u, half_v = u + np.float32(c.pitch_mm / 2), v + np.float32(tall / 2)
@@ -117,13 +117,13 @@ def _ridges(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def _weave(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    # a plain weave: each thread rises over one crossing and dives under the next, its neighbour contrariwise
+    # a plain weave: each thread passes over one crossing and under the next; its neighbours do the opposite
     along_u = _to_nearest(v, c.pitch_mm)
     along_v = _to_nearest(u, c.pitch_mm)
     swing = np.float32(0.22 * c.width_mm)
     phase = np.float32(math.pi / c.pitch_mm)
-    # a thread along u swings as cos(phase * u) with a sign that alternates from thread to thread, that of the
-    # other cosine; the thread that crosses it swings against it
+    # a thread along u follows cos(phase * u) with the sign of the other cosine, which alternates between threads;
+    # the thread that crosses it has the opposite sign
     wave_u, wave_v = np.cos(phase * u), np.cos(phase * v)
     product = wave_u * wave_v
     threads = cv2.min(_round_body(along_u * along_u, c.width_mm) - np.copysign(swing * wave_u, product),

@@ -1,4 +1,4 @@
-"""One physical sensor with its tolerances: turns a contact into the picture that its camera gives."""
+"""One physical sensor with its tolerances: renders the camera image of a contact."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from .markers import marker_shade
 from .sensor import Light, SensorConfig
 from .shapes import penetration
 
-_SHADOW_GRID = 4  # shadows are soft: cast on a grid this much coarser
+_SHADOW_GRID = 4  # shadows are soft, so a grid this much coarser is sufficient
 _SHADOW_REACH_MM = 0.9
-_WINDOW_GRID = 8  # px; contacts are found on this grid; a multiple of the grids that gel.py blurs on
-_SPREAD_REACH = 3.4  # the gel is at rest this many of its widest standard deviations away from the contact
+_WINDOW_GRID = 8  # px; contacts are located on this grid; a multiple of the grids that gel.py blurs on
+_SPREAD_REACH = 3.4  # beyond this many of its widest standard deviations from the contact, the gel is at rest
 
 Window = tuple[slice, slice]
 
 
 class SensorUnit:
-    """One unit of a sensor model: the config plus what differs from unit to unit, drawn once from rng.
+    """One unit of a sensor model: the config plus the differences between units, drawn once from rng.
 
     variation: 1 for the tolerances of real units, 0 for the nominal unit, above 1 for randomised training.
     reference: uint8 (H, W, 3) RGB, a no-contact frame with its noise.
-    One unit renders in one thread at a time.
+    Not thread-safe.
     """
 
     def __init__(self, config: SensorConfig, rng: np.random.Generator, variation: float = 1.0) -> None:
@@ -51,7 +51,7 @@ class SensorUnit:
         columns = (np.arange(config.width) - self.centre_px[0]) * self.mm_per_px
         rows = (np.arange(config.height) - self.centre_px[1]) * self.mm_per_px
         x_mm, y_mm = np.meshgrid(columns.astype(np.float32), rows.astype(np.float32))
-        # the camera's roll turns the world, not its pixels
+        # the camera's roll rotates the scene, not the pixels
         self.x_mm = math.cos(roll) * x_mm - math.sin(roll) * y_mm
         self.y_mm = math.sin(roll) * x_mm + math.cos(roll) * y_mm
 
@@ -64,30 +64,30 @@ class SensorUnit:
         self._reach = [self._light_reach(light) for light in self.lights]
         colours = np.array([light.rgb for light in self.lights], np.float32)
         self._colours = colours.T * np.float32(self.gain)  # (3, L)
-        # kept from frame to frame: fresh memory of this size costs more than the arithmetic in it
-        self._picture = np.empty_like(self.background)
+        # reused for every frame: allocating this much memory takes longer than computing in it
+        self._image = np.empty_like(self.background)
         self.reference = self.render(None, rng)
 
     def render(self, contact: Contact | None, rng: np.random.Generator,
                lighting: np.ndarray | float = 1.0, creep_mm: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
         """The camera's frame, uint8 (H, W, 3) RGB; None is no contact.
 
-        rng: for this frame's noise. lighting: brightness relative to the unit's own, anything that broadcasts
-        to (3, H, W), for flicker and drift. creep_mm: how far (x, y) the markers are from their places.
+        rng: for this frame's noise. lighting: brightness relative to the unit's own (flicker and drift), which
+        broadcasts to (3, H, W). creep_mm: offset (x, y) of the markers from their rest positions.
         """
-        picture = self._picture
-        np.copyto(picture, self.background)
+        image = self._image
+        np.copyto(image, self.background)
         if contact is not None:
-            self._add_shading(contact, picture)
+            self._add_shading(contact, image)
         markers = self.config.markers
         if markers is not None:
-            dots = marker_shade(markers, contact, self.centre_px, self.mm_per_px, picture.shape[1:], creep_mm)
-            picture *= self._through_lens(dots)
+            dots = marker_shade(markers, contact, self.centre_px, self.mm_per_px, image.shape[1:], creep_mm)
+            image *= self._through_lens(dots)
         if not (np.isscalar(lighting) and lighting == 1.0):
-            picture *= np.asarray(lighting, np.float32)
-        add_noise(picture, self.noise, rng)
-        # OpenCV rounds and cuts off at 0 and 255 when it converts
-        return cv2.merge([cv2.add(plane, 0.0, dtype=cv2.CV_8U) for plane in picture])
+            image *= np.asarray(lighting, np.float32)
+        add_noise(image, self.noise, rng)
+        # OpenCV rounds and clips to 0 and 255 when it converts
+        return cv2.merge([cv2.add(plane, 0.0, dtype=cv2.CV_8U) for plane in image])
 
     def surface(self, contact: Contact) -> np.ndarray:
         """The gel's surface under a contact, in mm towards the camera: float32 (H, W), 0 at rest."""
@@ -102,14 +102,14 @@ class SensorUnit:
         return gel.deform(reached, self.config.gel, self.mm_per_px)
 
     def _window(self, contact: Contact) -> Window | None:
-        """The part of the picture that the contact can change, or None if it is out of view.
+        """The part of the image that the contact can change, or None if it is out of view.
 
-        Most contacts change a quarter of the picture; working on that part alone halves the time of a frame.
+        Most contacts change a quarter of the image; rendering only that part halves the time of a frame.
         """
         touched = penetration(contact, self._coarse_x_mm, self._coarse_y_mm) > 0
         if not touched.any():
             return None
-        # one step of the coarse grid may hide a contact's border, and around that the gel is stretched
+        # the contact may extend one grid step further, and the gel around it is stretched
         margin = 1 + math.ceil(_SPREAD_REACH * self.config.gel.spread_mm[0] / (self.mm_per_px * _WINDOW_GRID))
         spans = []
         for axis, length in ((1, self.config.height), (0, self.config.width)):
@@ -118,10 +118,10 @@ class SensorUnit:
             spans.append(slice(max(first, 0) * _WINDOW_GRID, min(last * _WINDOW_GRID, length)))
         return spans[0], spans[1]
 
-    def _add_shading(self, contact: Contact, picture: np.ndarray) -> None:
-        """Add to picture (3, H, W) by how many grey levels the contact changes the flat gel's brightness.
+    def _add_shading(self, contact: Contact, image: np.ndarray) -> None:
+        """Add the contact's change of brightness to the image (3, H, W), in grey levels.
 
-        Lambert's law, tilted gel minus flat gel, for every light.
+        Lambert's law for each light: tilted gel minus flat gel.
         """
         window = self._window(contact)
         if window is None:
@@ -149,23 +149,23 @@ class SensorUnit:
             change -= np.float32(flat)
             change *= reach[window]
         changes = (self._colours @ received.reshape(len(self.lights), -1)).reshape((3,) + surface.shape)
-        for plane, change, per_mm in zip(picture, changes, self.depth_rgb):
+        for plane, change, per_mm in zip(image, changes, self.depth_rgb):
             if per_mm:
                 cv2.scaleAdd(surface, per_mm, change, dst=change)
             lit = plane[window]
             lit += self._through_lens(change)
-            # a negative brightness would blink under the lighting; cameras see no less than black
+            # nothing is darker than black; `lighting` would scale a negative brightness
             cv2.max(lit, 0.0, dst=lit)
 
     def _shadow(self, coarse: np.ndarray, light: Light) -> np.ndarray:
-        """The share of a light that gets past the gel's own bumps, float32 in 0 to 1, on the coarse grid."""
+        """The share of a light that the gel's own bumps do not block, float32 in 0 to 1, on the coarse grid."""
         step = _SHADOW_REACH_MM / (self.mm_per_px * _SHADOW_GRID)
         towards = np.array([[1, 0, step * math.cos(light.azimuth_rad)],
                             [0, 1, step * math.sin(light.azimuth_rad)]])
-        in_the_way = cv2.warpAffine(coarse, towards, coarse.shape[::-1], borderMode=cv2.BORDER_REPLICATE,
+        blocker = cv2.warpAffine(coarse, towards, coarse.shape[::-1], borderMode=cv2.BORDER_REPLICATE,
                                     flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
         # how far the neighbour towards the light rises above the line of sight to the light
-        hidden = in_the_way - coarse - np.float32(0.5 * _SHADOW_REACH_MM * math.tan(light.elevation_rad))
+        hidden = blocker - coarse - np.float32(0.5 * _SHADOW_REACH_MM * math.tan(light.elevation_rad))
         hidden = cv2.GaussianBlur(np.clip(hidden * np.float32(3), 0, 1), (5, 5), 1.0)
         return 1 - np.float32(self.config.shadow) * hidden
 
@@ -179,7 +179,7 @@ class SensorUnit:
     def _light_reach(self, light: Light) -> np.ndarray:
         """A light's strength across the gel relative to the centre, float32 (H, W)."""
         half_x, half_y = self.config.half_size_mm
-        # it is smooth: the coarse grid will do
+        # smooth, so the coarse grid is sufficient
         x_mm, y_mm = self._coarse_x_mm, self._coarse_y_mm
         near = x_mm * math.cos(light.azimuth_rad) + y_mm * math.sin(light.azimuth_rad)
         corner = (x_mm / half_x) ** 2 + (y_mm / half_y) ** 2

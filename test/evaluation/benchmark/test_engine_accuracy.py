@@ -10,7 +10,7 @@ from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 
 
-def test_the_same_outputs_as_those_that_calibration_sees():
+def test_the_same_outputs_as_in_calibration():
     """Images, labels or exits mixed up between batches; a last batch that is left out."""
     checkpoint, frames = toy_checkpoint(), ToyFrames(11)
     plain = TorchRuntime(checkpoint.model, torch.device('cpu'))
@@ -29,7 +29,7 @@ def test_the_same_outputs_as_those_that_calibration_sees():
 
 
 def test_points_are_the_engines_minus_plain_torchs():
-    """A sign turned round, or a share for points: an engine that loses answers would look as if it won them."""
+    """A wrong sign, or shares instead of points: an engine that loses accuracy would seem to gain it."""
     plain, engine = toy_outputs(1000), toy_outputs(1000)
     lost = np.flatnonzero(plain.right[2] & plain.right[0])[:30]
     for exit_index in (0, 2):

@@ -1,4 +1,4 @@
-"""The bootstrap over touches against cases whose answer is known."""
+"""The bootstrap over touches against cases whose result is known."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vit_tactile_ros.evaluation.recordings.comparison import Answers, compare
+from vit_tactile_ros.evaluation.recordings.comparison import Predictions, compare
 
 
-def answers(class_id, compute=1.0, time=0.01) -> Answers:
+def predictions(class_id, compute=1.0, time=0.01) -> Predictions:
     class_id = np.asarray(class_id)
-    return Answers(class_id, np.full(len(class_id), compute), np.full(len(class_id), time))
+    return Predictions(class_id, np.full(len(class_id), compute), np.full(len(class_id), time))
 
 
 def toy(touches: int, frames: int, gain: float, seed: int = 0):
@@ -26,22 +26,22 @@ def toy(touches: int, frames: int, gain: float, seed: int = 0):
 
 @pytest.mark.parametrize('frames', [1, 25])
 def test_interval_is_of_touches_not_frames(frames):
-    """The interval of 200 touches: as wide as the binomial one, however many copies of a frame each holds."""
+    """The interval of 200 touches: as wide as the binomial one, whatever the number of frames in each."""
     a, b, labels, touches, right_a, right_b = toy(200, frames, 0.4)
-    found = compare(answers(a), answers(b), labels, touches, 4, resamples=4000).estimates['accuracy']
+    found = compare(predictions(a), predictions(b), labels, touches, 4, resamples=4000).estimates['accuracy']
     gained = int((right_b & ~right_a).sum())
     low, high = (stats.binom.ppf(q, 200, gained / 200) / 200 for q in (0.025, 0.975))
     assert found.value == pytest.approx(gained / 200)
     assert found.low == pytest.approx(low, abs=0.008) and found.high == pytest.approx(high, abs=0.008)
 
 
-def test_interval_covers_the_truth():
-    """Of 95 % intervals, more or fewer than some 95 % hold the true gain (0.5 * 0.4)."""
+def test_interval_covers_the_true_value():
+    """Of 95 % intervals, more or fewer than about 95 % hold the true gain (0.5 * 0.4)."""
     held = 0
     for seed in range(300):
         a, b, labels, touches, *_ = toy(60, 3, 0.4, seed)
-        found = compare(answers(a), answers(b), labels, touches, 4, resamples=400, seed=seed).estimates['accuracy']
-        held += found.low <= 0.2 <= found.high
+        found = compare(predictions(a), predictions(b), labels, touches, 4, resamples=400, seed=seed)
+        held += found.estimates['accuracy'].low <= 0.2 <= found.estimates['accuracy'].high
     assert 0.90 <= held / 300 <= 0.98
 
 
@@ -49,7 +49,7 @@ def test_counts_and_estimates():
     """Every figure of a case that is small enough to count."""
     labels = np.array([0, 0, 0, 1, 1, -1])
     a, b = np.array([0, 0, 1, 1, 0, 0]), np.array([0, 1, 1, 1, 1, 1])
-    side_a, side_b = answers(a, 1.0, 0.010), answers(b, 0.5, 0.004)
+    side_a, side_b = predictions(a, 1.0, 0.010), predictions(b, 0.5, 0.004)
     found = compare(side_a, side_b, labels, np.array([7, 7, 7, 9, 9, -1]), 2, resamples=50)
     assert (found.frames, found.touches) == (5, 2)
     assert found.frame_counts == {'both_right': 2, 'only_a': 1, 'only_b': 1, 'both_wrong': 1}
@@ -69,14 +69,14 @@ def test_counts_and_estimates():
 def test_sign_test_over_touches():
     """Ten touches all better in B: chance 2 / 2^10, whatever the frames."""
     labels = np.repeat(np.zeros(10, np.int64), 4)
-    found = compare(answers(labels + 1), answers(labels), labels, np.repeat(np.arange(10), 4), 2, resamples=20)
+    found = compare(predictions(labels + 1), predictions(labels), labels, np.repeat(np.arange(10), 4), 2, resamples=20)
     assert found.sign_p_value == pytest.approx(2 / 2**10)
 
 
 def test_without_labels():
-    """Accuracies of frames that have no label; intervals that no touch stands behind."""
+    """Accuracies of frames that have no label; intervals without any touch."""
     unknown = np.full(4, -1)
-    found = compare(answers([0, 1, 1, 2]), answers([0, 1, 2, 2], 0.5), unknown, unknown, 3)
+    found = compare(predictions([0, 1, 1, 2]), predictions([0, 1, 2, 2], 0.5), unknown, unknown, 3)
     assert (found.frames, found.touches) == (4, 0)
     assert found.estimates['agreement'].value == 0.75 and np.isnan(found.estimates['agreement'].low)
     assert found.estimates['compute'].value == -0.5
@@ -86,22 +86,22 @@ def test_without_labels():
 def test_seeded_whatever_the_chunks(monkeypatch):
     """Results that change from run to run."""
     a, b, labels, touches, *_ = toy(50, 2, 0.3)
-    first = compare(answers(a), answers(b), labels, touches, 4, resamples=300, seed=1)
-    assert compare(answers(a), answers(b), labels, touches, 4, resamples=300, seed=1) == first
+    first = compare(predictions(a), predictions(b), labels, touches, 4, resamples=300, seed=1)
+    assert compare(predictions(a), predictions(b), labels, touches, 4, resamples=300, seed=1) == first
     monkeypatch.setattr('vit_tactile_ros.evaluation.recordings.comparison._CHUNK', 1000)
-    assert compare(answers(a), answers(b), labels, touches, 4, resamples=300, seed=1) == first
-    assert compare(answers(a), answers(b), labels, touches, 4, resamples=300, seed=2) != first
+    assert compare(predictions(a), predictions(b), labels, touches, 4, resamples=300, seed=1) == first
+    assert compare(predictions(a), predictions(b), labels, touches, 4, resamples=300, seed=2) != first
 
 
 def test_unequal_columns():
     with pytest.raises(ValueError, match=r'\[2, 3\] frames'):
-        compare(answers([0, 1]), answers([0, 1, 1]), np.array([0, 1]), np.array([0, 1]), 2)
+        compare(predictions([0, 1]), predictions([0, 1, 1]), np.array([0, 1]), np.array([0, 1]), 2)
 
 
 def test_times_count_where_both_sides_have_one():
     """A replay times every eighth frame or so: one NaN made all times of a comparison NaN."""
     labels, touches = np.zeros(6, np.int64), np.arange(6) // 2
-    a, b = (Answers(labels, np.ones(6), np.array(times)) for times in (
+    a, b = (Predictions(labels, np.ones(6), np.array(times)) for times in (
         [0.02, np.nan, 0.04, 0.9, np.nan, 0.03], [0.01, 0.7, 0.02, np.nan, np.nan, 0.03]))
     found = compare(a, b, labels, touches, 2).estimates
     assert found['latency_a'].value == pytest.approx(0.03) and found['latency_b'].value == pytest.approx(0.02)
@@ -109,8 +109,8 @@ def test_times_count_where_both_sides_have_one():
 
 
 def test_a_class_of_one_touch_has_no_interval():
-    """Every draw of a single touch is the same: an interval of no width, which looked certain."""
+    """Every draw of a single touch is the same: an interval of no width, which looked exact."""
     labels = np.array([0, 0, 1, 1, 1])
-    found = compare(answers(labels), answers([0, 1, 1, 1, 1]), labels, np.array([0, 0, 1, 2, 3]), 2)
+    found = compare(predictions(labels), predictions([0, 1, 1, 1, 1]), labels, np.array([0, 0, 1, 2, 3]), 2)
     assert found.recalls[0].value == -0.5 and np.isnan(found.recalls[0].low) and np.isnan(found.recalls[0].high)
     assert found.recalls[1].low == found.recalls[1].high == 0.0

@@ -1,4 +1,4 @@
-"""The table of frames: the live rule decides, tables join in order, and the CSV brings back every bit."""
+"""The table of frames: decisions as in the live node, joins in order, an exact CSV."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_csv_and_back(tmp_path, frames):
     assert len((tmp_path / 'frames.csv').read_text().splitlines()) == frames + 1
 
 
-def test_what_is_no_table(tmp_path):
+def test_files_that_are_not_a_table(tmp_path):
     (tmp_path / 'frames.csv').write_text('a,b\n1,2\n')
     (tmp_path / 'frames.json').write_text('{"rejections": [], "exits": [4], "class_names": ["a"]}')
     with pytest.raises(ValueError, match='frames.csv is not a table of frames'):
@@ -41,7 +41,7 @@ def test_what_is_no_table(tmp_path):
 
 @pytest.mark.parametrize('tau', [0.0, 0.5, 0.7, 1.0])
 def test_the_rule_of_the_model_decides(tau):
-    """What the stored logits decide is what early_exit decides, stage by stage."""
+    """Decisions from stored logits equal those of early_exit, stage by stage."""
     table = toy_frames(40).decided(tau)
 
     def stages():
@@ -81,7 +81,7 @@ def test_tables_of_other_settings_do_not_join():
 
 @pytest.mark.parametrize('fails', ['frames.csv', 'frames.json'])
 def test_a_crash_never_pairs_two_tables(tmp_path, monkeypatch, fails):
-    """A new CSV beside the JSON of the old one: other classes, other exits, and nobody sees it."""
+    """A new CSV beside the JSON of the old one: other classes, other exits, without an error."""
     path = tmp_path / 'frames.csv'
     toy_frames(3).write_csv(path)
     replace = os.replace
@@ -95,7 +95,7 @@ def test_a_crash_never_pairs_two_tables(tmp_path, monkeypatch, fails):
     with pytest.raises(KeyboardInterrupt):
         toy_frames(40).write_csv(path)
     monkeypatch.setattr(os, 'replace', replace)
-    with pytest.raises(ValueError, match='frames.csv lacks frames.json beside it'):
+    with pytest.raises(ValueError, match='frames.csv: frames.json is missing beside it'):
         FrameTable.read_csv(path)
     toy_frames(40).write_csv(path)
     assert_equal(FrameTable.read_csv(path), toy_frames(40))

@@ -1,4 +1,4 @@
-"""The page of a replay, read by a parser: whole, escaped, nothing from elsewhere; its figures are the table's."""
+"""The report of a replay, parsed: complete, escaped, self-contained, with the values of the table."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def written(tmp_path_factory):
 
 
 def test_page_is_self_contained_and_escaped(written):
-    """A page that loads something, or that runs what a bag holds as a class, topic or reason."""
+    """A page that loads a file, or executes a class, topic or reason from a bag."""
     _, folder, page = written
     assert_self_contained(page, folder)
     assert page.text.count(EVIL) >= 6
@@ -45,25 +45,25 @@ def test_page_is_self_contained_and_escaped(written):
     assert [p.name for p in folder.iterdir() if p.suffix not in ('.png', '.html')] == []
 
 
-def test_figures_are_the_table_s(written):
+def test_values_are_those_of_the_table(written):
     """Precision and recall swapped; figures that count unlabelled frames."""
     table, _, page = written
-    truth, answers = table.label[table.is_labelled], table.class_id[table.is_labelled]
+    labels, predictions = table.label[table.is_labelled], table.class_id[table.is_labelled]
     rows = {row[0]: row for row in page.cells if len(row) >= 5}
     for c, name in enumerate(table.class_names):
-        recall, precision = (answers == c)[truth == c].mean(), (truth == c)[answers == c].mean()
+        recall, precision = (predictions == c)[labels == c].mean(), (labels == c)[predictions == c].mean()
         assert rows[name][1:5] == [
-            str((truth == c).sum()), str(len(set(table.touch[table.label == c]))), f'{100 * recall:.1f} %',
+            str((labels == c).sum()), str(len(set(table.touch[table.label == c]))), f'{100 * recall:.1f} %',
             f'{100 * precision:.1f} %']
-    assert f'{100 * (truth == answers).mean():.1f} %' in page.text
+    assert f'{100 * (labels == predictions).mean():.1f} %' in page.text
     full = table.decided(1.0)
     assert rows['1'][1] == f'{100 * full.right[table.is_labelled].mean():.1f} %' and rows['1'][2] == '100.0 %'
     spent = np.asarray(table.compute_shares)[table.exit_index[table.is_labelled]].mean()
     assert rows['0.4'][2] == f'{100 * spent:.1f} %'
 
 
-def test_mistakes_show_their_very_pictures(written):
-    """The picture of another frame; twelve pictures of one touch."""
+def test_mistakes_show_the_right_images(written):
+    """The image of another frame; twelve images of one touch."""
     table, folder, page = written
     rows = worst_mistakes(table)
     assert len(rows) == len(page.images('photo')) == 12
@@ -79,30 +79,30 @@ def test_mistakes_show_their_very_pictures(written):
         assert f'stamp {stamp // 10**9}.{stamp % 10**9:09d}' in page.text
 
 
-def test_pictures_that_are_gone(tmp_path):
-    """A bag that was moved away, or that lost its end, and with it the whole page; old pictures beside new ones."""
+def test_missing_images(tmp_path):
+    """No page because a bag was moved or cut off; old images beside new ones."""
     table = dataclasses.replace(toy_frames(60).decided(0.3), received=START + np.arange(60) // 2 * STEP)
     bag = write_bag(tmp_path / 'toy', {'left': [None] * 30, 'right': [None] * 30}, 'mcap')
     assert Page(write_report(table, tmp_path / 'out', title='toy', bags={'toy': bag})).images('photo')
     page = Page(write_report(table, tmp_path / 'out', title='toy', bags={'toy': tmp_path / 'gone'}))
-    assert not page.images('photo') and 'no picture: ' in page.text and 'gone does not exist' in page.text
+    assert not page.images('photo') and 'no image: ' in page.text and 'gone does not exist' in page.text
     assert not list((tmp_path / 'out').glob('mistake_*'))
     rows = worst_mistakes(table, most=40, per_touch=9)
-    assert {one.problem for one in fetch_mistakes(table, rows, {})} == {'the bag toy is not at hand'}
+    assert {one.problem for one in fetch_mistakes(table, rows, {})} == {'the path of bag toy is not known'}
     file = next(bag.glob('*.mcap'))
     file.write_bytes(file.read_bytes()[:file.stat().st_size // 2])
     found = fetch_mistakes(table, rows, {'toy': bag})
-    assert [one.row for one in found] == rows and {one.picture is None for one in found} == {True, False}
+    assert [one.row for one in found] == rows and {one.image is None for one in found} == {True, False}
     for one in found:
-        assert one.problem if one.picture is None else np.array_equal(one.picture, picture(int(table.index[one.row])))
+        assert one.problem if one.image is None else np.array_equal(one.image, picture(int(table.index[one.row])))
 
 
 def test_without_labels_or_times(tmp_path):
-    """Accuracies of frames that nobody labelled."""
+    """Accuracies of frames without labels."""
     table = dataclasses.replace(toy_frames(40), label=np.full(40, -1), touch=np.full(40, ''))
     page = Page(write_report(table, tmp_path, title='toy'))
     assert_self_contained(page, tmp_path)
-    assert len(page.images()) == 2 + 2 and 'was not measured' in page.text and 'no labels' in page.text
+    assert len(page.images()) == 2 + 2 and 'was not measured' in page.text and 'Without labels' in page.text
     assert not page.ids & {'classes', 'confidence', 'mistakes', 'rejected', 'missing'}
     equal = (table.decided(0.5).class_id == table.logits[-1].argmax(axis=1)).mean()
     assert next(row for row in page.cells if row[:1] == ['0.5'])[1] == f'{100 * equal:.1f} %'
@@ -124,11 +124,11 @@ def test_awkward_tables(tmp_path, monkeypatch):
     assert len(Page(write_report(one.subset(np.array([0])), tmp_path / 'a', title='toy')).images()) == 1 + 4
     monkeypatch.setattr(report, 'MAX_TIMELINES', 1)
     page = Page(write_report(table, tmp_path / 'b', title='toy'))
-    assert '1 further image topics are not drawn' in page.text and len(page.images()) == 1 + 4
+    assert '1 more image topics are not drawn' in page.text and len(page.images()) == 1 + 4
 
 
 def test_sweep_is_what_each_tau_decides():
-    """A sweep on stored logits that says otherwise than the table decided at that tau."""
+    """A sweep on stored logits that differs from the table at that tau."""
     table = toy_frames(60)
     table = table.subset(table.is_labelled)
     for point in sweep_recording(table.outputs(), table.temperatures, [0.3, 0.7, 1.0]):

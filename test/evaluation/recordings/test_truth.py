@@ -1,4 +1,4 @@
-"""Labels of recordings: by header and by interval, and what is wrong with them."""
+"""Labels of bags: by header and by interval, and their problems."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CLASSES = ('none', 'ring', 'flat')
 
 
 def labels_of(truth: Truth, count: int, sensor: str = 'left') -> list[tuple[int, str]]:
-    """What it says of images as write_bag stamps them."""
+    """The labels of images stamped as by write_bag."""
     found = []
     for number in range(count):
         sec, nanosec = divmod(START + number * STEP - 3_000_000, 10**9)
@@ -57,7 +57,7 @@ def test_by_interval(tmp_path, offset):
 
 
 def test_wrong_intervals_are_named_and_the_rest_counts(tmp_path):
-    """Frames in two intervals that overlap are unlabelled; one outside the bag's time, or of no sensor, is unused."""
+    """Frames in overlapping intervals are unlabelled; an interval outside the bag, or without a sensor, is unused."""
     bag = write_bag(tmp_path / 'b', {'left': [None] * 8})
     labels = write_intervals(tmp_path / 'l.csv', '0,0.3,ring,', '0.2,0.5,flat,', '50,60,flat,', '0,1,ring,right',
                              columns='start,end,label,sensor')

@@ -37,12 +37,12 @@ def test_timed_demo_ends_with_a_summary():
         images, classified, superseded, rejected = (int(n) for n in rows[finger][1:5])
         assert classified > 0
         assert rejected == 0
-        assert images - classified - superseded in (0, 1, 2), 'all but the images still under way'
+        assert images - classified - superseded in (0, 1, 2), 'all but the images in progress'
     assert 'Traceback' not in done.stdout + done.stderr
 
 
 def test_ctrl_c_ends_with_the_summary():
-    """Ctrl-C was a traceback, and what had been counted was lost."""
+    """Ctrl-C printed a traceback instead of the summary."""
     demo = subprocess.Popen([sys.executable, '-m', 'vit_tactile_ros.demo'], stdout=subprocess.PIPE, text=True,
                             stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
     assert demo.stdout
@@ -78,12 +78,12 @@ def test_view_fits_the_terminal(width, height, pictures):
 
 
 def test_demo_says_why_a_node_ended(tmp_path):
-    """A node that can't start ends the demo with status 1 and the node's own words."""
+    """A node that cannot start ends the demo with status 1 and the node's log."""
     path = tmp_path / 'broken.safetensors'
     path.write_bytes(b'')
     done = run_demo('--checkpoint', str(path), DEMO_SECONDS='4')
     assert done.returncode == 1
-    assert 'not a whole safetensors file' in done.stdout
+    assert 'not a complete safetensors file' in done.stdout
 
 
 def test_picture(tmp_path):
@@ -95,7 +95,7 @@ def test_picture(tmp_path):
     assert 'left' in text
     assert 'right' in text
     assert 'of full depth' in text
-    assert not re.search(r'(?<!xmlns=")https?:', path.read_text()), 'a picture that fetches something'
+    assert not re.search(r'(?<!xmlns=")https?:', path.read_text()), 'a picture that loads something'
 
 
 @pytest.mark.parametrize('arguments', [['--seconds', '0'], ['--tau', '2'], ['--rate', '500']])

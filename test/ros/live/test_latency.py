@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3].resolve()
 
 @pytest.fixture
 def clip(tmp_path) -> Path:
-    """Twelve frames, each of them another grey."""
+    """Twelve frames of different grey levels."""
     path = tmp_path / 'clip.avi'
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 30, (64, 48))
     for grey in range(0, 240, 20):
@@ -48,7 +48,7 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
 
 @pytest.mark.parametrize('transport', ('raw', 'compressed'))
 def test_two_variants(clip, checkpoint, transport):
-    """Times of one node booked to the other, images of a later clip lost, or a table that is no JSON.
+    """Times of one node assigned to the other, images of a later clip lost, or a last line that is not JSON.
 
     The second node has all its images answered by the last exit: its parameters reach it and its results are its own.
     """
@@ -70,7 +70,7 @@ def test_two_variants(clip, checkpoint, transport):
 
 
 def test_a_node_that_does_not_start_ends_it(clip):
-    """Waiting for two minutes, or a table of nothing, where the node says at once what is wrong."""
+    """A wait of two minutes, or an empty table, although the node reports the error immediately."""
     ended = run(clip, '--variant', 'broken', 'tau=7')
     assert ended.returncode == 1
     assert 'broken: the node ended with 2' in ended.stderr and 'tau is 7' in ended.stderr
@@ -99,7 +99,7 @@ def wait_for_node(command: subprocess.Popen) -> int:
 @pytest.mark.parametrize('number', (signal.SIGTERM, signal.SIGINT))
 @pytest.mark.parametrize('seconds', (0, 8))  # while the node starts, and while images are played
 def test_no_node_is_left_behind(clip, checkpoint, number, seconds):
-    """A command that is stopped, or that a time limit ends, and whose nodes go on for ever."""
+    """A command that is interrupted or timed out, and whose nodes keep running."""
     command = start(clip, checkpoint)
     wait_for_node(command)
     time.sleep(seconds)
@@ -109,8 +109,8 @@ def test_no_node_is_left_behind(clip, checkpoint, number, seconds):
     assert not nodes_of(command)
 
 
-def test_a_node_that_dies_is_no_measurement(clip, checkpoint):
-    """A table of what came before the crash, and exit code 0."""
+def test_a_node_that_crashes_ends_the_measurement(clip, checkpoint):
+    """A table of the results before the crash, and exit status 0."""
     command = start(clip, checkpoint)
     node = wait_for_node(command)
     time.sleep(8)
@@ -119,8 +119,8 @@ def test_a_node_that_dies_is_no_measurement(clip, checkpoint):
     assert command.returncode == 1 and 'one: the node ended with -9' in errors
 
 
-def test_a_clip_that_is_no_video(tmp_path, clip, checkpoint):
-    """A damaged file measured as a clip without images, or found after hours of the others."""
+def test_a_clip_that_is_not_a_video(tmp_path, clip, checkpoint):
+    """A damaged file measured as a clip without images, or detected only after hours."""
     broken = tmp_path / 'broken.avi'
     broken.write_bytes(b'RIFF')
     begun = time.monotonic()
@@ -132,7 +132,7 @@ def test_a_clip_that_is_no_video(tmp_path, clip, checkpoint):
 
 
 def test_clips_of_folders(tmp_path, clip):
-    """Other files of a folder taken for clips, or a misspelt path for no clips."""
+    """Other files of a folder used as clips, or a misspelt path ignored."""
     (tmp_path / 'clips.csv').write_text('a,b\n')
     assert find_clips([tmp_path, clip]) == [clip, clip]
     for wrong in (tmp_path / 'missing.avi', tmp_path / 'nowhere'):
@@ -147,10 +147,10 @@ def test_variants_are_parsed(tmp_path):
     assert parameters == {'engine': 'openvino', 'tau': 0.5, 'threads': 2}
     assert parse_variant(['before', f'checkout={ROOT}'])[2] == ROOT
     for words, part in ((['engine=torch'], 'name must come first'), (['a', 'torch'], "'torch' must be PARAMETER=VALUE"),
-                        (['a', 'sensors=[left]'], 'sensors is not for a variant'),
+                        (['a', 'sensors=[left]'], 'sensors cannot differ between variants'),
                         (['a', 'tau=[0.9'], "'tau=\\[0.9' must be"), (['a', '=3'], "'=3' must be"),
                         (['a', 'tau='], "'tau=' must be"),
-                        (['a', f'checkout={tmp_path}'], 'must be a folder of this repository')):
+                        (['a', f'checkout={tmp_path}'], 'must be a checkout of this repository')):
         with pytest.raises(ValueError, match=part):
             parse_variant(words)
 
@@ -161,7 +161,7 @@ def test_variants_are_parsed(tmp_path):
     (['--variant', 'a', '--variant', 'a', 'tau=1'], 'the names are a, a'),
 ))
 def test_bad_arguments(arguments, part, clip, capsys):
-    """A division by zero far from its cause, or two variants booked as one."""
+    """A division by zero far from its cause, or two variants counted as one."""
     with pytest.raises(SystemExit) as ended:
         parse_arguments([str(clip), *arguments])
     assert ended.value.code == 2 and part in capsys.readouterr().err

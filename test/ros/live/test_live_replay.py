@@ -1,4 +1,4 @@
-"""A recording through the real node over DDS: the very answers of the offline replay, superseded ones accounted for."""
+"""A bag through the real node over DDS: the same results as the offline replay, with superseded images counted."""
 
 from __future__ import annotations
 

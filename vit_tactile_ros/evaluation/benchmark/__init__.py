@@ -1,1 +1,1 @@
-"""What the benchmark times, and against what."""
+"""The workloads of the benchmark, their timing and comparisons."""

@@ -1,4 +1,4 @@
-"""Ways to compute the same thing, timed in turns, so that a busy machine slows all of them alike."""
+"""Interleaved timing of alternatives, so that load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from tqdm import tqdm
 
 from vit_tactile_ros.inference.engines.select import REST
 
-# Runs once and returns when the result is there (on a GPU: waits for it); is told the number of the round.
+# Runs once and returns when the result is ready (also on a GPU). The argument is the number of the round.
 Run = Callable[[int], object]
 
 
 @dataclass(frozen=True)
 class Times:
-    """Times of one contender, s, one per round."""
+    """Times of one alternative, s, one per round."""
 
     seconds: tuple[float, ...]
 
@@ -37,16 +37,16 @@ class Times:
 
     @property
     def p99(self) -> float:
-        """With fewer than 100 rounds close to the largest."""
+        """With fewer than 100 rounds, close to the largest."""
         return float(np.percentile(self.seconds, 99))
 
 
 @torch.inference_mode()
 def interleave(contenders: Mapping[str, Run], budget: float, most: int, least: int = 2, progress: str = '',
                warm_up: int = 1, seed: int = 0, rest: float = REST) -> dict[str, Times]:
-    """Times of every contender over rounds in which each runs once, in a new random order, after `rest` s of sleep.
+    """Times of all contenders; in each round, each runs once, in a new random order, after `rest` s of sleep.
 
-    Stops after `most` rounds, or once `budget` seconds are spent, warm-up included, but not before `least` rounds.
+    Ends after `most` rounds, or after `budget` seconds including the warm-up, but not before `least` rounds.
     `progress` is the title of a progress bar on a terminal; '' shows none.
     """
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""What an engine's arithmetic costs in accuracy: its answers beside those of plain torch, on the same touches."""
+"""The accuracy of an engine compared with plain PyTorch on the same touches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vit_tactile_ros.model import Checkpoint
 
 def outputs_of_engines(engines: Sequence[Runtime], frames: Frames, checkpoint: Checkpoint, size: int, batch_size: int,
                        progress: str = '') -> list[ExitOutputs]:
-    """What each engine says at every exit of the first `size` frames, in batches of `batch_size`."""
+    """The outputs of each engine at every exit for the first `size` frames, in batches of `batch_size`."""
     inputs = Subset(Inputs(frames, checkpoint.preprocessing), range(size))
     return outputs_of([engine.stages for engine in engines], inputs, checkpoint.model.config, batch_size, progress,
                       class_names=checkpoint.class_names)
@@ -23,8 +23,9 @@ def outputs_of_engines(engines: Sequence[Runtime], frames: Frames, checkpoint: C
 
 def compare_accuracy(engine: ExitOutputs, plain: ExitOutputs, tau: Sequence[float],
                      temperatures: Sequence[float]) -> dict[str, Any]:
-    """Accuracies, 0 to 1, at every exit (by its block) and with early exits, and the engine's minus plain torch's in
-    points (hundredths); `points_below_full` is what the engine with early exits has less than plain torch's last exit.
+    """Accuracies, 0 to 1, at every exit (by its block) and with early exits; differences to plain PyTorch in points.
+
+    `points_below_full` is the accuracy of plain PyTorch's last exit minus that of the engine with early exits.
     """
     def line(ours: float, theirs: float) -> dict[str, float]:
         return {'accuracy': ours, 'plain': theirs, 'points': 100 * (ours - theirs)}

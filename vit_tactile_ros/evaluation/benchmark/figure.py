@@ -1,4 +1,4 @@
-"""The benchmark's picture: time against tokens with softmax attention beside it, time against the batch."""
+"""The benchmark's figure: time over the number of tokens for two attentions, and over the batch size."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def benchmark_figure(own: Mapping[int, Times], softmax: Mapping[int, Times], bat
     per_image = {size: Times(tuple(t / size for t in times.seconds)) for size, times in batches.items()}
     _line(right, per_image, GREY, 'per image', 's--')
     right.set_xlabel('images in a batch')
-    right.set_title('full depth over the batch size')
+    right.set_title('full depth, by batch size')
     right.legend(frameon=False, loc='upper left')
     for axes, places in ((left, own), (right, batches)):
         axes.set_xscale('log', base=2)

@@ -1,4 +1,4 @@
-"""The benchmark's three contests: at one batch size, over batch sizes, over numbers of tokens."""
+"""The benchmark's three measurements: at one batch size, over batch sizes, over numbers of tokens."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Budget:
-    """How long the contests may take; each ends with the round in hand."""
+    """How long the measurements may take; each completes its current round."""
 
-    seconds: float  # of all three together, without preparation
-    rounds: int  # at most, of each contest
+    seconds: float  # for all three, without preparation
+    rounds: int  # maximum for each measurement
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ class Subject:
 
     model: ViTTactile
     engines: dict[str, Runtime]
-    main: str  # the engine that is looked at closely
-    batches: list[Tensor]  # given images, float32 (batch_size, 3, h, w) each
+    main: str  # the engine that all measurements use
+    batches: list[Tensor]  # images, float32 (batch_size, 3, h, w) each
     tau: tuple[float, ...]
     temperatures: tuple[float, ...]
     make: Callable[[ViTTactile], Runtime]  # the main engine for another network
@@ -58,12 +58,12 @@ class Subject:
 
 
 def staying(batch_size: int, exits: int) -> tuple[int, ...]:
-    """How many samples of a mixed batch go on after each early exit: half, then half of these, at least one."""
+    """How many samples of a mixed batch continue after each early exit: half each time, at least one."""
     return tuple(max(1, batch_size >> (i + 1)) for i in range(exits - 1))
 
 
 def fastest(engines: dict[str, Runtime], images: Tensor) -> str:
-    """The engine with the smallest median over 5 rounds in full depth."""
+    """The engine with the smallest median over 5 rounds at full depth."""
     if len(engines) == 1:
         return next(iter(engines))
     times = interleave({name: full_depth(runtime, [images]) for name, runtime in engines.items()}, 10, 5, 3)
@@ -72,7 +72,7 @@ def fastest(engines: dict[str, Runtime], images: Tensor) -> str:
 
 def measure_batch(subject: Subject, budget: Budget, compiled: bool,
                   progress: str) -> tuple[dict[str, Times], int, str]:
-    """Times at the batch size of `subject.batches`, the multiply-adds of 'matrix', and what stands in for timm."""
+    """Times at the batch size of `subject.batches`, multiply-adds of 'matrix', name of the ViT-Tiny model."""
     runtime, images, config = subject.runtime, subject.batches[0], subject.model.config
     exits, device, size = len(config.exits), subject.runtime.device, len(images)
     tiny, tiny_name = vit_tiny(subject.image_size)
@@ -92,7 +92,7 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
             with torch.inference_mode():
                 fast(0)
             contenders['timm compiled'] = fast
-        except Exception as error:  # no C++ compiler, for one; the rest of the benchmark does not need it
+        except Exception as error:  # for instance without a C++ compiler; the rest does not need it
             log.warning('torch.compile of %s failed and is left out: %s', tiny_name, str(error).splitlines()[0])
     contenders |= {f'engine {name}': full_depth(other, subject.batches)
                    for name, other in subject.engines.items() if name != subject.main}
@@ -100,7 +100,7 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
         counts = staying(size, exits)
         contenders['mixed'] = mixed_exits(runtime, images, counts)
         for i, count in enumerate(counts):
-            # What the stage after exit i takes for that many samples is the difference of these two.
+            # Their difference is the time of the stage after exit i for `count` samples.
             contenders[f'part {i} before'] = leave_at(runtime, images[:count], i)
             contenders[f'part {i} after'] = leave_at(runtime, images[:count], i + 1)
     times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress, warm_up=2)
@@ -108,7 +108,7 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
 
 
 def mixed_over_parts(times: dict[str, Times], exits: int) -> float | None:
-    """Time of a batch with mixed exits over the sum of what its stages take alone for the samples left in them."""
+    """Time of a batch with mixed exits over the sum of the times of its stages for their numbers of samples."""
     if 'mixed' not in times:
         return None
     parts = times['exit 0'].p50 + sum(times[f'part {i} after'].p50 - times[f'part {i} before'].p50
@@ -117,7 +117,7 @@ def mixed_over_parts(times: dict[str, Times], exits: int) -> float | None:
 
 
 def measure_batches(subject: Subject, sizes: Sequence[int], budget: Budget, progress: str) -> dict[int, Times]:
-    """Full depth of the main engine for each batch size."""
+    """Times of the main engine at full depth for each batch size."""
     pool = torch.cat(subject.batches)
     pool = pool.repeat(-(-max(sizes) // len(pool)), 1, 1, 1)
     times = interleave({str(size): full_depth(subject.runtime, [pool[:size].contiguous()]) for size in sizes},
@@ -127,7 +127,7 @@ def measure_batches(subject: Subject, sizes: Sequence[int], budget: Budget, prog
 
 def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progress: str,
                    ) -> tuple[dict[int, Times], dict[int, Times]]:
-    """Full depth of one image over its number of tokens: the network's own attention, and softmax attention."""
+    """Times of one image at full depth by number of tokens: the network's own attention, and softmax attention."""
     patch = subject.model.config.patch_size
     contenders: dict[str, Run] = {}
     for side in sides:
@@ -141,7 +141,7 @@ def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progr
 
 
 def matrix_share(times: dict[str, Times], operations: int, model: ViTTactile, batch_size: int) -> dict[int, float]:
-    """For each exit (its block): multiply-adds over time, over the rate of bare matrix products in the same minutes."""
+    """By block of each exit: rate of multiply-adds, relative to bare matrix products in the same minutes."""
     rate = operations / times['matrix'].p50
     return {block: batch_size * cost / times[f'exit {i}'].p50 / rate
             for i, (block, cost) in enumerate(zip(model.config.exits, multiply_adds(model.config), strict=True))}

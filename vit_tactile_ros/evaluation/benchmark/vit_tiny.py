@@ -1,4 +1,4 @@
-"""What a user would pick instead: ViT-Tiny as timm builds it, from timm or, where it can't be imported, from here."""
+"""The baseline: ViT-Tiny from timm, or a copy of its architecture if timm cannot be imported."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ NUM_PARAMETERS = 5_717_416  # of timm's model at 224x224 with 1000 classes
 
 
 def vit_tiny(image_size: tuple[int, int] = (224, 224)) -> tuple[nn.Module, str]:
-    """An untrained ViT-Tiny for (B, 3, height, width) images, in eval mode, and the name of what it is.
+    """An untrained ViT-Tiny for (B, 3, height, width) images, in eval mode, and its name.
 
-    timm needs torchvision, of which not every machine has a fitting build; the copy has the same layers, the same
-    names of weights and the same speed.
+    timm needs a matching build of torchvision, which not every machine has. The copy has the same layers, weight names
+    and speed.
     """
     try:
         import timm

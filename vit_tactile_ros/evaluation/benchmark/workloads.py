@@ -1,4 +1,4 @@
-"""What the benchmark runs: stages up to an exit, mixed exits, other sizes and attentions, matrix products."""
+"""Workloads of the benchmark: stages up to an exit, mixed exits, other sizes and attentions, matrix products."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vit_tactile_ros.model.config import Attention
 
 
 def leave_at(runtime: Runtime, images: Tensor, exit_index: int) -> Run:
-    """The whole batch to one exit and its answer on the host, without asking the earlier exits."""
+    """The whole batch up to one exit, probabilities on the host; earlier exits are not evaluated."""
     def run(_round: int) -> Tensor:
         stages = runtime.stages(images)
         for _ in range(exit_index + 1):
@@ -27,21 +27,21 @@ def leave_at(runtime: Runtime, images: Tensor, exit_index: int) -> Run:
 
 
 def full_depth(runtime: Runtime, batches: Sequence[Tensor]) -> Run:
-    """Another batch each round, to the last exit."""
+    """A different batch each round, up to the last exit."""
     def run(turn: int) -> Tensor:
         return exit_probabilities(list(runtime.stages(batches[turn % len(batches)]))[-1]).cpu()
     return run
 
 
 def early(runtime: Runtime, batches: Sequence[Tensor], tau: Sequence[float], temperatures: Sequence[float]) -> Run:
-    """The same batches with every sample leaving at the first exit that is sure enough of it."""
+    """The same batches with early exit."""
     def run(turn: int) -> Tensor:
         return decide(runtime, batches[turn % len(batches)], tau, temperatures).probabilities.cpu()
     return run
 
 
 def mixed_exits(runtime: Runtime, images: Tensor, staying: Sequence[int]) -> Run:
-    """A batch of which `staying[i]` samples go on after exit i, taken from all over the batch."""
+    """A batch of which `staying[i]` samples, spread over the batch, continue after exit i."""
     def run(_round: int) -> Tensor:
         stages = runtime.stages(images)
         logits = next(stages)
@@ -55,14 +55,14 @@ def mixed_exits(runtime: Runtime, images: Tensor, staying: Sequence[int]) -> Run
 
 
 def forward(model: torch.nn.Module, images: Tensor, device: torch.device) -> Run:
-    """A plain network, from images in host memory to probabilities there."""
+    """A network without exits, from images to probabilities in host memory."""
     def run(_round: int) -> Tensor:
         return exit_probabilities(model(images.to(device, non_blocking=True))).cpu()
     return run
 
 
 def matrix_products(config: ModelConfig, rows: int, device: torch.device) -> tuple[Run, int]:
-    """The four matrix products of a block for `rows` tokens, and their multiply-adds: the rate that can be had."""
+    """The four matrix products of a block for `rows` tokens, and their multiply-adds: the achievable rate."""
     hidden = int(config.width * config.mlp_ratio)
     shapes = ((config.width, 3 * config.width), (config.width, config.width), (config.width, hidden),
               (hidden, config.width))
@@ -78,10 +78,10 @@ def matrix_products(config: ModelConfig, rows: int, device: torch.device) -> tup
 
 
 def resized(model: ViTTactile, image_size: tuple[int, int], attention: Attention | None = None) -> ViTTactile:
-    """The same weights for images of another size (height, width) in px, and perhaps another attention."""
+    """The same weights for another image size (height, width) in px, and optionally another attention."""
     config = dataclasses.replace(model.config, image_size=image_size, attention=attention or model.config.attention)
     other = ViTTactile(config, model.tau)
-    # Softmax attention has no random features to take over.
+    # Softmax attention has no random features.
     unknown = other.load_state_dict(model.state_dict(), strict=False)
     assert not unknown.missing_keys and all('projection_matrix' in key for key in unknown.unexpected_keys)
     other.temperatures = model.temperatures

@@ -1,1 +1,1 @@
-"""Recordings: replay, report, comparison."""
+"""Evaluation of bags: replay, report, comparison."""

@@ -1,4 +1,4 @@
-"""Two tables of the same recordings brought row to row, and refused where they are not of the same frames."""
+"""Aligns two tables of the same bags row by row; refuses tables of different frames."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 
-from vit_tactile_ros.evaluation.recordings.comparison import Answers
+from vit_tactile_ros.evaluation.recordings.comparison import Predictions
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.foundation.errors import UserError
 
@@ -16,11 +16,11 @@ Key = tuple[str, str, int, int]
 def align(a: FrameTable, b: FrameTable) -> tuple[FrameTable, FrameTable]:
     """`a`, and the rows of `b` in the order of those of `a`, joined by bag, topic and time of recording.
 
-    Raises ValueError where classes or frames differ, saying how many, and where the labels or touches of a frame do.
+    Raises UserError if classes, frames, labels or touches differ.
     """
     if a.class_names != b.class_names:
         raise UserError(f'the classes differ: {", ".join(a.class_names)} in A, {", ".join(b.class_names)} in B; only '
-                        'answers from the same classes can be compared')
+                        'predictions of the same classes can be compared')
     keys_a, keys_b = _keys(a), _keys(b)
     row_of = {key: row for row, key in enumerate(keys_b)}
     only_a = [key for key in keys_a if key not in row_of]
@@ -31,7 +31,7 @@ def align(a: FrameTable, b: FrameTable) -> tuple[FrameTable, FrameTable]:
                         f'in B, such as {topic} of {bag!r} at {received} ns; replay the same bags with the same '
                         'filters')
     if not len(a):
-        raise UserError('there are no frames to compare')
+        raise UserError('no frames to compare')
     b = b.subset(np.array([row_of[key] for key in keys_a]))
     for what, one, other in (('labels', a.label, b.label), ('touches', a.touch, b.touch)):
         if len(differing := np.flatnonzero(one != other)):
@@ -42,12 +42,12 @@ def align(a: FrameTable, b: FrameTable) -> tuple[FrameTable, FrameTable]:
     return a, b
 
 
-def answers_of(table: FrameTable) -> Answers:
-    return Answers(table.class_id, np.asarray(table.compute_shares)[table.exit_index], table.inference_time)
+def answers_of(table: FrameTable) -> Predictions:
+    return Predictions(table.class_id, np.asarray(table.compute_shares)[table.exit_index], table.inference_time)
 
 
 def _keys(table: FrameTable) -> list[Key]:
-    """Bag, topic, time of recording, and which of those that were recorded at that very time."""
+    """Bag, topic, time of recording, and a number among frames with the same time."""
     seen = Counter[tuple[str, str, int]]()
     keys = []
     for place in zip(table.bag.tolist(), table.topic.tolist(), table.received.tolist()):

@@ -1,4 +1,4 @@
-"""Recordings replayed by many machines with Ray: one a task, joined in order; what a lost worker had is done again."""
+"""Replays bags on several machines with Ray: one task per bag; bags of a lost worker are run again."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import load_checkpoint
 
-RETRIES = 5  # of a recording whose worker is lost
+RETRIES = 5  # of a bag whose worker is lost
 
 
 def replay_on_cluster(bags: Sequence[Path], names: Sequence[str], checkpoint: Path, device: str, threads: int,
                       settings: ReplaySettings, address: str, progress: Callable[[int], Any] = lambda images: None,
                       ) -> list[Replayed | str]:
-    """Per bag its result, or what went wrong with it.
+    """For each bag its result, or an error message.
 
-    `address` is that of a running cluster ('auto' finds the one that this machine belongs to), '' starts Ray on this
-    machine. Every machine needs this package, and the bags and the checkpoint under the same paths.
-    Raises UserError where Ray is not installed or the cluster can't be reached.
+    `address`: of a running cluster ('auto': the one that this machine belongs to); '' starts Ray on this machine. Every
+    machine needs this package, and the bags and the checkpoint under the same paths.
+    Raises UserError if Ray is not installed or the cluster cannot be reached.
     """
     try:
         import ray
@@ -39,7 +39,7 @@ def replay_on_cluster(bags: Sequence[Path], names: Sequence[str], checkpoint: Pa
         # Workers of an existing cluster run in another folder.
         settings = replace(settings, reference_files=tuple((sensor, str(Path(file).absolute()))
                                                      for sensor, file in settings.reference_files))
-        # max_calls=1 would load torch anew for each bag; a worker keeps its classifier instead.
+        # Without max_calls=1, which would import torch again for each bag: a worker keeps its classifier.
         task = ray.remote(num_cpus=max(1, threads), num_gpus=1 if device.startswith('cuda') else 0,
                           max_retries=RETRIES)(_replay_one)
         references = [task.remote(bag.absolute(), name, checkpoint.absolute(), device, max(1, threads), settings)
@@ -59,7 +59,7 @@ def _result(ray: Any, reference: Any, bag: str) -> Replayed | str:
     try:
         result: Replayed | str = ray.get(reference)
         return result
-    except ray.exceptions.RayError as error:  # the worker was lost once too often, say
+    except ray.exceptions.RayError as error:  # for instance after RETRIES lost workers
         return f'{bag}: not replayed: {type(error).__name__}: {str(error).splitlines()[0]}'
 
 

@@ -1,8 +1,8 @@
-"""Two sets of answers to the same frames: what differs, with intervals from a bootstrap over touches.
+"""Differences between two sets of predictions of the same frames, with intervals from a bootstrap over touches.
 
-Frames of one touch are near copies, so a thousand frames of ten touches say about as much as ten samples. The paired
-cluster bootstrap (Field and Welsh 2007) draws whole touches with replacement, the same ones for both sides, and takes
-percentiles of the differences.
+Frames of one touch are nearly identical, so a thousand frames of ten touches have about the information of ten samples.
+The paired cluster bootstrap (Field and Welsh 2007) draws whole touches with replacement, the same ones for both sides.
+The intervals are percentiles of the resulting differences.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from scipy import stats
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-FEW_TOUCHES = 20  # below, percentile intervals are known to be too narrow
+FEW_TOUCHES = 20  # with fewer, percentile intervals are known to be too narrow
 _CHUNK = 4_000_000  # weights in memory at a time
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one side said of N frames."""
+class Predictions:
+    """The predictions of one side for N frames."""
 
     class_id: Ints  # (N,)
     compute_share: Floats  # (N,), of its own full depth
-    inference_time: Floats  # (N,), s; NaN where it was not measured
+    inference_time: Floats  # (N,), s; NaN if not measured
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure and its interval; NaN bounds where there are no touches to draw."""
+    """A value and its interval; NaN bounds without touches to draw."""
 
     value: float
     low: float = float('nan')
@@ -43,20 +43,20 @@ class Estimate:
 class Comparison:
     """Differences are B minus A."""
 
-    frames: int  # that are compared: the labelled ones, or all where none is
-    touches: int  # 0: no labels, so agreement, compute and latency alone, without intervals
+    frames: int  # compared: the labelled ones, or all without labels
+    touches: int  # 0: no labels; only agreement, compute and latency, without intervals
     estimates: Mapping[str, Estimate]  # 'agreement', 'compute', 'latency', ..., see `compare`
     recalls: Mapping[int, Estimate]  # difference of each class that occurs
     frame_counts: Mapping[str, int]  # both_right, only_a, only_b, both_wrong
     touch_counts: Mapping[str, int]  # better_a, better_b, equal
-    sign_p_value: float  # of the touches that differ, were A and B equally good; NaN without labels
+    sign_p_value: float  # sign test on the touches that differ; NaN without labels
     confidence: float
     resamples: int
 
 
-def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_classes: int, *, resamples: int = 2000,
-            confidence: float = 0.95, seed: int = 0) -> Comparison:
-    """Compare on the frames with a label, (N,) 0..C-1; on all, without intervals, where every label is -1.
+def compare(a: Predictions, b: Predictions, labels: Ints, touches: NDArray[Any], num_classes: int, *,
+            resamples: int = 2000, confidence: float = 0.95, seed: int = 0) -> Comparison:
+    """Compare on the frames with a label, (N,) 0..C-1; if every label is -1, on all frames without intervals.
 
     touches: (N,) of any type, equal for frames of one touch. Estimates: agreement (share of equal classes), accuracy_a,
     accuracy_b, accuracy (B - A), balanced_accuracy (B - A), compute_a, compute_b, compute (B - A), latency_a and
@@ -72,7 +72,7 @@ def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_cla
         values = _statistics(sums.sum(axis=0, keepdims=True), num_classes)
         return Comparison(len(labels), 0, {name: Estimate(float(values[name][0])) for name in _ALWAYS}, {}, {}, {},
                           float('nan'), confidence, 0)
-    a, b = (Answers(*(array[labelled] for array in vars(side).values())) for side in (a, b))
+    a, b = (Predictions(*(array[labelled] for array in vars(side).values())) for side in (a, b))
     labels, (_, clusters) = labels[labelled], np.unique(touches[labelled], return_inverse=True)
     sums = _sums(a, b, labels, clusters, num_classes)
     values = _statistics(sums.sum(axis=0, keepdims=True), num_classes)
@@ -80,7 +80,7 @@ def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_cla
     tail = 50.0 * (1.0 - confidence)
 
     def estimate(name: str, touches: int = len(sums)) -> Estimate:
-        if touches < 2:  # every draw would be the same: an interval of no width that looks certain
+        if touches < 2:  # every draw would be the same, and the interval would have width 0
             return Estimate(float(values[name][0]))
         drawn = spread[name][np.isfinite(spread[name])]  # a resample may lack a class
         low, high = np.percentile(drawn, (tail, 100.0 - tail)) if len(drawn) else (np.nan, np.nan)
@@ -105,10 +105,10 @@ def compare(a: Answers, b: Answers, labels: Ints, touches: NDArray[Any], num_cla
 _ALWAYS = ('agreement', 'compute_a', 'compute_b', 'compute', 'latency_a', 'latency_b', 'latency', 'latency_ratio')
 
 
-def _sums(a: Answers, b: Answers, labels: Ints, clusters: Ints, num_classes: int) -> Floats:
-    """Per touch the sums that every statistic is made of, (K, 7 + 3 C).
+def _sums(a: Predictions, b: Predictions, labels: Ints, clusters: Ints, num_classes: int) -> Floats:
+    """For each touch the sums from which every statistic is computed, (K, 7 + 3 C).
 
-    Times count where both sides have one: a replay measures a part of the frames.
+    A replay measures the time of only some frames: times count where both sides have one.
     """
     frames = len(labels)
     of_class = np.zeros((frames, num_classes))
@@ -125,7 +125,7 @@ def _sums(a: Answers, b: Answers, labels: Ints, clusters: Ints, num_classes: int
 
 
 def _statistics(sums: Floats, num_classes: int) -> dict[str, Floats]:
-    """From summed touches, (R, 7 + 3 C), every statistic, (R,) each; NaN for a recall of a class without frames."""
+    """Every statistic, (R,) each, from summed touches, (R, 7 + 3 C); NaN for the recall of a class without frames."""
     frames, agree, compute_a, compute_b, latency_a, latency_b, timed = sums[:, :7].T
     counts, right_a, right_b = (sums[:, 7 + i * num_classes:7 + (i + 1) * num_classes] for i in range(3))
     with np.errstate(invalid='ignore', divide='ignore'):
@@ -143,7 +143,7 @@ def _statistics(sums: Floats, num_classes: int) -> dict[str, Floats]:
 
 
 def _resample(sums: Floats, num_classes: int, resamples: int, seed: int) -> dict[str, Floats]:
-    """The statistics of `resamples` draws of as many touches as there are, with replacement."""
+    """The statistics of `resamples` draws with replacement, each of as many touches as there are."""
     rng = np.random.default_rng(seed)
     touches = len(sums)
     step = max(1, _CHUNK // touches)

@@ -1,4 +1,4 @@
-"""Pictures of a recording: truth against answers over time, exits, latency, and what another tau would have done."""
+"""Figures of a replay: labels and predictions over time, exits, latency, and the effect of other values of tau."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.model import thresholds
 
-# Okabe and Ito 2008, told apart by colour-blind people too; the markers tell exits apart without any colour.
+# Okabe and Ito 2008, distinct for colour-blind people; the markers are distinct without colour.
 _COLOURS, _MARKERS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7'), ('o', 's', '^', 'D')
-_TRUTH = '#cfcfcf'
+_LABEL = '#cfcfcf'
 
 
 @dataclass(frozen=True)
 class SweepPoint:
-    """All frames answered at one tau."""
+    """The predictions of all frames at one tau."""
 
     tau: float
-    accuracy: float  # 0..1; without labels the share of answers that equal those of the full depth
+    accuracy: float  # 0..1; without labels, the share of predictions that equal those of the full depth
     compute_share: float
     exit_shares: tuple[float, ...]
 
 
 def sweep_recording(outputs: ExitOutputs, temperatures: Sequence[float], taus: Sequence[float]) -> list[SweepPoint]:
-    """What each tau would have answered, from stored logits."""
+    """Accuracy, compute and exits at each tau, from stored logits."""
     confidences, right = outputs.probabilities(temperatures).max(axis=2), outputs.right
     points = []
     for tau in taus:
@@ -46,13 +46,13 @@ def sweep_recording(outputs: ExitOutputs, temperatures: Sequence[float], taus: S
 
 
 def sweep_figure(points: Sequence[SweepPoint], tau: float, is_labelled: bool, title: str) -> Figure:
-    """Accuracy above, compute below, over tau; a line at the tau in force."""
+    """Accuracy and compute over tau; a line at the current tau."""
     figure = Figure(figsize=(5.2, 4.5), layout='constrained')
     upper, lower = figure.subplots(2, 1, sharex=True)
     taus = [p.tau for p in points]
     for axes, values, colour, name in (
             (upper, [p.accuracy for p in points], BLUE, 'accuracy' if is_labelled else 'equal to full depth'),
-            (lower, [p.compute_share for p in points], ORANGE, 'compute, of full depth')):
+            (lower, [p.compute_share for p in points], ORANGE, 'share of full compute')):
         axes.plot(taus, values, 'o-', color=colour, markersize=3.5)
         axes.axvline(tau, color='black', linestyle='--', linewidth=1)
         axes.set_ylabel(name)
@@ -68,7 +68,7 @@ def sweep_figure(points: Sequence[SweepPoint], tau: float, is_labelled: bool, ti
 
 
 def timeline_figure(table: FrameTable, title: str) -> Figure:
-    """Of one sensor of one bag: truth as grey bars, every answer as a mark in the colour of its exit."""
+    """One sensor of one bag: labels as grey bars, predictions as marks in the colour of their exit."""
     shown = np.unique(np.concatenate([table.label[table.is_labelled], table.class_id]))
     place_of = {int(c): place for place, c in enumerate(shown)}
     figure = Figure(figsize=(11.0, 1.7 + 0.3 * len(shown)), layout='constrained')
@@ -76,14 +76,14 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
     bars: dict[int, list[tuple[float, float]]] = {}
     for start, stop, label in _runs(table):
         bars.setdefault(label, []).append((start, stop - start))
-    for label, spans in bars.items():  # one artist a class: thousands of them would take minutes
-        axes.broken_barh(spans, (place_of[label] - 0.4, 0.8), color=_TRUTH, linewidth=0)
+    for label, spans in bars.items():  # one artist per class: one per bar would take minutes
+        axes.broken_barh(spans, (place_of[label] - 0.4, 0.8), color=_LABEL, linewidth=0)
     places = np.searchsorted(shown, table.class_id)
     marks: list[Line2D | Patch] = []
     for index, block in enumerate(table.exits):
         here = table.exit_index == index
         colour, marker = _colours(len(table.exits))[index], _MARKERS[index % len(_MARKERS)]
-        # Later exits a little lower, or they would hide the earlier ones.
+        # Each exit a little lower, so that its marks do not hide those of the previous one.
         drop = 0.18 * (index - (len(table.exits) - 1) / 2)
         axes.plot(table.seconds[here], places[here] + drop, marker, color=colour, markersize=3.4, linestyle='none',
                   markeredgewidth=0)
@@ -93,10 +93,10 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
         marks.append(Line2D([], [], color=colour, marker=marker, linestyle='none',
                             label=f'block {block}: {here.mean():.0%}'.replace('%', ' %')))
     if table.is_labelled.any():
-        marks.insert(0, Patch(color=_TRUTH, label='truth'))
+        marks.insert(0, Patch(color=_LABEL, label='label'))
     axes.set_yticks(range(len(shown)), [table.class_names[c] for c in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set_xlabel('s from the start of the bag')
+    axes.set_xlabel('time since the start of the bag, s')
     axes.grid(axis='x', alpha=0.3)
     axes.set_title(title, fontsize=11, loc='left')
     figure.legend(handles=marks, loc='outside lower center', ncols=min(6, len(marks)), frameon=False, fontsize=9)
@@ -104,14 +104,14 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
 
 
 def exits_figure(table: FrameTable, title: str) -> Figure:
-    """The share of each exit: of all frames, of each sensor, and of each class that is answered."""
+    """The share of each exit: over all frames, by sensor and by predicted class."""
     groups: list[tuple[str, NDArray[np.bool_]]] = [('all frames', np.ones(len(table), bool))]
     sensors = np.unique(table.sensor)
     if 1 < len(sensors) <= 12:
         groups += [(f'sensor {sensor or "(unnamed)"}', table.sensor == sensor) for sensor in sensors]
     classes = np.unique(table.class_id)
     if len(classes) <= 40:
-        groups += [(f'answer {table.class_names[c]}', table.class_id == c) for c in classes]
+        groups += [(f'predicted {table.class_names[c]}', table.class_id == c) for c in classes]
     figure = Figure(figsize=(5.2, 1.2 + 0.29 * len(groups)), layout='constrained')
     axes = figure.subplots()
     left = np.zeros(len(groups))
@@ -134,7 +134,7 @@ def exits_figure(table: FrameTable, title: str) -> Figure:
 
 
 def latency_figure(table: FrameTable, title: str) -> Figure:
-    """The network's time of every frame that was timed, by the exit that answered."""
+    """Time in the network of every timed frame, by exit."""
     known = np.isfinite(table.inference_time)
     times, exits = 1e3 * table.inference_time[known], table.exit_index[known]
     highest = np.percentile(times, 99.5) * 1.1
@@ -143,12 +143,12 @@ def latency_figure(table: FrameTable, title: str) -> Figure:
     axes = figure.subplots()
     axes.hist([np.minimum(times[exits == index], highest) for index in range(len(table.exits))], edges, stacked=True,
               color=_colours(len(table.exits)), label=[f'block {block}' for block in table.exits])
-    for quantile, name in ((50, 'median'), (99, '99 %')):
+    for quantile, name in ((50, 'median'), (99, 'p99')):
         at = float(np.percentile(times, quantile))
         axes.axvline(at, color='black', linestyle='--', linewidth=1)
         axes.annotate(f'{name} {at:.1f}', (at, 1.0), (2, 2), xycoords=('data', 'axes fraction'),
                       textcoords='offset points', fontsize=8)
-    axes.set_xlabel('ms in the network (the last bar also holds what took longer)')
+    axes.set_xlabel('time in the network, ms (last bar: and longer)')
     axes.set_ylabel('frames')
     figure.suptitle(title, fontsize=11)
     axes.legend(frameon=False, fontsize=9)

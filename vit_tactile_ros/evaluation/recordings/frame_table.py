@@ -1,4 +1,4 @@
-"""A row per classified frame of recordings: where it lies, what is true, what every exit said, what was answered."""
+"""A table with a row per classified frame: source, label, logits of every exit, prediction."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _COLUMNS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Rejection:
-    """Messages of one topic that could not be classified for one reason."""
+    """Messages of one topic that were rejected for one reason."""
 
     bag: str
     topic: str
     reason: str  # a short key: 'encoding', 'compressed', 'size', 'unreadable', ...
     count: int
-    example: str  # the first one's position and explanation
+    example: str  # position and explanation of the first one
 
 
 @dataclass(frozen=True)
@@ -43,17 +43,17 @@ class FrameTable:
     bag: NDArray[np.str_]  # (N,) name
     sensor: NDArray[np.str_]  # (N,)
     topic: NDArray[np.str_]  # (N,)
-    index: NDArray[np.int64]  # (N,) of the message among those replayed of its topic, 0-based; rejected ones count
-    stamp: NDArray[np.int64]  # (N,) ns, of the header; the bag's clock where the header has none
+    index: NDArray[np.int64]  # (N,) of the message among those replayed of its topic, 0-based, with rejected ones
+    stamp: NDArray[np.int64]  # (N,) ns, of the header; the bag's clock if the header has none
     received: NDArray[np.int64]  # (N,) ns, the bag's clock
     seconds: NDArray[np.float64]  # (N,) s by the bag's clock since its first message
     label: NDArray[np.int64]  # (N,) 0..C-1; UNLABELLED
     touch: NDArray[np.str_]  # (N,) 'bag/sensor/number' of the labelled interval or run of equal labels; '' is none
-    logits: NDArray[np.float32]  # (E, N, C) of every exit, also of those that the answer did not need
-    exit_index: NDArray[np.int64]  # (N,) the exit that answers at `tau`
+    logits: NDArray[np.float32]  # (E, N, C) of every exit, also after the exit that was used
+    exit_index: NDArray[np.int64]  # (N,) the exit that is used at `tau`
     class_id: NDArray[np.int64]  # (N,)
     confidence: NDArray[np.float32]  # (N,) 0..1
-    inference_time: NDArray[np.float64]  # (N,) s, the frame alone with early exit as live; NaN where not measured
+    inference_time: NDArray[np.float64]  # (N,) s, one frame with early exit, as live; NaN if not measured
     class_names: tuple[str, ...]
     exits: tuple[int, ...]  # 1-based block that each exit follows
     compute_shares: tuple[float, ...]  # multiply-adds up to each exit over those of the full depth
@@ -71,12 +71,12 @@ class FrameTable:
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether the answer is the label, (N,); False without a label."""
+        """Whether the prediction is the label, (N,); False without a label."""
         return self.class_id == self.label
 
     @property
     def probabilities(self) -> NDArray[np.float32]:
-        """Of the exit that answers, (N, C)."""
+        """At the exit that is used, (N, C)."""
         everywhere = self.outputs_of_all().probabilities(self.temperatures)
         return everywhere[self.exit_index, np.arange(len(self))]
 
@@ -89,7 +89,7 @@ class FrameTable:
         return ExitOutputs(self.logits, self.label, self.class_names, self.exits, self.compute_shares)
 
     def decided(self, tau: float | Sequence[float]) -> FrameTable:
-        """The same frames answered at another tau, by the rule of the live node; times are not known then."""
+        """The same frames at another tau, by the rule of the live node; inference times become NaN."""
         limits = thresholds(tau, len(self.exits))
         exit_index, class_id, confidence = self.outputs_of_all().decide(limits, self.temperatures)
         return replace(self, tau=limits, exit_index=exit_index, class_id=class_id, confidence=confidence,
@@ -110,9 +110,9 @@ class FrameTable:
 
     @staticmethod
     def concatenate(tables: Sequence[FrameTable]) -> FrameTable:
-        """Their rows in the order given; ValueError for tables of different networks or settings, or for none."""
+        """All rows in the given order; ValueError for tables of different networks or settings, or none."""
         if not tables:
-            raise ValueError('there is no table to join; give at least one')
+            raise ValueError('no table to join; give at least one')
         first = tables[0]
         for table in tables[1:]:
             for name in ('class_names', 'exits', 'compute_shares', 'temperatures', 'tau'):
@@ -124,10 +124,10 @@ class FrameTable:
                        rejections=merge_rejections(r for table in tables for r in table.rejections))
 
     def write_csv(self, path: Path) -> None:
-        """A row per frame, with the network's facts and the rejections in a JSON file of the same name beside it.
+        """Write a row per frame, and a JSON file of the same name with classes, exits, settings and rejections.
 
-        Each file appears whole or not at all, and never beside one of another table: whoever is killed in between
-        leaves a CSV without its JSON, which `read_csv` refuses.
+        Both files are written atomically, and never form a pair of different tables: if the process is killed in
+        between, there is a CSV without its JSON, which `read_csv` refuses.
         """
         facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_COLUMNS, 'logits')}
         facts['rejections'] = [asdict(r) for r in self.rejections]
@@ -149,11 +149,11 @@ class FrameTable:
 
     @staticmethod
     def read_csv(path: Path) -> FrameTable:
-        """What `write_csv` wrote, to the last bit. Raises ValueError for other files, OSError for a missing one."""
+        """Exactly what `write_csv` wrote. Raises UserError for other files, OSError for a missing one."""
         facts_path = path.with_suffix('.json')
         if path.is_file() and not facts_path.exists():
-            raise UserError(f'{path} lacks {facts_path.name} beside it, as after a replay that was killed while it '
-                             'wrote; replay again')
+            raise UserError(f'{path}: {facts_path.name} is missing beside it, as after a replay that was killed while '
+                            'writing; replay again')
         text = facts_path.read_bytes()
         try:
             facts = parse_json(text)
@@ -175,7 +175,7 @@ class FrameTable:
 
 
 def merge_rejections(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
-    """One per bag, topic and reason, with the counts added and the first example kept."""
+    """One per bag, topic and reason, with the sum of the counts and the first example."""
     merged: dict[tuple[str, str, str], Rejection] = {}
     for rejection in rejections:
         key = (rejection.bag, rejection.topic, rejection.reason)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a replayed recording, and its pictures as PNG files beside it."""
+"""A self-contained HTML report of a replay, and its figures as PNG files beside it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from vit_tactile_ros.foundation.files import written_whole
 PAGE = 'report.html'
 SWEPT = tuple(round(float(t), 3) for t in np.arange(0.3, 1.0001, 0.02))
 LISTED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
-MAX_TIMELINES = 24  # more would make a page that no browser likes
+MAX_TIMELINES = 24  # more would make the page slow in a browser
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,15 @@ class _Picture:
 def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[str, Path] | None = None,
                  missing: Sequence[str] = (), facts: Mapping[str, str] | None = None, mistakes: int = 12,
                  per_touch: int = 2) -> Path:
-    """Write `report.html` and its PNG files into the folder, which is made; returns the page's path.
+    """Write `report.html` and its PNG files into the folder, which is created; returns the page's path.
 
-    bags: where the bag of each name lies, for the pictures of mistakes. missing: what was asked for and is not in the
-    table, a sentence each. facts: what else stands at the top (checkpoint, machine, ...). mistakes: most pictures of
-    wrong answers, at most per_touch of one touch. Without labels only what needs none is shown; without frames what was
-    rejected and missing. Raises OSError where the folder can't be written.
+    bags: path of each bag by name, for the images of mistakes. missing: missing inputs, a sentence each. facts: more
+    lines for the top (checkpoint, machine, ...). mistakes: maximum number of mistakes shown, at most per_touch of one
+    touch. Without labels, sections that need them are left out; without frames, only rejections and missing inputs are
+    shown. Raises OSError if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob('timeline_*.png'), *folder.glob('mistake_*.png')):  # of a longer recording
+    for old in (*folder.glob('timeline_*.png'), *folder.glob('mistake_*.png')):  # of an earlier report
         old.unlink()
     labelled = table.subset(table.is_labelled)
     context: dict[str, Any] = {
@@ -81,27 +81,27 @@ def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[s
 
 
 def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, str]]:
-    """(figure, name, remark)"""
+    """(value, name, remark) of each headline."""
     streams = len(set(zip(table.bag.tolist(), table.topic.tolist())))
     found = [(f'{len(table):,}', 'frames', f'bags: {len(np.unique(table.bag))}, image topics: {streams}')]
     if len(labelled):
-        answers = answers_of(labelled)
-        judged = compare(answers_of(labelled.decided(1.0)), answers, labelled.label, labelled.touch,
+        predictions = answers_of(labelled)
+        judged = compare(answers_of(labelled.decided(1.0)), predictions, labelled.label, labelled.touch,
                          len(table.class_names))
         accuracy, gain = judged.estimates['accuracy_b'], judged.estimates['accuracy']
         found += [
             (_percent(accuracy.value), 'accuracy', f'95 % interval {_range(accuracy)}, over {judged.touches} touches'),
             (_percent(balanced_accuracy(labelled.label, labelled.class_id)), 'balanced accuracy',
              'mean of the recalls below'),
-            (f'{100 * gain.value:+.2f}', 'points against full depth',
-             f'{100 * gain.low:+.2f} to {100 * gain.high:+.2f}: what leaving early changes')]
+            (f'{100 * gain.value:+.2f}', 'points relative to full depth',
+             f'{100 * gain.low:+.2f} to {100 * gain.high:+.2f}: the effect of early exit')]
     if len(table):
         shares = np.asarray(table.compute_shares)[table.exit_index]
-        found.append((_percent(float(shares.mean())), 'of the full compute', f'at tau {_tau(table)}'))
+        found.append((_percent(float(shares.mean())), 'of full compute', f'at tau {_tau(table)}'))
     times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
     if len(times):
         found.append((f'{np.median(times):.2f} ms', 'in the network, median',
-                      f'99 % within {np.percentile(times, 99):.2f} ms; {len(times):,} frames timed'))
+                      f'p99 {np.percentile(times, 99):.2f} ms; {len(times):,} frames timed'))
     if table.rejections:
         found.append((f'{sum(r.count for r in table.rejections):,}', 'messages rejected', 'listed below'))
     return found
@@ -112,26 +112,26 @@ def _accuracy(labelled: FrameTable, folder: Path) -> dict[str, Any]:
     counts = confusion(labelled.label, labelled.class_id, count)
     rows = []
     for c, name in enumerate(labelled.class_names):
-        of_class, answered = int(counts[c].sum()), int(counts[:, c].sum())
+        of_class, predicted = int(counts[c].sum()), int(counts[:, c].sum())
         wrong = counts[c].copy()
         wrong[c] = 0
         rows.append({
             'name': name, 'frames': of_class, 'touches': len(np.unique(labelled.touch[labelled.label == c])),
             'recall': _percent(counts[c, c] / of_class) if of_class else '-',
-            'precision': _percent(counts[c, c] / answered) if answered else '-',
-            'taken_for': f'{labelled.class_names[wrong.argmax()]} ({wrong.max()})' if wrong.any() else ''})
+            'precision': _percent(counts[c, c] / predicted) if predicted else '-',
+            'confused_with': f'{labelled.class_names[wrong.argmax()]} ({wrong.max()})' if wrong.any() else ''})
     confidences, right = outputs.probabilities(labelled.temperatures).max(axis=2), outputs.right
     bins = [reliability(c, r) for c, r in zip(confidences, right, strict=True)]
     return {'classes': rows, 'confusion': _plot(
         confusion_figure(counts, labelled.class_names, f'{len(labelled)} labelled frames at tau {_tau(labelled)}'),
-        folder, 'confusion.png', 'Confusion matrix: true classes down, answers across'), 'reliability': _plot(
+        folder, 'confusion.png', 'Confusion matrix: rows are true classes, columns predictions'), 'reliability': _plot(
         reliability_figure(bins, labelled.exits, right.mean(axis=1).tolist(), f'{len(labelled)} labelled frames'),
-        folder, 'reliability.png', 'Accuracy against confidence of every exit, with the frames in each bin')}
+        folder, 'reliability.png', 'Accuracy over confidence of every exit, with frames per bin')}
 
 
 def _exits_and_times(table: FrameTable, folder: Path) -> dict[str, Any]:
-    found = {'exits': _plot(exits_figure(table, f'which exit answers, at tau {_tau(table)}'), folder, 'exits.png',
-                            'Share of each exit: of all frames, by sensor and by answer')}
+    found = {'exits': _plot(exits_figure(table, f'share of each exit at tau {_tau(table)}'), folder, 'exits.png',
+                            'Share of each exit: over all frames, by sensor and by prediction')}
     if np.isfinite(table.inference_time).any():
         found['latency'] = _plot(latency_figure(table, 'time in the network, image by image'), folder, 'latency.png',
                                  'Distribution of the time in the network, by exit')
@@ -141,14 +141,14 @@ def _exits_and_times(table: FrameTable, folder: Path) -> dict[str, Any]:
 def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, Any]:
     if len(labelled):
         outputs, temperatures = labelled.outputs(), labelled.temperatures
-    else:  # judged by what the full depth says
+    else:  # compared with the predictions at full depth
         outputs, temperatures = table.outputs_of_all(), table.temperatures
         outputs = replace(outputs, labels=outputs.logits[-1].argmax(axis=1))
     tau = max(table.tau, default=1.0)
     listed = sweep_recording(outputs, temperatures, sorted({*LISTED, tau}))
     figure = sweep_figure(sweep_recording(outputs, temperatures, SWEPT), tau, bool(len(labelled)),
                           f'{len(outputs)} frames at other thresholds')
-    rows = [{'tau': f'{p.tau:g}', 'in_force': p.tau == tau and len(set(table.tau)) <= 1,
+    rows = [{'tau': f'{p.tau:g}', 'is_current': p.tau == tau and len(set(table.tau)) <= 1,
              'accuracy': _percent(p.accuracy), 'compute': _percent(p.compute_share),
              'exits': [_percent(share) for share in p.exit_shares]} for p in listed]
     return {'sweep': _plot(figure, folder, 'tau_sweep.png', 'Accuracy and compute over tau'), 'sweep_rows': rows,
@@ -157,31 +157,31 @@ def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, A
 
 def _timelines(table: FrameTable, folder: Path) -> dict[str, Any]:
     streams = dict.fromkeys(zip(table.bag.tolist(), table.topic.tolist()))
-    pictures = []
+    figures = []
     for number, (bag, topic) in enumerate(list(streams)[:MAX_TIMELINES], 1):
         own = table.subset((table.bag == bag) & (table.topic == topic))
         own = own.subset(np.argsort(own.seconds, kind='stable'))
         judged = own.right[own.is_labelled]
         title = f'{bag}: {topic}, {len(own)} frames' + (f', accuracy {_percent(judged.mean())}' if len(judged) else '')
-        pictures.append(_plot(timeline_figure(own, title), folder, f'timeline_{number:02d}.png',
-                              f'Truth and answers over time: {title}'))
-    return {'timelines': pictures, 'not_drawn': len(streams) - len(pictures)}
+        figures.append(_plot(timeline_figure(own, title), folder, f'timeline_{number:02d}.png',
+                              f'Labels and predictions over time: {title}'))
+    return {'timelines': figures, 'not_drawn': len(streams) - len(figures)}
 
 
 def _mistake(number: int, one: Mistake, table: FrameTable, folder: Path) -> dict[str, Any]:
     row = one.row
-    truth, answer = table.class_names[table.label[row]], table.class_names[table.class_id[row]]
-    picture = None
-    if one.picture is not None:
-        scale = min(1.0, 320 / one.picture.shape[1])
-        small = cv2.resize(one.picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    label, prediction = table.class_names[table.label[row]], table.class_names[table.class_id[row]]
+    image = None
+    if one.image is not None:
+        scale = min(1.0, 320 / one.image.shape[1])
+        small = cv2.resize(one.image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
         _, data = cv2.imencode('.png', cv2.cvtColor(small, cv2.COLOR_RGB2BGR))
         path = folder / f'mistake_{number:02d}.png'
         with written_whole(path, sync=False) as temporary:
             temporary.write_bytes(data.tobytes())
-        picture = _inline(path, f'Frame {table.index[row]} of {table.topic[row]}: {truth}, answered {answer}')
+        image = _inline(path, f'Frame {table.index[row]} of {table.topic[row]}: {label}, predicted {prediction}')
     stamp = int(table.stamp[row])
-    return {'picture': picture, 'problem': one.problem, 'truth': truth, 'answer': answer,
+    return {'image': image, 'problem': one.problem, 'label': label, 'prediction': prediction,
             'confidence': _percent(float(table.confidence[row])), 'block': table.exits[table.exit_index[row]],
             'bag': table.bag[row], 'sensor': table.sensor[row], 'topic': table.topic[row],
             'index': int(table.index[row]), 'seconds': f'{table.seconds[row]:.3f}',

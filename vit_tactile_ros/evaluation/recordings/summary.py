@@ -1,4 +1,4 @@
-"""What a replay comes to, as one JSON object: counts, accuracy, exits, compute, time, and what is missing."""
+"""The summary of a replay as one JSON object: counts, accuracy, exits, compute, time, missing inputs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vit_tactile_ros.evaluation.recordings.replaying import Replayed
 
 
 def summarise(results: Sequence[Replayed], table: FrameTable, seconds: float, missing: Sequence[str]) -> dict[str, Any]:
-    """`table`: the results' tables joined; `seconds` the wall time of the replay."""
+    """`table`: the joined tables of the results; `seconds`: wall time of the replay."""
     rejected: Counter[str] = Counter()
     for rejection in table.rejections:
         rejected[rejection.reason] += rejection.count
@@ -31,7 +31,7 @@ def summarise(results: Sequence[Replayed], table: FrameTable, seconds: float, mi
 
 
 def judged(table: FrameTable) -> dict[str, Any]:
-    """Accuracy (None without labels), the share of each exit, and the compute share, of some frames."""
+    """Accuracy (None without labels), share of each exit and compute share of a table's frames."""
     labelled = table.subset(table.is_labelled)
     rates, share = table.outputs_of_all().spent(table.exit_index) if len(table) else (None, None)
     return {
@@ -43,7 +43,7 @@ def judged(table: FrameTable) -> dict[str, Any]:
 
 
 def latency(table: FrameTable) -> dict[str, Any] | None:
-    """ms of a frame run alone with early exit, from input ready to decision; None where nothing was timed."""
+    """ms of one frame with early exit, from input ready to decision; None if nothing was timed."""
     times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
     if not len(times):
         return None

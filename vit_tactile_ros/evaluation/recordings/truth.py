@@ -1,4 +1,4 @@
-"""The labels of a recording's images as classes of a checkpoint."""
+"""The labels of a bag's images as classes of a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from vit_tactile_ros.evaluation.recordings.frame_table import UNLABELLED
 
 
 class Label(NamedTuple):
-    """The truth of one frame."""
+    """The label of one frame."""
 
-    label: int  # UNLABELLED is none
+    label: int  # class, or UNLABELLED
     touch: str  # as in FrameTable
 
 
 class Truth:
-    """The labels of one recording, asked for frame by frame in the order of recording."""
+    """The labels of one bag, looked up frame by frame in the order of recording."""
 
     def __init__(self, labels: Labels, class_names: Sequence[str], name: str) -> None:
-        """name: of the recording, for touches and messages."""
+        """name: of the bag, for touches and messages."""
         self._labels = labels
         self._classes = {class_name: number for number, class_name in enumerate(class_names)}
         self._name = name
@@ -36,18 +36,18 @@ class Truth:
         return Label(UNLABELLED, '')
 
     def finish(self, is_whole: bool) -> None:
-        """Note what was left over; is_whole: the recording was replayed from end to end."""
+        """Record unused labels; is_whole: the whole bag was replayed."""
         self._labels.finish(is_whole)
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong with the labels so far."""
+        """Problems of the labels so far."""
         unknown = [] if not self._unknown else [
-            f'{self._name}: no class of the checkpoint is called {", ".join(repr(u) for u in sorted(self._unknown))}; '
-            f'these frames count as unlabelled. Its classes are {", ".join(self._classes)}']
+            f'{self._name}: the checkpoint has no class called {", ".join(map(repr, sorted(self._unknown)))}; these '
+            f'frames count as unlabelled. Its classes are {", ".join(self._classes)}']
         return [*self._labels.problems, *unknown]
 
     @property
     def used(self) -> frozenset[int]:
-        """Lines of the file of labels that hold an image."""
+        """Lines of the label file that apply to an image."""
         return frozenset(self._labels.used)

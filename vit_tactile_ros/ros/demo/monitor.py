@@ -1,4 +1,4 @@
-"""A node that listens to the classifier and its sensors, for the demo: the latest of each finger, and statistics."""
+"""The demo's node: subscribes to the classifier and its sensors, and collects the latest messages and statistics."""
 
 from __future__ import annotations
 
@@ -21,17 +21,16 @@ from sensor_msgs.msg import Image
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.msg import TactileClassification, TactileLabel
 
-KEPT_STAMPS = 300  # a truth or a result waits this many frames for its partner
-
-KEPT_LATENCIES = 20_000  # the last ten minutes and more
+KEPT_STAMPS = 300  # labels or results that wait for their counterpart
+KEPT_LATENCIES = 20_000  # more than ten minutes
 
 
 @dataclass
 class Tally:
-    """What happened while one tau was in force."""
+    """Counts of the results at one tau."""
 
     results: int = 0
-    judged: int = 0  # results whose truth is known
+    labelled: int = 0  # results with a label
     right: int = 0
     exits: Counter[int] = field(default_factory=Counter)  # by block
     compute: float = 0.0  # sum of compute shares
@@ -39,28 +38,28 @@ class Tally:
 
 @dataclass
 class Finger:
-    """What is known of one sensor, latest first of all."""
+    """The latest messages and the statistics of one sensor."""
 
     name: str
-    picture: NDArray[np.uint8] | None = None  # (H, W, 3) RGB
+    image: NDArray[np.uint8] | None = None  # (H, W, 3) RGB
     result: TactileClassification | None = None
-    truth: str = ''
-    truths: OrderedDict[tuple[int, int], str] = field(default_factory=OrderedDict)  # by stamp
-    unjudged: OrderedDict[tuple[int, int], tuple[Tally, str]] = field(default_factory=OrderedDict)
-    # s, from the image's stamp to the receipt of its result; the same less the network's own time
+    label: str = ''  # the true class
+    labels: OrderedDict[tuple[int, int], str] = field(default_factory=OrderedDict)  # by stamp
+    unlabelled: OrderedDict[tuple[int, int], tuple[Tally, str]] = field(default_factory=OrderedDict)
+    # s, from the image's stamp to the receipt of its result; the same minus the time in the network
     latencies: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
     overheads: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
-    recent: deque[float] = field(default_factory=lambda: deque(maxlen=60))  # s, receipt of the latest results
+    recent: deque[float] = field(default_factory=lambda: deque(maxlen=60))  # s, times of receipt
     counters: dict[str, str] = field(default_factory=dict)  # from /diagnostics
 
     @property
     def rate(self) -> float:
-        """Results per second lately."""
+        """Results per second, over the latest results."""
         return (len(self.recent) - 1) / (self.recent[-1] - self.recent[0]) if len(self.recent) > 1 else 0.0
 
 
 class Monitor(Node):
-    """Subscribes to the images, truths and results of each finger; sets tau on request."""
+    """Subscribes to the images, labels and results of each finger; sets tau."""
 
     def __init__(self, fingers: list[str], classifier: str = 'tactile_classifier') -> None:
         super().__init__('tactile_demo')
@@ -76,7 +75,7 @@ class Monitor(Node):
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def set_tau(self, tau: float) -> None:
-        """Ask the classifier for another threshold; `problem` says why when it refuses."""
+        """Set tau of the classifier; if it is refused, `problem` has the reason."""
         value = ParameterValue(type=ParameterType.PARAMETER_DOUBLE, double_value=tau)
         request = SetParameters.Request(parameters=[ParameterMessage(name='tau', value=value)])
         self._client.call_async(request).add_done_callback(self._on_tau_set)
@@ -86,22 +85,22 @@ class Monitor(Node):
         self.problem = '' if result.successful else result.reason
 
     def _on_image(self, finger: Finger, message: Image) -> None:
-        finger.picture = decode(message)
+        finger.image = decode(message)
 
     def _on_label(self, finger: Finger, message: TactileLabel) -> None:
         stamp = _stamp(message)
-        finger.truth = message.class_name
-        finger.truths[stamp] = message.class_name
-        if stamp in finger.unjudged:
-            tally, answer = finger.unjudged.pop(stamp)
-            _judge(tally, answer, message.class_name)
-        _forget(finger.truths)
+        finger.label = message.class_name
+        finger.labels[stamp] = message.class_name
+        if stamp in finger.unlabelled:
+            tally, prediction = finger.unlabelled.pop(stamp)
+            _count(tally, prediction, message.class_name)
+        _drop_oldest(finger.labels)
 
     def _on_result(self, finger: Finger, message: TactileClassification) -> None:
         now = self.get_clock().now().nanoseconds
         stamp = _stamp(message)
         if finger.result is None:
-            # Not earlier: the simulated sensor is touched once somebody looks, and that has to be the classifier.
+            # Not earlier: the simulator starts touches with its first subscriber, which must be the classifier.
             self.create_subscription(Image, f'{finger.name}/image_raw', partial(self._on_image, finger),
                                      qos_profile_sensor_data)
         finger.result = message
@@ -114,11 +113,11 @@ class Monitor(Node):
         tally.results += 1
         tally.exits[message.exit_block] += 1
         tally.compute += message.compute_share
-        if stamp in finger.truths:
-            _judge(tally, message.class_name, finger.truths[stamp])
+        if stamp in finger.labels:
+            _count(tally, message.class_name, finger.labels[stamp])
         else:
-            finger.unjudged[stamp] = (tally, message.class_name)
-            _forget(finger.unjudged)
+            finger.unlabelled[stamp] = (tally, message.class_name)
+            _drop_oldest(finger.unlabelled)
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
@@ -131,11 +130,11 @@ def _stamp(message: Any) -> tuple[int, int]:
     return message.header.stamp.sec, message.header.stamp.nanosec
 
 
-def _judge(tally: Tally, answer: str, truth: str) -> None:
-    tally.judged += 1
-    tally.right += answer == truth
+def _count(tally: Tally, prediction: str, label: str) -> None:
+    tally.labelled += 1
+    tally.right += prediction == label
 
 
-def _forget(waiting: OrderedDict[Any, Any]) -> None:
+def _drop_oldest(waiting: OrderedDict[Any, Any]) -> None:
     while len(waiting) > KEPT_STAMPS:
         waiting.popitem(last=False)

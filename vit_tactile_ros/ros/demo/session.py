@@ -1,4 +1,4 @@
-"""The demo: starts the nodes as processes of their own, shows what they say, and sums up."""
+"""The demo: starts the nodes as processes, shows their results, and prints a summary."""
 
 from __future__ import annotations
 
@@ -32,25 +32,25 @@ from vit_tactile_ros.ros.start import init_ros
 
 FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
 LATE_TAU = 0.99  # of the second half of a timed run
-LINE_WIDTH = 100  # characters, where there is no terminal
-START_TIMEOUT = 60.0  # s for the first result of every finger
-DIAGNOSTICS_PERIOD = 0.4  # s; the demo waits as long for the last counters, and ends within 2 s of Ctrl-C
+LINE_WIDTH = 100  # characters, without a terminal
+START_TIMEOUT = 60.0  # s until every finger has a result
+DIAGNOSTICS_PERIOD = 0.4  # s; short, because the demo waits for the last counters before it ends
 HINT = 'up/down: change tau   q: quit'
 
 
 def run_demo(arguments: argparse.Namespace) -> int:
-    """Run until told to stop or the time is over.
+    """Run until the user stops it or the time is over.
 
-    0 when every finger got results, 130 for Ctrl-C before that, else 1. Raises StartError.
+    Returns 0 if every finger had results, 130 for Ctrl-C before that, otherwise 1. Raises StartError.
     """
-    # The simulated fingers are nobody else's business, unless the user has said otherwise.
+    # Other machines should not discover the simulated fingers, unless the user has configured it.
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
-    # A terminal that is closed ends the demo as Ctrl-C does; its nodes have sessions of their own and would stay.
+    # Closing the terminal ends the demo like Ctrl-C; its nodes are in other sessions and would keep running.
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
     console = Console(width=None if sys.stdout.isatty() else LINE_WIDTH)
     console.print('starting two simulated fingers and the classifier ...')
-    # rclpy's own handlers would invalidate the context, and the last counters could not be heard.
+    # rclpy's own handlers would invalidate the context before the last counters are received.
     init_ros()
     try:
         with tempfile.TemporaryDirectory(prefix='vit_tactile_demo_') as folder:
@@ -63,8 +63,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
                         return INTERRUPTED
                 with contextlib.suppress(KeyboardInterrupt):
                     if not session.problem:
-                        session.spin(1.2 * DIAGNOSTICS_PERIOD)  # for the last counters
-            session.sum_up()
+                        session.spin(1.2 * DIAGNOSTICS_PERIOD)  # to receive the last counters
+            session.print_summary()
             if session.problem:
                 console.print(f'demo: {session.problem}', style='red')
                 for log in sorted(Path(folder).iterdir()):
@@ -93,19 +93,19 @@ class _Session:
         return all(finger.result is not None for finger in self._monitor.fingers.values())
 
     def spin(self, seconds: float) -> None:
-        """Take messages for so long."""
+        """Process messages for a time."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             spin_once(partial(rclpy.spin_once, self._monitor), left)
 
     def run(self) -> None:
-        """Wait for the first results, then show them until it is time to stop."""
+        """Wait for the first results, then show results until the end."""
         while not self.has_results:
             self.spin(0.1)
             if self._node_ended():
                 return
             if time.monotonic() - self._started > START_TIMEOUT:
-                self.problem = f'no result of every finger after {START_TIMEOUT:.0f} s'
+                self.problem = f'not every finger had a result after {START_TIMEOUT:.0f} s'
                 return
         self._console.print(f'first results after {time.monotonic() - self._started:.1f} s')
         if self._arguments.picture:
@@ -117,7 +117,7 @@ class _Session:
             self._follow(None)
 
     def _follow(self, live: Live | None) -> None:
-        """Refresh the view ten times a second, or print a line every two where there is no terminal."""
+        """Refresh the view ten times a second; without a terminal, print a line every 2 s."""
         begun = time.monotonic()
         seconds, late_tau_set, next_line = self._arguments.seconds, False, 0.0
         while not self._node_ended():
@@ -141,17 +141,17 @@ class _Session:
                 return
 
     def _take_picture(self, path: Path) -> None:
-        """Wait until both fingers touch something and are said to, then draw the view."""
+        """Wait until both fingers touch something and a touch is predicted, then draw the view."""
         self.spin(5.0)  # for rates, latencies and counters to settle
         fingers = self._monitor.fingers.values()
         while not self._node_ended() and any(
-                'no_contact' in (f.truth, f.result.class_name if f.result else 'no_contact') for f in fingers):
+                'no_contact' in (f.label, f.result.class_name if f.result else 'no_contact') for f in fingers):
             self.spin(0.1)
         with open(os.devnull, 'w') as nowhere:
             drawing = Console(record=True, width=VIEW_WIDTH, file=nowhere, force_terminal=True,
                               color_system='truecolor')
             drawing.print(demo_view(self._monitor, HINT))
-        # Without the web fonts that rich names: a README's picture fetches nothing.
+        # Without rich's web fonts: a picture in a README must not load anything.
         svg = re.sub(r'@font-face\s*{[^}]*}|<!--.*?-->', '', drawing.export_svg(title='make demo'), flags=re.DOTALL)
         with written_whole(path) as temporary:
             temporary.write_text(re.sub(r'\s*\n\s*', '\n', svg), encoding='utf-8')
@@ -163,8 +163,8 @@ class _Session:
                 self.problem = f'a node ended with status {process.returncode}'
         return bool(self.problem)
 
-    def sum_up(self) -> None:
-        """Print what happened by threshold and by finger; no result of a finger is a problem."""
+    def print_summary(self) -> None:
+        """Print the results by threshold and by finger."""
         self._monitor.destroy_node()
         if not self._monitor.tallies:
             self.problem = self.problem or 'stopped before the first result'
@@ -175,7 +175,7 @@ class _Session:
 
 @contextlib.contextmanager
 def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """The classifier and the simulators as processes of their own, ended on leaving."""
+    """The classifier and the simulators as processes, which end with the block."""
     commands = {'classifier': ['classifier_node', '-p', f'sensors:=[{", ".join(FINGERS)}]',
                                '-p', f'diagnostics_period:={DIAGNOSTICS_PERIOD}', '-p', f'device:={arguments.device}',
                                '-p', f'checkpoint:={arguments.checkpoint!r}',
@@ -187,7 +187,7 @@ def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[sub
     try:
         for name, (module, *options) in commands.items():
             with open(log_folder / f'{name}.log', 'wb') as log:
-                # A session of its own: Ctrl-C is for the demo, which then ends them in order.
+                # A separate session: Ctrl-C reaches only the demo, which then ends the nodes.
                 processes.append(subprocess.Popen(
                     [sys.executable, '-m', f'vit_tactile_ros.ros.{module}', '--ros-args', *options],
                     stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True))
@@ -200,7 +200,7 @@ def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[sub
 
 @contextlib.contextmanager
 def _single_keys() -> Iterator[None]:
-    """Keys without Enter and without echo."""
+    """Read keys without Enter and without echo."""
     before = termios.tcgetattr(sys.stdin)
     try:
         tty.setcbreak(sys.stdin)
@@ -210,7 +210,7 @@ def _single_keys() -> Iterator[None]:
 
 
 def _read_keys() -> list[str]:
-    """The keys pressed since the last call: 'up', 'down' or another character each."""
+    """The keys pressed since the last call: 'up', 'down', or a character."""
     if not select.select([sys.stdin], [], [], 0)[0]:
         return []
     text = os.read(sys.stdin.fileno(), 1024).decode(errors='ignore')

@@ -1,4 +1,4 @@
-"""The demo's terminal view: what each finger sees, what the network says of it, and at which exit."""
+"""The demo's terminal view: image, prediction, confidence and exit of each finger."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ PREVIEW_ROWS = 11  # terminal rows; each shows two rows of pixels
 EXIT_BLOCKS = (4, 8, 12)
 PANEL_WIDTH = 66  # characters
 VIEW_WIDTH = 2 * PANEL_WIDTH + 1
-BAR = 16  # characters of a full confidence bar
+BAR = 12  # characters of the bar at confidence 1
 
 
 def fits(console: Console) -> bool:
-    """Whether the view with pictures fits the terminal: panels side by side, or high enough for both."""
+    """Whether the view with images fits the terminal, side by side or one above the other."""
     return console.height > (1 if console.width >= VIEW_WIDTH else 2) * (PREVIEW_ROWS + 2) + 1
 
 
-def demo_view(monitor: Monitor, hint: str, pictures: bool = True) -> RenderableType:
-    """The whole view, one panel per finger above a line with tau."""
+def demo_view(monitor: Monitor, hint: str, images: bool = True) -> RenderableType:
+    """The whole view: one panel per finger, and a line with tau."""
     tau = ', '.join(f'{t:g}' for t in dict.fromkeys(monitor.tau)) or '...'
     line = Text.assemble('tau ', (tau, 'bold cyan'), '   ', (hint, 'dim'),
                          (f'   {monitor.problem}' if monitor.problem else '', 'red'))
-    return Group(Columns([finger_panel(finger, pictures) for finger in monitor.fingers.values()]), line)
+    return Group(Columns([finger_panel(finger, images) for finger in monitor.fingers.values()]), line)
 
 
-def finger_panel(finger: Finger, pictures: bool) -> Panel:
-    if not pictures:
+def finger_panel(finger: Finger, images: bool) -> Panel:
+    if not images:
         return Panel(_facts(finger, spaced=False), title=finger.name, title_align='left', width=PANEL_WIDTH)
     body = Table.grid(padding=(0, 2))
-    body.add_row(preview(finger.picture), _facts(finger, spaced=True))
+    body.add_row(preview(finger.image), _facts(finger, spaced=True))
     return Panel(body, title=finger.name, title_align='left', width=PANEL_WIDTH, height=PREVIEW_ROWS + 2)
 
 
@@ -47,39 +47,40 @@ def _facts(finger: Finger, spaced: bool) -> RenderableType:
     result = finger.result
     if result is None:
         return Text('waiting for the first result ...', style='dim')
-    right = result.class_name == finger.truth
+    is_right = result.class_name == finger.label
     facts = Table.grid(padding=(0, 1))
-    facts.add_column(style='dim', no_wrap=True, min_width=7)
+    facts.add_column(style='dim', no_wrap=True, min_width=10)
     facts.add_column(no_wrap=True)
-    facts.add_row('touch', Text(result.class_name.replace('_', ' '), style='bold green' if right else 'bold yellow'))
-    facts.add_row('truth', finger.truth.replace('_', ' '))
+    facts.add_row('prediction', Text(result.class_name.replace('_', ' '),
+                                     style='bold green' if is_right else 'bold yellow'))
+    facts.add_row('true class', finger.label.replace('_', ' '))
     if spaced:
         facts.add_row('', '')
     filled = round(result.confidence * BAR)
-    facts.add_row('sure', Text.assemble(('█' * filled, 'green'), ('░' * (BAR - filled), 'dim'),
-                                        f' {100 * result.confidence:.0f} %'))
+    facts.add_row('confidence', Text.assemble(('█' * filled, 'green'), ('░' * (BAR - filled), 'dim'),
+                                              f' {100 * result.confidence:.0f} %'))
     exits = Text()
     for block in EXIT_BLOCKS:
-        taken = block == result.exit_block
-        exits.append(f'{"●" if taken else "○"} {block}  ', style='bold cyan' if taken else 'dim')
-    facts.add_row('exit', exits)
+        is_used = block == result.exit_block
+        exits.append(f'{"●" if is_used else "○"} {block}  ', style='bold cyan' if is_used else 'dim')
+    facts.add_row('exit block', exits)
     facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
     if spaced:
         facts.add_row('', '')
-    facts.add_row('network', f'{1e3 * result.inference_time:5.1f} ms')
+    facts.add_row('inference', f'{1e3 * result.inference_time:5.1f} ms')
     facts.add_row('latency', f'{1e3 * float(np.median(list(finger.latencies)[-60:])):5.1f} ms to result')
     facts.add_row('rate', f'{finger.rate:5.1f} Hz')
-    facts.add_row('skipped', f'{finger.counters.get("superseded", "0"):>5} superseded')
+    facts.add_row('superseded', f'{finger.counters.get("superseded", "0"):>5} images')
     return facts
 
 
-def preview(picture: NDArray[np.uint8] | None) -> Text:
-    """A picture as coloured half blocks, two rows of pixels to a line."""
-    if picture is None:
+def preview(image: NDArray[np.uint8] | None) -> Text:
+    """An image as coloured half blocks, two rows of pixels per line."""
+    if image is None:
         return Text('no image yet', style='dim')
     rows = 2 * PREVIEW_ROWS
-    columns = min(32, round(rows * picture.shape[1] / picture.shape[0]))
-    small = cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+    columns = min(32, round(rows * image.shape[1] / image.shape[0]))
+    small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     text = Text(no_wrap=True)
     for top, bottom in zip(small[::2], small[1::2], strict=True):
         for upper, lower in zip(top.tolist(), bottom.tolist(), strict=True):
@@ -94,29 +95,29 @@ def _rgb(pixel: list[int]) -> str:
 
 
 def status_line(monitor: Monitor) -> Text:
-    """The latest of each finger in one line, for where there is no terminal."""
+    """The latest result of each finger in one line, for output that is not a terminal."""
     return Text('   '.join(
-        f'{finger.name}: {r.class_name} {100 * r.confidence:.0f} % at block {r.exit_block} (truth {finger.truth}), '
+        f'{finger.name}: {r.class_name} {100 * r.confidence:.0f} %, exit {r.exit_block} (true class {finger.label}), '
         f'{finger.rate:.0f} Hz' for finger in monitor.fingers.values() if (r := finger.result) is not None))
 
 
 def summary_table(monitor: Monitor) -> Table:
-    """What happened at each tau: results, how many were right, where they left, what they cost."""
+    """Results, accuracy, exits and compute share at each tau."""
     table = Table(title='by threshold', title_justify='left', box=SIMPLE_HEAD)
-    for heading in ('tau', 'results', 'right', *(f'exit {b}' for b in EXIT_BLOCKS), 'compute'):
+    for heading in ('tau', 'results', 'accuracy', *(f'exit {b}' for b in EXIT_BLOCKS), 'compute'):
         table.add_column(heading, justify='right')
     for tau, tally in sorted(monitor.tallies.items()):
         table.add_row(
             ', '.join(f'{t:g}' for t in dict.fromkeys(tau)), str(tally.results),
-            f'{100 * tally.right / tally.judged:.1f} %' if tally.judged else '-',
+            f'{100 * tally.right / tally.labelled:.1f} %' if tally.labelled else '-',
             *(f'{100 * tally.exits[b] / tally.results:.0f} %' for b in EXIT_BLOCKS),
             f'{100 * tally.compute / tally.results:.0f} %')
     return table
 
 
 def finger_table(monitor: Monitor) -> Table:
-    """Every image accounted for, and the time from image to result."""
-    table = Table(title='by finger; ms from image to result; overhead: less the network',
+    """The counters of each finger, and the time from image to result."""
+    table = Table(title='by finger; latency from image to result, ms; overhead: latency without inference',
                   title_justify='left', box=SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     for heading in ('', 'images', 'classified', 'superseded', 'rejected', 'p50', 'p99', 'overhead'):
         table.add_column(heading, justify='right', no_wrap=True)

@@ -1,1 +1,1 @@
-"""The real node, run beside a command."""
+"""Commands that run the real node: replay over DDS, latency."""

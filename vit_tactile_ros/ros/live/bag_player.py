@@ -1,7 +1,7 @@
-"""Plays the images of recordings over DDS as cameras would, with the headers that they have: a process of its own.
+"""A process that plays the images of a bag over DDS like cameras, with their original headers.
 
-Started by `live_replay` with a JSON of what to play. It publishes on the sensors' topics at the recorded moments
-divided by the speed, and prints as its last line what it sent.
+Started by `ros.live.replay` with its settings as JSON. It publishes on the sensors' topics at the recorded times
+divided by the speed. The last line that it prints has the counts.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from vit_tactile_ros.ros.start import init_ros
 from vit_tactile_ros.ros.transport import publisher_profile
 
 WAIT = 30.0  # s for the node to be found
-ANSWER = 5.0  # s for an image that the reference needs
+RESULT_TIMEOUT = 5.0  # s for each image of the reference
 
 
 def to_ros(message: Any, stamp: int) -> Image | CompressedImage:
-    """A message of a bag as one of rclpy; `stamp` in ns, since the node can't answer to a header without one."""
+    """A message of a bag as an rclpy message; `stamp` in ns replaces the header's, which may be missing."""
     header = Header(frame_id=message.header.frame_id)
     header.stamp.sec, header.stamp.nanosec = divmod(stamp, 10**9)
     data = array('B', bytes(memoryview(message.data)))
@@ -45,21 +45,21 @@ def to_ros(message: Any, stamp: int) -> Image | CompressedImage:
 
 
 class Player:
-    """The publishers of one recording's sensors, and an ear for the node's answers."""
+    """The publishers of one bag's sensors, and a subscription to the node's results."""
 
     def __init__(self, order: dict[str, Any]) -> None:
         with publisher_profile():
             self._node = rclpy.create_node('bag_player', namespace=order['namespace'])
-        self._answered: set[tuple[str, int, int]] = set()
-        self._answers = threading.Condition()
-        # Reliable and with room: what is lost is to be lost in the node, not here.
+        self._received: set[tuple[str, int, int]] = set()
+        self._arrival = threading.Condition()
+        # Reliable and with a queue: images should be lost only in the node, not here.
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
         kind, name = (CompressedImage, 'image_raw/compressed') if order['compressed'] else (Image, 'image_raw')
         self.publishers = {topic: self._node.create_publisher(kind, f'{sensor}/{name}'.strip('/'), qos)
                            for topic, sensor in order['sensors'].items()}
         for topic, sensor in order['sensors'].items():
             self._node.create_subscription(TactileClassification, f'{sensor}/tactile'.strip('/'),
-                                           partial(self._hear, topic), qos)
+                                           partial(self._on_result, topic), qos)
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
@@ -67,39 +67,39 @@ class Player:
         with contextlib.suppress(ExternalShutdownException):
             rclpy.spin(self._node)
 
-    def _hear(self, topic: str, result: TactileClassification) -> None:
-        with self._answers:
-            self._answered.add((topic, result.header.stamp.sec, result.header.stamp.nanosec))
-            self._answers.notify_all()
+    def _on_result(self, topic: str, result: TactileClassification) -> None:
+        with self._arrival:
+            self._received.add((topic, result.header.stamp.sec, result.header.stamp.nanosec))
+            self._arrival.notify_all()
 
     def wait_for_node(self) -> None:
         end = time.monotonic() + WAIT
         while not all(publisher.get_subscription_count() for publisher in self.publishers.values()):
             if time.monotonic() > end:
-                raise SystemExit('bag_player: the node is not there')
+                raise SystemExit(f'bag_player: the node was not found within {WAIT:g} s')
             time.sleep(0.01)
-        time.sleep(0.5)  # the subscriber has to know of us too, and says nothing of it
+        time.sleep(0.5)  # discovery in the other direction, which cannot be observed
 
     def close(self) -> None:
-        """End the thread first: rclpy aborts the process if its executor is cut off."""
+        """Join the thread: rclpy aborts the process if the executor is running at exit."""
         rclpy.try_shutdown()
         self._thread.join(WAIT)
 
     def publish_and_wait(self, topic: str, message: Image | CompressedImage) -> None:
-        """Until the node has answered; an image that it rejects costs ANSWER seconds."""
+        """Publish an image and wait for its result, or RESULT_TIMEOUT seconds if the node rejects it."""
         key = (topic, message.header.stamp.sec, message.header.stamp.nanosec)
         self.publishers[topic].publish(message)
-        with self._answers:
-            self._answers.wait_for(lambda: key in self._answered, ANSWER)
+        with self._arrival:
+            self._arrival.wait_for(lambda: key in self._received, RESULT_TIMEOUT)
 
 
 def main(order: dict[str, Any]) -> None:
-    """`order` is a dictionary.
+    """Play a bag; `order` has the settings.
 
-    bag: its path; sensors: topic in the bag to sensor; compressed: the kind of images; start and stop: ns or null;
-    speed: over that of the recording; limit: images to send at most, or null; reference_frames: the first images of
-    each sensor, which are sent one by one, each when the one before is answered, so that none of them is superseded;
-    namespace: of the topics.
+    bag: path; sensors: topic in the bag to sensor; compressed: type of the images; start and stop: ns or null; speed:
+    relative to the recorded one; limit: maximum number of images, or null; reference_frames: number of first images of
+    each sensor that are sent one by one, each after the previous result, so that none is superseded; namespace: of the
+    topics.
     """
     init_ros()
     player = Player(order)
@@ -115,7 +115,7 @@ def main(order: dict[str, Any]) -> None:
             if gathered[topic] < order['reference_frames']:
                 gathered[topic] += 1
                 player.publish_and_wait(topic, message)
-                if begun:  # the clock stood still meanwhile
+                if begun:  # the playback clock was paused meanwhile
                     begun = time.monotonic() - (received - first) / 1e9 / order['speed']
                 continue
             if not begun:
@@ -127,7 +127,7 @@ def main(order: dict[str, Any]) -> None:
             paced += 1
             last = received
         prepared.close()
-    time.sleep(0.5)  # a publisher that goes takes what is under way with it
+    time.sleep(0.5)  # a publisher that is destroyed drops unsent messages
     print(json.dumps({'sent': sent, 'paced': paced, 'seconds': (last - first) / 1e9 / order['speed'], 'latest': late}))
     player.close()
 
@@ -136,7 +136,7 @@ def _prepared(recording: Recording, order: dict[str, Any]) -> Any:
     for found in recording.messages(order['sensors'], order['start'], order['stop']):
         try:
             message = recording.deserialise(found)
-        except DataError:  # the replay has named it
+        except DataError:  # reported by the offline replay
             continue
         yield found.topic, found.received, to_ros(message, stamp_of(message, found))
 

@@ -1,4 +1,4 @@
-"""Real clips to running nodes at a camera's rate: how long each image takes from its publication to its result."""
+"""Plays clips to running nodes at a camera's rate and measures the time from each image's publication to its result."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ from vit_tactile_ros.ros.run import fastest_executor, spin_once
 from vit_tactile_ros.ros.start import init_ros
 from vit_tactile_ros.ros.transport import publisher_profile
 
-FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and answer
-ANSWER_TIMEOUT = 5.0  # s until a service is asked again: DDS may lose an answer
-LAST_RESULTS = 1.0  # s that the results of a clip's last images may take
+FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and respond
+RESPONSE_TIMEOUT = 5.0  # s until a service is called again: DDS may lose a response
+LAST_RESULTS = 1.0  # s to wait for the results of a clip's last images
 
 
 class LatencyError(RuntimeError):
-    """A node that is not found or does not answer, or a clip that can't be read."""
+    """A node that is not found or does not respond, or a clip that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A node to be measured: its name in the table, its parameters, and the built checkout whose code it runs."""
+    """A node to measure: its name in the table, its parameters, and the built checkout whose code it runs."""
 
     name: str
     parameters: Mapping[str, Any]
@@ -50,15 +50,15 @@ class Variant:
 
 @dataclass
 class Measured:
-    """What one variant took; times in s, one per result."""
+    """The measurements of one variant; times in s, one per result."""
 
-    engine: str = ''  # that the node ran, which with 'auto' it chose itself
+    engine: str = ''  # that the node used, which it chooses with 'auto'
     sent: int = 0
-    latency: list[float] = field(default_factory=list)  # from before the image's publication to its result here
-    image_age: list[float] = field(default_factory=list)  # the node's own: stamp to the result's publication
+    latency: list[float] = field(default_factory=list)  # from just before publication to receipt of the result
+    image_age: list[float] = field(default_factory=list)  # by the node: stamp to publication of the result
     inference_time: list[float] = field(default_factory=list)
     exit_blocks: list[int] = field(default_factory=list)
-    cold_starts: list[float] = field(default_factory=list)  # from the process's start to the node's being active
+    cold_starts: list[float] = field(default_factory=list)  # from the start of the process until the node is active
 
     def summary(self) -> dict[str, Any]:
         """Medians and 99th percentiles in ms; of `cold_start` in s."""
@@ -75,17 +75,16 @@ class Measured:
 
 def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, images: int, rounds: int,
             cold_starts: int, transport: str, folder: Path) -> dict[str, Measured]:
-    """Play the first `images` images of every clip to every variant, `rounds` times; results by the variant's name.
+    """Play the first `images` images of every clip to every variant, `rounds` times; results by name of the variant.
 
-    All nodes run, and wait, all the time; each clip goes to one after the other, in a new random order. It is
-    published as a camera driver does, best effort at `rate` images a second, and its first images are the no-contact
-    reference. `cold_starts` more nodes of each variant are started alone before, in turns. `transport` is 'raw' or
-    'compressed' (JPEG). Logs of the nodes lie in `folder`. Raises LatencyError, and
-    NodeError for a node that does not start or ends.
+    All nodes run all the time. Each clip is played to one node after the other, in a new random order, as a camera
+    driver does: best effort, `rate` images per second. Its first images are the no-contact reference. Before that,
+    `cold_starts` nodes of each variant are started one at a time, in turn. `transport`: 'raw' or 'compressed' (JPEG).
+    Logs of the nodes are in `folder`. Raises LatencyError, and NodeError for a node that does not start or that ends.
     """
-    for clip in clips:  # a bad one is to be known now, not when its turn comes
+    for clip in clips:  # detect an unreadable clip before the measurement
         next(_messages(clip, transport))
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')  # a measurement is nobody else's business
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')  # hidden from other machines
     measured = {variant.name: Measured() for variant in variants}
     order = random.Random(0)
     for _ in range(cold_starts):
@@ -120,7 +119,7 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
 
 
 class _Node(NodeProcess):
-    """The node of a variant, in a namespace of its own."""
+    """The node of a variant, in its own namespace."""
 
     _number = 0
 
@@ -131,23 +130,23 @@ class _Node(NodeProcess):
                          folder / f'node_{_Node._number}', variant.checkout)
 
     def engine(self) -> str:
-        """As the node names it, with its precision where that is not float32; '' where it does not."""
-        # A checkout from before there was int8 does not name the precision.
+        """The engine in the node's log, with the precision unless it is float32; '' if the log has none."""
+        # Checkouts from before int8 do not log the precision.
         found = re.search(r'engine (\S+)(?: in (\S+))? on ', self.log_text())
         return '' if found is None else found[1] + f' {found[2]}' * (found[2] not in (None, 'float32'))
 
 
 class _Camera:
-    """Publishes images to one node at a time and notes when the results come; all in one thread."""
+    """Publishes images to one node at a time and records when results arrive; all in one thread."""
 
     def __init__(self, namespaces: Sequence[str], transport: str) -> None:
         with publisher_profile():
             self._node = rclpy.create_node('latency_camera')
         self._executor = fastest_executor()
         self._executor.add_node(self._node)
-        self._sent: dict[int, tuple[Measured, float]] = {}  # by stamp in ns, until the result is there
+        self._sent: dict[int, tuple[Measured, float]] = {}  # by stamp in ns, until the result arrives
         kind, topic = (CompressedImage, 'image_raw/compressed') if transport == 'compressed' else (Image, 'image_raw')
-        # Best effort as a driver's, but with room for the results: what is lost is to be lost in the node.
+        # Best effort like a driver, with a queue for the results: images should be lost only in the node.
         results = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
         self._publishers = [self._node.create_publisher(kind, f'{n}/{topic}', qos_profile_sensor_data)
                             for n in namespaces]
@@ -161,7 +160,7 @@ class _Camera:
             if time.monotonic() > end:
                 raise LatencyError(f'a node was not found within {FOUND_TIMEOUT:g} s; is ROS_DOMAIN_ID the same?')
             self._spin(0.05)
-        self._spin(0.5)  # the nodes have to know of us too, and say nothing of it
+        self._spin(0.5)  # discovery in the other direction, which cannot be observed
 
     def close(self) -> None:
         self._executor.shutdown()
@@ -183,14 +182,14 @@ class _Camera:
         self._sent.clear()  # superseded, or lost
 
     def _capture_reference(self, index: int) -> None:
-        """Have the next images taken as the reference; a checkpoint without one refuses. Raises LatencyError."""
-        asked: list[Future] = []
-        while not any(future.done() for future in asked):
-            if len(asked) * ANSWER_TIMEOUT >= FOUND_TIMEOUT:
-                raise LatencyError(f'{self._captures[index].srv_name} did not answer within {FOUND_TIMEOUT:g} s')
-            asked.append(self._captures[index].call_async(Trigger.Request()))
-            end = time.monotonic() + ANSWER_TIMEOUT
-            while not any(future.done() for future in asked) and time.monotonic() < end:
+        """Make the next images the reference; the node refuses this for some checkpoints. Raises LatencyError."""
+        calls: list[Future] = []
+        while not any(future.done() for future in calls):
+            if len(calls) * RESPONSE_TIMEOUT >= FOUND_TIMEOUT:
+                raise LatencyError(f'{self._captures[index].srv_name} did not respond within {FOUND_TIMEOUT:g} s')
+            calls.append(self._captures[index].call_async(Trigger.Request()))
+            end = time.monotonic() + RESPONSE_TIMEOUT
+            while not any(future.done() for future in calls) and time.monotonic() < end:
                 self._spin(0.01)
 
     def _on_result(self, result: TactileClassification) -> None:
@@ -212,7 +211,7 @@ class _Camera:
 
 
 def _messages(clip: Path, transport: str) -> Iterator[Image | CompressedImage]:
-    """The frames of a video as a driver would send them."""
+    """The frames of a video as messages of a driver."""
     capture = cv2.VideoCapture(str(clip))
     read, frame = capture.read()
     if not read:

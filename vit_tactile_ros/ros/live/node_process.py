@@ -1,4 +1,4 @@
-"""The classifier node in a process of its own, for commands that compare or measure it."""
+"""The classifier node as a separate process, for commands that compare or measure it."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any, TypeVar
 import yaml
 
 START_TIMEOUT = 120.0  # s until a node is active
-END_TIMEOUT = 1.0  # s from SIGINT; so that a command whose nodes are stuck ends within 2 s of Ctrl-C
+END_TIMEOUT = 1.0  # s from SIGINT to SIGKILL: a command must end within 2 s of Ctrl-C, even if nodes hang
 Node = TypeVar('Node', bound='NodeProcess')
 
 
 class NodeError(RuntimeError):
-    """A node that does not become active, or that has ended."""
+    """A node that does not become active, or that ended."""
 
 
 class NodeProcess:
-    """A node that is active on entry and ended on exit; its parameters and its log lie beside `stem`."""
+    """A node that is active within the block; its parameters and log are files beside `stem`."""
 
     def __init__(self, title: str, namespace: str, parameters: Mapping[str, Any], stem: Path,
                  checkout: Path | None = None, pause: Callable[[], object] | None = None) -> None:
-        """`title` is its name in errors. `checkout` is the built one whose code it runs; None: this one.
+        """`title`: its name in errors. `checkout`: the built checkout whose code it runs; None: this one.
 
-        `pause` is called again and again until the node is active; None sleeps. Entry raises NodeError.
+        `pause` is called repeatedly until the node is active; None sleeps. Entry raises NodeError.
         """
         self.namespace = namespace
         self.start_time = 0.0  # s, from the start of the process until it was active
@@ -46,7 +46,7 @@ class NodeProcess:
             'bash', '-c', '. "$0"/env.sh && exec python "$@"', str(self._checkout), *node]
         started = time.monotonic()
         with self._log.open('wb') as log:
-            # A session of its own: Ctrl-C is for the command, which then ends the node.
+            # A separate session: Ctrl-C reaches only the command, which then ends the node.
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                                              start_new_session=True)
         try:
@@ -66,11 +66,11 @@ class NodeProcess:
         wait_all([self._process])
 
     def ask_to_end(self) -> None:
-        """As Ctrl-C does; of several nodes all are asked before the first is waited for."""
+        """Send SIGINT; call it for all nodes before waiting for the first."""
         self._process.send_signal(signal.SIGINT)
 
     def check(self) -> None:
-        """Raises NodeError with the end of its log where the node has ended."""
+        """Raises NodeError with the end of the log if the node has ended."""
         if self._process.poll() is not None:
             raise NodeError(f'{self._title}: the node ended with {self._process.returncode}: {self.end_of_log()}')
 
@@ -82,7 +82,7 @@ class NodeProcess:
 
 
 def wait_all(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Wait for processes that were asked to end; kill them after END_TIMEOUT, or at a second Ctrl-C."""
+    """Wait for processes after SIGINT; kill them after END_TIMEOUT, or at a second Ctrl-C."""
     end = time.monotonic() + END_TIMEOUT
     try:
         for process in processes:

@@ -1,4 +1,4 @@
-"""Recordings played over DDS into the real node: what it supersedes, and whether it answers as replay does."""
+"""Plays bags over DDS to the real node: counts superseded images and compares its results with the offline replay."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ from vit_tactile_ros.ros.run import spin_once
 from vit_tactile_ros.ros.start import init_ros
 
 TOLERANCE = 1e-5  # of probabilities, same engine
-FEW = 0.05  # share of images superseded that still counts as keeping up
+FEW = 0.05  # largest share of superseded images at which the node keeps up
 TRIAL_IMAGES = 150  # played per speed in the search
 DOUBLINGS, BISECTIONS = 6, 4  # steps of the search
 
-Answers = dict[tuple[str, int], TactileClassification]  # by sensor and stamp in ns
+Results = dict[tuple[str, int], TactileClassification]  # by sensor and stamp in ns
 
 
 def play_live(bags: Sequence[Path], names: Sequence[str], checkpoint: Path, device: str, threads: int,
               settings: ReplaySettings, table: FrameTable, speed: float, find_speed: bool, folder: Path,
               ) -> tuple[list[dict[str, Any]], list[str]]:
-    """Per bag what the node made of it beside `table`, the offline answers; and what went wrong or differs.
+    """For each bag a report that compares the node with `table`, the offline results; and a list of problems.
 
-    `speed` is over that of the recording. Logs of the node and of the player lie in `folder`.
+    `speed` is relative to the recorded one. Logs of the node and the player are in `folder`.
     """
-    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')  # a bag is nobody else's business
+    os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')  # hidden from other machines
     reports: list[dict[str, Any]] = []
     wrong: list[str] = []
     init_ros()
@@ -53,7 +53,7 @@ def play_live(bags: Sequence[Path], names: Sequence[str], checkpoint: Path, devi
                 with Recording(bag) as recording:
                     selection = select(recording, settings)
             except DataError:
-                continue  # the replay has named it
+                continue  # reported by the offline replay
             if not selection.sensor_of_topic:
                 continue
             session = _Session(bag, name, checkpoint, device, threads, settings, selection, folder)
@@ -76,7 +76,7 @@ class _Failed(RuntimeError):
 
 
 class _Session:
-    """One node, one recording."""
+    """One node, one bag."""
 
     def __init__(self, bag: Path, name: str, checkpoint: Path, device: str, threads: int, settings: ReplaySettings,
                  selection: Selection, folder: Path) -> None:
@@ -87,7 +87,7 @@ class _Session:
                          if topic.endswith('/compressed') == self._compressed}
         self._namespace = f'/replay_{os.getpid()}'  # apart from a robot's own node on this machine
         self._counters: dict[str, dict[str, int]] = {}
-        self._answers: Answers = {}
+        self._results: Results = {}
         self._node = rclpy.create_node('live_replay', namespace=self._namespace)
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
         for sensor in self._sensors.values():
@@ -121,7 +121,7 @@ class _Session:
         played = self._play(speed, self._settings.reference_frames, None)
         report = {'speed': speed, **played, **self._compare(table)}
         left_out = sorted(set(self._selection.sensor_of_topic) - set(self._sensors))
-        report['left_out'] = left_out  # the node takes either raw or compressed images
+        report['left_out'] = left_out  # the node subscribes to either raw or compressed images
         if find_speed:
             report['highest_speed'], report['trials'] = self._highest_speed(speed, played['superseded_share'])
         return report
@@ -133,16 +133,16 @@ class _Session:
                          f'class and {report["exit_differs"]} another exit than offline; probabilities differ by up '
                          f'to {report["probability_difference"]:.2g}')
         if not report['common']:
-            found.append(f'live, {self._name}: the node answered no frame of the recording')
+            found.append(f'live, {self._name}: the node published no result for any frame of the bag')
         if report['left_out']:
-            found.append(f'live, {self._name}: the node takes raw or compressed images, not both; left out '
+            found.append(f'live, {self._name}: the node subscribes to raw or compressed images, not both; left out '
                          f'{", ".join(report["left_out"])}')
         return found
 
     def _play(self, speed: float, reference_frames: int, limit: int | None) -> dict[str, Any]:
-        """Play once; what was sent, answered and superseded."""
+        """Play the bag once; the counts of sent, classified, rejected and superseded images."""
         before = self._totals()
-        self._answers.clear()
+        self._results.clear()
         order = {'bag': str(self._bag), 'sensors': self._sensors, 'compressed': self._compressed,
                  'start': self._selection.start, 'stop': self._selection.stop, 'speed': speed, 'limit': limit,
                  'reference_frames': reference_frames, 'namespace': self._namespace}
@@ -163,14 +163,14 @@ class _Session:
             raise _Failed(f'the player ended with {player.returncode}: {text[-500:]}')
         sent = json.loads(text.splitlines()[-1])
         counted = self._settle(before)
-        superseded = sent['sent'] - counted['classified'] - counted['rejected']  # lost on the way, too
+        superseded = sent['sent'] - counted['classified'] - counted['rejected']  # includes lost images
         return {'sent': sent['sent'], 'answered': counted['classified'], 'rejected': counted['rejected'],
                 'superseded': superseded, 'superseded_share': superseded / max(1, sent['paced']),
                 'images_per_s': sent['paced'] / sent['seconds'] if sent['seconds'] else None,
                 'player_late_s': sent['latest']}
 
     def _settle(self, before: Counter[str]) -> Counter[str]:
-        """What was counted since `before`, once nothing is under way any more."""
+        """The counts since `before`, once they no longer change."""
         end, steady, needed = time.monotonic() + 10.0, 0, 5
         last: Counter[str] = Counter()
         while time.monotonic() < end and steady < needed:
@@ -179,8 +179,8 @@ class _Session:
                 self._spin(left)
             counted = Counter({key: value - before[key] for key, value in self._totals().items()})
             quiet = counted == last and not self._totals()['pending']
-            # An answer may still be under way; with equal stamps, though, there are fewer for good.
-            needed = 5 if counted['classified'] == len(self._answers) else 15
+            # A result may still arrive; with equal stamps, there are permanently fewer.
+            needed = 5 if counted['classified'] == len(self._results) else 15
             steady, last = steady + 1 if quiet else 0, counted
         return last
 
@@ -188,7 +188,7 @@ class _Session:
         return sum((Counter(values) for values in self._counters.values()), Counter())
 
     def _highest_speed(self, speed: float, share: float) -> tuple[float | None, list[dict[str, float]]]:
-        """The highest speed tried with fewer than FEW superseded, and all that were tried."""
+        """The highest tested speed with a share below FEW superseded, and all tests."""
         trials = [{'speed': speed, 'superseded_share': share}]
 
         def keeps_up(at: float) -> bool:
@@ -208,16 +208,16 @@ class _Session:
         return good, trials
 
     def _compare(self, table: FrameTable) -> dict[str, Any]:
-        """The answers by header against the offline ones of the same frames."""
+        """Compare the results with the offline ones of the same frames, matched by header."""
         keys = list(zip(table.sensor.tolist(), table.stamp.tolist(), strict=True))
         counts = Counter(keys)
-        rows = [row for row, key in enumerate(keys) if key in self._answers and counts[key] == 1]
-        answers = [self._answers[keys[row]] for row in rows]
-        classes = np.array([a.class_id for a in answers], np.int64)
-        exits = np.array([a.exit_index for a in answers], np.int64)
+        rows = [row for row, key in enumerate(keys) if key in self._results and counts[key] == 1]
+        results = [self._results[keys[row]] for row in rows]
+        classes = np.array([a.class_id for a in results], np.int64)
+        exits = np.array([a.exit_index for a in results], np.int64)
         part = table.subset(np.array(rows, np.int64))
-        probabilities = np.array([a.probabilities for a in answers], np.float32).reshape(len(rows), -1)
-        times = 1e3 * np.array([a.inference_time for a in answers])
+        probabilities = np.array([a.probabilities for a in results], np.float32).reshape(len(rows), -1)
+        times = 1e3 * np.array([a.inference_time for a in results])
         return {
             'common': len(rows), 'class_differs': int((classes != part.class_id).sum()),
             'exit_differs': int((exits != part.exit_index).sum()),
@@ -227,7 +227,7 @@ class _Session:
 
     def _on_result(self, result: TactileClassification) -> None:
         stamp = result.header.stamp
-        self._answers[result.sensor, stamp.sec * 10**9 + stamp.nanosec] = result
+        self._results[result.sensor, stamp.sec * 10**9 + stamp.nanosec] = result
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         node = f'{self._namespace.strip("/")}/tactile_classifier'
