@@ -1,0 +1,143 @@
+"""Events of touches from predictions: when they come, what they report, and what breaks a stream off."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.touch_events import EventKind, EventSettings, TouchEvent, TouchTracker
+
+NAMES = ('no_contact', 'sphere', 'edge')
+START, STEP = 10**9, 33_333_333  # ns
+ONSET, SETTLED, CHANGED, RELEASE, INTERRUPTED = EventKind
+
+
+def predictions(classes: str, certainty: float = 0.98) -> list[np.ndarray]:
+    """One row per character: n no contact, s sphere, e edge, ? nothing known."""
+    rows = []
+    for name in classes:
+        row = np.full(3, (1 - certainty) / 2)
+        row['nse'.find(name)] = certainty
+        rows.append(np.full(3, 1 / 3) if name == '?' else row)
+    return rows
+
+
+def events_of(classes: str, certainty: float = 0.98, step: int = STEP, settings: EventSettings | None = None,
+              ) -> list[TouchEvent]:
+    tracker = TouchTracker(NAMES, 3, settings)
+    return [event for i, row in enumerate(predictions(classes, certainty))
+            for event in tracker.update(START + i * step, row, i % 3)]
+
+
+def kinds(events: list[TouchEvent]) -> list[EventKind]:
+    return [event.kind for event in events]
+
+
+def at(frame: int, step: int = STEP) -> int:
+    return START + frame * step
+
+
+def test_one_touch():
+    """Four events would be one flicker too many: onset, class, release, with the stamps of the frames they are about."""
+    events = events_of('n' * 10 + 's' * 20 + 'n' * 10)
+    assert kinds(events) == [ONSET, SETTLED, RELEASE]
+    onset, settled, release = events
+    assert onset.first_stamp == at(10) and at(10) < onset.stamp <= at(13)
+    assert settled.first_stamp <= at(12) and settled.class_id == 1 and settled.confidence >= 0.95
+    assert release.first_stamp == at(30) and at(30) < release.stamp <= at(33)
+    assert (release.class_id, release.touch, release.frames) == (1, 1, 20 - (onset.stamp - at(10)) // STEP)
+    assert release.duration == pytest.approx(20 * STEP / 1e9)
+    assert sum(release.exits) == release.frames and max(release.exits) - min(release.exits) <= 1
+
+
+@pytest.mark.parametrize('classes', ['n' * 40, 'n' * 20 + 's' + 'n' * 20, 'nnnnnnnnns' * 6, '?' * 40])
+def test_no_touch(classes):
+    """A single frame of contact, also every third of a second, is noise."""
+    assert events_of(classes) == []
+
+
+@pytest.mark.parametrize('noise', ['e', 'n', '?'])
+def test_one_odd_frame_changes_nothing(noise):
+    events = events_of('n' * 10 + 's' * 10 + noise + 's' * 10 + 'n' * 10)
+    assert kinds(events) == [ONSET, SETTLED, RELEASE] and events[-1].class_id == 1
+
+
+def test_class_changes():
+    events = events_of('n' * 10 + 's' * 10 + 'e' * 12 + 'n' * 10)
+    assert kinds(events) == [ONSET, SETTLED, CHANGED, RELEASE]
+    assert (events[2].class_id, events[2].first_stamp) == (2, pytest.approx(at(22), abs=2 * STEP))
+    assert events[3].class_id == 2
+
+
+def test_numbers_count_up():
+    events = events_of(('n' * 10 + 's' * 10) * 3)
+    assert [e.touch for e in events if e.kind == ONSET] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(('rate', 'most'), [(15, 0.2), (30, 0.1), (60, 0.07), (120, 0.05)])
+def test_delay_does_not_grow_with_the_rate(rate, most):
+    """s from the first frame of contact to the event."""
+    step = 10**9 // rate
+    onset = events_of('n' * rate + 's' * rate, step=step)[0]
+    assert onset.first_stamp == at(rate, step) and (onset.stamp - onset.first_stamp) / 1e9 <= most
+
+
+def test_uncertain_predictions_take_longer():
+    delays = [events_of('n' * 10 + 's' * 30, certainty)[0].stamp for certainty in (0.6, 0.8, 0.98)]
+    assert delays[0] > delays[1] > delays[2]
+
+
+@pytest.mark.parametrize('next_stamp', [at(20) + 600_000_000, at(5)])
+def test_a_stream_that_breaks_off(next_stamp):
+    """A touch that was in progress is neither silently continued nor reported as released."""
+    tracker = TouchTracker(NAMES, 3)
+    events = [e for i, row in enumerate(predictions('n' * 10 + 's' * 10)) for e in tracker.update(at(i), row, 0)]
+    events += tracker.update(next_stamp, predictions('n')[0], 0)
+    assert kinds(events) == [ONSET, SETTLED, INTERRUPTED] and not tracker.is_touching
+    assert (events[2].stamp, events[2].class_id) == (at(19), 1)
+    after = [e for i, row in enumerate(predictions('n' * 9 + 's' * 9)) for e in
+             tracker.update(next_stamp + (i + 1) * STEP, row, 0)]
+    assert [(e.kind, e.touch) for e in after[:1]] == [(ONSET, 2)]
+
+
+def test_a_repeated_stamp_is_ignored():
+    tracker = TouchTracker(NAMES, 3)
+    row = predictions('s')[0]
+    assert [e for _ in range(50) for e in tracker.update(START, row, 0)] == []
+    assert tracker.contact == pytest.approx(TouchTracker(NAMES, 3).contact, abs=0.5)
+
+
+def test_started_in_contact():
+    """The first frames of a node that was started while something touched."""
+    assert kinds(events_of('s' * 20)) == [ONSET, SETTLED]
+
+
+def test_belief_is_a_probability():
+    """Of the forward recursion written out, with the transition matrix, frame by frame."""
+    rng = np.random.default_rng(0)
+    settings = EventSettings()
+    tracker, belief = TouchTracker(NAMES, 3), np.array([0.5, 0.25, 0.25])
+    ends, changes = 1 - np.exp(-settings.contact_rate * STEP / 1e9), 1 - np.exp(-settings.class_rate * STEP / 1e9)
+    stay, move = (1 - ends) * (1 - changes), (1 - ends) * changes
+    transition = np.array([[1 - ends, ends / 2, ends / 2], [ends, stay + move / 2, move / 2],
+                           [ends, move / 2, stay + move / 2]])
+    for i in range(200):
+        row = rng.dirichlet([0.3, 0.3, 0.3])
+        belief = (belief @ transition if i else belief) * np.clip(row, settings.floor, None) ** settings.weight
+        belief /= belief.sum()
+        tracker.update(at(i), row, 0)
+        assert tracker.contact == pytest.approx(1 - belief[0], abs=1e-9)
+
+
+@pytest.mark.parametrize('names', [('sphere', 'edge'), ('no_contact',)])
+def test_classes_without_an_onset_are_refused(names):
+    with pytest.raises(UserError, match='no_contact'):
+        TouchTracker(names, 3)
+
+
+@pytest.mark.parametrize(('name', 'value'), [('confidence', 0.5), ('confidence', 1.0), ('weight', 0.0),
+                                             ('max_gap', float('nan')), ('contact_rate', -1.0)])
+def test_settings_out_of_range(name, value):
+    with pytest.raises(UserError, match=f'{name} is'):
+        EventSettings(**{name: value})

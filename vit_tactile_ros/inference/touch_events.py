@@ -1,0 +1,209 @@
+"""From predictions frame by frame to events of a touch: onset, class settled or changed, release."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.foundation.errors import UserError
+
+NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
+
+
+class EventKind(IntEnum):
+    """The values are those of the constants in TouchEvent.msg."""
+
+    ONSET = 1
+    CLASS_SETTLED = 2  # the first class of a touch that is certain enough
+    CLASS_CHANGED = 3  # a class other than the one that had settled
+    RELEASE = 4
+    INTERRUPTED = 5  # the touch was still in progress when the stream broke off; how it ended is unknown
+
+
+@dataclass(frozen=True)
+class EventSettings:
+    """When a touch begins, ends, and has a class. Raises UserError naming the field that is out of its range."""
+
+    confidence: float = 0.95  # probability at which contact, its end, or its class counts as certain, above 0.5
+    contact_rate: float = 1.0  # 1/s, how often contact begins or ends
+    class_rate: float = 0.5  # 1/s, how often the class changes while the contact lasts
+    weight: float = 0.5  # exponent of each frame's probabilities: neighbouring frames share their errors, 0..1
+    floor: float = 0.001  # smallest probability that one frame may give a class, so that none is decisive alone
+    max_gap: float = 0.5  # s between two frames, above which the stream counts as broken off
+
+    def __post_init__(self) -> None:
+        for name, low, high in (('confidence', 0.5, 1), ('contact_rate', 0, 100), ('class_rate', 0, 100),
+                                ('weight', 0, 1), ('floor', 0, 0.1), ('max_gap', 0, math.inf)):
+            value = getattr(self, name)
+            if not low < value < high and not (name == 'weight' and value == 1):
+                raise UserError(f'{name} is {value}; must be above {low} and below {high}')
+
+
+@dataclass(frozen=True)
+class TouchEvent:
+    """Something that happened at one sensor. Stamps are those of frames, in ns."""
+
+    kind: EventKind
+    touch: int  # number of the touch, from 1
+    stamp: int  # of the frame that decided
+    first_stamp: int  # of the frame with which it began: the first of contact, of this class, or without contact
+    class_id: int  # most probable class of the touch so far
+    confidence: float  # probability of contact (onset), of no contact (release), or of the class, 0..1
+    duration: float  # s, from the first frame of contact to first_stamp (release) or stamp
+    frames: int  # of this touch so far
+    exits: tuple[int, ...]  # those frames by exit index
+
+
+@dataclass
+class _Touch:
+    number: int
+    first_stamp: int
+    last_stamp: int  # of the last frame of contact
+    exits: Counter[int]
+    settled: int | None = None  # the class that counts as certain
+
+    @property
+    def frames(self) -> int:
+        return sum(self.exits.values())
+
+
+class TouchTracker:
+    """Follows one sensor: a hidden Markov model over the network's classes, `no_contact` among them.
+
+    The forward recursion (Rabiner 1989, eq. 20) with the frame's probabilities, raised to `weight`, as the likelihood
+    of each class: a change has to outweigh how rarely contact begins, ends or changes its class. That is a hysteresis in
+    units of time, the same at every frame rate. Not thread-safe.
+    """
+
+    def __init__(self, class_names: Sequence[str], num_exits: int, settings: EventSettings | None = None) -> None:
+        """Raises UserError for classes without `no_contact`, from which no onset can be told."""
+        if NO_CONTACT not in class_names or len(class_names) < 2:
+            raise UserError(f'classes are {", ".join(class_names)}; touch events need {NO_CONTACT} and another one')
+        self.settings = settings or EventSettings()
+        self._nothing = list(class_names).index(NO_CONTACT)
+        self._num_exits = num_exits
+        self._stationary = np.full(len(class_names), 0.5 / (len(class_names) - 1))
+        self._stationary[self._nothing] = 0.5
+        self._belief = self._stationary
+        self._stamp: int | None = None  # of the last frame
+        self._touch: _Touch | None = None
+        self._touches = 0
+        self._since: int | None = None  # first stamp of the frames that speak against the present state
+        self._candidate: tuple[int, int] | None = None  # the leading class, and the stamp since which it leads
+
+    @property
+    def is_touching(self) -> bool:
+        return self._touch is not None
+
+    @property
+    def contact(self) -> float:
+        """Probability of contact after the last frame, 0..1."""
+        return float(1 - self._belief[self._nothing])
+
+    def reset(self) -> list[TouchEvent]:
+        """Forget what was seen: the stream broke off, or the reference has changed."""
+        events = []
+        if self._touch is not None and self._stamp is not None:
+            events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))
+        self._touch = self._since = self._candidate = self._stamp = None
+        self._belief = self._stationary
+        return events
+
+    def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int) -> list[TouchEvent]:
+        """The events that this frame decides.
+
+        stamp: ns. One that is not after the last frame's, or more than `max_gap` after it, breaks the stream off; a
+        repeated one is ignored. probabilities: (C,), sum 1.
+        """
+        events: list[TouchEvent] = []
+        if self._stamp is not None:
+            step = (stamp - self._stamp) / 1e9
+            if step == 0:
+                return events
+            if not 0 < step <= self.settings.max_gap:
+                events += self.reset()
+            else:
+                self._predict(step)
+        self._stamp = stamp
+        evidence = np.clip(np.asarray(probabilities, np.float64), self.settings.floor, None)
+        belief = self._belief * (evidence / evidence.sum()) ** self.settings.weight
+        self._belief = belief / belief.sum()
+        touches = probabilities[self._nothing] < 0.5  # what this frame alone shows
+        events += self._follow(stamp, touches, exit_index)
+        return events
+
+    def _predict(self, step: float) -> None:
+        """The belief `step` s later: contact begins or ends at contact_rate, its class changes at class_rate."""
+        old, settings = self._belief, self.settings
+        ends = -math.expm1(-settings.contact_rate * step)
+        changes = -math.expm1(-settings.class_rate * step)
+        nothing = old[self._nothing]
+        others = 1 - nothing
+        new = old * (1 - ends) * (1 - changes) + (ends * nothing + (1 - ends) * changes * others) / (len(old) - 1)
+        new[self._nothing] = nothing * (1 - ends) + ends * others
+        self._belief = new
+
+    def _follow(self, stamp: int, touches: bool, exit_index: int) -> list[TouchEvent]:
+        events: list[TouchEvent] = []
+        if touches == (self._touch is not None):
+            self._since = None
+        elif self._since is None:
+            self._since = stamp
+        changed_at = stamp if self._since is None else self._since
+        if self._touch is None:
+            if self.contact >= self.settings.confidence:
+                self._touches += 1
+                self._touch = _Touch(self._touches, changed_at, stamp, Counter())
+                self._candidate, self._since = (self._leading, changed_at), None
+                self._count(stamp, touches, exit_index)
+                events.append(self._event(EventKind.ONSET, stamp, changed_at, self.contact))
+        else:
+            self._count(stamp, touches, exit_index)
+            if 1 - self.contact >= self.settings.confidence:
+                events.append(self._event(EventKind.RELEASE, stamp, changed_at, 1 - self.contact))
+                self._touch = self._since = self._candidate = None
+        if self._touch is not None and (event := self._settle(stamp)) is not None:
+            events.append(event)
+        return events
+
+    def _count(self, stamp: int, touches: bool, exit_index: int) -> None:
+        assert self._touch is not None
+        if touches:
+            self._touch.exits[exit_index] += 1
+            self._touch.last_stamp = stamp
+
+    def _settle(self, stamp: int) -> TouchEvent | None:
+        assert self._touch is not None
+        leading = self._leading
+        if self._candidate is None or self._candidate[0] != leading:
+            self._candidate = (leading, stamp)
+        confidence = float(self._belief[leading] / self.contact)
+        if leading == self._touch.settled or confidence < self.settings.confidence:
+            return None
+        kind = EventKind.CLASS_SETTLED if self._touch.settled is None else EventKind.CLASS_CHANGED
+        self._touch.settled = leading
+        return self._event(kind, stamp, self._candidate[1], confidence)
+
+    @property
+    def _leading(self) -> int:
+        """The most probable class apart from no contact."""
+        others = self._belief.copy()
+        others[self._nothing] = -1
+        return int(others.argmax())
+
+    def _event(self, kind: EventKind, stamp: int, first_stamp: int, confidence: float) -> TouchEvent:
+        assert self._touch is not None
+        touch = self._touch
+        end = first_stamp if kind in (EventKind.RELEASE, EventKind.INTERRUPTED) else stamp
+        # At its end the belief is in no contact: the class of the touch is the one that had settled.
+        ended = kind in (EventKind.RELEASE, EventKind.INTERRUPTED) and touch.settled is not None
+        class_id = touch.settled if ended and touch.settled is not None else self._leading
+        return TouchEvent(kind, touch.number, stamp, first_stamp, class_id, confidence,
+                          (end - touch.first_stamp) / 1e9, touch.frames,
+                          tuple(touch.exits[i] for i in range(self._num_exits)))
