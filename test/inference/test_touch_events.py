@@ -39,7 +39,7 @@ def at(frame: int, step: int = STEP) -> int:
 
 
 def test_one_touch():
-    """Four events would be one flicker too many: onset, class, release, with the stamps of the frames they are about."""
+    """Onset, class and release, once each, with the stamps of the frames that they are about."""
     events = events_of('n' * 10 + 's' * 20 + 'n' * 10)
     assert kinds(events) == [ONSET, SETTLED, RELEASE]
     onset, settled, release = events

@@ -77,8 +77,8 @@ class TouchTracker:
     """Follows one sensor: a hidden Markov model over the network's classes, `no_contact` among them.
 
     The forward recursion (Rabiner 1989, eq. 20) with the frame's probabilities, raised to `weight`, as the likelihood
-    of each class: a change has to outweigh how rarely contact begins, ends or changes its class. That is a hysteresis in
-    units of time, the same at every frame rate. Not thread-safe.
+    of each class: a change has to outweigh how rarely contact begins, ends or changes its class. That is a hysteresis
+    in units of time, the same at every frame rate. Not thread-safe.
     """
 
     def __init__(self, class_names: Sequence[str], num_exits: int, settings: EventSettings | None = None) -> None:
