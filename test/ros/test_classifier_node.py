@@ -19,6 +19,7 @@ from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.messages import image_message
 from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
@@ -56,11 +57,11 @@ def test_live_result_equals_the_library(classifier, client, tiny_checkpoint):
     unit = SensorUnit(GELSIGHT, rng)
     pictures = [unit.reference] + [unit.render(sample_contact(name, GELSIGHT, rng), rng) for name in ('ring', 'weave')]
     library = TactileClassifier(load_checkpoint(tiny_checkpoint), 'cpu', threads=1)
-    reference = library.fit(pictures[0])
+    reference = fit(pictures[0], library.preprocessing)
     for number, picture in enumerate(pictures, start=1):
         header = image(number).header
         client.send_until(image_message(picture, header), lambda number=number: len(results) >= number, 'a result')
-        expected = library.classify([library.fit(picture)], [reference], library.thresholds(1.0))[0]
+        expected = library.classify([fit(picture, library.preprocessing)], [reference], library.thresholds(1.0))[0]
         got = results[number - 1]
         assert got.header == header
         assert got.class_name == expected.class_name

@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from live_nodes import image
 
+from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.ros.sensor import Sensor
 
 
 @pytest.fixture
 def sensor() -> Sensor:
-    return Sensor('left', Reference())
+    return Sensor('left', SensorFrames(Reference()))
 
 
 def receive(sensor: Sensor, stamp: int, now: float = 1.0):

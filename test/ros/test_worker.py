@@ -10,7 +10,7 @@ import rclpy.logging
 from live_nodes import image, wait_until
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -57,7 +57,8 @@ class Bench:
     def __init__(self, checkpoint, fails: int, error: BaseException):
         classifier = TactileClassifier(load_checkpoint(checkpoint), 'cpu', threads=1)
         logger = rclpy.logging.get_logger('bench')
-        self.sensors = [Sensor('left', Reference()), Sensor('right', Reference())]
+        frames = sensor_frames(['left', 'right'], [''], 5, classifier.preprocessing, classifier.expects_grey)
+        self.sensors = [Sensor(name, own) for name, own in frames.items()]
         self.results: list[str] = []
         self._fails, self._error = fails, error
         self.worker = ClassificationWorker(classifier, self.sensors, self._thresholds, self._publish, logger,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
-from vit_tactile_ros.inference.preprocess import Input, fit, normalise
+from vit_tactile_ros.inference.preprocess import Input, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, compute_shares, thresholds
 
@@ -77,10 +77,6 @@ class TactileClassifier:
     def thresholds(self, tau: float | Sequence[float]) -> tuple[float, ...]:
         """`tau` as one threshold per early exit; raises ValueError as `model.thresholds` does."""
         return thresholds(tau, len(self.exits))
-
-    def fit(self, image: Image) -> Image:
-        """Turn, crop and resize a frame, uint8 (H, W, 3), to the input's size."""
-        return fit(image, self.preprocessing)
 
     @torch.inference_mode()
     def warm_up(self, batch_sizes: Sequence[int] = (1,), rounds: int = 2) -> None:

@@ -64,8 +64,8 @@ ENCODINGS: dict[str, Encoding] = {
     '16UC4': Encoding(4, BACKWARDS, 2),
     **{f'bayer_{pattern}16': Encoding(1, code, 2, least=3) for pattern, code in _BAYER.items()},
 }
-# Do not say their order; OpenCV publishers mean BGR.
-UNSAID_ORDER = frozenset({'8UC3', '8UC4', '16UC3', '16UC4'})
+# They do not define the order of the colours; publishers that use OpenCV mean BGR.
+UNDEFINED_ORDER = frozenset({'8UC3', '8UC4', '16UC3', '16UC4'})
 
 
 def decode(message: Any) -> Image:

@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.reference import Reference, fixed_references
+from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import Reporter
@@ -85,9 +85,9 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                                            value('engine'))
         names = list(value('sensors') or [''])
         self._settings.configure(checkpoint.calibration, len(classifier.exits))
-        references = fixed_references(list(value('reference_files') or ['']), names, checkpoint.preprocessing)
-        self._sensors = [Sensor(name, Reference(value('reference_frames'), fixed))
-                         for name, fixed in zip(names, references, strict=True)]
+        frames = sensor_frames(names, list(value('reference_files') or ['']), value('reference_frames'),
+                               classifier.preprocessing, classifier.expects_grey)
+        self._sensors = [Sensor(name, frames[name]) for name in names]
         for sensor in self._sensors:
             self._results[sensor.name] = self.create_lifecycle_publisher(
                 TactileClassification, topic(sensor.name, 'tactile'), result_qos(),
@@ -224,10 +224,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                 f'this node is inactive and takes no images: ros2 lifecycle set {self.get_fully_qualified_name()} '
                 'activate, then ask again')
         else:
-            with sensor.lock:
-                sensor.recapture_requested = True
+            sensor.frames.request_recapture()
             response.success = True
-            response.message = f'the next {sensor.reference.num_frames} frames become the reference: touch nothing'
+            response.message = (f'the next {sensor.frames.reference.num_frames} frames become the reference: '
+                                'touch nothing')
         return response
 
 

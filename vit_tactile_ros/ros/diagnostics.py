@@ -81,7 +81,7 @@ class Reporter:
             if silent_for is not None:
                 self._node.get_logger().warning(f'{sensor.label}: no image for {silent_for:.1f} s; is the sensor '
                                                 'plugged in and its driver running?')
-            status = sensor_status(sensor, name, classifier.needs_reference, self._previous.get(sensor.name))
+            status = sensor_status(sensor, name, self._previous.get(sensor.name))
             self._previous[sensor.name] = status
             statuses.append(status)
         self._namesakes.look()
@@ -100,9 +100,10 @@ class Reporter:
         return statuses
 
 
-def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previous: DiagnosticStatus | None,
-                  ) -> DiagnosticStatus:
+def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | None) -> DiagnosticStatus:
     """One sensor's counters; WARN or ERROR for what went wrong since `previous`, STALE while no image comes."""
+    frames = sensor.frames
+    reference, grey = frames.reference, frames.is_grey
     with sensor.lock:
         counts = {
             'received': sensor.received, 'lost': sensor.lost, 'classified': sensor.classified,
@@ -110,19 +111,16 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,
-            'resolution changes': sensor.resolution_changes, 'grey images': sensor.grey_images,
+            'resolution changes': frames.resolution_changes, 'grey images': frames.grey_images,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
         exits = {f'exit at block {block}': n for block, n in sorted(sensor.exits.items())}
         ages, times = list(sensor.ages), list(sensor.result_times)
         last_received, is_silent = sensor.last_received, sensor.is_silent
-        grey = sensor.is_grey
-        reference = sensor.reference
-        reference_state = ('not used' if not needs_reference else 'from file' if reference.is_fixed
-                           else 'captured' if reference.is_complete else 'waiting for frames')
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
-    values['reference'] = reference_state
+    values['reference'] = ('not used' if not frames.needs_reference else 'from file' if reference.is_fixed
+                           else 'captured' if reference.is_complete else 'waiting for frames')
     if grey is not None:
         values['colour'] = 'grey' if grey else 'colour'
     is_flowing = len(times) > 1 and not is_silent

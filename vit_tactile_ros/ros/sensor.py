@@ -1,4 +1,4 @@
-"""One sensor of the node: the newest image waiting, what was counted, and its no-contact reference."""
+"""One sensor of the node: the newest image waiting, what was counted, and its frames."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.frames import SensorFrames
 
 LATENCY_WINDOW = 300  # results over which latency and rate are reported
 MAX_AHEAD = 60.0  # s that a stamp may lie ahead of the node's clock; more is another clock, and no age
@@ -53,8 +53,7 @@ class Sensor:
     """
 
     name: str
-    reference: Reference  # used by the worker only
-    shape: tuple[int, ...] | None = None  # of the last decoded frame, used by the worker only
+    frames: SensorFrames  # updated by the worker only
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     waiting: WaitingImage | None = None
@@ -69,9 +68,6 @@ class Sensor:
     stamps_backwards: int = 0
     stamps_repeated: int = 0
     unknown_ages: int = 0  # results of images with a stamp that this node's clock cannot be compared with
-    resolution_changes: int = 0
-    grey_images: int = 0
-    is_grey: bool | None = None  # the last image that was neither too dark nor too bright to say
     incompatible_publishers: int = 0
     silences: int = 0
     exits: Counter[int] = field(default_factory=Counter)  # classified, by exit block
@@ -80,7 +76,6 @@ class Sensor:
     last_received: float | None = None  # s, monotonic
     last_stamp_ns: int | None = None
     is_silent: bool = False
-    recapture_requested: bool = False
 
     @property
     def label(self) -> str:

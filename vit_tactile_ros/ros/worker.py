@@ -10,12 +10,9 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
-from vit_tactile_ros.inference.decode import UNSAID_ORDER, DecodeError, decode
+from vit_tactile_ros.inference.frames import Frame, Note
+from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
@@ -25,7 +22,7 @@ MAX_FAILURES = 5  # in a row, none with a result in between, after which the wor
 class _Ready(NamedTuple):
     sensor: Sensor
     image: WaitingImage
-    frame: NDArray[np.uint8]  # fitted
+    frame: Frame
 
 
 # Fills and sends the message of one decision, and returns the image's age in s, None for an image without a stamp.
@@ -121,8 +118,8 @@ class ClassificationWorker:
         if not ready:
             return
         try:
-            decisions = self._classifier.classify([r.frame for r in ready], [r.sensor.reference.frame for r in ready],
-                                                  self._tau())
+            decisions = self._classifier.classify([r.frame.image for r in ready],
+                                                  [r.frame.reference for r in ready], self._tau())
         except Exception as error:  # a full GPU, say: the next frame must still be tried
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
@@ -143,15 +140,7 @@ class ClassificationWorker:
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:
-            picture = decode(image.message)
-            if (encoding := getattr(image.message, 'encoding', '')) in UNSAID_ORDER:
-                self._throttled.warning_once(f'{sensor.name} {encoding}', f'{sensor.label}: encoding {encoding} does '
-                                             'not define its colour order; read as BGR')
-            self._note_shape(sensor, picture.shape)
-            frame = self._classifier.fit(picture)
-            self._note_colour(sensor, frame)
-            if self._classifier.needs_reference:
-                self._update_reference(sensor, frame)
+            frame = sensor.frames.update(image.message, image.stamp_ns or image.received_ns)
         except DecodeError as error:
             sensor.reject(error.reason)
             self._throttled.warning(f'{sensor.name} {error.reason}', f'{sensor.label}: image rejected: {error}')
@@ -159,38 +148,18 @@ class ClassificationWorker:
         except Exception as error:
             self._reject_unexpected(sensor, error)
             return None
+        for note in frame.notes:
+            self._log(sensor, note)
         return _Ready(sensor, image, frame)
 
-    def _note_shape(self, sensor: Sensor, shape: tuple[int, ...]) -> None:
-        if sensor.shape is not None and shape != sensor.shape:
-            with sensor.lock:
-                sensor.resolution_changes += 1
-            anew = ''
-            if self._classifier.needs_reference and not sensor.reference.is_fixed:
-                sensor.reference.recapture()
-                anew = '; its no-contact reference is captured anew from the next frames: touch nothing'
-            self._throttled.warning(f'{sensor.name} resolution', f'{sensor.label}: resolution changed from '
-                                    f'{sensor.shape[1]}x{sensor.shape[0]} to {shape[1]}x{shape[0]}{anew}')
-        sensor.shape = shape
-
-    def _note_colour(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
-        if self._classifier.expects_grey or (grey := is_grey(frame)) is None:
-            return
-        with sensor.lock:
-            sensor.is_grey = grey
-            sensor.grey_images += grey
-        if grey:
-            self._throttled.warning_once(f'{sensor.name} grey', f'{sensor.label}: the images are grey; {GREY_NOTE}. '
-                                         'Check the encoding and the colour settings of the camera')
-
-    def _update_reference(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
-        with sensor.lock:
-            requested, sensor.recapture_requested = sensor.recapture_requested, False
-        if requested:
-            sensor.reference.recapture()
-        if sensor.reference.update(frame):
-            self._logger.info(f'{sensor.label}: no-contact reference captured from '
-                              f'{sensor.reference.num_frames} frames')
+    def _log(self, sensor: Sensor, note: Note) -> None:
+        cause, text = f'{sensor.name} {note.cause}', f'{sensor.label}: {note.text}'
+        if not note.is_warning:
+            self._logger.info(text)
+        elif note.is_lasting:
+            self._throttled.warning_once(cause, text)
+        else:
+            self._throttled.warning(cause, text)
 
     def _reject_unexpected(self, sensor: Sensor, error: Exception) -> None:
         sensor.reject('internal error')

@@ -36,10 +36,3 @@ def image_topics(topics: Iterable[Topic], bag: Path) -> dict[str, Topic]:
 def sensor_of(topic: str) -> str:
     """The sensor of a topic, its namespace: 'left' for /left/image_raw, /left/image_raw/compressed and /left/label."""
     return topic.removesuffix('/compressed').strip('/').rpartition('/')[0]
-
-
-def too_few_for_reference(bag: str, sensor: str, images: int, wanted: int) -> str:
-    """What to tell where the images of a sensor end before its no-contact reference is complete."""
-    return (f'{bag}: sensor {sensor!r} has {images} usable images, fewer than the {wanted} of its no-contact '
-            'reference, which is their mean and shows any touch in them. Give an image without contact instead, or '
-            'use fewer reference images')

@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.data.bags.find import unique_names
-from vit_tactile_ros.data.bags.images import image_topics, sensor_of, too_few_for_reference
+from vit_tactile_ros.data.bags.images import image_topics, sensor_of
 from vit_tactile_ros.data.bags.labels import IntervalLabels, LabelFile, Labels, labels_of, read_intervals
-from vit_tactile_ros.data.bags.recording import Recording
+from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source
-from vit_tactile_ros.inference.decode import DecodeError, decode
+from vit_tactile_ros.inference.decode import decode
+from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 
 logger = logging.getLogger(__name__)
@@ -121,59 +123,40 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
         by_bag.setdefault(source.path, []).append(position)
     for bag, positions in by_bag.items():
         wanted = {(sources[p].topic, sources[p].stamp): p for p in positions if sources[p].mean_of == 1}
-        means = {p: _Mean(sources[p]) for p in positions if sources[p].mean_of > 1}
+        means = {p: SensorFrames(Reference(sources[p].mean_of)) for p in positions if sources[p].mean_of > 1}
         stamps = [sources[p].stamp for p in positions]
         with Recording(bag) as recording:
             for found in recording.messages({sources[p].topic for p in positions}, min(stamps)):
                 place = wanted.pop((found.topic, found.received), None)
-                gathering = [p for p, mean in means.items() if mean.wants(found.topic, found.received)]
+                gathering = [p for p in means if sources[p].topic == found.topic and sources[p].stamp <= found.received]
                 if place is None and not gathering:
                     continue
                 try:
-                    picture = decode(recording.deserialise(found))
+                    message = recording.deserialise(found)
+                    images = [means[p].update(message, stamp_of(message, found)).image for p in gathering]
+                    image = images[0] if images else decode(message)
                 except (DataError, DecodeError) as error:
                     if place is not None:
                         raise DataError(f'{sources[place]} is not an image that can be read: {error}') from error
                     continue  # the node, too, averages what it can read
                 if place is not None:
-                    yield place, picture
+                    yield place, image
                 for p in gathering:
-                    if means[p].update(picture):
-                        yield p, means.pop(p).picture
+                    if means[p].reference.is_complete:
+                        yield p, _mean(means.pop(p))
                 if not wanted and not means:
                     break
-        for p, mean in means.items():  # of a bag with fewer images
-            if mean.gathered:
-                logger.warning('%s', too_few_for_reference(str(bag), sensor_of(sources[p].topic), mean.gathered,
-                                                           sources[p].mean_of))
-                yield p, mean.picture
+        for p, frames in means.items():  # of a bag with fewer images
+            if frames.shortage:
+                logger.warning('%s: sensor %r %s', bag, sensor_of(sources[p].topic), frames.shortage)
+                yield p, _mean(frames)
             else:
                 wanted[sources[p].topic, sources[p].stamp] = p
         if wanted:
             raise DataError(f'{sources[next(iter(wanted.values()))]}: the bag holds no such image (any more)')
 
 
-class _Mean:
-    """The mean of a source's images while they are gathered, as the live node does it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._reference = Reference(source.mean_of)
-        self._shape: tuple[int, ...] | None = None
-        self.gathered = 0
-
-    def wants(self, topic: str, stamp: int) -> bool:
-        return topic == self._source.topic and stamp >= self._source.stamp
-
-    def update(self, picture: NDArray[np.uint8]) -> bool:
-        if self._shape not in (None, picture.shape):  # another resolution: as the node, begin again
-            self._reference.recapture()
-            self.gathered = 0
-        self._shape = picture.shape
-        self.gathered += 1
-        return self._reference.update(picture)
-
-    @property
-    def picture(self) -> NDArray[np.uint8]:
-        assert self._reference.frame is not None
-        return np.rint(self._reference.frame).astype(np.uint8)
+def _mean(frames: SensorFrames) -> NDArray[np.uint8]:
+    """The reference as an image, as training and extraction keep it."""
+    assert frames.reference.frame is not None
+    return np.rint(frames.reference.frame).astype(np.uint8)

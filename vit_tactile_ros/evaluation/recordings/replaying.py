@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.bags.images import image_topics, sensor_of, too_few_for_reference
+from vit_tactile_ros.data.bags.images import image_topics, sensor_of
 from vit_tactile_ros.data.bags.labels import LabelFile, labels_of
 from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.bags.storage import Topic
@@ -21,11 +21,13 @@ from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable, Rejection, merge_rejections
 from vit_tactile_ros.evaluation.recordings.truth import Truth
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
-from vit_tactile_ros.inference.decode import DecodeError, decode
+from vit_tactile_ros.inference.colour import GREY_NOTE
+from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
+from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.preprocess import normalise
-from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference, fixed_references
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.runtime import Precision
+from vit_tactile_ros.model import PreprocessingConfig
 
 
 @dataclass(frozen=True)
@@ -68,35 +70,6 @@ class Row(NamedTuple):
     received: int
     label: int
     touch: str
-
-
-class SensorFrames:
-    """Messages of one sensor to inputs of the network, with its no-contact reference, as the live node does it."""
-
-    def __init__(self, reference: Reference, classifier: TactileClassifier) -> None:
-        self.reference = reference
-        self._classifier = classifier
-        self._shape: tuple[int, ...] | None = None
-        self.images = 0
-        self.grey_images = 0  # not counted for a network that was trained on them
-
-    def input(self, message: Any) -> NDArray[np.float32]:
-        """float32 (3, h, w). Raises DecodeError."""
-        picture = decode(message)
-        if self._shape not in (None, picture.shape) and not self.reference.is_fixed:
-            self.reference.recapture()  # another resolution: the old reference no longer fits
-        self._shape = picture.shape
-        frame = self._classifier.fit(picture)
-        self.images += 1
-        self.grey_images += not self._classifier.expects_grey and bool(is_grey(frame))
-        if self._classifier.needs_reference:
-            self.reference.update(frame)
-        return normalise(frame, self.reference.frame, self._classifier.preprocessing)
-
-    @property
-    def lacks_reference(self) -> bool:
-        """Whether the images ended before the reference that they are compared with was complete."""
-        return self._classifier.needs_reference and self._shape is not None and not self.reference.is_complete
 
 
 class Selection(NamedTuple):
@@ -160,8 +133,11 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         stopped = False
         expected = selection.images
         every = max(8, expected // settings.timing_frames) if settings.timing_frames else 0
-        sensors = collected.sensors = sensor_frames(selection.sensors, settings, classifier)
-        batches = _batches(recording, selection, settings, sensors, truth, collected)
+        names, files = selection.sensors, dict(settings.reference_files)
+        sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
+                                                    settings.reference_frames, classifier.preprocessing,
+                                                    classifier.expects_grey)
+        batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected)
         ahead = Prefetch(batches, 2)
         try:
             if selection.sensor_of_topic:
@@ -174,9 +150,8 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
             ahead.close()
         is_whole = not stopped and settings.start is None and settings.stop is None and not recording.problems
         truth.finish(is_whole)
-        short = [] if stopped else [too_few_for_reference(name, sensor, frames.reference.gathered,
-                                                          frames.reference.num_frames)
-                                    for sensor, frames in sensors.items() if frames.lacks_reference]
+        short = [] if stopped else [f'{name}: sensor {sensor!r} {frames.shortage}'
+                                    for sensor, frames in sensors.items() if frames.shortage]
         problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short])
         return Replayed(collected.table(), collected.images, tuple(problems),
                         (*recording.notes, *short, *collected.grey_notes(recording.path)), truth.used, stopped)
@@ -244,8 +219,9 @@ class _Collected:
         return replace(table.decided(table.tau), inference_time=table.inference_time)
 
 
-def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, sensors: dict[str, SensorFrames],
-             truth: Truth, collected: _Collected) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
+def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, preprocessing: PreprocessingConfig,
+             sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected,
+             ) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
     """(inputs (B, 3, h, w), their rows, messages read for them)."""
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
     inputs: list[NDArray[np.float32]] = []
@@ -258,26 +234,18 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
         collected.images += 1
         try:
             message = recording.deserialise(found)
-            inputs.append(sensors[sensor].input(message))
+            frame = sensors[sensor].update(message, stamp_of(message, found))
         except DecodeError as error:
             collected.reject(found.topic, error.reason, index, found.received, error)
             continue
         except DataError as error:
             collected.reject(found.topic, 'unreadable', index, found.received, error)
             continue
-        rows.append(Row(sensor, found.topic, index, stamp_of(message, found), found.received,
+        inputs.append(normalise(frame.image, frame.reference, preprocessing))
+        rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp)))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0
     if rows or read:
         yield np.stack(inputs) if rows else np.empty((0, 3, 1, 1), np.float32), rows, read
-
-
-def sensor_frames(sensors: Sequence[str], settings: ReplaySettings, classifier: TactileClassifier,
-                  ) -> dict[str, SensorFrames]:
-    """Raises ValueError for a reference file that is no picture."""
-    files = dict(settings.reference_files)
-    fixed = fixed_references([files.get(sensor, '') for sensor in sensors], sensors, classifier.preprocessing)
-    return {sensor: SensorFrames(Reference(settings.reference_frames, picture), classifier)
-            for sensor, picture in zip(sensors, fixed, strict=True)}
