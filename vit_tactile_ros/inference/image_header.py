@@ -20,6 +20,7 @@ _MAX_SCANS = 100  # an ordinary progressive JPEG has about ten; each one goes th
 _SCAN_END = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, by coding process
+_EXIF = b'Exif\x00\x00'
 _DECODABLE_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # without the lossless and hierarchical ones
 
 
@@ -39,6 +40,7 @@ class Header(NamedTuple):
     width: int
     height: int
     end: int  # bytes of the image; others may follow
+    orientation: int = 1  # EXIF's, 1 to 8; of JPEGs only, since OpenCV applies the others
 
 
 def check_size(width: int, height: int, reason: str, kind: str = 'image') -> None:
@@ -67,6 +69,7 @@ def read_jpeg_header(data: bytes) -> Header:
     """
     size: tuple[int, int] | None = None
     least_bits = coded_bytes = scans = 0
+    orientation: int | None = None
     position = 2
     while True:
         while data[position:position + 2] == b'\xff\xff':  # any number of fill bytes
@@ -92,6 +95,8 @@ def read_jpeg_header(data: bytes) -> Header:
             if size is not None:
                 raise damaged('JPEG', data, 'more than one frame header')
             size, least_bits = _read_frame(data, data[position + 2:position + length], marker)
+        elif marker == 0xE1 and not scans and orientation is None and data.startswith(_EXIF, position + 2):
+            orientation = _read_orientation(data[position + 2 + len(_EXIF):position + length])
         position += length
         if marker == 0xDA:
             scans += 1
@@ -107,7 +112,23 @@ def read_jpeg_header(data: bytes) -> Header:
     # Checked here too, or a few kB that claim the largest size allowed would be decoded into 100 MB of grey first.
     if 8 * coded_bytes < least_bits:
         raise damaged('JPEG', data, f'{coded_bytes} bytes of pixels are too few for {size[0]}x{size[1]}')
-    return Header('JPEG', *size, position)
+    return Header('JPEG', *size, position, orientation if orientation and orientation <= 8 else 1)
+
+
+def _read_orientation(exif: bytes) -> int | None:
+    """None where there is none, or it cannot be read. As OpenCV, which takes the first entry whatever its value."""
+    order = '<' if exif[:2] == b'II' else '>'
+    try:
+        mark, first = struct.unpack_from(order + 'HI', exif, 2)
+        if exif[:2] not in (b'II', b'MM') or mark != 42:
+            return None
+        for entry in range(struct.unpack_from(order + 'H', exif, first)[0]):
+            tag, _, _, value = struct.unpack_from(order + 'HHIH', exif, first + 2 + 12 * entry)
+            if tag == 0x0112:
+                return int(value)
+    except struct.error:
+        pass
+    return None
 
 
 def _read_frame(data: bytes, frame: bytes, marker: int) -> tuple[tuple[int, int], int]:
