@@ -52,8 +52,8 @@ def test_remappings_without_ros_args_still_work():
 
 
 @pytest.mark.parametrize(('words', 'told'), [
-    (['-p', 'rat:=5.0'], '-p rat: rat is not a parameter of this node; do you mean rate?'),
-    (['-p', 'tactile_simulator:rat:=5.0'], 'do you mean rate?'),
+    (['-p', 'rat:=5.0'], '-p rat: rat is not a parameter of this node; did you mean rate?'),
+    (['-p', 'tactile_simulator:rat:=5.0'], 'did you mean rate?'),
     (['-p', 'x:=[0.9, 1]'], 'in a list every number needs a decimal point: write [0.9, 1.0]'),
     (['-p'], 'trailing -p'),
     (['--params-file', '/no/such.yaml'], '/no/such.yaml'),
@@ -89,10 +89,10 @@ def test_a_misspelt_parameter_in_a_file(start, tmp_path, section):
     path = write(tmp_path, section, rat=5.0)
     if section != '/*':
         told = ended('simulator_node', '--ros-args', '--params-file', path)
-        assert f'{path}, section' in told and 'rat is not a parameter of this node; do you mean rate?' in told
+        assert f'{path}, section' in told and 'rat is not a parameter of this node; did you mean rate?' in told
     else:
         node = start('simulator_node', '--params-file', path)
-        node.wait_for_output('rat is not a parameter of this node; do you mean rate? (ignored')
+        node.wait_for_output('rat is not a parameter of this node; did you mean rate? (ignored')
         assert node.stop() == 0
 
 

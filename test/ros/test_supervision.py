@@ -196,7 +196,7 @@ def test_qos_of_a_topic_that_is_not_there(classifier):
     """A typo in the topic ran with the default QoS."""
     node = classifier('-p', 'qos_overrides./imag_raw.subscription.depth:=5')
     node.wait_for_output('qos_overrides./imag_raw.subscription.depth has no effect')
-    assert 'do you mean qos_overrides./image_raw.subscription.depth?' in node.output
+    assert 'did you mean qos_overrides./image_raw.subscription.depth?' in node.output
 
 
 @pytest.mark.parametrize(('namespace', 'length', 'fits'), [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.engines.backend import Backend
 from vit_tactile_ros.model import ExitResult, ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
-
-if TYPE_CHECKING:
-    from vit_tactile_ros.inference.engines.cuda_graph import Backend
 
 MAX_BATCH = 64
 FORGETTING = 0.1  # weight of the newest batch in the running share of batches that end at an exit
