@@ -21,7 +21,6 @@ from toy_touches import picture
 
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.runtime import has_vnni
@@ -61,7 +60,7 @@ def test_as_the_classifier_alone(tmp_path, replay, checkpoint, kind, compressed)
     code, summary, table = replay(bag, '--reference_frames', 3)
     classifier, reference = TactileClassifier(load_checkpoint(checkpoint), 'cpu', threads=1), Reference(3)
     for number in range(len(LABELS)):
-        frame = fit(picture(number), classifier.preprocessing)
+        frame = classifier.fit(picture(number))
         reference.update(frame)
         alone = classifier.classify([frame], [reference.frame], classifier.thresholds(TAU))[0]
         assert (table.class_id[number], table.exit_index[number]) == (alone.class_id, alone.exit_index)

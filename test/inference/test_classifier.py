@@ -1,11 +1,11 @@
-"""The classifier: one batch answers as each frame alone, and as the model says."""
+"""The classifier: a batch gives the predictions of each frame alone, and of the model."""
 
 import numpy as np
 import pytest
 import torch
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.preprocess import fit, normalise
+from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import (
     Calibration,
     Checkpoint,
@@ -42,7 +42,7 @@ def thread_count():
 
 
 def frames(count: int = 8, seed: int = 0) -> np.ndarray:
-    """Random pictures of different contrast."""
+    """Random images of different contrast."""
     rng = np.random.default_rng(seed)
     contrast = np.linspace(0.2, 1.0, count)[:, None, None, None]
     return (127.5 + contrast * rng.uniform(-127, 127, (count, 32, 48, 3))).astype(np.uint8)
@@ -129,7 +129,7 @@ def test_raw_frames_are_fitted_first():
     raw = np.zeros((64, 96, 3), np.uint8)
     with pytest.raises(ValueError, match='must be fitted'):
         classifier.classify([raw], [None], (0.5, 0.5))
-    assert len(classifier.classify([fit(raw, classifier.preprocessing)], [None], (0.5, 0.5))) == 1
+    assert len(classifier.classify([classifier.fit(raw)], [None], (0.5, 0.5))) == 1
 
 
 def test_a_checkpoint_answers_alike_before_and_after_saving(tmp_path):

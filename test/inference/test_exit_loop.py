@@ -1,4 +1,4 @@
-"""The logic around CUDA graphs, executed on CPU tensors: its answers are those of plain early exit."""
+"""The logic around CUDA graphs, executed on CPU tensors: its predictions are those of plain early exit."""
 
 import pytest
 import torch

@@ -101,7 +101,7 @@ def test_a_cut_file_of_any_kind_is_refused(kind, tmp_path):
     b'\x00' * 100, b'\xff' * 9, b'\r\n', b'trailer of a phone', b'abc\xff\xd9', b'abc\xff\xd9def', JPEG, JPEG[:200],
     b'\xff\xd8 half an image', PNG, bytes(range(256)) * 40), ids=range(11))
 def test_bytes_after_the_end_are_ignored(whole, trailer):
-    """Padding, a phone's trailer or the second image of a multi-picture file was called truncated."""
+    """Padding, a phone's trailer or the second image of a multi-image file was called truncated."""
     np.testing.assert_array_equal(decode(compressed(whole + trailer)), decode(compressed(whole)))
 
 
@@ -128,7 +128,7 @@ def test_cut_inside_with_the_end_put_back():
 
 @needs_simplejpeg
 def test_what_libjpeg_warns_of_is_damage(capfd):
-    """1,500 bytes lost were decoded: OpenCV prints libjpeg's warning and carries on."""
+    """1,500 bytes lost were decoded: OpenCV prints libjpeg's warning and continues."""
     data = saved('JPEG', picture=busy(), quality=95)
     middle = len(data) // 2
     lost = data[:middle] + bytes(1500) + data[middle + 1500:]

@@ -1,4 +1,4 @@
-"""The no-contact reference: averaged from the first frames, captured anew on demand, or fixed."""
+"""The no-contact reference: averaged from the first frames, captured again on demand, or fixed."""
 
 import numpy as np
 import PIL.Image
@@ -61,7 +61,7 @@ def test_recapture_starts_over():
 
 
 def test_a_fixed_picture_stays_until_recapture():
-    """A picture from a file that live frames are mixed into, or that can't be replaced."""
+    """A image from a file that live frames are mixed into, or that can't be replaced."""
     picture, image = frames(2)
     reference = Reference(num_frames=1, fixed=picture)
     assert reference.is_fixed and reference.is_complete
@@ -81,7 +81,7 @@ def test_at_least_one_frame(num_frames):
 
 
 def test_the_channels_lie_apart():
-    """A reference laid out as pictures are, which `normalise` takes half as long again to subtract."""
+    """A reference laid out as images are, which `normalise` takes half as long again to subtract."""
     for reference in (Reference(3), Reference(1, fixed=frames(1)[0])):
         for image in frames(3):
             reference.update(image)

@@ -19,7 +19,6 @@ from sensor_msgs.msg import CompressedImage
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.messages import image_message
 from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
@@ -57,11 +56,11 @@ def test_live_result_equals_the_library(classifier, client, tiny_checkpoint):
     unit = SensorUnit(GELSIGHT, rng)
     pictures = [unit.reference] + [unit.render(sample_contact(name, GELSIGHT, rng), rng) for name in ('ring', 'weave')]
     library = TactileClassifier(load_checkpoint(tiny_checkpoint), 'cpu', threads=1)
-    reference = fit(pictures[0], library.preprocessing)
+    reference = library.fit(pictures[0])
     for number, picture in enumerate(pictures, start=1):
         header = image(number).header
         client.send_until(image_message(picture, header), lambda number=number: len(results) >= number, 'a result')
-        expected = library.classify([fit(picture, library.preprocessing)], [reference], library.thresholds(1.0))[0]
+        expected = library.classify([library.fit(picture)], [reference], library.thresholds(1.0))[0]
         got = results[number - 1]
         assert got.header == header
         assert got.class_name == expected.class_name
@@ -227,7 +226,7 @@ def test_stops_cleanly_on_a_signal(classifier, client, number):
 
 
 def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
-    """A file that is no checkpoint: status 1 and the reason, not a node that answers nonsense."""
+    """A file that is not a checkpoint: status 1 and the reason, not a node with random predictions."""
     path = tmp_path / 'broken.safetensors'
     path.write_bytes(b'not weights')
     node = start('classifier_node', checkpoint=path)
@@ -292,7 +291,7 @@ def test_capture_reference(classifier, client):
 
 
 def test_reference_file(classifier, client, tmp_path):
-    """A given no-contact picture is used as it is, from the first frame on."""
+    """A given no-contact image is used as it is, from the first frame on."""
     bare = image(1)
     picture = np.frombuffer(bare.data, np.uint8).reshape(24, 32, 3)
     path = tmp_path / 'bare.png'

@@ -23,12 +23,12 @@ def ended(module: str, *words: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(('module', 'words', 'told'), [
-    ('classifier_node', ['tau:=0.9'], 'tau:=0.9 is not read; parameters are given as --ros-args -p tau:=0.9'),
-    ('classifier_node', ['--tau', '0.9'], '--tau is not read; parameters are given as --ros-args -p tau:=0.9'),
-    ('simulator_node', ['rate:=5'], 'rate:=5 is not read; parameters are given as --ros-args -p rate:=5'),
-    ('simulator_node', ['--rate=5'], '--rate=5 is not read; parameters are given as --ros-args -p rate:=5'),
-    ('simulator_node', ['--rat', '5'], '--rat is not read; parameters are given as --ros-args -p rate:=5'),
-    ('classifier_node', ['device:=cpu'], 'device:=cpu is not read; parameters are given as --ros-args -p device:=cpu'),
+    ('classifier_node', ['tau:=0.9'], 'tau:=0.9 is ignored; parameters are given as --ros-args -p tau:=0.9'),
+    ('classifier_node', ['--tau', '0.9'], '--tau is ignored; parameters are given as --ros-args -p tau:=0.9'),
+    ('simulator_node', ['rate:=5'], 'rate:=5 is ignored; parameters are given as --ros-args -p rate:=5'),
+    ('simulator_node', ['--rate=5'], '--rate=5 is ignored; parameters are given as --ros-args -p rate:=5'),
+    ('simulator_node', ['--rat', '5'], '--rat is ignored; parameters are given as --ros-args -p rate:=5'),
+    ('classifier_node', ['device:=cpu'], 'device:=cpu is ignored; parameters are given as --ros-args -p device:=cpu'),
     ('simulator_node', ['--ros-args', '__ns:=/left'], 'remappings are given as --ros-args -r __ns:=/left'),
     ('simulator_node', ['--ros-args', '-p', 'rate:=5.0', '--', 'seed:=3'], '--ros-args -p seed:=3'),
     ('simulator_node', ['--ros-args', 'rate:=5'], '--ros-args -p rate:=5'),
@@ -100,7 +100,7 @@ def test_a_file_for_another_node(start, tmp_path):
     """A file whose section names another node changes nothing, and nothing told so."""
     path = write(tmp_path, '/left/tactile_simulator', rate=5.0)
     node = start('simulator_node', '--params-file', path)
-    node.wait_for_output(f'{path} holds nothing for /tactile_simulator (its sections: /left/tactile_simulator)')
+    node.wait_for_output(f'{path} has no parameters for /tactile_simulator (its sections: /left/tactile_simulator)')
     assert node.stop() in (0, 130)  # it may not spin yet
     node = start('simulator_node', '--params-file', path, '-r', '__ns:=/left')
     node.wait_for_output('at 5 Hz')

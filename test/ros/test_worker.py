@@ -30,7 +30,7 @@ class Slow:
 
 
 def test_calls_while_it_works_are_answered_by_one_look():
-    """Images faster than the network: a call left over per image, for ever more of memory and empty looks later."""
+    """Images faster than the network: a call left over per image, more and more memory and empty looks later."""
     sensor = Slow()
     worker = ClassificationWorker(None, [sensor], None, None, None, None)
     worker.start()
@@ -103,7 +103,7 @@ def test_nothing_ends_the_thread(tiny_checkpoint, error):
 
 
 def test_it_gives_up_in_the_end(tiny_checkpoint):
-    """Failing for ever, with a log that nobody reads: the node is to end, so that launch starts another."""
+    """Failing forever, with a log that nobody reads: the node is to end, so that launch starts another."""
     bench = Bench(tiny_checkpoint, 10**6, SystemExit('again'))
     for number in range(1, MAX_FAILURES + 2):
         bench.send(number)

@@ -1,4 +1,4 @@
-"""The size that a BMP, TIFF or WebP claims before it is decoded; OpenCV itself refuses those that are cut."""
+"""The size in the header of a BMP, TIFF or WebP, before it is decoded; OpenCV itself refuses truncated ones."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def read_webp_header(data: bytes) -> Header:
         raise truncated('WebP', data, 'its header takes 30 bytes')
     size, kind = struct.unpack_from('<I', data, 4)[0], data[12:16]
     if len(data) < 8 + size:
-        raise truncated('WebP', data, f'its header says {8 + size} bytes')
+        raise truncated('WebP', data, f'its header gives {8 + size} bytes')
     if kind == b'VP8X':
         width, height = (1 + int.from_bytes(data[place:place + 3], 'little') for place in (24, 27))
     elif kind == b'VP8L':
@@ -53,7 +53,7 @@ def read_tiff_header(data: bytes) -> Header:
     except struct.error as error:
         raise truncated('TIFF', data, 'its directory lies beyond its end') from error
     if not {_TIFF_WIDTH, _TIFF_HEIGHT} <= values.keys():
-        raise DecodeError('compressed', f'TIFF of {len(data)} bytes is damaged: it does not say its size')
+        raise DecodeError('compressed', f'TIFF of {len(data)} bytes is damaged: it has no size')
     width, height = values[_TIFF_WIDTH], values[_TIFF_HEIGHT]
     check_size(width, height, 'compressed', 'TIFF')
     return Header('TIFF', width, height, len(data))

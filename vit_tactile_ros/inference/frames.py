@@ -30,7 +30,7 @@ class Frame(NamedTuple):
     """One image, ready for the network."""
 
     image: Image  # fitted, uint8 RGB (h, w, 3)
-    reference: NDArray[np.float32] | None  # in force for this image, (h, w, 3) in grey levels; None: not used
+    reference: NDArray[np.float32] | None  # for this image, (h, w, 3) in grey levels; None: not used
     stamp_ns: int  # of the message's header, or the time of receipt
     notes: Sequence[Note]
 
@@ -45,7 +45,7 @@ class SensorFrames:
                  expects_grey: bool = True) -> None:
         """preprocessing: None keeps the images as decoded and gathers a reference of that size.
 
-        expects_grey: do not look for grey images, since the network was trained on them.
+        expects_grey: do not check for grey images, since the network was trained on them.
         """
         self.reference = reference
         self.needs_reference = preprocessing is None or preprocessing.reference == 'difference'
@@ -96,7 +96,7 @@ class SensorFrames:
         self.resolution_changes += 1
         text = f'resolution changed from {previous[1]}x{previous[0]} to {shape[1]}x{shape[0]}'
         if self.needs_reference and not self.reference.is_fixed:
-            self.reference.recapture()  # one of another view or size does not fit
+            self.reference.recapture()  # the images are of another view
             text += '; its no-contact reference is captured again from the next frames: touch nothing'
         notes.append(Note('resolution', text))
 

@@ -1,7 +1,7 @@
 """Bytes of an image file to a uint8 RGB array: the one reader of image files and of compressed messages.
 
-An image is turned as its EXIF orientation says, in files and in messages alike: as viewers show it, and as OpenCV, and
-with it cv_bridge and image_transport, decode it.
+An image is rotated according to its EXIF orientation, in files and in messages alike: as viewers show it, and as OpenCV
+(and with it cv_bridge and image_transport) decodes it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from vit_tactile_ros.inference.sixteen_bit import to_eight_bits
 
 try:
     import simplejpeg
-except ImportError:  # a ROS installation brings only OpenCV
+except ImportError:  # a ROS installation has only OpenCV
     simplejpeg = None
 
 Image = NDArray[np.uint8]
@@ -46,9 +46,9 @@ class ImageFileError(UserError):
 
 
 def read_image(path: str | Path) -> Image:
-    """The image in a file, uint8 RGB (H, W, 3); its first bytes say what kind it is, whatever its name ends in.
+    """The image in a file, uint8 RGB (H, W, 3); its first bytes give its kind, not its extension.
 
-    Raises ImageFileError, whose message starts with the path, for a file that is missing, cut, damaged or too large.
+    Raises ImageFileError, whose message starts with the path, for a missing, truncated, damaged or too large file.
     """
     path = Path(path).expanduser()
     try:
@@ -69,10 +69,10 @@ def read_image(path: str | Path) -> Image:
 
 
 def decode_image(data: bytes, kinds: tuple[str, ...] = FILE_KINDS) -> Image:
-    """The image in the bytes of a file, uint8 RGB (H, W, 3), whose channels may run backwards through the memory.
+    """The image in the bytes of a file, uint8 RGB (H, W, 3), possibly a reversed view of BGR data.
 
     Alpha is dropped, a palette and grey become RGB, 16 bits are scaled as in `sixteen_bit`. Raises DecodeError with
-    reason 'compressed' for data of none of `kinds`, that is cut, damaged or too large, or with reason 'range'.
+    reason 'compressed' for data of another kind, truncated, damaged or too large, or with reason 'range'.
     """
     kind = _kind(data)
     if kind not in kinds:
@@ -106,18 +106,18 @@ def _kind(data: bytes) -> str:
 def _decode_jpeg(data: bytes, orientation: int) -> Image:
     """uint8 RGB (H, W, 3).
 
-    libjpeg reports damage as a warning and fills in grey. simplejpeg raises for a warning; OpenCV, which decodes to the
-    same pixels, only prints it.
+    On damage libjpeg only warns, and fills in grey. simplejpeg raises an error then; OpenCV, which decodes to the
+    same pixels, only prints the warning.
     """
     global _is_warned
     if simplejpeg is not None:
         try:
             image = simplejpeg.decode_jpeg(data, 'RGB')
         except ValueError as error:
-            if 'subsampling' not in str(error):  # unusual but valid factors, which OpenCV knows
+            if 'subsampling' not in str(error):  # unusual but valid factors, which OpenCV decodes
                 raise damaged('JPEG', data, str(error)) from error
         else:
-            return image if orientation == 1 else _turned(image, orientation)
+            return image if orientation == 1 else _rotated(image, orientation)
     elif not _is_warned:
         _is_warned = True
         logger.warning('simplejpeg is not installed: a damaged JPEG that is not cut is decoded and not noticed; '
@@ -125,8 +125,8 @@ def _decode_jpeg(data: bytes, orientation: int) -> Image:
     return _decode_with_opencv(data, None)[:, :, ::-1]
 
 
-def _turned(image: Image, orientation: int) -> Image:
-    """Turned as EXIF's orientation, 1 to 8, says; OpenCV does this itself where it decodes."""
+def _rotated(image: Image, orientation: int) -> Image:
+    """The image rotated according to the EXIF orientation, 1 to 8; OpenCV does this itself when it decodes."""
     if orientation >= 5:
         image = image.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
@@ -155,6 +155,6 @@ def _decode_with_opencv(data: bytes, header: Header | None) -> NDArray[Any]:
     if image.dtype not in (np.uint8, np.uint16):
         raise DecodeError('compressed', f'{kind} has pixels of type {image.dtype}; must be 8 or 16 bits, unsigned')
     if header and image.shape[:2] not in ((header.height, header.width), (header.width, header.height)):
-        raise damaged(kind, data, f'its header says {header.width}x{header.height}, and it decodes to '
+        raise damaged(kind, data, f'its header gives {header.width}x{header.height}, but it decodes to '
                                   f'{image.shape[1]}x{image.shape[0]}')
     return image

@@ -1,4 +1,4 @@
-"""Decisions and images into ROS messages, as free functions."""
+"""Decisions and images to ROS messages."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def classification_message(decision: Decision, header: Header, sensor: str, clas
 def image_message(image: NDArray[np.uint8], header: Header, encoding: str = 'rgb8') -> Image:
     """A uint8 (H, W, 3) image as a message without padding; `encoding` describes its channels, they are not converted.
 
-    Made by cv_bridge where that works.
+    cv_bridge makes it if it works here.
     """
     bridge = _cv_bridge()
     message = _own_image_message(image, encoding) if bridge is None else bridge.cv2_to_imgmsg(image, encoding)
@@ -49,7 +49,7 @@ def image_message(image: NDArray[np.uint8], header: Header, encoding: str = 'rgb
 
 
 def _own_image_message(image: NDArray[np.uint8], encoding: str) -> Image:
-    """What cv_bridge makes, without it and without a header."""
+    """The same message as cv_bridge makes, without a header."""
     height, width, channels = image.shape
     # rclpy checks bytes one by one, but not an array of the right type code.
     return Image(height=height, width=width, encoding=encoding, is_bigendian=0, step=width * channels,
@@ -58,7 +58,7 @@ def _own_image_message(image: NDArray[np.uint8], encoding: str) -> Image:
 
 @cache
 def _cv_bridge() -> Any:
-    """The CvBridge; None where it cannot make a message.
+    """The CvBridge; None if it cannot make a message.
 
     The package index's build calls `ndarray.tostring`, which numpy 2.3 removed; one of a ROS installation cannot be
     imported with another major version of numpy. Imported at the first image: nothing else needs it.

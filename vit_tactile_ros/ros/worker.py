@@ -16,7 +16,7 @@ from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
-MAX_FAILURES = 5  # in a row, none with a result in between, after which the worker gives up
+MAX_FAILURES = 5  # in a row without a result in between, after which the worker gives up
 
 
 class _Ready(NamedTuple):
@@ -25,22 +25,22 @@ class _Ready(NamedTuple):
     frame: Frame
 
 
-# Fills and sends the message of one decision, and returns the image's age in s, None for an image without a stamp.
+# Publishes the message of one decision and returns the image's age in s, None for an image without a stamp.
 Publish = Callable[[Sensor, WaitingImage, Decision], 'float | None']
 
 
 class ClassificationWorker:
-    """Waits for images of any sensor and classifies the newest of each; `stop` finishes what is waiting.
+    """Waits for images of any sensor and classifies the newest of each; `stop` finishes the waiting images.
 
-    Whatever an image raises, the thread takes the next one. `failures` counts what got past the handling of single
-    images; MAX_FAILURES of them in a row, or the thread's end in any other way, set `failure`.
+    After any exception, the thread continues with the next image. `failures` counts exceptions that are not due to a
+    single image; MAX_FAILURES of them in a row, or any other end of the thread, set `failure`.
     """
 
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
                  throttled: ThrottledLog) -> None:
         self.failures = 0
-        self.last_failure = ''  # what the last of them was
+        self.last_failure = ''  # the last of them
         self._in_a_row = 0
         self._classifier = classifier
         self._sensors = sensors
@@ -48,13 +48,13 @@ class ClassificationWorker:
         self._publish = publish
         self._logger = logger
         self._throttled = throttled
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes in half the time of an Event
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes up in half the time of an Event
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='classification', daemon=True)
 
     @property
     def failure(self) -> str:
-        """Why no image will be classified any more; empty while the thread works, and after `stop`."""
+        """Why no more images are classified; empty while the thread works, and after `stop`."""
         if self._stopping or self._thread.ident is None or self._thread.is_alive():
             return ''
         return f'the classification thread has ended: {self.last_failure or "for no reason that it could log"}'
@@ -63,15 +63,15 @@ class ClassificationWorker:
         self._thread.start()
 
     def notify(self) -> None:
-        """Say that a sensor has an image waiting."""
+        """Wake the worker: a sensor has a waiting image."""
         self._wake.put(None)
 
     def stop(self) -> None:
-        """Classify what is waiting, then end; returns when the thread has ended."""
+        """Classify the waiting images, then end; returns when the thread has ended."""
         self._stopping = True
         self._wake.put(None)
         self._thread.join()
-        for sensor in self._sensors:  # nothing, unless the thread had ended before
+        for sensor in self._sensors:  # nothing, unless the thread ended earlier
             with sensor.lock:
                 is_left = sensor.take() is not None
             if is_left:
@@ -82,26 +82,26 @@ class ClassificationWorker:
             try:
                 self._work()
                 return
-            except BaseException as error:  # SystemExit too: nothing may end the thread but `stop`
+            except BaseException as error:  # SystemExit too: only `stop` may end the thread
                 self._recover(error)
 
     def _recover(self, error: BaseException) -> None:
-        """Account for the images that were being classified, and log what happened."""
+        """Count the images that were being classified as rejected, and log the error."""
         self.failures += 1
         self._in_a_row += 1
         self.last_failure = f'{type(error).__name__}: {error}'
         for sensor in self._sensors:
             sensor.abandon('internal error')
-        self._wake.put(None)  # an image may have come meanwhile
+        self._wake.put(None)  # an image may have arrived in between
         self._throttled.error('worker', f'classification failed, {self._in_a_row} times in a row: '
                               f'{"".join(traceback.format_exception(error))}')
 
     def _work(self) -> None:
         while True:
             self._wake.get()
-            while not self._wake.empty():  # this is the only reader, and what came meanwhile is taken now too
+            while not self._wake.empty():  # this is the only reader, and all waiting images are taken now
                 self._wake.get()
-            stopping = self._stopping  # read before taking, so that nothing is left behind
+            stopping = self._stopping  # read before taking, so that no image is missed
             taken = []
             for sensor in self._sensors:
                 with sensor.lock:
@@ -120,7 +120,7 @@ class ClassificationWorker:
         try:
             decisions = self._classifier.classify([r.frame.image for r in ready],
                                                   [r.frame.reference for r in ready], self._tau())
-        except Exception as error:  # a full GPU, say: the next frame must still be tried
+        except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
             return

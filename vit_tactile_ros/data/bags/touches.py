@@ -24,16 +24,16 @@ logger = logging.getLogger(__name__)
 
 
 def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool = True) -> list[NamedTouch]:
-    """Touches of bags: every image with a label, in the order of recording; of a damaged bag what can be read.
+    """Touches of bags: every image with a label, in the order of recording; of a damaged bag whatever can be read.
 
-    Labels are TactileLabel messages with the header of their image, on a topic beside the image's (left/label for
+    Labels are TactileLabel messages with the header of their image, on a topic of the same namespace (left/label for
     left/image_raw); or `labels`, a CSV with the columns start, end and label, and if needed sensor ('left') and bag
     (the name of its file or folder): s from the start of the bag or since 1970, by the bag's clock, end not included.
     Group is one touch, as `labels` has it. Images without a label are left out, with a logged count, as are rows of
     other bags, and damage to a bag is logged. references: take the mean of the first images of each sensor as its
     no-contact reference, as the live node does.
 
-    Raises DataError for bags of which nothing can be read, without images, without any label, and for wrong intervals.
+    Raises DataError for bags without readable messages, images or labels, and for wrong intervals.
     """
     touches: list[NamedTouch] = []
     used: set[int] = set()
@@ -56,17 +56,17 @@ def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool
 
 
 def _check_names(file: LabelFile, bags: Sequence[Path]) -> None:
-    """Raises DataError where the rows of a bag are missing, likely for a misspelt name."""
+    """Raises DataError if a bag has no rows, probably because of a misspelt name."""
     others = file.others(bags)
     own = [row for row in file.intervals if any(row.is_of(bag) for bag in bags)]
     if not own:
-        raise DataError(f'{file.path}: all rows are of other bags ({", ".join(others[:3])}); given are '
+        raise DataError(f'{file.path}: all rows are of other bags ({", ".join(others[:3])}); the given bags are '
                         f'{", ".join(bag.name for bag in bags[:3])}')
     if others and (bare := [bag.name for bag in bags if not any(row.is_of(bag) for row in own)]):
         raise DataError(f'{file.path}: no row is of the bag {bare[0]}, and there are rows of {", ".join(others[:3])}, '
                         'which is not given: correct the name, or leave that bag out')
     if others:
-        logger.warning('%s: passed over %d rows of bags that are not given (%s)', file.path,
+        logger.warning('%s: skipped %d rows of bags that are not given (%s)', file.path,
                        len(file.intervals) - len(own), ', '.join(others[:3]) + (', ...' if len(others) > 3 else ''))
 
 
@@ -77,9 +77,9 @@ def _read(recording: Recording, name: str, file: LabelFile | None, references: b
     topics = image_topics(recording.connections, bag)
     labels = labels_of(recording, file, topics, str(bag))
     if labels.is_empty:
-        raise DataError(f'{bag} holds no labels (vit_tactile_ros TactileLabel messages); record them beside the images,'
+        raise DataError(f'{bag} has no labels (vit_tactile_ros TactileLabel messages); record them with the images,'
                         ' or give labels, a CSV with the columns start, end, sensor, label')
-    if labels.problems:  # a replay names them and goes on; training on half of the labels is no use
+    if labels.problems:  # a replay reports them and continues; training on half of the labels is useless
         raise DataError(labels.problems[0])
     needs_stamp = not isinstance(labels, IntervalLabels)
     sensors = {topic.topic: sensor for sensor, topic in topics.items()}
@@ -116,7 +116,7 @@ def _read(recording: Recording, name: str, file: LabelFile | None, references: b
 def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(position in `sources`, image uint8 RGB (H, W, 3)) of messages of bags, bag by bag in the order of recording.
 
-    Raises DataError naming a message that can't be decoded or is not there.
+    Raises DataError naming a message that can't be decoded or is missing.
     """
     by_bag: dict[Path, list[int]] = {}
     for position, source in enumerate(sources):
@@ -138,7 +138,7 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
                 except (DataError, DecodeError) as error:
                     if place is not None:
                         raise DataError(f'{sources[place]} is not an image that can be read: {error}') from error
-                    continue  # the node, too, averages what it can read
+                    continue  # the node, too, averages the images that it can read
                 if place is not None:
                     yield place, image
                 for p in gathering:
@@ -153,7 +153,7 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
             else:
                 wanted[sources[p].topic, sources[p].stamp] = p
         if wanted:
-            raise DataError(f'{sources[next(iter(wanted.values()))]}: the bag holds no such image (any more)')
+            raise DataError(f'{sources[next(iter(wanted.values()))]}: the bag has no such image (any more)')
 
 
 def _mean(frames: SensorFrames) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""A recording through the network, as fast as it goes: read and decoded in a thread, classified in batches."""
+"""Classify a recording as fast as possible: read and decoded in a thread, classified in batches."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ class ReplaySettings:
     """What to replay of recordings, and how."""
 
     tau: tuple[float, ...]  # one per early exit
-    topics: tuple[str, ...] = ()  # of images; none: all
-    sensors: tuple[str, ...] = ()  # none: all
+    topics: tuple[str, ...] = ()  # of images; empty: all
+    sensors: tuple[str, ...] = ()  # empty: all
     start: float | None = None  # s from the recording's first message
     stop: float | None = None  # s, not included
     labels: LabelFile | None = None  # None: the label messages in the recording, if any
-    reference_frames: int = REFERENCE_FRAMES  # first frames of a sensor that are averaged to its no-contact reference
-    reference_files: tuple[tuple[str, str], ...] = ()  # (sensor, picture without contact)
+    reference_frames: int = REFERENCE_FRAMES  # first frames of a sensor, averaged to its no-contact reference
+    reference_files: tuple[tuple[str, str], ...] = ()  # (sensor, image without contact)
     batch_size: int = 32
-    timing_frames: int = 100  # frames of a recording that are run alone too, as live, to measure their time; 0: none
+    timing_frames: int = 100  # frames of a recording that are also run alone, as live, to measure their time; 0: none
     engine: str = 'torch'  # see `engines.select`
     precision: Precision = 'float32'
 
 
 @dataclass
 class Replayed:
-    """What came of one recording."""
+    """The result of one recording."""
 
     table: FrameTable
     images: int = 0  # messages read, classified or rejected
@@ -61,7 +61,7 @@ class Replayed:
 
 
 class Row(NamedTuple):
-    """A frame's place in the table, but for what the network says."""
+    """A frame's place in the table, without its prediction."""
 
     sensor: str
     topic: str
@@ -73,12 +73,12 @@ class Row(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What is asked for of a recording."""
+    """The requested part of a recording."""
 
     sensor_of_topic: dict[str, str]
     start: int | None  # ns
     stop: int | None
-    images: int  # messages on these topics, the whole time
+    images: int  # messages on these topics in the whole recording
     problems: list[str]
 
     @property
@@ -87,7 +87,7 @@ class Selection(NamedTuple):
 
 
 def select(recording: Recording, settings: ReplaySettings) -> Selection:
-    """The image topics asked for, and what is asked for and not there."""
+    """The requested image topics, and requested inputs that are missing."""
     problems = []
     held = {c.topic for c in recording.connections}
     wanted = {'/' + topic.strip('/') for topic in settings.topics}
@@ -101,7 +101,7 @@ def select(recording: Recording, settings: ReplaySettings) -> Selection:
             problems.append(str(error))
     used = {topic.topic for topic in chosen.values()}
     for topic in sorted((wanted & held) - used):
-        problems.append(f'{recording.path}: {topic} is not replayed: it holds no images, or is the compressed form of '
+        problems.append(f'{recording.path}: {topic} is not replayed: it has no images, or is the compressed form of '
                         'another topic that is')
     names = {sensor.strip('/') for sensor in settings.sensors}
     for sensor in sorted(names - set(chosen)):
@@ -117,10 +117,10 @@ def select(recording: Recording, settings: ReplaySettings) -> Selection:
 
 def replay(path: Path, name: str, classifier: TactileClassifier, settings: ReplaySettings,
            progress: Callable[[int], Any] = lambda images: None) -> Replayed:
-    """Every image of a recording through all exits; memory holds a few batches of pictures, whatever its size.
+    """Every image of a recording through all exits; memory holds a few batches of images, however long it is.
 
-    `progress` is told how many images were read since the last time. Ctrl-C ends it with what was done. Raises
-    DataError where nothing can be read, and ValueError for a reference that is no picture.
+    `progress` is called with the number of images read since its last call. Ctrl-C ends it with the results so far.
+    Raises DataError if nothing can be read, and UserError for a reference that is not an image.
     """
     cv2.setNumThreads(1)
     empty = FrameTable.empty(classifier.class_names, classifier.exits, classifier.compute_shares,
@@ -186,17 +186,17 @@ class _Collected:
     @torch.inference_mode()
     def add(self, classifier: TactileClassifier, inputs: NDArray[np.float32], rows: list[Row],
             tau: tuple[float, ...], every: int) -> None:
-        """every: each how many-th frame is run alone as well, for its time; 0: none."""
+        """every: run every so many-th frame alone too, to measure its time; 0: none."""
         if not rows:
             return
         logits = torch.stack(list(classifier.runtime.stages(torch.from_numpy(inputs)))).float().cpu().numpy()
         for place, row in enumerate(rows):
             if not np.isfinite(logits[:, place]).all():
                 self.reject(row.topic, 'not finite', row.number, row.received,
-                            ValueError('the network answered with numbers that are not finite'))
+                            ValueError('the outputs of the network are not finite'))
                 continue
             timed = every and len(self._rows) % every == 0
-            # Before the row is taken: Ctrl-C in between would leave a row without its time.
+            # Before the row is added: after Ctrl-C in between, a row would have no time.
             taken = (classifier.classify_inputs(inputs[place:place + 1], tau)[0].inference_time if timed
                      else float('nan'))
             self._rows.append(row)
@@ -207,7 +207,7 @@ class _Collected:
         rejections = merge_rejections(self.rejections)
         if not self._rows:
             return replace(self.empty, rejections=rejections)
-        count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two of them
+        count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
         sensor, topic, index, stamp, received, label, touch = (np.array(column) for column in zip(*self._rows[:count]))
         table = FrameTable(
             bag=np.full(count, self.name), sensor=sensor.astype(np.str_), topic=topic, index=index, stamp=stamp,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Backend(Protocol):
-    """What differs between a GPU and the execution on CPU tensors that the tests use."""
+    """What differs between a GPU and the CPU tensors of the tests."""
 
     device: torch.device
 
@@ -20,10 +20,10 @@ class Backend(Protocol):
     def stream(self) -> contextlib.AbstractContextManager[Any]: ...
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        """What runs `work` again on the same tensors; call it inside `stream()`."""
+        """A function that runs `work` again on the same tensors; call it inside `stream()`."""
 
     def mark(self) -> Callable[[], None]:
-        """What waits until everything queued so far is done."""
+        """A function that waits until everything queued so far is done."""
 
 
 class CudaBackend:
@@ -41,11 +41,11 @@ class CudaBackend:
 
     def capture(self, work: Callable[[], None]) -> Callable[[], None]:
         with self.stream():
-            for _ in range(3):  # libraries choose their kernels and take their workspace
+            for _ in range(3):  # libraries choose their kernels and allocate their workspace
                 work()
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
-        # 'thread_local': another thread that uses CUDA meanwhile must not spoil the capture.
+        # 'thread_local': CUDA calls of another thread must not break the capture.
         with torch.cuda.graph(graph, stream=self._stream, capture_error_mode='thread_local'):
             work()
         return graph.replay
@@ -57,7 +57,7 @@ class CudaBackend:
 
 
 class DirectBackend:
-    """No graphs, no streams: the same code executed at once on CPU tensors."""
+    """No graphs, no streams: the same code, executed immediately on CPU tensors."""
 
     device = torch.device('cpu')
 

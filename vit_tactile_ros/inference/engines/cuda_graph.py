@@ -16,19 +16,19 @@ from vit_tactile_ros.model.early_exit import Stages
 
 
 class CudaGraphRuntime:
-    """Stages as CUDA graphs; batches are padded to the next of the sizes that graphs exist for (powers of two).
+    """Stages as CUDA graphs; batches are padded to the next power of two.
 
-    `early_exit` is the fast way; `stages` offers the same graphs to callers that decide for themselves, with a
-    round trip to the host at each exit.
+    `early_exit` is the fast way; `stages` is for callers that decide themselves, with a round trip to the host at each
+    exit.
     """
 
     name = 'cuda_graph'
 
     def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32',
                  speculate: bool | None = None, backend: Backend | None = None) -> None:
-        """`speculate`: start the next stage while the answer of this one travels; None: unless most batches end there.
+        """`speculate`: start the next stage before the output of this one is read; None: unless most batches end there.
 
-        Raises ValueError for an unknown precision, RuntimeError where CUDA refuses the capture.
+        Raises ValueError for an unknown precision, RuntimeError if CUDA refuses the capture.
         """
         check_precision(precision, ('float32', 'bfloat16'), self.name)
         self.device = device
@@ -36,12 +36,12 @@ class CudaGraphRuntime:
         dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
         own = copy.deepcopy(model).to(device, dtype).eval().requires_grad_(False)
         self._loop = ExitLoop(own, dtype, backend or CudaBackend(device), speculate)
-        self._loop.prepare(1)  # a capture that fails must fail here, where another engine can still be taken
+        self._loop.prepare(1)  # a capture must fail here, where another engine can still be chosen
 
     def stages(self, images: Tensor) -> Stages:
         """See `runtime.Runtime`; the batch is at most 64. Raises ValueError for images of another size."""
         return self._loop.stages(images)
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
-        """As `model.early_exit` of the stages, with the decision on the device; the result lies on the host."""
+        """As `model.early_exit` of the stages, with the decision on the device; the result is on the host."""
         return self._loop.early_exit(images, tau, temperatures)
