@@ -32,7 +32,7 @@ def test_the_next_stricter_bound_is_taken_and_named(classifier, client, calibrat
     """Thresholds in between, or those of a looser bound: a promise that nobody tested."""
     node = classifier(checkpoint=calibrated_checkpoint, max_accuracy_drop=0.019)
     assert list(next_result().tau) == [0.9, 0.8]
-    assert 'the next stricter one, 0.005, is in force' in node.output
+    assert 'the next stricter one, 0.005, is used' in node.output
 
 
 def test_it_is_live_and_the_last_one_set_counts(classifier, client, calibrated_checkpoint, next_result):
