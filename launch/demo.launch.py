@@ -14,7 +14,7 @@ FINGERS = {'left': ('gelsight', 1), 'right': ('digit', 2)}
 def generate_launch_description():
     return LaunchDescription([
         DeclareLaunchArgument('rate', default_value='30.0', description='images per second and finger, 1 to 120'),
-        DeclareLaunchArgument('tau', default_value='', description="exit threshold, 0 to 1; none: the checkpoint's"),
+        DeclareLaunchArgument('tau', default_value='', description="exit threshold, 0 to 1; default: the checkpoint's"),
         DeclareLaunchArgument('device', default_value='', description="'auto', 'cpu', 'cuda' or 'cuda:N'"),
         # Each loads config/fastdds_large_images.xml by itself, unless the environment configures Fast DDS.
         *(Node(

@@ -1,7 +1,7 @@
 """The classifier for one or several touch sensors: ros2 launch vit_tactile_ros tactile.launch.py --show-args.
 
 A driver of large raw images in the same launch needs additional_env={'FASTRTPS_DEFAULT_PROFILES_FILE': ...}
-(docs/results/transport.md); the classifier sets what it needs by itself.
+(docs/results/transport.md); the classifier sets what it needs itself.
 """
 
 from pathlib import Path
@@ -15,21 +15,21 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchDescription
 
 ARGUMENTS = {
-    'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; none: image_raw -> tactile"),
-    'checkpoint': ('', 'path of a .safetensors checkpoint; none: the one of params_file, else the shipped one'),
-    'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; none: the one of params_file"),
-    'engine': ('', "what runs the network: 'auto', 'torch' or 'openvino'; none: the one of params_file"),
-    'precision': ('', "'float32', 'bfloat16', 'int8' (calibrated checkpoints) or 'auto'; none: the one of params_file"),
-    'tau': ('', "exit threshold, 0 to 1, or one per early exit; none: params_file's, else the checkpoint's"),
-    'max_accuracy_drop': ('', "in place of tau: share of answers that early exits may cost; none: params_file's"),
-    'image_transport': ('', "'raw' or 'compressed'; none: the one of params_file"),
+    'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; default: image_raw -> tactile"),
+    'checkpoint': ('', 'path of a .safetensors checkpoint; default: from params_file, else the shipped one'),
+    'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; default: from params_file"),
+    'engine': ('', "what runs the network: 'auto', 'torch' or 'openvino'; default: from params_file"),
+    'precision': ('', "'float32', 'bfloat16', 'int8' (calibrated checkpoints) or 'auto'; default: from params_file"),
+    'tau': ('', "exit threshold, 0 to 1, or one per early exit; default: from params_file, else the checkpoint's"),
+    'max_accuracy_drop': ('', 'accepted accuracy loss, instead of tau; default: from params_file'),
+    'image_transport': ('', "'raw' or 'compressed'; default: from params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
-    'autostart': ('', "'false': wait for a lifecycle manager; none: the one of params_file"),
+    'autostart': ('', "'false': wait for a lifecycle manager; default: from params_file"),
 }
 
 
 def start_node(context):
-    """Arguments that were given go over the file's values; those that were not leave them alone."""
+    """Arguments that are given replace the values of the file."""
     params_file = LaunchConfiguration('params_file').perform(context)
     if not Path(params_file).is_file():  # launch_ros would start the node without it, on defaults
         raise RuntimeError(f'params_file is {params_file!r}; must be the path of a YAML file that exists')

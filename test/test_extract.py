@@ -145,7 +145,7 @@ def test_what_it_refuses(tmp_path, capsys):
     bag = write_bag(tmp_path / 'b', {'': [None] * 3})
     (tmp_path / 'twin').mkdir()
     twin = write_bag(tmp_path / 'twin' / 'b', {'': TOUCHES})
-    for arguments, message in (((bag,), 'holds no labels'), ((tmp_path / 'x',), 'x does not exist'),
+    for arguments, message in (((bag,), 'has no labels'), ((tmp_path / 'x',), 'x does not exist'),
                                ((bag, twin), 'have the same name'),
                                ((twin, '--reference_image', tmp_path / 'r.png'), 'r.png does not exist')):
         code, _, error = run(capsys, *arguments, '--output', tmp_path / 'out')

@@ -82,6 +82,61 @@ def test_imports_go_down_the_layers():
     assert not found, '\n'.join([*found, '', rule()])
 
 
+def import_graph(sources: dict[str, str]) -> dict[str, set[str]]:
+    """The modules of the package that each module imports, anywhere in its file; `sources` by module name.
+
+    A package whose submodule is imported does not count: only what is imported from it does.
+    """
+    packages = {name for name in sources if any(other.startswith(f'{name}.') for other in sources)}
+    graph: dict[str, set[str]] = {}
+    for module, source in sources.items():
+        names = (name for _, name in imported_names(ast.parse(source), module, module in packages))
+        found = (name if name in sources else name.rpartition('.')[0] for name in names)
+        graph[module] = {name for name in found if name in sources and name != module}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[str]:
+    """One path through each circle that a search meets."""
+    found: list[str] = []
+    done: set[str] = set()
+
+    def search(module: str, path: tuple[str, ...]) -> None:
+        if module in path:
+            found.append(' -> '.join((*path[path.index(module):], module)))
+        elif module not in done:
+            for imported in sorted(graph[module]):
+                search(imported, (*path, module))
+            done.add(module)
+
+    for module in sorted(graph):
+        search(module, ())
+    return found
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    """Also where the import stands in a function or under TYPE_CHECKING, which only hides a circle."""
+    sources = {}
+    for file in SOURCE.rglob('*.py'):
+        parts = file.relative_to(SOURCE).with_suffix('').parts
+        module = '.'.join((PACKAGE, *(parts[:-1] if parts[-1] == '__init__' else parts)))
+        sources[module] = file.read_text(encoding='utf-8')
+    assert circles(import_graph(sources)) == []
+
+
+@pytest.mark.parametrize('second', ('from p.a import x', 'def late():\n    from . import a', 'import p.c',
+                                    'if TYPE_CHECKING:\n    from p.a import X'))
+def test_circles_are_found(second):
+    sources = {'p': '', 'p.a': 'from p import b', 'p.b': second, 'p.c': 'from p.b import y'}
+    assert len(circles(import_graph(sources))) == 1
+
+
+def test_a_package_may_collect_its_modules():
+    sources = {'p': 'from p.a import x', 'p.a': 'import p.b', 'p.b': ''}
+    assert circles(import_graph(sources)) == []
+    assert circles(import_graph(sources | {'p.b': 'from p import x'})) == ['p -> p.a -> p.b -> p']
+
+
 def test_the_table_has_no_circle():
     """A layer that may import a later one of the table."""
     seen: set[str] = set()

@@ -131,7 +131,7 @@ def test_rows_of_bags_that_are_not_given_are_passed_over(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         table = load_touches(tmp_path / 'one', labels=labels)
     assert table.class_names == ('flat', 'ring')
-    assert 'l.csv: passed over 1 rows of bags that are not given (two)' in caplog.text
+    assert 'l.csv: skipped 1 rows of bags that are not given (two)' in caplog.text
 
 
 def test_a_bag_whose_name_is_misspelt_is_not_lost(tmp_path):
@@ -152,7 +152,7 @@ def test_a_bag_whose_name_is_misspelt_is_not_lost(tmp_path):
     (['0,0.3,a', '0.2,0.5,b'], 'start,end,label', "lines 2 and 3 overlap for sensor 'left'"),
     (['0,1,a,right'], 'start,end,label,sensor', "no sensor 'right' in .*; it has 'left'"),
     (['0,0.2,a', '50,60,b'], 'start,end,label', 'line 3: no image'),
-    (['0,1,a,other'], 'start,end,label,bag', 'all rows are of other bags .other.; given are b'),
+    (['0,1,a,other'], 'start,end,label,bag', 'all rows are of other bags .other.; the given bags are b'),
 ])
 def test_wrong_intervals(tmp_path, lines, columns, message):
     bag = write_bag(tmp_path / 'b', {'left': [None] * 8})
@@ -161,7 +161,7 @@ def test_wrong_intervals(tmp_path, lines, columns, message):
 
 
 def test_a_bag_without_labels(tmp_path):
-    with pytest.raises(DataError, match='holds no labels.*give labels, a CSV'):
+    with pytest.raises(DataError, match='has no labels.*give labels, a CSV'):
         load_touches(write_bag(tmp_path / 'b', {'left': [None] * 3}))
 
 

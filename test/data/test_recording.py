@@ -104,7 +104,7 @@ def test_the_log_of_a_killed_recorder(tmp_path):
     subprocess.run([sys.executable, '-c', code, str(path)], check=False)
     with Recording(path.parent) as recording:
         found = list(recording.messages({TOPIC}))
-    assert len(found) == 11 and found[-1].raw == message[1] and '-wal lies beside it' in recording.problems[0]
+    assert len(found) == 11 and found[-1].raw == message[1] and '-wal is next to it' in recording.problems[0]
 
 
 def test_a_split_bag(tmp_path):
@@ -133,7 +133,7 @@ def test_a_compressed_file_cut_short(tmp_path):
 def test_paths(tmp_path):
     with pytest.raises(DataError, match='no does not exist'):
         Recording(tmp_path / 'no')
-    with pytest.raises(DataError, match='holds no bag'):
+    with pytest.raises(DataError, match='does not contain a bag'):
         find_recordings([tmp_path])
     for folder in ('a', 'b'):
         (tmp_path / folder).mkdir()

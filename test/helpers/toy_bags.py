@@ -19,10 +19,10 @@ LABEL_TYPE = 'vit_tactile_ros/msg/TactileLabel'
 
 
 def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3', compressed: bool = False,
-              encoding: str = 'rgb8', broken: int | None = None) -> Path:
+              encoding: str = 'rgb8', broken: int | None = None, still: int = 0) -> Path:
     """One image of each sensor every 0.1 s, the n-th is picture(n), with its label unless that is None.
 
-    broken: the number of an image that can't be decoded.
+    broken: the number of an image that can't be decoded. still: so many images at the start are all picture(0).
     """
     store = get_typestore(Stores.ROS1_NOETIC if kind == 'bag' else Stores.ROS2_JAZZY)
     text = TACTILE_LABEL
@@ -49,7 +49,7 @@ def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3'
                 # Stamped by the camera a little before the bag records it.
                 stamp = types['builtin_interfaces/msg/Time'](*divmod(START + number * STEP - 3_000_000, 10**9))
                 header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='gel', **header_extra)
-                pixels = picture(number)
+                pixels = picture(number if number >= still else 0)
                 if compressed:
                     _, data = cv2.imencode('.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
                     message = types[image_type](header, 'png', data.ravel())

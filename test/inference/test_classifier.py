@@ -1,4 +1,4 @@
-"""The classifier: one batch answers as each frame alone, and as the model says."""
+"""The classifier: a batch gives the predictions of each frame alone, and of the model."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def thread_count():
 
 
 def frames(count: int = 8, seed: int = 0) -> np.ndarray:
-    """Random pictures of different contrast."""
+    """Random images of different contrast."""
     rng = np.random.default_rng(seed)
     contrast = np.linspace(0.2, 1.0, count)[:, None, None, None]
     return (127.5 + contrast * rng.uniform(-127, 127, (count, 32, 48, 3))).astype(np.uint8)

@@ -24,7 +24,7 @@ def model():
 @pytest.mark.parametrize(('precision', 'tolerance'), (('float32', 1e-3), ('bfloat16', 0.1)))
 @pytest.mark.parametrize('speculate', (False, True))
 def test_graphs_equal_plain_torch(model, precision, tolerance, speculate):
-    """A graph that reads a buffer before it is filled, or after it was filled anew."""
+    """A graph that reads a buffer before it is filled, or after it was filled again."""
     device = torch.device('cuda')
     graphs, plain = (CudaGraphRuntime(model, device, precision, speculate), TorchRuntime(model, device, precision))
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""One decoder for all messages: every encoding against a picture made by hand, and no picture from bad data."""
+"""One decoder for all messages: every encoding against a image made by hand, and no image from bad data."""
 
 import array
 import struct
@@ -51,7 +51,7 @@ def smooth_picture(height: int = 48, width: int = 64) -> np.ndarray:
 
 
 def encode(extension: str, picture: np.ndarray) -> bytes:
-    """A file of a picture whose channels are in OpenCV's order."""
+    """A file of a image whose channels are in OpenCV's order."""
     ok, data = cv2.imencode(extension, picture)
     assert ok
     return data.tobytes()
@@ -72,7 +72,7 @@ def assert_refused(message, reason: str, *parts: str):
 @pytest.mark.parametrize('padding', (0, 1, 5))
 @pytest.mark.parametrize('encoding', PIXELS)
 def test_every_encoding(encoding, padding):
-    """Channels in the wrong order, alpha taken for colour, or padded rows read as pixels (a skewed picture)."""
+    """Channels in the wrong order, alpha taken for colour, or padded rows read as pixels (a skewed image)."""
     picture = decode(raw(encoding, padding))
     assert picture.dtype == np.uint8 and picture.shape == (2, 3, 3)
     np.testing.assert_array_equal(picture, WANTED[encoding])
@@ -90,7 +90,7 @@ def test_every_container(container):
 
 @pytest.mark.parametrize('encoding', ('rgb8', 'bgr8', '8UC3'))
 def test_colour_is_not_copied(encoding):
-    """A copy of every picture of a camera, padded or in the other order, on the way to the network."""
+    """A copy of every image of a camera, padded or in the other order, on the way to the network."""
     message = raw(encoding, 5, lambda data: array.array('B', data))
     assert np.shares_memory(decode(message), np.frombuffer(message.data, np.uint8))
 
@@ -103,7 +103,7 @@ def test_other_encodings_are_refused(encoding):
 
 @pytest.mark.parametrize('size', ({'height': 0}, {'width': 0}, {'height': 0, 'width': 0, 'step': 0, 'data': b''}))
 def test_zero_size_is_refused(size):
-    """An empty image of a sensor that is starting up, which OpenCV answers with an assertion."""
+    """An empty image of a sensor that is starting up, for which OpenCV raises an assertion."""
     assert_refused(raw(**size), 'size', 'at least 1')
 
 
@@ -156,13 +156,14 @@ def test_grey_and_alpha_files():
     np.testing.assert_array_equal(decode(compressed(encode('.png', alpha))), smooth_picture())
 
 
-def test_exif_orientation_is_ignored():
-    """A picture turned by what a camera's firmware says: the raw topic of the same camera is not turned."""
+def test_exif_orientation():
+    """As cv_bridge and image_transport decode the same message; test_image_file.py has all orientations."""
     tiff = b'II*\x00\x08\x00\x00\x00' + struct.pack('<HHHIHH', 1, 0x0112, 3, 1, 6, 0) + b'\x00' * 4
     exif = b'Exif\x00\x00' + tiff
     turned = JPEG[:2] + b'\xff\xe1' + struct.pack('>H', len(exif) + 2) + exif + JPEG[2:]
-    assert cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR).shape == (64, 48, 3)
-    np.testing.assert_array_equal(decode(compressed(turned)), decode(compressed(JPEG)))
+    by_opencv = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
+    assert by_opencv.shape == (64, 48, 3)
+    np.testing.assert_array_equal(decode(compressed(turned)), by_opencv[:, :, ::-1])
 
 
 def test_decoding_needs_no_ros_client():

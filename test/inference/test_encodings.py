@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vit_tactile_ros.inference.decode import ENCODINGS, UNSAID_ORDER, DecodeError, decode
+from vit_tactile_ros.inference.decode import ENCODINGS, UNDEFINED_ORDER, DecodeError, decode
 
 HEIGHT, WIDTH = 6, 8
 RNG = np.random.default_rng(0)
@@ -136,4 +136,4 @@ def test_every_encoding_is_tested():
     own = {'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', 'nv12', 'nv21', 'mono16', '16UC1', 'rgb16', 'bgr16', '16UC3',
            'rgba16', 'bgra16', '16UC4'}
     bayer = {f'bayer_{pattern}{bits}' for pattern in ('rggb', 'bggr', 'gbrg', 'grbg') for bits in (8, 16)}
-    assert TESTED_IN_DECODE | own | bayer == set(ENCODINGS) and UNSAID_ORDER < set(ENCODINGS)
+    assert TESTED_IN_DECODE | own | bayer == set(ENCODINGS) and UNDEFINED_ORDER < set(ENCODINGS)

@@ -142,7 +142,7 @@ def shipped_with_ranges():
 
 @needs_vnni
 def test_int8_answers_as_float32_on_touches(shipped_with_ranges):
-    """Logits that are near and answers that are not: what the user sees is the class and the exit."""
+    """Logits that are near and predictions that are not: what the user sees is the class and the exit."""
     checkpoint, touches = shipped_with_ranges
     exact, fast = (TactileClassifier(checkpoint, 'cpu', p, threads=1) for p in ('float32', 'int8'))
     assert (exact.runtime.name, fast.runtime.name, fast.runtime.precision) == ('torch', 'openvino', 'int8')
@@ -154,7 +154,7 @@ def test_int8_answers_as_float32_on_touches(shipped_with_ranges):
 
 @needs_vnni
 def test_ranges_of_another_network_are_refused(shipped_with_ranges):
-    """Ranges left in a checkpoint whose weights were trained on: answers that are off by more than the rounding."""
+    """Ranges left in a checkpoint whose weights were trained on: predictions that are off by more than the rounding."""
     checkpoint, _ = shipped_with_ranges
     ranges = checkpoint.calibration.activation_ranges
     assert make_runtime(checkpoint.model, 'cpu', 'openvino', 'int8', ranges=ranges).precision == 'int8'
@@ -179,7 +179,7 @@ class _Pretends(TorchRuntime):
 @pytest.mark.parametrize(('given', 'factor', 'wanted'), (
     (True, 1.0, ('fake', 'int8')), (False, 1.0, ('fake', 'bfloat16')), (True, 1.06, ('fake', 'bfloat16'))))
 def test_auto_precision_takes_the_fastest_that_agrees(monkeypatch, caplog, given, factor, wanted):
-    """Int8 that answers otherwise, without ranges, or bfloat16 where int8 is faster; and nobody is told."""
+    """Int8 that predicts otherwise, without ranges, or bfloat16 where int8 is faster; and nobody is told."""
     caplog.set_level(logging.INFO)
 
     def prepare(request):

@@ -1,10 +1,11 @@
-"""The logic around CUDA graphs, executed on CPU tensors: its answers are those of plain early exit."""
+"""The logic around CUDA graphs, executed on CPU tensors: its predictions are those of plain early exit."""
 
 import pytest
 import torch
 
 from vit_tactile_ros.inference.decide import decide
-from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime, DirectBackend
+from vit_tactile_ros.inference.engines.backend import DirectBackend
+from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
 from vit_tactile_ros.inference.engines.exit_loop import padded_size
 from vit_tactile_ros.model import ModelConfig, ViTTactile, early_exit
 

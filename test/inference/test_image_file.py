@@ -101,7 +101,7 @@ def test_a_cut_file_of_any_kind_is_refused(kind, tmp_path):
     b'\x00' * 100, b'\xff' * 9, b'\r\n', b'trailer of a phone', b'abc\xff\xd9', b'abc\xff\xd9def', JPEG, JPEG[:200],
     b'\xff\xd8 half an image', PNG, bytes(range(256)) * 40), ids=range(11))
 def test_bytes_after_the_end_are_ignored(whole, trailer):
-    """Padding, a phone's trailer or the second image of a multi-picture file was called truncated."""
+    """Padding, a phone's trailer or the second image of a multi-image file was called truncated."""
     np.testing.assert_array_equal(decode(compressed(whole + trailer)), decode(compressed(whole)))
 
 
@@ -128,7 +128,7 @@ def test_cut_inside_with_the_end_put_back():
 
 @needs_simplejpeg
 def test_what_libjpeg_warns_of_is_damage(capfd):
-    """1,500 bytes lost were decoded: OpenCV prints libjpeg's warning and carries on."""
+    """1,500 bytes lost were decoded: OpenCV prints libjpeg's warning and continues."""
     data = saved('JPEG', picture=busy(), quality=95)
     middle = len(data) // 2
     lost = data[:middle] + bytes(1500) + data[middle + 1500:]
@@ -148,7 +148,7 @@ def test_a_damaged_jpeg_is_refused_when_libjpeg_warns(options, capfd):
         data = bytearray(whole)
         data[rng.integers(len(data))] ^= int(rng.integers(1, 256))
         capfd.readouterr()
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         warned = decoded is None or 'JPEG' in capfd.readouterr().err
         try:
             image = decode(compressed(bytes(data)))
@@ -389,23 +389,67 @@ def test_floating_point_is_refused():
     assert refusal(cv2.imencode('.tif', np.ones((48, 64, 3), np.float32))[1].tobytes()).reason == 'compressed'
 
 
-@pytest.mark.parametrize('orientation', (2, 3, 6, 8))
-@pytest.mark.parametrize('kind', ('JPEG', 'PNG', 'TIFF', 'WebP'))
-def test_orientation_is_ignored(kind, orientation, tmp_path):
-    """An image turned as its EXIF asks: references were turned, training images were not, and a TIFF always was."""
+def with_orientation(kind: str, orientation: int) -> bytes:
     if kind == 'JPEG':
-        block = b'Exif\x00\x00' + exif(orientation)
-        turned = JPEG[:2] + b'\xff\xe1' + struct.pack('>H', len(block) + 2) + block + JPEG[2:]
-    elif kind == 'PNG':
-        turned = PNG[:33] + chunk(b'eXIf', exif(orientation)) + PNG[33:]
-    elif kind == 'TIFF':
-        turned = saved('TIFF', tiffinfo={274: orientation})
-    else:
-        turned = saved('WEBP', lossless=True, exif=exif(orientation))
-    assert Image.open(io.BytesIO(turned)).getexif()[274] == orientation
+        return with_segments(app1(exif(orientation)))
+    if kind == 'PNG':
+        return PNG[:33] + chunk(b'eXIf', exif(orientation)) + PNG[33:]
+    if kind == 'TIFF':
+        return saved('TIFF', tiffinfo={274: orientation})
+    return saved('WEBP', lossless=True, exif=exif(orientation))
+
+
+def app1(block: bytes, start: bytes = b'Exif\x00\x00') -> bytes:
+    return b'\xff\xe1' + struct.pack('>H', len(start) + len(block) + 2) + start + block
+
+
+def with_segments(*segments: bytes) -> bytes:
+    return JPEG[:2] + b''.join(segments) + JPEG[2:]
+
+
+def by_opencv(data: bytes) -> np.ndarray:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+@pytest.mark.parametrize('kind', ('JPEG', 'PNG', 'TIFF', 'WebP'))
+def test_an_image_is_turned_as_its_exif_says(kind, orientation, tmp_path):
+    """A photo on its side: every viewer, OpenCV, cv_bridge and image_transport turn it."""
+    data = with_orientation(kind, orientation)
+    assert Image.open(io.BytesIO(data)).getexif()[274] == orientation
     path = tmp_path / 'turned.jpg'
-    path.write_bytes(turned)
-    np.testing.assert_array_equal(read_image(path), decode_image(WHOLE[kind]))
+    path.write_bytes(data)
+    image = read_image(path)
+    np.testing.assert_array_equal(image, by_opencv(data))
+    np.testing.assert_array_equal(image, np.asarray(turned_by_pillow(decode_image(WHOLE[kind]), orientation)))
+    if kind in ('JPEG', 'PNG'):
+        np.testing.assert_array_equal(decode(compressed(data)), image)
+
+
+def turned_by_pillow(image: np.ndarray, orientation: int) -> Image.Image:
+    way = (None, 'FLIP_LEFT_RIGHT', 'ROTATE_180', 'FLIP_TOP_BOTTOM', 'TRANSPOSE', 'ROTATE_270', 'TRANSVERSE',
+           'ROTATE_90')[orientation - 1]
+    whole = Image.fromarray(np.ascontiguousarray(image))
+    return whole.transpose(getattr(Image.Transpose, way)) if way else whole
+
+
+BIG_ENDIAN = b'MM\x00*\x00\x00\x00\x08' + struct.pack('>HHHIHH', 1, 0x0112, 3, 1, 6, 0) + b'\x00' * 4
+XMP = app1(b'<x/>', b'http://ns.adobe.com/xap/1.0/\x00')
+
+
+@pytest.mark.parametrize('segments', (
+    [app1(BIG_ENDIAN)], [XMP, app1(exif(6))], [app1(exif(6)), XMP], [app1(exif(6)), app1(exif(8))],
+    [app1(exif(1)), app1(exif(6))], [app1(exif(9)), app1(exif(6))], [app1(exif(6)), app1(exif(9))], [app1(exif(0))],
+    [app1(b'II*\x00\x08\x00\x00\x00\x00\x00'), app1(exif(6))], [app1(exif(6)[:14])], [app1(exif(6)[:20])],
+    [app1(b'II+\x00' + exif(6)[4:])], [app1(b'II*\x00\xff\xff\x00\x00' + exif(6)[8:])], [app1(b'')],
+    [app1(exif(6), b'JUNK\x00\x00')], [app1(exif(6)[:8] + b'\x05' + exif(6)[9:])]), ids=range(16))
+def test_unusual_exif_of_a_jpeg_is_read_as_opencv_does(segments, monkeypatch):
+    """Several segments, other byte orders, damage: turned on one machine only, without simplejpeg."""
+    data = with_segments(*segments)
+    wanted = by_opencv(data)
+    np.testing.assert_array_equal(decode_image(data), wanted)
+    monkeypatch.setattr(image_file, 'simplejpeg', None)
+    np.testing.assert_array_equal(decode_image(data), wanted)
 
 
 # Files
@@ -440,8 +484,8 @@ def test_errors_are_a_users_mistakes_and_cross_processes():
 
 
 def test_headers():
-    assert read_jpeg_header(PROGRESSIVE + b'abc') == ('JPEG', 64, 48, len(PROGRESSIVE))
-    assert read_png_header(PNG + b'abc') == ('PNG', 64, 48, len(PNG))
+    assert read_jpeg_header(PROGRESSIVE + b'abc') == ('JPEG', 64, 48, len(PROGRESSIVE), 1)
+    assert read_png_header(PNG + b'abc') == ('PNG', 64, 48, len(PNG), 1)
 
 
 def test_the_simulator_reads_images_without_torch():

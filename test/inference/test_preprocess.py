@@ -112,7 +112,7 @@ def test_fitting_leaves_the_frame_alone():
     np.zeros((0, 32, 3), np.uint8), np.zeros((24, 0, 3), np.uint8), frame(24, 32).astype(np.uint16),
 ), ids=lambda image: f'{image.dtype}{image.shape}')
 def test_what_is_no_frame_is_refused(image):
-    """Floats in 0..1 or a grey picture, which would go through and mean something else."""
+    """Floats in 0..1 or a grey image, which would go through and mean something else."""
     with pytest.raises(ValueError, match=r'must be uint8 \(H, W, 3\)'):
         fit(image, config(24, 32))
 
@@ -140,7 +140,7 @@ def test_difference_is_the_formula_and_does_not_wrap(kind):
 
 
 def test_no_contact_is_the_middle_of_the_range():
-    """A frame equal to its reference must be exactly neutral, whatever the picture."""
+    """A frame equal to its reference must be exactly neutral, whatever the image."""
     image = frame(24, 32)
     values = normalise(image, image, config(24, 32, reference='difference'))
     np.testing.assert_allclose(values, 0, atol=1e-6)
@@ -154,7 +154,7 @@ def test_a_missing_or_misshaped_reference_is_refused(reference):
 
 
 def test_a_reference_is_ignored_where_none_is_used():
-    """A checkpoint trained on whole pictures given differences."""
+    """A checkpoint trained on whole images given differences."""
     image = frame(24, 32)
     np.testing.assert_array_equal(normalise(image, frame(24, 32, seed=1), config(24, 32)),
                                   normalise(image, None, config(24, 32)))
@@ -162,7 +162,7 @@ def test_a_reference_is_ignored_where_none_is_used():
 
 @pytest.mark.parametrize('image', (frame(48, 64), frame(32, 24), frame(24, 32)[:, :, 0]))
 def test_a_frame_that_was_not_fitted_is_refused(image):
-    """A raw frame given to the network: it answers for any multiple of 16, but was trained on one size."""
+    """A raw frame given to the network: it takes any multiple of 16, but was trained on one size."""
     with pytest.raises(ValueError, match=r'frame is .*must be fitted to \(24, 32, 3\)'):
         normalise(image, None, config(24, 32))
 

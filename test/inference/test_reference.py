@@ -1,4 +1,4 @@
-"""The no-contact reference: averaged from the first frames, captured anew on demand, or fixed."""
+"""The no-contact reference: averaged from the first frames, captured again on demand, or fixed."""
 
 import numpy as np
 import PIL.Image
@@ -61,7 +61,7 @@ def test_recapture_starts_over():
 
 
 def test_a_fixed_picture_stays_until_recapture():
-    """A picture from a file that live frames are mixed into, or that can't be replaced."""
+    """A image from a file that live frames are mixed into, or that can't be replaced."""
     picture, image = frames(2)
     reference = Reference(num_frames=1, fixed=picture)
     assert reference.is_fixed and reference.is_complete
@@ -81,7 +81,7 @@ def test_at_least_one_frame(num_frames):
 
 
 def test_the_channels_lie_apart():
-    """A reference laid out as pictures are, which `normalise` takes half as long again to subtract."""
+    """A reference laid out as images are, which `normalise` takes half as long again to subtract."""
     for reference in (Reference(3), Reference(1, fixed=frames(1)[0])):
         for image in frames(3):
             reference.update(image)
@@ -103,13 +103,14 @@ def jpeg(path, orientation: int | None = None):
 
 
 def test_reference_files_are_read_as_training_images_are(tmp_path):
-    """EXIF turned a reference where training ignores it; a phone's trailer must not matter either."""
+    """EXIF turned a reference but not the training images; a phone's trailer must not matter either."""
     plain, turned = jpeg(tmp_path / 'plain.jpg'), jpeg(tmp_path / 'turned.jpg', 6)
     turned.write_bytes(turned.read_bytes() + b'trailer\xff\xd9')
     given = fixed_references([str(plain), '', str(turned)], ['a', 'b', 'c'], CONFIG)
     assert given[1] is None
     np.testing.assert_array_equal(given[0], fit(read_picture(plain), CONFIG))
-    np.testing.assert_array_equal(given[2], given[0])
+    np.testing.assert_array_equal(given[2], fit(read_picture(turned), CONFIG))
+    np.testing.assert_array_equal(given[2], fit(np.rot90(read_picture(plain), -1), CONFIG))
 
 
 @pytest.mark.parametrize(('damage', 'said'), (

@@ -28,7 +28,7 @@ from vit_tactile_ros.model import (
 
 @pytest.fixture(scope='session')
 def tiny_checkpoint(tmp_path_factory) -> Path:
-    """A small untrained network; what it answers does not matter here, that it answers does."""
+    """A small untrained network; its predictions do not matter here."""
     torch.manual_seed(0)
     config = ModelConfig(num_classes=len(CLASSES), image_size=(32, 48), width=48, depth=3, exits=(1, 2, 3),
                          feature_map_dim=16)

@@ -32,7 +32,7 @@ def test_the_next_stricter_bound_is_taken_and_named(classifier, client, calibrat
     """Thresholds in between, or those of a looser bound: a promise that nobody tested."""
     node = classifier(checkpoint=calibrated_checkpoint, max_accuracy_drop=0.019)
     assert list(next_result().tau) == [0.9, 0.8]
-    assert 'the next stricter one, 0.005, is in force' in node.output
+    assert 'the next stricter one, 0.005, is used' in node.output
 
 
 def test_it_is_live_and_the_last_one_set_counts(classifier, client, calibrated_checkpoint, next_result):
@@ -49,7 +49,7 @@ def test_it_is_live_and_the_last_one_set_counts(classifier, client, calibrated_c
     assert client.get_parameter_of('max_accuracy_drop') == -1.0
     assert client.set_parameter('max_accuracy_drop', 0.001).successful
     assert list(next_result().tau) == [1.0, 1.0]
-    node.wait_for_output('so no image leaves early: calibrate with more, or allow a larger drop')
+    node.wait_for_output('so no image exits early: calibrate with more, or allow a larger drop')
 
 
 @pytest.mark.parametrize(('own', 'tau', 'source'), [(0.5, 0.5, 'tau'), (None, 0.7, 'checkpoint')])
@@ -97,7 +97,7 @@ def test_a_checkpoint_that_is_not_calibrated_is_refused_at_start(start, tiny_che
 
 
 def test_both_at_the_start_are_refused(start, client, calibrated_checkpoint):
-    """A parameter file whose one line has no effect; under a manager one of them can be set and it goes on."""
+    """A parameter file whose one line has no effect; under a manager one of them can be set and it continues."""
     node = start('classifier_node', checkpoint=calibrated_checkpoint, threads=1, tau=0.5, max_accuracy_drop=0.005,
                  autostart='false')
     assert not client.change_state('configure')

@@ -57,7 +57,7 @@ def _huge() -> Image:
     (_huge, 'size', 'Mpx; must be at most 33.6 Mpx'),
 ])
 def test_bad_image_is_rejected(classifier, client, bad, reason, said):
-    """A driver's fault must not crash the node, pass as a picture or go by in silence."""
+    """A driver's fault must not crash the node, pass as a image or go by in silence."""
     node = classifier()
     results = client.listen()
     client.send_until(bad(), lambda: client.counter(f'rejected: {reason}'), 'the counter')
@@ -83,7 +83,7 @@ def test_log_is_throttled(classifier, client):
 
 
 def test_padded_rows_are_cut(classifier, client):
-    """Padding (step > width * channels) read as pixels would be a skewed picture without an error."""
+    """Padding (step > width * channels) read as pixels would be a skewed image without an error."""
     classifier(tau=1.0, reference_frames=1)
     results = client.listen()
     client.send_until(image(1), lambda: results, 'the reference')
@@ -143,7 +143,7 @@ def test_silent_sensor_and_its_return(classifier, client):
 
 
 def test_sensor_returns_with_another_resolution(classifier, client):
-    """Another resolution is another picture: counted, said, and the no-contact reference is captured anew."""
+    """A new resolution is a new view: counted, logged, and the no-contact reference is captured again."""
     node = classifier(reference_frames=1, tau=1.0)
     results = client.listen()
     client.send_until(image(1), lambda: results, 'a result')

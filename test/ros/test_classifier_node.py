@@ -226,7 +226,7 @@ def test_stops_cleanly_on_a_signal(classifier, client, number):
 
 
 def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
-    """A file that is no checkpoint: status 1 and the reason, not a node that answers nonsense."""
+    """A file that is not a checkpoint: status 1 and the reason, not a node with random predictions."""
     path = tmp_path / 'broken.safetensors'
     path.write_bytes(b'not weights')
     node = start('classifier_node', checkpoint=path)
@@ -291,7 +291,7 @@ def test_capture_reference(classifier, client):
 
 
 def test_reference_file(classifier, client, tmp_path):
-    """A given no-contact picture is used as it is, from the first frame on."""
+    """A given no-contact image is used as it is, from the first frame on."""
     bare = image(1)
     picture = np.frombuffer(bare.data, np.uint8).reshape(24, 32, 3)
     path = tmp_path / 'bare.png'

@@ -68,9 +68,9 @@ def test_both_at_the_start_are_refused_until_one_is_set():
 def test_the_next_stricter_bound_is_named():
     result = in_force(ExitPolicy(max_accuracy_drop=0.019))
     assert result.thresholds == (0.9, 0.8) and result.max_accuracy_drop == 0.019
-    assert 'the next stricter one, 0.005, is in force' in result.notes[0] and not result.warnings
+    assert 'the next stricter one, 0.005, is used' in result.notes[0] and not result.warnings
     result = in_force(ExitPolicy(max_accuracy_drop=0.001))
-    assert result.thresholds == (1.0, 1.0) and 'could not be shown' in result.warnings[0] and not result.notes
+    assert result.thresholds == (1.0, 1.0) and 'could not be guaranteed' in result.warnings[0] and not result.notes
 
 
 @pytest.mark.parametrize(('policy', 'calibration', 'reason'), [

@@ -106,4 +106,4 @@ def test_a_node_that_has_failed_ends():
         init='self.create_timer(0.1, self.fail)', configure='pass', finish='pass')], capture_output=True, text=True,
         timeout=TIMEOUT)
     assert ended.returncode == 1 and ended.stdout == 'finishing\n'
-    assert 'ends: the network is gone' in ended.stderr
+    assert 'stopping: the network is gone' in ended.stderr

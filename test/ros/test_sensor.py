@@ -5,13 +5,14 @@ from __future__ import annotations
 import pytest
 from live_nodes import image
 
+from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.ros.sensor import Sensor
 
 
 @pytest.fixture
 def sensor() -> Sensor:
-    return Sensor('left', Reference())
+    return Sensor('left', SensorFrames(Reference()))
 
 
 def receive(sensor: Sensor, stamp: int, now: float = 1.0):
@@ -50,7 +51,7 @@ def test_a_missing_stamp_is_not_a_repeated_one(sensor):
     (100, 90, -10.0, ''),  # the clock of another machine
     (7, 1_700_000_000, 1_700_000_000 - 7, ''),  # old, not unknown
     (0, 100, None, ''),  # warned of when it came
-    (1_700_000_000, 0, None, 'no /clock has come'),
+    (1_700_000_000, 0, None, 'no /clock was received'),
     (1_700_000_000, 12, None, '1699999988 s ahead of the clock'),
 ])
 def test_age(sensor, stamp, clock, age, warning):

@@ -18,7 +18,7 @@ from vit_tactile_ros.simulator import CLASS_NAMES, GELSIGHT, save_sensor
     ('gelsight', 'raw', (240, 320, 3)), ('digit', 'compressed', (320, 240, 3)),
 ])
 def test_images_and_labels_belong_together(start, client, sensor, transport, shape):
-    """Each image has a label with the same header; the picture is the sensor's, and touches come and go."""
+    """Each image has a label with the same header; the image is the sensor's, and touches come and go."""
     message_type, topic = (Image, 'image_raw') if transport == 'raw' else (CompressedImage, 'image_raw/compressed')
     images: list = []
     labels: list = []

@@ -23,12 +23,12 @@ def ended(module: str, *words: str, **environment: str) -> str:
 
 
 @pytest.mark.parametrize(('module', 'words', 'told'), [
-    ('classifier_node', ['tau:=0.9'], 'tau:=0.9 is not read; parameters are given as --ros-args -p tau:=0.9'),
-    ('classifier_node', ['--tau', '0.9'], '--tau is not read; parameters are given as --ros-args -p tau:=0.9'),
-    ('simulator_node', ['rate:=5'], 'rate:=5 is not read; parameters are given as --ros-args -p rate:=5'),
-    ('simulator_node', ['--rate=5'], '--rate=5 is not read; parameters are given as --ros-args -p rate:=5'),
-    ('simulator_node', ['--rat', '5'], '--rat is not read; parameters are given as --ros-args -p rate:=5'),
-    ('classifier_node', ['device:=cpu'], 'device:=cpu is not read; parameters are given as --ros-args -p device:=cpu'),
+    ('classifier_node', ['tau:=0.9'], 'tau:=0.9 is ignored; parameters are given as --ros-args -p tau:=0.9'),
+    ('classifier_node', ['--tau', '0.9'], '--tau is ignored; parameters are given as --ros-args -p tau:=0.9'),
+    ('simulator_node', ['rate:=5'], 'rate:=5 is ignored; parameters are given as --ros-args -p rate:=5'),
+    ('simulator_node', ['--rate=5'], '--rate=5 is ignored; parameters are given as --ros-args -p rate:=5'),
+    ('simulator_node', ['--rat', '5'], '--rat is ignored; parameters are given as --ros-args -p rate:=5'),
+    ('classifier_node', ['device:=cpu'], 'device:=cpu is ignored; parameters are given as --ros-args -p device:=cpu'),
     ('simulator_node', ['--ros-args', '__ns:=/left'], 'remappings are given as --ros-args -r __ns:=/left'),
     ('simulator_node', ['--ros-args', '-p', 'rate:=5.0', '--', 'seed:=3'], '--ros-args -p seed:=3'),
     ('simulator_node', ['--ros-args', 'rate:=5'], '--ros-args -p rate:=5'),
@@ -52,8 +52,8 @@ def test_remappings_without_ros_args_still_work():
 
 
 @pytest.mark.parametrize(('words', 'told'), [
-    (['-p', 'rat:=5.0'], '-p rat: rat is not a parameter of this node; do you mean rate?'),
-    (['-p', 'tactile_simulator:rat:=5.0'], 'do you mean rate?'),
+    (['-p', 'rat:=5.0'], '-p rat: rat is not a parameter of this node; did you mean rate?'),
+    (['-p', 'tactile_simulator:rat:=5.0'], 'did you mean rate?'),
     (['-p', 'x:=[0.9, 1]'], 'in a list every number needs a decimal point: write [0.9, 1.0]'),
     (['-p'], 'trailing -p'),
     (['--params-file', '/no/such.yaml'], '/no/such.yaml'),
@@ -89,10 +89,10 @@ def test_a_misspelt_parameter_in_a_file(start, tmp_path, section):
     path = write(tmp_path, section, rat=5.0)
     if section != '/*':
         told = ended('simulator_node', '--ros-args', '--params-file', path)
-        assert f'{path}, section' in told and 'rat is not a parameter of this node; do you mean rate?' in told
+        assert f'{path}, section' in told and 'rat is not a parameter of this node; did you mean rate?' in told
     else:
         node = start('simulator_node', '--params-file', path)
-        node.wait_for_output('rat is not a parameter of this node; do you mean rate? (ignored')
+        node.wait_for_output('rat is not a parameter of this node; did you mean rate? (ignored')
         assert node.stop() == 0
 
 
@@ -100,7 +100,7 @@ def test_a_file_for_another_node(start, tmp_path):
     """A file whose section names another node changes nothing, and nothing told so."""
     path = write(tmp_path, '/left/tactile_simulator', rate=5.0)
     node = start('simulator_node', '--params-file', path)
-    node.wait_for_output(f'{path} holds nothing for /tactile_simulator (its sections: /left/tactile_simulator)')
+    node.wait_for_output(f'{path} has no parameters for /tactile_simulator (its sections: /left/tactile_simulator)')
     assert node.stop() in (0, 130)  # it may not spin yet
     node = start('simulator_node', '--params-file', path, '-r', '__ns:=/left')
     node.wait_for_output('at 5 Hz')

@@ -81,7 +81,7 @@ def test_a_worker_that_keeps_failing_ends_the_node(broken, client):
         except subprocess.TimeoutExpired:
             continue
     assert process.returncode == 1
-    assert 'ends: the classification thread has ended: SystemExit' in broken.log()
+    assert 'stopping: the classification thread has ended: SystemExit' in broken.log()
     client.wait(lambda: any('the classification thread has ended' in text for _, text in levels(client, 'model')),
                 'the last report')
     assert client.counter('received') == client.counter('rejected: internal error') + client.counter('superseded')
@@ -162,7 +162,7 @@ def test_simulated_time_without_a_clock(classifier, client):
     assert results[0].image_age != results[0].image_age  # NaN
     client.wait(lambda: client.counter('unknown ages'), 'the counter')
     assert 'image age p50 [ms]' not in client.values()
-    node.wait_for_output('use_sim_time is true and no /clock has come')
+    node.wait_for_output('use_sim_time is true and no /clock was received')
 
 
 def test_stamps_that_repeat(classifier, client):
@@ -196,7 +196,7 @@ def test_qos_of_a_topic_that_is_not_there(classifier):
     """A typo in the topic ran with the default QoS."""
     node = classifier('-p', 'qos_overrides./imag_raw.subscription.depth:=5')
     node.wait_for_output('qos_overrides./imag_raw.subscription.depth has no effect')
-    assert 'do you mean qos_overrides./image_raw.subscription.depth?' in node.output
+    assert 'did you mean qos_overrides./image_raw.subscription.depth?' in node.output
 
 
 @pytest.mark.parametrize(('namespace', 'length', 'fits'), [

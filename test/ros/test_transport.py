@@ -82,7 +82,7 @@ def test_lost_images_are_counted_and_both_remedies_named(classifier, client, pub
     assert sum(int(re.search(r'\blost (\d+)', s.message)[1]) for s in statuses) == lost
     assert f'the parameter {OVERRIDE} of this node to reliable' in node.output
     assert f'{transport.OLD_VARIABLE}={PROFILE}' in node.output
-    assert node.output.count('lost on the way') <= 3, 'throttled'
+    assert node.output.count('lost in transport') <= 3, 'throttled'
     # Back to normal once nothing more is lost.
     client.send_until(image(1), lambda: client.status().message == 'classifying', 'OK')
 

@@ -10,7 +10,7 @@ import rclpy.logging
 from live_nodes import image, wait_until
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -30,7 +30,7 @@ class Slow:
 
 
 def test_calls_while_it_works_are_answered_by_one_look():
-    """Images faster than the network: a call left over per image, for ever more of memory and empty looks later."""
+    """Images faster than the network: a call left over per image, more and more memory and empty looks later."""
     sensor = Slow()
     worker = ClassificationWorker(None, [sensor], None, None, None, None)
     worker.start()
@@ -57,7 +57,8 @@ class Bench:
     def __init__(self, checkpoint, fails: int, error: BaseException):
         classifier = TactileClassifier(load_checkpoint(checkpoint), 'cpu', threads=1)
         logger = rclpy.logging.get_logger('bench')
-        self.sensors = [Sensor('left', Reference()), Sensor('right', Reference())]
+        frames = sensor_frames(['left', 'right'], [''], 5, classifier.preprocessing, classifier.expects_grey)
+        self.sensors = [Sensor(name, own) for name, own in frames.items()]
         self.results: list[str] = []
         self._fails, self._error = fails, error
         self.worker = ClassificationWorker(classifier, self.sensors, self._thresholds, self._publish, logger,
@@ -102,7 +103,7 @@ def test_nothing_ends_the_thread(tiny_checkpoint, error):
 
 
 def test_it_gives_up_in_the_end(tiny_checkpoint):
-    """Failing for ever, with a log that nobody reads: the node is to end, so that launch starts another."""
+    """Failing forever, with a log that nobody reads: the node is to end, so that launch starts another."""
     bench = Bench(tiny_checkpoint, 10**6, SystemExit('again'))
     for number in range(1, MAX_FAILURES + 2):
         bench.send(number)

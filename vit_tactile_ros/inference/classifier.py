@@ -23,39 +23,38 @@ Image = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Decision:
-    """What one frame says the sensor is touching."""
+    """The prediction for one frame."""
 
     class_id: int
     class_name: str
-    confidence: float  # probability of the class at the exit that answered, 0..1
+    confidence: float  # probability of the class at the exit that was taken, 0..1
     probabilities: NDArray[np.float32]  # (C,)
     exit_index: int  # 0-based
     exit_block: int  # 1-based block that the exit follows
-    exit_confidences: NDArray[np.float32]  # at every exit that was evaluated, earliest first
+    exit_confidences: NDArray[np.float32]  # at every evaluated exit, earliest first
     tau: tuple[float, ...]  # threshold of each early exit
     compute_share: float  # of the full depth's multiply-adds, (0, 1]
-    inference_time: float  # s, the batch from input ready to decision
+    inference_time: float  # s, from the ready input of the batch to the decision
 
 
 class TactileClassifier:
-    """A checkpoint made ready on a device; not thread-safe, one caller at a time."""
+    """A checkpoint prepared on a device; not thread-safe, one caller at a time."""
 
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
                  precision: Precision | Literal['auto'] = 'float32', threads: int = 0,
                  engine: str | None = None) -> None:
-        """Raises ValueError for a device that is not there, or a precision or an engine that can't run here.
+        """Raises ValueError for a device that does not exist, or a precision or engine that can't run here.
 
-        `engine` and `precision` are those of `engines.select.make_runtime`. The default is the reference, so that the
-        figures of offline commands compare; what must be fast asks for engine 'auto'. No engine: plain torch, but
-        'auto' where the precision is 'int8' or 'auto'.
+        `engine` and `precision` are those of `engines.select.make_runtime`. engine None is plain torch, so that the
+        figures of offline commands are comparable, but 'auto' if the precision is 'int8' or 'auto'.
 
-        `threads` is the number of CPU threads, for the whole process; 0 measures whether more than one pays.
+        `threads` is the number of CPU threads of the whole process; 0 measures whether more than one is faster.
         """
         torch_device = select_device(device)
         if torch_device.type == 'cpu':
             cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-            # One core stays with the camera drivers: two threads on two cores are fast alone, and three times as slow
-            # as one thread beside two sensors at 30 Hz. More than four gain nothing on so few tokens.
+            # One core is left for the camera drivers: two threads on two cores are fast alone, but three times slower
+            # than one thread next to two sensors at 30 Hz. With so few tokens, more than four gain nothing.
             torch.set_num_threads(threads or fastest_thread_count(checkpoint.model, min(4, cores - 1)))
         self.threads = torch.get_num_threads()
         self.runtime: Runtime = make_runtime(
@@ -64,9 +63,9 @@ class TactileClassifier:
         self.preprocessing = checkpoint.preprocessing
         self.class_names = checkpoint.class_names
         self.exits = checkpoint.model.config.exits
-        # Checkpoints that do not say are of colour sensors, as all that this package ships.
+        # Checkpoints without this entry are of colour sensors, like all that this package ships.
         self.expects_grey = checkpoint.provenance.metrics.get(GREY_SHARE, 0.0) > 0.5
-        # The checkpoint owns the calibration, so that one just trained answers as it will when loaded.
+        # From the checkpoint, so that a network just trained predicts as it will when loaded.
         self.temperatures = checkpoint.calibration.temperatures or (1.0,) * len(self.exits)
         self.compute_shares = compute_shares(checkpoint.model.config)
 
@@ -79,19 +78,19 @@ class TactileClassifier:
         return thresholds(tau, len(self.exits))
 
     def fit(self, image: Image) -> Image:
-        """Turn, crop and resize a frame, uint8 (H, W, 3), to the input's size."""
+        """Rotate, crop and resize an image, uint8 (H, W, 3), to the input's size."""
         return fit(image, self.preprocessing)
 
     @torch.inference_mode()
     def warm_up(self, batch_sizes: Sequence[int] = (1,), rounds: int = 2) -> None:
-        """Run every stage at the given batch sizes, so that the first real frame is not the slow one."""
+        """Run every stage at the given batch sizes, so that the first real frame is not slow."""
         height, width = self.preprocessing.image_size
         for batch in batch_sizes:
             blank = np.zeros((batch, 3, height, width), np.float32)
             for _ in range(rounds):
                 self.classify_inputs(blank, self.thresholds(1.0))
                 for _logits in self.runtime.stages(torch.from_numpy(blank)):
-                    pass  # a model that is sure of the blank leaves early whatever tau is
+                    pass  # a model that is confident about the blank image exits early at any tau
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
                  tau: Sequence[float]) -> list[Decision]:

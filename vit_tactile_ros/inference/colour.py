@@ -1,4 +1,4 @@
-"""Whether an image is grey: three channels that say the same, as of mono8, a grey JPEG or a camera set to grey."""
+"""Whether an image is grey: three equal channels, as from mono8, a grey JPEG or a camera set to grey."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from numpy.typing import NDArray
 
 GREY_NOTE = 'the network was trained on colour images, so its predictions are unreliable, whatever their confidence'
 
-_STRIDE = 16  # every how many-th row is looked at
-_DARK, _BRIGHT = 16, 239  # grey levels: beyond them no colour shows, whatever the camera
+_STRIDE = 16  # only every 16th row is checked
+_DARK, _BRIGHT = 16, 239  # grey levels; darker and brighter pixels show no colour
 _LEAST_LIT = 0.1  # share of the pixels
-# Grey levels by which the channels of a grey pixel differ at most, and the share of its brightness: JPEG and a white
-# balance that is a little off. In real images of colour sensors nine of ten pixels differ by less than 36 at the least.
+# The channels of a grey pixel differ by at most this many grey levels plus this share of its brightness (JPEG, and a
+# white balance that is slightly off). In every real image of a colour sensor, a tenth of the pixels have channels that
+# differ by at least 36.
 _NOISE, _TINT = 3, 0.05
-_COLOURFUL = 0.1  # share of the pixels that a grey image may have beyond that
+_COLOURFUL = 0.1  # share of the pixels of a grey image that may exceed that
 
 
 def is_grey(image: NDArray[np.uint8]) -> bool | None:
-    """Of a fitted RGB image (h, w, 3); None where it is too dark or too bright to say."""
+    """For a fitted RGB image (h, w, 3); None if it is too dark or too bright to tell."""
     red, green, blue = cv2.split(image[::_STRIDE])
     brightest, darkest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
     # 255 where it is lit, else 0

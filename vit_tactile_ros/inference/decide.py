@@ -1,4 +1,4 @@
-"""Early exit of a batch by any engine: the engine's own way where it decides on its device, else stage by stage."""
+"""Early exit of a batch with any engine: by the engine itself if it decides on its device, else stage by stage."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from vit_tactile_ros.model import ExitResult, early_exit
 
 @runtime_checkable
 class DecidesItself(Protocol):
-    """An engine that need not ask the host at each exit."""
+    """An engine that decides on its device, without the host at each exit."""
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult: ...
 
 
 def decide(runtime: Runtime, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
-    """What `model.early_exit` says of float32 (B, 3, H, W) images in host memory."""
+    """The result of `model.early_exit` for float32 (B, 3, H, W) images in host memory."""
     if isinstance(runtime, DecidesItself):
         return runtime.early_exit(images, tau, temperatures)
     return early_exit(runtime.stages(images), tau, temperatures)

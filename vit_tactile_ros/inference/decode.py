@@ -1,7 +1,8 @@
 """ROS image messages to uint8 RGB arrays: the one decoder, live and from bags.
 
-It takes anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage and imports no ROS client. What it
-returns for an encoding follows cv_bridge's 'rgb8'; the tests compare with OpenCV's conversions and formulas.
+It takes anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage and imports no ROS client. The
+pixels are those of cv_bridge's 'rgb8', pinned in test/ros/test_messages.py. cv_bridge itself is not used: it knows no
+other encodings, and replay and training run without ROS.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ BACKWARDS = -1
 
 
 class Encoding(NamedTuple):
-    """How the pixels of an encoding lie, and how they become RGB."""
+    """The layout of an encoding's pixels, and their conversion to RGB."""
 
     channels: int  # samples per pixel and row
-    conversion: int | None  # OpenCV's, to RGB; None: it is RGB already; BACKWARDS: read it from the other end
+    conversion: int | None  # OpenCV's, to RGB; None: it is RGB already; BACKWARDS: reverse the channels
     sample_bytes: int = 1  # 2: scaled to 8 bits and without alpha before the conversion
-    even: str = ''  # sizes that must be even: chroma is stored once for 2 px
-    least: int = 1  # px, both ways
-    rows: float = 1.0  # of data per row of pixels
+    even: str = ''  # sizes that must be even: 2 px share their chroma
+    least: int = 1  # px, width and height
+    rows: float = 1.0  # rows of data per row of pixels
 
 
 _YUYV = Encoding(2, cv2.COLOR_YUV2RGB_YUY2, even='width')
@@ -46,7 +47,7 @@ ENCODINGS: dict[str, Encoding] = {
     '8UC1': Encoding(1, cv2.COLOR_GRAY2RGB),
     '8UC3': Encoding(3, BACKWARDS),
     '8UC4': Encoding(4, cv2.COLOR_BGRA2RGB),
-    # The cameras' YUV, of limited range (BT.601), as OpenCV and cv_bridge read it.
+    # YUV of limited range (BT.601), as OpenCV and cv_bridge read it.
     'yuv422': _UYVY,
     'uyvy': _UYVY,
     'yuv422_yuy2': _YUYV,
@@ -64,15 +65,15 @@ ENCODINGS: dict[str, Encoding] = {
     '16UC4': Encoding(4, BACKWARDS, 2),
     **{f'bayer_{pattern}16': Encoding(1, code, 2, least=3) for pattern, code in _BAYER.items()},
 }
-# Do not say their order; OpenCV publishers mean BGR.
-UNSAID_ORDER = frozenset({'8UC3', '8UC4', '16UC3', '16UC4'})
+# They do not define the order of the colours; publishers that use OpenCV mean BGR.
+UNDEFINED_ORDER = frozenset({'8UC3', '8UC4', '16UC3', '16UC4'})
 
 
 def decode(message: Any) -> Image:
     """The image in an Image or CompressedImage message, uint8 RGB (H, W, 3).
 
-    The array may share the message's memory, with gaps between its rows, and its channels may run backwards through
-    the memory, which costs nothing here; `fit` makes it plain. Raises DecodeError with reason 'encoding', 'size',
+    The array may be a view of the message's memory with gaps between its rows and reversed channels; `fit` copies it.
+    Raises DecodeError with reason 'encoding', 'size',
     'step', 'data', 'range' or 'compressed'.
     """
     return decode_compressed(message) if hasattr(message, 'format') else decode_raw(message)
@@ -111,8 +112,8 @@ def decode_raw(message: Any) -> Image:
 
 def _check_layout(encoding: Encoding, name: str, width: int, height: int) -> None:
     if width % 2 and 'width' in encoding.even or height % 2 and 'height' in encoding.even:
-        raise DecodeError('size', f'image is {width}x{height}; {encoding.even} must be even for {name}, which stores '
-                                  'colour once for two pixels')
+        raise DecodeError('size', f'image is {width}x{height}; {encoding.even} must be even for {name}, in which two '
+                                  'pixels share their colour')
     if min(width, height) < encoding.least:
         raise DecodeError('size', f'image is {width}x{height}; width and height must be at least {encoding.least} for '
                                   f'{name}')

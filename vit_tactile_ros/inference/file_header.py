@@ -1,4 +1,4 @@
-"""The size that a BMP, TIFF or WebP claims before it is decoded; OpenCV itself refuses those that are cut."""
+"""The size in the header of a BMP, TIFF or WebP, before it is decoded; OpenCV itself refuses truncated ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 
 from vit_tactile_ros.inference.image_header import DecodeError, Header, check_size, damaged, truncated
 
-_TIFF_WIDTH, _TIFF_HEIGHT, _TIFF_ORIENTATION = 256, 257, 274
+_TIFF_WIDTH, _TIFF_HEIGHT = 256, 257
 _TIFF_SHORT, _TIFF_LONG = 3, 4
 
 
@@ -25,7 +25,7 @@ def read_webp_header(data: bytes) -> Header:
         raise truncated('WebP', data, 'its header takes 30 bytes')
     size, kind = struct.unpack_from('<I', data, 4)[0], data[12:16]
     if len(data) < 8 + size:
-        raise truncated('WebP', data, f'its header says {8 + size} bytes')
+        raise truncated('WebP', data, f'its header gives {8 + size} bytes')
     if kind == b'VP8X':
         width, height = (1 + int.from_bytes(data[place:place + 3], 'little') for place in (24, 27))
     elif kind == b'VP8L':
@@ -39,11 +39,8 @@ def read_webp_header(data: bytes) -> Header:
     return Header('WebP', width, height, 8 + size)
 
 
-def read_tiff_header(data: bytes) -> tuple[Header, bytes]:
-    """The header of the first image in the file, and the data with an orientation of 1.
-
-    OpenCV turns a TIFF by its orientation even when told not to.
-    """
+def read_tiff_header(data: bytes) -> Header:
+    """The header of the first image in the file."""
     order = '<' if data[:2] == b'II' else '>'
     try:
         first = struct.unpack_from(order + 'I', data, 4)[0]
@@ -53,12 +50,10 @@ def read_tiff_header(data: bytes) -> tuple[Header, bytes]:
             tag, kind, _ = struct.unpack_from(order + 'HHI', data, place)
             if kind in (_TIFF_SHORT, _TIFF_LONG):
                 values[tag] = struct.unpack_from(order + 'HI'[kind - _TIFF_SHORT], data, place + 8)[0]
-            if tag == _TIFF_ORIENTATION and kind == _TIFF_SHORT:
-                data = data[:place + 8] + struct.pack(order + 'H', 1) + data[place + 10:]
     except struct.error as error:
         raise truncated('TIFF', data, 'its directory lies beyond its end') from error
     if not {_TIFF_WIDTH, _TIFF_HEIGHT} <= values.keys():
-        raise DecodeError('compressed', f'TIFF of {len(data)} bytes is damaged: it does not say its size')
+        raise DecodeError('compressed', f'TIFF of {len(data)} bytes is damaged: it has no size')
     width, height = values[_TIFF_WIDTH], values[_TIFF_HEIGHT]
     check_size(width, height, 'compressed', 'TIFF')
-    return Header('TIFF', width, height, len(data)), data
+    return Header('TIFF', width, height, len(data))

@@ -1,8 +1,7 @@
 """Bytes of an image file to a uint8 RGB array: the one reader of image files and of compressed messages.
 
-The orientation that EXIF (or a TIFF) asks for is ignored everywhere, so the pixels lie as the camera's sensor
-delivered them: a raw message of the same camera carries no orientation, and the crop and turn of `preprocess.fit` are
-the same for training images, references, bags and live images.
+An image is rotated according to its EXIF orientation, in files and in messages alike: as viewers show it, and as OpenCV
+(and with it cv_bridge and image_transport) decodes it.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from vit_tactile_ros.inference.sixteen_bit import to_eight_bits
 
 try:
     import simplejpeg
-except ImportError:  # a ROS installation brings only OpenCV
+except ImportError:  # a ROS installation has only OpenCV
     simplejpeg = None
 
 Image = NDArray[np.uint8]
@@ -37,7 +36,7 @@ Image = NDArray[np.uint8]
 MESSAGE_KINDS = ('JPEG', 'PNG')  # what sensor_msgs/CompressedImage carries
 FILE_KINDS = ('JPEG', 'PNG', 'BMP', 'TIFF', 'WebP')
 MAX_FILE_BYTES = 8 * MAX_PIXELS + 2**20  # four channels of 16 bits, uncompressed
-_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_ANYDEPTH
+_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 logger = logging.getLogger(__name__)
 _is_warned = False
 
@@ -47,9 +46,9 @@ class ImageFileError(UserError):
 
 
 def read_image(path: str | Path) -> Image:
-    """The image in a file, uint8 RGB (H, W, 3); its first bytes say what kind it is, whatever its name ends in.
+    """The image in a file, uint8 RGB (H, W, 3); its first bytes give its kind, not its extension.
 
-    Raises ImageFileError, whose message starts with the path, for a file that is missing, cut, damaged or too large.
+    Raises ImageFileError, whose message starts with the path, for a missing, truncated, damaged or too large file.
     """
     path = Path(path).expanduser()
     try:
@@ -70,21 +69,20 @@ def read_image(path: str | Path) -> Image:
 
 
 def decode_image(data: bytes, kinds: tuple[str, ...] = FILE_KINDS) -> Image:
-    """The image in the bytes of a file, uint8 RGB (H, W, 3), whose channels may run backwards through the memory.
+    """The image in the bytes of a file, uint8 RGB (H, W, 3), possibly a reversed view of BGR data.
 
     Alpha is dropped, a palette and grey become RGB, 16 bits are scaled as in `sixteen_bit`. Raises DecodeError with
-    reason 'compressed' for data of none of `kinds`, that is cut, damaged or too large, or with reason 'range'.
+    reason 'compressed' for data of another kind, truncated, damaged or too large, or with reason 'range'.
     """
     kind = _kind(data)
     if kind not in kinds:
         raise DecodeError('compressed', f'data starts with {data[:8].hex() or "nothing"}'
                                         f'{f" ({kind})" if kind else ""}; must be {" or ".join(kinds)}')
     if kind == 'JPEG':
-        return _decode_jpeg(data[:read_jpeg_header(data).end])
-    if kind == 'TIFF':
-        header, data = read_tiff_header(data)
-    else:
-        header = {'PNG': read_png_header, 'BMP': read_bmp_header, 'WebP': read_webp_header}[kind](data)
+        header = read_jpeg_header(data)
+        return _decode_jpeg(data[:header.end], header.orientation)
+    header = {'PNG': read_png_header, 'BMP': read_bmp_header, 'TIFF': read_tiff_header, 'WebP': read_webp_header}[kind](
+        data)
     image = _decode_with_opencv(data[:header.end], header)
     if kind == 'TIFF' and image.dtype == np.uint8:
         _check_opaque(data)
@@ -105,24 +103,37 @@ def _kind(data: bytes) -> str:
     return 'WebP' if data.startswith(b'RIFF') and data[8:12] == b'WEBP' else ''
 
 
-def _decode_jpeg(data: bytes) -> Image:
+def _decode_jpeg(data: bytes, orientation: int) -> Image:
     """uint8 RGB (H, W, 3).
 
-    libjpeg reports damage as a warning and fills in grey. simplejpeg raises for a warning; OpenCV, which decodes to the
-    same pixels, only prints it.
+    On damage libjpeg only warns, and fills in grey. simplejpeg raises an error then; OpenCV, which decodes to the
+    same pixels, only prints the warning.
     """
     global _is_warned
     if simplejpeg is not None:
         try:
-            return simplejpeg.decode_jpeg(data, 'RGB')
+            image = simplejpeg.decode_jpeg(data, 'RGB')
         except ValueError as error:
-            if 'subsampling' not in str(error):  # unusual but valid factors, which OpenCV knows
+            if 'subsampling' not in str(error):  # unusual but valid factors, which OpenCV decodes
                 raise damaged('JPEG', data, str(error)) from error
+        else:
+            return image if orientation == 1 else _rotated(image, orientation)
     elif not _is_warned:
         _is_warned = True
         logger.warning('simplejpeg is not installed: a damaged JPEG that is not cut is decoded and not noticed; '
                        'pip install simplejpeg')
     return _decode_with_opencv(data, None)[:, :, ::-1]
+
+
+def _rotated(image: Image, orientation: int) -> Image:
+    """The image rotated according to the EXIF orientation, 1 to 8; OpenCV does this itself when it decodes."""
+    if orientation >= 5:
+        image = image.transpose(1, 0, 2)
+    if orientation in (2, 3, 6, 7):
+        image = image[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        image = image[::-1]
+    return np.ascontiguousarray(image)
 
 
 def _check_opaque(tiff: bytes) -> None:
@@ -143,7 +154,7 @@ def _decode_with_opencv(data: bytes, header: Header | None) -> NDArray[Any]:
         raise damaged(kind, data, 'OpenCV cannot decode it')
     if image.dtype not in (np.uint8, np.uint16):
         raise DecodeError('compressed', f'{kind} has pixels of type {image.dtype}; must be 8 or 16 bits, unsigned')
-    if header and image.shape[:2] != (header.height, header.width):
-        raise damaged(kind, data, f'its header says {header.width}x{header.height}, and it decodes to '
+    if header and image.shape[:2] not in ((header.height, header.width), (header.width, header.height)):
+        raise damaged(kind, data, f'its header gives {header.width}x{header.height}, but it decodes to '
                                   f'{image.shape[1]}x{image.shape[0]}')
     return image

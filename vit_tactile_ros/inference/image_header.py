@@ -1,7 +1,7 @@
-"""The size of a JPEG or PNG, and where it ends, read before it is decoded; refuses what is cut or too large.
+"""The size and the end of a JPEG or PNG, read before it is decoded; refuses truncated and too large images.
 
-OpenCV fills what a cut file lacks with grey and reports success, allocates whatever size the header claims, and takes
-bytes after the end as they come. So the markers of a JPEG and the chunks of a PNG are walked first: 20 to 60 us.
+OpenCV fills the missing part of a truncated file with grey and reports success, and allocates any size that the header
+claims. So the markers of a JPEG and the chunks of a PNG are checked first: 20 to 60 us.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from typing import NamedTuple
 
 from vit_tactile_ros.foundation.errors import UserError
 
-# 8K video (7680x4320) passes: 100 MB in memory. The largest tactile camera known to us has 8 Mpx.
+# 8K video (7680x4320) passes: 100 MB in memory. The largest tactile camera we know has 8 Mpx.
 MAX_PIXELS = 2**25
-_MAX_SCANS = 100  # an ordinary progressive JPEG has about ten; each one goes through the whole image again
+_MAX_SCANS = 100  # an ordinary progressive JPEG has about ten; each pass covers the whole image
 # The marker that ends a scan: not a stuffed zero, a restart marker or a fill byte.
 _SCAN_END = re.compile(rb'\xff[^\x00\xff\xd0-\xd7]')
 _STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}  # start of frame, by coding process
+_EXIF = b'Exif\x00\x00'
 _DECODABLE_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}  # without the lossless and hierarchical ones
 
 
@@ -39,6 +40,7 @@ class Header(NamedTuple):
     width: int
     height: int
     end: int  # bytes of the image; others may follow
+    orientation: int = 1  # EXIF, 1 to 8; only read for JPEG, OpenCV applies the others
 
 
 def check_size(width: int, height: int, reason: str, kind: str = 'image') -> None:
@@ -59,14 +61,14 @@ def damaged(kind: str, data: bytes, what: str) -> DecodeError:
 
 
 def read_jpeg_header(data: bytes) -> Header:
-    """The header of data that starts with JPEG's first marker; `end` is that after its end marker.
+    """The header of data that starts with JPEG's first marker; `end` is the position after the end marker.
 
-    Cameras and phones let other bytes follow: padding, a second image, a trailer of their own, in which an end marker
-    may occur as well. Raises DecodeError('compressed') for a JPEG that is cut, too large, or of a kind that is not
-    decoded right.
+    Cameras and phones append other bytes: padding, a second image, or a trailer, which may contain an end marker too.
+    Raises DecodeError('compressed') for a JPEG that is truncated, too large, or of a kind that OpenCV decodes wrongly.
     """
     size: tuple[int, int] | None = None
     least_bits = coded_bytes = scans = 0
+    orientation: int | None = None
     position = 2
     while True:
         while data[position:position + 2] == b'\xff\xff':  # any number of fill bytes
@@ -92,6 +94,8 @@ def read_jpeg_header(data: bytes) -> Header:
             if size is not None:
                 raise damaged('JPEG', data, 'more than one frame header')
             size, least_bits = _read_frame(data, data[position + 2:position + length], marker)
+        elif marker == 0xE1 and not scans and orientation is None and data.startswith(_EXIF, position + 2):
+            orientation = _read_orientation(data[position + 2 + len(_EXIF):position + length])
         position += length
         if marker == 0xDA:
             scans += 1
@@ -104,14 +108,30 @@ def read_jpeg_header(data: bytes) -> Header:
         raise damaged('JPEG', data, 'nothing between its markers')
     if scans > _MAX_SCANS:
         raise damaged('JPEG', data, f'{scans} scans; must be at most {_MAX_SCANS}')
-    # Checked here too, or a few kB that claim the largest size allowed would be decoded into 100 MB of grey first.
+    # Otherwise a few kB that claim the largest size allowed would be decoded into 100 MB of grey first.
     if 8 * coded_bytes < least_bits:
         raise damaged('JPEG', data, f'{coded_bytes} bytes of pixels are too few for {size[0]}x{size[1]}')
-    return Header('JPEG', *size, position)
+    return Header('JPEG', *size, position, orientation if orientation and orientation <= 8 else 1)
+
+
+def _read_orientation(exif: bytes) -> int | None:
+    """The first entry whatever its value, as OpenCV does; None if there is none or it cannot be read."""
+    order = '<' if exif[:2] == b'II' else '>'
+    try:
+        mark, first = struct.unpack_from(order + 'HI', exif, 2)
+        if exif[:2] not in (b'II', b'MM') or mark != 42:
+            return None
+        for entry in range(struct.unpack_from(order + 'H', exif, first)[0]):
+            tag, _, _, value = struct.unpack_from(order + 'HHIH', exif, first + 2 + 12 * entry)
+            if tag == 0x0112:
+                return int(value)
+    except struct.error:
+        pass
+    return None
 
 
 def _read_frame(data: bytes, frame: bytes, marker: int) -> tuple[tuple[int, int], int]:
-    """Width and height, and the bits that its coded pixels take at least."""
+    """Width and height, and the least number of bits of its coded pixels."""
     if len(frame) < 6 or len(frame) < 6 + 3 * frame[5]:
         raise damaged('JPEG', data, 'its frame header is too short')
     if marker not in _DECODABLE_FRAMES:
@@ -134,9 +154,9 @@ def _read_frame(data: bytes, frame: bytes, marker: int) -> tuple[tuple[int, int]
 
 
 def read_png_header(data: bytes) -> Header:
-    """The header of data that starts with PNG's signature; `end` is that of its last chunk.
+    """The header of data that starts with PNG's signature; `end` is the end of its last chunk.
 
-    Raises DecodeError('compressed') for a PNG that is cut or too large, or a chunk whose checksum is wrong.
+    Raises DecodeError('compressed') for a PNG that is truncated or too large, or has a chunk with a wrong checksum.
     """
     view = memoryview(data)
     size: tuple[int, int] | None = None

@@ -15,24 +15,24 @@ Input = NDArray[np.float32]
 
 
 def fit(image: Image, config: PreprocessingConfig) -> Image:
-    """Turn, crop and resize a frame, uint8 (H, W, 3), to the input's size, uint8 (h, w, 3).
+    """Rotate, crop and resize a frame, uint8 (H, W, 3), to the input's size, uint8 (h, w, 3).
 
     Raises ValueError for anything but a uint8 (H, W, 3) array.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f'image is {image.dtype} {image.shape}; must be uint8 (H, W, 3)')
     height, width = config.image_size
-    # What `decode` handed out as it lay in memory, BGR seen backwards: the small picture is the cheaper one to turn.
+    # `decode` returned BGR data as a reversed view: reordering the channels is cheaper once the image is small.
     is_bgr = image.strides[2] < 0
     if is_bgr:
         image = image[:, :, ::-1]
     if config.orientation == 'match' and (image.shape[0] - image.shape[1]) * (height - width) < 0:
-        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)  # as np.rot90, whose copy takes ten times as long
+        image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)  # like np.rot90, whose copy takes ten times as long
     if config.crop == 'center':
         image = _center_crop(image, height / width)
     if image.shape[:2] != (height, width):
         shrinks = image.shape[0] >= height and image.shape[1] >= width
-        # OpenCV reads rows with gaps, of a crop or of a padded message, where they lie.
+        # OpenCV reads rows with gaps (of a crop or of a padded message) without a copy.
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if is_bgr else np.ascontiguousarray(image)
 
@@ -42,8 +42,8 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
     """A fitted frame, uint8 (h, w, 3), to the network's input, float32 (3, h, w), in `out` where that is given.
 
     With `reference='difference'` the fitted no-contact `reference`, (h, w, 3) in grey levels 0..255, is subtracted
-    as in Sparsh: clip((frame - reference) / 255 + 0.5, 0, 1). One whose channels lie apart in memory, as that of
-    `Reference.frame`, is the fastest. Raises ValueError when either is missing or misshaped.
+    as in Sparsh: clip((frame - reference) / 255 + 0.5, 0, 1). It is fastest with one channel after the
+    other in memory, as in `Reference.frame`. Raises ValueError if either is missing or has a wrong shape.
     """
     if frame.shape != (*config.image_size, 3):
         raise ValueError(f'frame is {frame.shape}; must be fitted to {(*config.image_size, 3)}')
@@ -53,7 +53,7 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
         if reference is None or reference.shape != frame.shape:
             raise ValueError(f'reference is {None if reference is None else reference.shape}; this checkpoint needs '
                              f'a no-contact reference of {frame.shape}')
-        # In float32 whatever the two are: uint8 minus uint8 wraps.
+        # In float32 whatever their types: uint8 minus uint8 wraps.
         np.subtract(frame.transpose(2, 0, 1), reference.transpose(2, 0, 1), out=values, dtype=np.float32)
         np.clip(values, -127.5, 127.5, out=values)
         values *= scale
@@ -65,7 +65,7 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
 
 @lru_cache(maxsize=8)
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], reference: str) -> tuple[Input, Input]:
-    """What grey levels, or differences of them, are multiplied with and what is subtracted then, (3, 1, 1) each."""
+    """The factor for grey levels or their differences, and what is subtracted afterwards, (3, 1, 1) each."""
     middle = 0.5 if reference == 'difference' else 0.0
     mean_, std_ = (np.array(values, np.float64).reshape(3, 1, 1) for values in (mean, std))
     return (1.0 / (255.0 * std_)).astype(np.float32), ((mean_ - middle) / std_).astype(np.float32)

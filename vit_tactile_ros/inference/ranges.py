@@ -1,4 +1,4 @@
-"""What the linear layers of a network see on given images: the ranges that 8-bit integers are spread over."""
+"""The ranges of the inputs of a network's linear layers on given images, for 8-bit integers."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from torch import Tensor, nn
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.vit import Block, Stage
 
-# Lowest and highest input of one linear layer, at most 0 and at least 0.
+# Lowest (at most 0) and highest (at least 0) input of one linear layer.
 Range = tuple[float, float]
-ENOUGH_IMAGES = 128  # no more points are lost with the ranges of 32 touches than with those of 128
+ENOUGH_IMAGES = 128  # the ranges of 32 touches cost no more accuracy than those of 128
 
 
 @torch.inference_mode()
 def activation_ranges(model: ViTTactile, batches: Iterable[Tensor]) -> tuple[Range, ...]:
     """Ranges of the inputs of qkv, out and the two layers of the MLP of every block, block by block.
 
-    `batches` are float32 (B, 3, H, W) on the model's device. Behind a LayerNorm the range is that without its gain
-    and offset, which engines fold into the layer. Raises ValueError where there is no batch.
+    `batches` are float32 (B, 3, H, W) on the model's device. After a LayerNorm, the range is without its gain
+    and offset, which engines fold into the layer. Raises ValueError if there is no batch.
     """
     found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
-    def look(layer: nn.Module, x: Tensor) -> None:
+    def observe(layer: nn.Module, x: Tensor) -> None:
         x = x.float()
         low, high = found.get(layer, (x.new_zeros(()), x.new_zeros(())))
         found[layer] = (torch.minimum(low, x.min()), torch.maximum(high, x.max()))
 
-    def look_behind(norm: nn.LayerNorm, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
+    def observe_after(norm: nn.LayerNorm, layer: nn.Module) -> torch.utils.hooks.RemovableHandle:
         return norm.register_forward_pre_hook(
-            lambda _, inputs: look(layer, F.layer_norm(inputs[0], inputs[0].shape[-1:], eps=norm.eps)))
+            lambda _, inputs: observe(layer, F.layer_norm(inputs[0], inputs[0].shape[-1:], eps=norm.eps)))
 
     layers: list[nn.Module] = []
     hooks = []
     for block in (b for stage in model.stage_modules for b in cast('list[Block]', list(cast(Stage, stage).blocks))):
         attention, (first, _, second) = block.attention, block.mlp
         layers += [attention.qkv, attention.out, first, second]
-        hooks += [look_behind(block.attention_norm, attention.qkv), look_behind(block.mlp_norm, first)]
-        hooks += [layer.register_forward_pre_hook(lambda layer, inputs: look(layer, inputs[0]))
+        hooks += [observe_after(block.attention_norm, attention.qkv), observe_after(block.mlp_norm, first)]
+        hooks += [layer.register_forward_pre_hook(lambda layer, inputs: observe(layer, inputs[0]))
                   for layer in (attention.out, second)]
     try:
         for images in batches:
@@ -51,5 +51,5 @@ def activation_ranges(model: ViTTactile, batches: Iterable[Tensor]) -> tuple[Ran
         for hook in hooks:
             hook.remove()
     if not found:
-        raise ValueError('there is no image to measure the ranges of activations on; give at least one')
+        raise ValueError('no image to measure the ranges of activations on; must be at least one')
     return tuple((float(found[layer][0]), float(found[layer][1])) for layer in layers)

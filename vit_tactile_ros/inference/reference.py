@@ -1,4 +1,4 @@
-"""The no-contact reference frame of one sensor: given as an image, or averaged from its first frames."""
+"""The no-contact reference of one sensor: given as an image, or averaged from its first frames."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
-REFERENCE_FRAMES = 5  # of the start of a recording; a single one would hand its noise on to every difference
+REFERENCE_FRAMES = 5  # of the start of a recording; a single one would add its noise to every difference
 
 
 class Reference:
-    """The mean of the first `num_frames` fitted frames, or a fixed picture.
+    """The mean of the first `num_frames` fitted frames, or a fixed image.
 
-    While frames are still being gathered the mean so far is in force, so that every frame can be classified from
-    the first one on. The sensor must not touch anything during that time.
+    While frames are being gathered, the mean so far is used, so that the first frame can be classified already. The
+    sensor must not touch anything during that time.
     """
 
     def __init__(self, num_frames: int = REFERENCE_FRAMES, fixed: Image | None = None) -> None:
@@ -33,14 +33,14 @@ class Reference:
         self._mean: NDArray[np.float32] | None = None
 
     def recapture(self) -> None:
-        """Replace whatever is in force, a fixed picture too, by the mean of the next frames."""
+        """Replace the reference, also a fixed image, by the mean of the next frames."""
         self._fixed = None
         self._gathered = 0
         self._mean = None
 
     @property
     def frame(self) -> NDArray[np.float32] | None:
-        """The reference in force, (h, w, 3) in grey levels 0..255; None before the first frame."""
+        """The current reference, (h, w, 3) in grey levels 0..255; None before the first frame."""
         return self._fixed if self._fixed is not None else self._mean
 
     @property
@@ -57,27 +57,27 @@ class Reference:
         return self._gathered
 
     def update(self, frame: Image) -> bool:
-        """Take a fitted frame into the mean if it is still being gathered; True when this frame completed it."""
+        """Add a fitted frame to the mean while it is being gathered; True if this frame completed it."""
         if self.is_complete:
             return False
         self._gathered += 1
         if self._mean is None:
             self._mean = _planar(frame)
         else:
-            # A new array: `frame` has handed out the old one.
+            # A new array: `frame` has returned the old one.
             self._mean = _planar(self._mean + (frame - self._mean) / self._gathered)
         return self.is_complete
 
 
 def _planar(frame: NDArray[Any]) -> NDArray[np.float32]:
-    """A copy in float32, (h, w, 3), its channels apart in memory as the network's input has them."""
+    """A copy in float32, (h, w, 3), one channel after the other in memory, as in the network's input."""
     return np.array(frame.transpose(2, 0, 1), np.float32, order='C').transpose(1, 2, 0)
 
 
 def fixed_references(files: Sequence[str], sensors: Sequence[str], config: PreprocessingConfig) -> list[Image | None]:
     """The image of each sensor without contact, fitted; None for a sensor whose file is ''.
 
-    [''] stands for no file of any sensor. Raises UserError for another count, or a file that is not a readable image.
+    [''] means no files. Raises UserError for a wrong number of files and for a file that is not a readable image.
     """
     if list(files) == ['']:
         return [None] * len(sensors)

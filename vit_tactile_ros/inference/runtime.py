@@ -1,4 +1,4 @@
-"""What every engine offers, the choice of a device and of a number of CPU threads; `engines` holds the engines."""
+"""The interface of every engine, and the choice of a device and of the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from vit_tactile_ros.model.early_exit import Stages
 
 Precision = Literal['float32', 'bfloat16', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
-AUTO_OR_PRECISION = ('auto', *PRECISIONS)  # what users may ask for
+AUTO_OR_PRECISION = ('auto', *PRECISIONS)  # what users can set
 
 
 class Runtime(Protocol):
-    """A network made ready on a device; not thread-safe, one generator at a time."""
+    """A network prepared on a device; not thread-safe, one generator at a time."""
 
     name: str  # of the engine
-    device: torch.device  # where the logits lie
+    device: torch.device  # of the logits
     precision: Precision
 
     def stages(self, images: Tensor) -> Stages:
         """Yield the logits (rows, C) of each exit in turn for float32 (B, 3, H, W) images in host memory.
 
-        `send(rows)` goes on with these rows only, `send(None)` and `next` with all; see `ViTTactile.stages`.
+        `send(rows)` continues with these rows only, `send(None)` and `next` with all; see `ViTTactile.stages`.
         """
 
 
@@ -41,18 +41,18 @@ def check_precision(precision: str, choices: Sequence[str], engine: str) -> None
 
 
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether the device itself multiplies bfloat16, so that it is faster than float32 and not merely emulated."""
+    """Whether the device multiplies bfloat16 in hardware, so that it is faster than float32."""
     if device.type == 'cuda':
         return torch.cuda.is_bf16_supported()
     if device.type != 'cpu':
         return False
-    # Earlier releases of torch do not tell; there float32 stays.
+    # Earlier releases of torch do not report it; float32 is used there.
     known: Mapping[str, Any] = getattr(torch.cpu, 'get_capabilities', dict)()
     return any(known.get(name, False) for name in ('avx512_bf16', 'amx_bf16'))
 
 
 def has_vnni() -> bool:
-    """Whether the CPU multiplies and adds up 8-bit integers in one instruction, as Linux tells; elsewhere False.
+    """Whether the CPU multiplies and adds up 8-bit integers in one instruction, as Linux reports it; False elsewhere.
 
     Without it int8 was slower than float32 (Zen 3), and sums of products may overflow their 16 bits.
     """
@@ -64,9 +64,9 @@ def has_vnni() -> bool:
 
 
 def select_device(device: str) -> torch.device:
-    """'auto' is CUDA where there is one, else the CPU; 'cuda', 'cuda:N' and 'cpu' are taken at their word.
+    """'auto' is CUDA if there is a GPU, else the CPU; 'cuda', 'cuda:N' and 'cpu' are taken literally.
 
-    Raises ValueError when the device is unknown or not there.
+    Raises ValueError for a device that is unknown or does not exist.
     """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')
@@ -83,10 +83,10 @@ def select_device(device: str) -> torch.device:
 
 @torch.inference_mode()
 def fastest_thread_count(model: ViTTactile, limit: int, budget: float = 0.5) -> int:
-    """1 or `limit` CPU threads, whichever runs one image faster at the moment (interleaved medians).
+    """1 or `limit` CPU threads, whichever is faster for one image now (interleaved medians).
 
-    With a busy neighbour two threads are slower than one, some ten times, so the number of cores says little. Stops
-    after 5 rounds or `budget` seconds, and takes several threads only if they were timed twice at least.
+    Next to a busy process two threads are slower than one, up to ten times, so the number of cores is not enough. Stops
+    after 5 rounds or `budget` seconds, and takes several threads only if they were timed at least twice.
     """
     if limit <= 1:
         return 1

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.image_header import DecodeError
 
-# Below it no pixel reaches 16 of 255, so the image would be black: it holds 8, 10 or 12 bits in the low end.
+# Below it no pixel reaches 16 of 255, so the image would be black: it has 8, 10 or 12 bits in the low bits.
 LEAST_MAXIMUM = 4096
 
 
 def to_eight_bits(samples: NDArray[np.uint16]) -> NDArray[np.uint8]:
     """Each sample / 257, rounded; (H, W) or (H, W, C) without alpha, native byte order.
 
-    Raises DecodeError('range') for an image of a small range. Guessing its bits, image by image, would give an image
-    and its reference different scales.
+    Raises DecodeError('range') for an image that uses a small part of the range. Guessing the bits image by image would
+    give an image and its reference different scales.
     """
     maximum = int(samples.max())
     if maximum < LEAST_MAXIMUM:

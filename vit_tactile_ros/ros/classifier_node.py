@@ -1,4 +1,4 @@
-"""The live node `tactile_classifier`: images of one or several touch sensors in, classifications out."""
+"""The live node `tactile_classifier`: classifies the images of one or several touch sensors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.reference import Reference, fixed_references
+from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import Reporter
@@ -46,7 +46,7 @@ from vit_tactile_ros.ros.worker import ClassificationWorker
 
 
 class TactileClassifierNode(ExplainingLifecycleNode):
-    """Declares, subscribes, hands images to the worker and publishes what it decides."""
+    """Declares, subscribes, passes images to the worker and publishes its decisions."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Raises rclpy's parameter exceptions for a start-up parameter that is wrong."""
@@ -65,7 +65,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
 
     @property
     def failure(self) -> str:
-        """Why this node can't go on classifying, and its process has to end; empty while it can."""
+        """Why this node can no longer classify, so that its process must end; empty while it can."""
         return self._worker.failure if self._worker is not None else ''
 
     # Lifecycle
@@ -85,9 +85,9 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                                            value('engine'))
         names = list(value('sensors') or [''])
         self._settings.configure(checkpoint.calibration, len(classifier.exits))
-        references = fixed_references(list(value('reference_files') or ['']), names, checkpoint.preprocessing)
-        self._sensors = [Sensor(name, Reference(value('reference_frames'), fixed))
-                         for name, fixed in zip(names, references, strict=True)]
+        frames = sensor_frames(names, list(value('reference_files') or ['']), value('reference_frames'),
+                               classifier.preprocessing, classifier.expects_grey)
+        self._sensors = [Sensor(name, frames[name]) for name in names]
         for sensor in self._sensors:
             self._results[sensor.name] = self.create_lifecycle_publisher(
                 TactileClassification, topic(sensor.name, 'tactile'), result_qos(),
@@ -98,7 +98,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._class_names = list(classifier.class_names)
         self._classifier = classifier
         gc.collect()
-        gc.freeze()  # looking through all that torch brings takes 0.1 s, in which no image would be classified
+        gc.freeze()  # scanning all objects of torch takes 0.1 s, in which no image would be classified
         self.get_logger().info(
             f'{self._checkpoint_path.name}: {len(classifier.class_names)} classes, exits at blocks {classifier.exits}, '
             f'engine {classifier.runtime.name} in {classifier.runtime.precision} on {classifier.runtime.device} with '
@@ -107,7 +107,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Start to classify."""
-        super().on_activate(state)  # first: a publisher that is not active drops what it is given
+        super().on_activate(state)  # first, since a publisher that is not active drops messages
         result = self.transition('activate', self._activate, self._stop)
         if result != TransitionCallbackReturn.SUCCESS:
             super().on_deactivate(state)
@@ -135,7 +135,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self.get_logger().info(f'active, waiting for images on {topics}')
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Take no more images, finish those that are waiting."""
+        """Take no more images; finish those that are waiting."""
         result = self.transition('deactivate', self._stop)
         super().on_deactivate(state)
         return result
@@ -148,7 +148,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         return self.transition('shut down', self._end)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Back to unconfigured, from whatever went wrong."""
+        """Return to unconfigured after any error."""
         return self.transition('recover', self._end)
 
     def _end(self) -> None:
@@ -156,7 +156,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._release()
 
     def finish(self) -> None:
-        """Stop the worker and leave the graph, whatever state the node is in."""
+        """Stop the worker and destroy the node, in any state."""
         self._end()
         self.destroy_node()
 
@@ -197,7 +197,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         return int(self.get_clock().now().nanoseconds)
 
     def _publish(self, sensor: Sensor, image: WaitingImage, decision: Decision) -> float | None:
-        """Fill and send one result; its image's age in s, None where it is unknown. Called by the worker."""
+        """Publish one result; returns its image's age in s, None if unknown. Called by the worker."""
         header = image.message.header
         if not image.stamp_ns:
             # Simulated time is 0 until the first /clock.
@@ -221,13 +221,13 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             response.success, response.message = False, 'this checkpoint uses no reference'
         elif self._worker is None:
             response.success, response.message = False, (
-                f'this node is inactive and takes no images: ros2 lifecycle set {self.get_fully_qualified_name()} '
-                'activate, then ask again')
+                f'this node is inactive and receives no images: ros2 lifecycle set {self.get_fully_qualified_name()} '
+                'activate, then call this service again')
         else:
-            with sensor.lock:
-                sensor.recapture_requested = True
+            sensor.frames.request_recapture()
             response.success = True
-            response.message = f'the next {sensor.reference.num_frames} frames become the reference: touch nothing'
+            response.message = (f'the next {sensor.frames.reference.num_frames} frames become the reference: '
+                                'touch nothing')
         return response
 
 
@@ -237,8 +237,8 @@ def _internal_error(error: Exception, _request: Trigger.Request, response: Trigg
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until it is told to stop; the status of the process, as `run_node` has it."""
-    cv2.setNumThreads(1)  # images this small lose more in handing out work than they gain
+    """Run the node until it is stopped; returns the status of the process, see `run_node`."""
+    cv2.setNumThreads(1)  # for images this small, distributing the work costs more than it gains
     with classifier_profile():
         return run_node(TactileClassifierNode, tuple(RULES), args, fastest_executor)
 

@@ -1,4 +1,4 @@
-"""Counters of the node and its sensors as diagnostic_msgs, with the reason for every warning in words."""
+"""Counters of the node and its sensors as diagnostic_msgs, with the reason for every warning."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
-# Counters whose growth is a warning, beside those of the rejected images.
+# Counters that cause a warning when they grow, as those of the rejected images do.
 FAULTS = ('lost', 'missing stamps', 'stamps backwards', 'stamps repeated', 'unknown ages', 'resolution changes',
           'grey images', 'incompatible publishers')
-# Faults of this node and not of an image: an error.
+# Faults of this node, not of an image: an error.
 ERRORS = ('rejected: internal error', 'rejected: not finite')
 
 
 class Reporter:
-    """Publishes /diagnostics while the node is active; remembers the report before, to tell what has changed since."""
+    """Publishes /diagnostics while the node is active; compares each report with the one before."""
 
     def __init__(self, node: Node, guard: CallbackGuard, throttled: ThrottledLog) -> None:
         self._node = node
@@ -45,7 +45,7 @@ class Reporter:
 
         def publish() -> None:
             for subscription in subscriptions:
-                subscription.adapt()  # not every middleware reports that publishers come and go
+                subscription.adapt()  # not every middleware reports new and lost publishers
             stamp = self._node.get_clock().now().to_msg()
             publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
                 sensors, classifier, worker, settings, checkpoint)))
@@ -61,19 +61,19 @@ class Reporter:
         self._stop = stop
 
     def stop(self) -> None:
-        """Publish the last counters, and no more."""
+        """Publish the final counters and stop."""
         stop, self._stop = self._stop, None
         if stop is not None:
             stop()
 
     def forget(self) -> None:
-        """The sensors of before are gone."""
+        """Forget the sensors of the last configuration."""
         self._previous.clear()
 
     def _statuses(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
                   settings: NodeParameters, checkpoint: Path) -> list[DiagnosticStatus]:
-        """One per sensor, in which those that fell silent are marked and logged, and one for the node."""
-        name = self._node.get_fully_qualified_name().lstrip('/')  # two robots' nodes share /diagnostics
+        """One per sensor, where silent ones are marked and logged, and one for the node."""
+        name = self._node.get_fully_qualified_name().lstrip('/')  # the nodes of two robots share /diagnostics
         timeout = settings.value('silence_timeout')
         statuses = []
         for sensor in sensors:
@@ -81,7 +81,7 @@ class Reporter:
             if silent_for is not None:
                 self._node.get_logger().warning(f'{sensor.label}: no image for {silent_for:.1f} s; is the sensor '
                                                 'plugged in and its driver running?')
-            status = sensor_status(sensor, name, classifier.needs_reference, self._previous.get(sensor.name))
+            status = sensor_status(sensor, name, self._previous.get(sensor.name))
             self._previous[sensor.name] = status
             statuses.append(status)
         self._namesakes.look()
@@ -100,9 +100,10 @@ class Reporter:
         return statuses
 
 
-def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previous: DiagnosticStatus | None,
-                  ) -> DiagnosticStatus:
-    """One sensor's counters; WARN or ERROR for what went wrong since `previous`, STALE while no image comes."""
+def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | None) -> DiagnosticStatus:
+    """One sensor's counters; WARN or ERROR for what went wrong since `previous`, STALE while no image arrives."""
+    frames = sensor.frames
+    reference, grey = frames.reference, frames.is_grey
     with sensor.lock:
         counts = {
             'received': sensor.received, 'lost': sensor.lost, 'classified': sensor.classified,
@@ -110,19 +111,16 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,
-            'resolution changes': sensor.resolution_changes, 'grey images': sensor.grey_images,
+            'resolution changes': frames.resolution_changes, 'grey images': frames.grey_images,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
         exits = {f'exit at block {block}': n for block, n in sorted(sensor.exits.items())}
         ages, times = list(sensor.ages), list(sensor.result_times)
         last_received, is_silent = sensor.last_received, sensor.is_silent
-        grey = sensor.is_grey
-        reference = sensor.reference
-        reference_state = ('not used' if not needs_reference else 'from file' if reference.is_fixed
-                           else 'captured' if reference.is_complete else 'waiting for frames')
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
-    values['reference'] = reference_state
+    values['reference'] = ('not used' if not frames.needs_reference else 'from file' if reference.is_fixed
+                           else 'captured' if reference.is_complete else 'waiting for frames')
     if grey is not None:
         values['colour'] = 'grey' if grey else 'colour'
     is_flowing = len(times) > 1 and not is_silent
@@ -149,13 +147,13 @@ def sensor_status(sensor: Sensor, node_name: str, needs_reference: bool, previou
         status.message = since
     else:
         status.level, status.message = DiagnosticStatus.OK, 'classifying'
-    if status.level == DiagnosticStatus.STALE and grown:  # silent, since every image is lost, say
+    if status.level == DiagnosticStatus.STALE and grown:  # for instance silent because every image is lost
         status.message += f'; {since}'
     return status
 
 
 def node_status(node_name: str, values: dict[str, str], errors: list[str], warnings: list[str]) -> DiagnosticStatus:
-    """What the node runs on, and what is wrong with the node itself."""
+    """The device and settings of the node, and what is wrong with the node itself."""
     level = DiagnosticStatus.ERROR if errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
     return DiagnosticStatus(level=level, name=f'{node_name}: model', message='; '.join(errors + warnings) or 'active',
                             values=[KeyValue(key=k, value=v) for k, v in values.items()])

@@ -1,4 +1,4 @@
-"""Which of tau, max_accuracy_drop and the checkpoint decides when an image exits; plain values, no ROS."""
+"""Whether tau, max_accuracy_drop or the checkpoint determines the thresholds of the exits; without ROS."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Calibration, thresholds
 
 NO_DROP = -1.0  # max_accuracy_drop that is not set
-BOTH = 'tau is {} and max_accuracy_drop is {:g}; give only one of them: either decides when an image exits'
+BOTH = 'tau is {} and max_accuracy_drop is {:g}; give only one of them: both set the thresholds of the exits'
 
 
 class PolicyError(UserError):
@@ -20,23 +20,23 @@ class PolicyError(UserError):
 
 @dataclass(frozen=True)
 class InForce:
-    """What a policy comes to with one checkpoint."""
+    """The result of a policy for one checkpoint."""
 
     thresholds: tuple[float, ...]  # one per early exit
     tau: Any  # the value that the parameter tau shows
     max_accuracy_drop: float  # the value that this parameter shows
-    notes: tuple[str, ...] = ()  # where the checkpoint holds another bound than the one given
+    notes: tuple[str, ...] = ()  # if the checkpoint has another bound than the one given
     warnings: tuple[str, ...] = ()
 
     @property
     def shown(self) -> dict[str, Any]:
-        """The two parameters as they are to be seen."""
+        """The values that the two parameters show."""
         return {'tau': self.tau, 'max_accuracy_drop': self.max_accuracy_drop}
 
 
 @dataclass(frozen=True)
 class ExitPolicy:
-    """What the user has set; the one of the two that was set last decides, without either the checkpoint."""
+    """What the user has set: the last one set is used, or the checkpoint if none is set."""
 
     tau: Any = None  # a number or one per early exit; None: never set
     max_accuracy_drop: float = NO_DROP
@@ -48,21 +48,21 @@ class ExitPolicy:
 
     @property
     def source(self) -> str:
-        """What decides: 'max_accuracy_drop', 'tau' or 'checkpoint'."""
+        """The source of the thresholds: 'max_accuracy_drop', 'tau' or 'checkpoint'."""
         if self.max_accuracy_drop != NO_DROP:
             return 'max_accuracy_drop'
         return 'checkpoint' if self.tau is None else 'tau'
 
     @property
     def shown(self) -> dict[str, Any]:
-        """The two parameters as they are to be seen while no checkpoint is loaded."""
+        """The values that the two parameters show while no checkpoint is loaded."""
         return {'max_accuracy_drop': self.max_accuracy_drop} | ({} if self.tau is None else {'tau': self.tau})
 
     def after(self, given: Mapping[str, Any], shown: Mapping[str, Any]) -> ExitPolicy:
         """The policy once `given`, valid values of one or both parameters, are set; `shown` is what they show now.
 
-        max_accuracy_drop of -1 puts back what decided before it: the user's own tau, else the checkpoint's. Raises
-        PolicyError for both at once, but for the two that are shown: they change nothing.
+        max_accuracy_drop of -1 restores what was used before it: the user's tau, else the checkpoint's. Raises
+        PolicyError if both are given at once, unless they equal what is shown and so change nothing.
         """
         if 'tau' in given and given.get('max_accuracy_drop', NO_DROP) != NO_DROP:
             if all(name in shown and _same(given[name], shown[name]) for name in ('tau', 'max_accuracy_drop')):
@@ -77,7 +77,7 @@ class ExitPolicy:
         return self
 
     def in_force(self, calibration: Calibration, num_exits: int) -> InForce:
-        """The thresholds for a checkpoint; raises PolicyError for what it does not allow."""
+        """The thresholds for a checkpoint; raises PolicyError for a setting that it does not support."""
         if self.is_ambiguous:
             raise PolicyError(BOTH.format(self.tau, self.max_accuracy_drop))
         if self.max_accuracy_drop == NO_DROP:
@@ -92,11 +92,11 @@ class ExitPolicy:
         except ValueError as error:
             raise PolicyError(f'max_accuracy_drop is {asked:g}: {error}') from error
         notes = () if bound.max_accuracy_drop == asked else (
-            f'max_accuracy_drop {asked:g} is not among what this checkpoint was calibrated for: the next stricter one, '
-            f'{bound.max_accuracy_drop:g}, is in force',)
+            f'max_accuracy_drop {asked:g} is not a bound of the calibration of this checkpoint: the next stricter one, '
+            f'{bound.max_accuracy_drop:g}, is used',)
         warnings = () if bound.is_shown else (
-            f'max_accuracy_drop {bound.max_accuracy_drop:g} could not be shown with the {calibration.num_samples} '
-            'samples of the calibration, so no image leaves early: calibrate with more, or allow a larger drop',)
+            f'max_accuracy_drop {bound.max_accuracy_drop:g} could not be guaranteed with the {calibration.num_samples} '
+            'samples of the calibration, so no image exits early: calibrate with more, or allow a larger drop',)
         tau = bound.tau[0] if len(set(bound.tau)) == 1 else list(bound.tau) or 1.0
         return InForce(thresholds(bound.tau, num_exits), tau, asked, notes, warnings)
 

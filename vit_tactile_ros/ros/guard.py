@@ -10,7 +10,7 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 
 
 class CallbackGuard:
-    """Wraps callbacks for rclpy; `errors` counts what they raised.
+    """Wraps callbacks for rclpy; `errors` counts their exceptions.
 
     An exception in a callback ends `spin`, and in an event callback of the events executor it is a segmentation fault.
     """
@@ -22,7 +22,7 @@ class CallbackGuard:
 
     def __call__(self, name: str, callback: Callable[..., Any], instead: Callable[..., Any] | None = None,
                  ) -> Callable[..., Any]:
-        """`callback`, or where it raises the result of `instead`, called with the exception and the same arguments."""
+        """`callback`; if it raises, the result of `instead`, called with the exception and the same arguments."""
         def guarded(*arguments: Any) -> Any:
             try:
                 return callback(*arguments)

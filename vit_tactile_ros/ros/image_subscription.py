@@ -1,4 +1,4 @@
-"""The subscription of one sensor's images: as reliable as its publishers allow, and with a count of what was lost."""
+"""The subscription of one sensor's images: reliable if its publishers are, with a count of lost images."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.transport import NEW_VARIABLE, OLD_VARIABLE, PUBLISHER_PROFILE, is_fast_dds, shipped_profile
 
 # Images that the middleware keeps until the node takes them, which it does at once; the sensor then keeps the newest.
-# Best effort: one, so that a node that falls behind takes the newest; what that replaces in the queue is in no counter.
-# Reliable: more than publishers have (10 is usual). With fewer, Fast DDS drops images of which a piece is still under
-# way, and does not count them as lost: with 1, 11 of 120 of 640x480 at 60 Hz, with 5 all but 5 of 90 of 1920x1080.
+# Best effort: one, so that a slow node takes the newest; images replaced in the queue are not counted.
+# Reliable: more than publishers have (usually 10). With fewer, Fast DDS drops images that have not arrived completely,
+# and does not count them as lost: with 1, 11 of 120 of 640x480 at 60 Hz, with 5 all but 5 of 90 of 1920x1080.
 BEST_EFFORT_DEPTH, RELIABLE_DEPTH = 1, 12
-SETTLE = 0.02  # s from a change among the publishers until they are looked at; several come together
+SETTLE = 0.02  # s from a change of the publishers until they are checked; several changes come together
 
 
 class ImageSubscription:
-    """Reliable while every publisher offers it, else best effort; a user's qos_overrides decide instead where given.
+    """Reliable while every publisher offers it, else best effort; the user's qos_overrides take precedence.
 
-    A best-effort image is lost with its first lost piece, and Fast DDS loses most that are larger than its shared
-    memory of 512 kB. A reliable subscription receives nothing from a best-effort publisher, so neither can be fixed.
+    A best-effort image is lost if one piece of it is lost, and Fast DDS loses most that are larger than its shared
+    memory of 512 kB. A reliable subscription receives nothing from a best-effort publisher, so the choice cannot be
+    fixed.
     """
 
     def __init__(self, node: LifecycleNode, sensor: Sensor, message_type: type, topic: str,
@@ -52,14 +53,14 @@ class ImageSubscription:
         self._policies = policies
         self._is_automatic = False
         self._reliability = ReliabilityPolicy.BEST_EFFORT
-        self._lost = 0  # of the present subscription, as the middleware counts
-        # Not in the event's own callback, which belongs to the subscription that may have to go.
-        self._timer = node.create_timer(SETTLE, guard('looking at the publishers', self._on_timer),
+        self._lost = 0  # of the current subscription, as counted by the middleware
+        # Not in the event's callback, which belongs to the subscription that may be destroyed.
+        self._timer = node.create_timer(SETTLE, guard('checking the publishers', self._on_timer),
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._timer.cancel()
         self._subscription = self._subscribe()
         self.topic_name = self._subscription.topic_name
-        self.adapt()  # publishers that are there already
+        self.adapt()  # publishers that already exist
 
     def destroy(self) -> None:
         self._node.destroy_timer(self._timer)
@@ -70,7 +71,7 @@ class ImageSubscription:
         return self._reliability == ReliabilityPolicy.RELIABLE
 
     def adapt(self) -> None:
-        """Subscribe again where the publishers offer another reliability than before."""
+        """Subscribe again if the publishers offer another reliability than before."""
         if not self._is_automatic:
             return
         offered = {publisher.qos_profile.reliability
@@ -99,9 +100,9 @@ class ImageSubscription:
             return create(event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible))
 
     def _resolve(self, qos: QoSProfile) -> SetParametersResult:
-        """Called with the user's overrides in it; `best_available` is the parameter's default.
+        """Called with the user's overrides applied; `best_available` is the parameter's default.
 
-        The middleware's own meaning of it looks at the publishers once, when the subscription is created.
+        The middleware itself would check the publishers only once, when the subscription is created.
         """
         self._is_automatic = qos.reliability == ReliabilityPolicy.BEST_AVAILABLE
         if self._is_automatic:
@@ -121,20 +122,20 @@ class ImageSubscription:
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         if self._is_automatic and event.last_policy_kind == QoSPolicyKind.RELIABILITY:
-            self._timer.reset()  # a best-effort publisher beside reliable ones, or in their place
+            self._timer.reset()  # a best-effort publisher next to reliable ones, or instead of them
         else:
             self._on_incompatible_override(event)
 
     def _on_lost(self, event: QoSMessageLostInfo) -> None:
         lost = event.total_count - self._lost
-        if lost <= 0:  # of the subscription before
+        if lost <= 0:  # of the previous subscription
             return
         self._lost = event.total_count
         with self._sensor.lock:
             self._sensor.lost += lost
             total = self._sensor.lost
         self._throttled.warning(f'{self._sensor.name} lost', f'{self._sensor.label}: images of {self.topic_name} are '
-                                f'lost on the way, {total} so far: {self._remedies()}')
+                                f'lost in transport, {total} so far: {self._remedies()}')
 
     def _remedies(self) -> str:
         parameter = f'qos_overrides.{self.topic_name}.subscription.reliability'

@@ -1,4 +1,4 @@
-"""What the ROS-free part says through `logging`, in the node's own log, where it would otherwise be lost."""
+"""Log lines of the ROS-free part, which uses `logging`, in the node's log; they would otherwise be lost."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Forward(logging.Handler):
         self._logger = logger
 
     def emit(self, record: logging.LogRecord) -> None:
-        # One call site each: rclpy refuses a second severity from the same line.
+        # One call site for each: rclpy refuses a second severity from the same line.
         if record.levelno >= logging.ERROR:
             self._logger.error(record.getMessage())
         elif record.levelno >= logging.WARNING:
@@ -25,7 +25,7 @@ class _Forward(logging.Handler):
 
 @contextlib.contextmanager
 def library_log(logger: Any) -> Iterator[None]:
-    """While in it, what `vit_tactile_ros` logs from INFO on goes to `logger`, a node's."""
+    """Inside it, what `vit_tactile_ros` logs at INFO or above goes to `logger`, a node's."""
     library, handler = logging.getLogger('vit_tactile_ros'), _Forward(logger)
     level = library.level
     library.addHandler(handler)

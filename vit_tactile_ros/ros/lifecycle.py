@@ -1,4 +1,4 @@
-"""A lifecycle node that logs why a transition failed, where rclpy keeps quiet or ends the process."""
+"""A lifecycle node that logs why a transition failed, where rclpy logs nothing or ends the process."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ USERS_ERRORS = (ValueError, OSError, ParameterException, InvalidParameterValueEx
 
 
 class ExplainingLifecycleNode(LifecycleNode):
-    """Runs the steps of transitions so that whatever they raise is in the log."""
+    """Runs the steps of transitions and logs their exceptions."""
 
     def transition(self, name: str, step: Callable[[], object], undo: Callable[[], object] | None = None,
                    ) -> TransitionCallbackReturn:
-        """SUCCESS. Where `step` raises: FAILURE after `undo`, or without one ERROR, which `on_error` handles.
+        """SUCCESS. If `step` raises: FAILURE after `undo`, or ERROR without one, which `on_error` handles.
 
         rclpy would swallow the exception.
         """
@@ -42,9 +42,9 @@ class ExplainingLifecycleNode(LifecycleNode):
                                 f'cannot {name}: {"".join(traceback.format_exception(error))}')
 
     def _LifecycleNodeMixin__change_state(self, transition_id: int) -> TransitionCallbackReturn:
-        """rclpy's own, but a transition that is not possible now is refused where rclpy raises.
+        """As in rclpy, but a transition that is not possible now is refused; rclpy raises an exception.
 
-        A manager that repeats a request would otherwise end the node, and get no response.
+        A manager that repeats a request would otherwise end the node and receive no response.
         """
         try:
             return super()._LifecycleNodeMixin__change_state(transition_id)  # type: ignore[misc]

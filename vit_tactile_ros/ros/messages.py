@@ -1,9 +1,10 @@
-"""Decisions and pictures into ROS messages, as free functions."""
+"""Decisions and images to ROS messages."""
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +13,13 @@ from std_msgs.msg import Header
 
 from vit_tactile_ros.msg import TactileClassification
 
-if TYPE_CHECKING:  # the simulated sensor fills images only, and must not wait for torch
+if TYPE_CHECKING:  # the simulated sensor only fills images and must not wait for torch
     from vit_tactile_ros.inference.classifier import Decision
 
 
 def classification_message(decision: Decision, header: Header, sensor: str, class_names: list[str],
                            ) -> TactileClassification:
-    """The decision as a message; `image_age` is left for the moment of publication."""
+    """The decision as a message; `image_age` is set when it is published."""
     return TactileClassification(
         header=header,
         sensor=sensor,
@@ -36,16 +37,44 @@ def classification_message(decision: Decision, header: Header, sensor: str, clas
     )
 
 
-def image_message(picture: NDArray[np.uint8], header: Header, encoding: str = 'rgb8') -> Image:
-    """A uint8 (H, W, 3) picture as an unpadded message; the bytes are taken as they are."""
-    height, width, channels = picture.shape
-    # rclpy checks bytes one by one; an array of the right type code it takes at once.
-    return Image(header=header, height=height, width=width, encoding=encoding, is_bigendian=0,
-                 step=width * channels, data=array('B', picture.tobytes()))
+def image_message(image: NDArray[np.uint8], header: Header, encoding: str = 'rgb8') -> Image:
+    """A uint8 (H, W, 3) image as a message without padding; `encoding` describes its channels, they are not converted.
+
+    cv_bridge makes it if it works here.
+    """
+    bridge = _cv_bridge()
+    message = _own_image_message(image, encoding) if bridge is None else bridge.cv2_to_imgmsg(image, encoding)
+    message.header = header
+    return message
+
+
+def _own_image_message(image: NDArray[np.uint8], encoding: str) -> Image:
+    """The same message as cv_bridge makes, without a header."""
+    height, width, channels = image.shape
+    # rclpy checks bytes one by one, but not an array of the right type code.
+    return Image(height=height, width=width, encoding=encoding, is_bigendian=0, step=width * channels,
+                 data=array('B', image.tobytes()))
+
+
+@cache
+def _cv_bridge() -> Any:
+    """The CvBridge; None if it cannot make a message.
+
+    The package index's build calls `ndarray.tostring`, which numpy 2.3 removed; one of a ROS installation cannot be
+    imported with another major version of numpy. Imported at the first image: nothing else needs it.
+    """
+    try:
+        from cv_bridge import CvBridge
+
+        bridge = CvBridge()
+        bridge.cv2_to_imgmsg(np.zeros((1, 1, 3), np.uint8), 'rgb8')
+    except (ImportError, AttributeError):
+        return None
+    return bridge
 
 
 def compressed_message(data: bytes, header: Header, format: str) -> CompressedImage:
-    """A JPEG or PNG file as a message."""
+    """A JPEG or PNG file as a message; not by cv_bridge, which sets another `format` than image_transport."""
     return CompressedImage(header=header, format=format, data=array('B', data))
 
 

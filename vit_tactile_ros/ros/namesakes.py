@@ -8,11 +8,11 @@ from rclpy.node import Node
 
 from vit_tactile_ros.ros.throttle import ThrottledLog
 
-PERIOD = 2.0  # s between two looks at the graph
+PERIOD = 2.0  # s between two checks of the graph
 
 
 class Namesakes:
-    """Counts the nodes of this one's name, at most every PERIOD s; `problem` is empty while it is the only one."""
+    """Counts the nodes with this node's name, at most every PERIOD s; `problem` is empty while there is only one."""
 
     def __init__(self, node: Node, throttled: ThrottledLog) -> None:
         self.problem = ''
@@ -21,7 +21,7 @@ class Namesakes:
         self._next = 0.0
 
     def look(self) -> None:
-        """Cheap enough for every report: asks the middleware, which has found the others long since."""
+        """Cheap enough for every report: the middleware already knows the others."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -33,6 +33,6 @@ class Namesakes:
             return
         # A process that was killed is in the graph until its lease ends.
         self.problem = (f'{count} nodes are called {self._node.get_fully_qualified_name()}: requests reach any of '
-                        'them, and their results mix; give each its namespace (-r __ns:=/left), or end the others (one '
-                        'that was killed is listed for up to 20 s more)')
+                        'them, and their results mix; give each its own namespace (-r __ns:=/left), or stop the others '
+                        '(a killed one is listed for up to 20 s)')
         self._throttled.warning('namesakes', self.problem)

@@ -17,7 +17,7 @@ _PAIR = ('tau', 'max_accuracy_drop')
 
 
 class NodeParameters:
-    """Setting one of tau and max_accuracy_drop changes what the other shows: both are set at once, before the checks.
+    """Setting tau or max_accuracy_drop changes what the other shows: both are set at once, before the checks.
 
     So no callback sets a parameter. `in_force` is None while the node is not configured.
     """
@@ -40,28 +40,28 @@ class NodeParameters:
 
     @property
     def source(self) -> str:
-        """What decides when an image exits: 'tau', 'max_accuracy_drop' or 'checkpoint'."""
+        """The source of the thresholds: 'tau', 'max_accuracy_drop' or 'checkpoint'."""
         return self._policy.source
 
     def value(self, name: str) -> Any:
         return self._node.get_parameter(name).value
 
     def thresholds(self) -> tuple[float, ...]:
-        """In force now, one per early exit."""
+        """The current thresholds, one per early exit."""
         in_force = self.in_force  # read once: called by the worker
         return in_force.thresholds if in_force is not None else ()
 
     def configure(self, calibration: Calibration, num_exits: int) -> None:
-        """Put in force, and show, what has been set, for this checkpoint; raises PolicyError where it does not fit."""
+        """Apply and show the settings for this checkpoint; raises PolicyError if they do not fit."""
         self._put_in_force(self._policy.in_force(calibration, num_exits))
         changed = [Parameter(name, value=value) for name, value in self._shown.items() if value != self.value(name)]
         self._model = calibration, num_exits
         if changed:
-            # Both: what is shown already changes nothing.
+            # Both: a value that is already shown changes nothing.
             self._node.set_parameters_atomically([Parameter(n, value=v) for n, v in self._shown.items()])
 
     def forget(self) -> None:
-        """The node is not configured any more."""
+        """The node is no longer configured."""
         self.in_force = self._model = None
 
     @property

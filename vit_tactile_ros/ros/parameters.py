@@ -24,7 +24,7 @@ _NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 @dataclass(frozen=True)
 class ParameterRule:
-    """One parameter; `check` returns what would be right when the value is wrong, else an empty string."""
+    """One parameter; `check` returns what would be right if the value is wrong, else an empty string."""
 
     name: str
     default: Any
@@ -85,7 +85,7 @@ def _is_checkpoint(value: Any) -> str:
 
 
 def _are_reference_files(value: Any) -> str:
-    right = "a list with the path of a picture that exists, or '', per sensor"
+    right = "a list with the path of an existing image, or '', per sensor"
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, str) for v in value):
         return right
     problems = [f'{_short(v)}: {problem}' for v in value if v and (problem := file_problem(v))]
@@ -107,11 +107,11 @@ def _are_sensors(value: Any) -> str:
 
 
 def check_tau(value: Any, num_exits: int | None = None) -> str:
-    """What would be right where `value` is no threshold; the number of exits is known once a model is loaded."""
+    """What would be right if `value` is not a threshold; the number of exits is known once a model is loaded."""
     if value is None:
         return ''
     right = 'a number between 0 and 1, or one such number per early exit'
-    if isinstance(value, str) and value.startswith('['):  # how `ros2 param set` passes on what is no list of a type
+    if isinstance(value, str) and value.startswith('['):  # how `ros2 param set` passes a list of mixed types
         return f'{right}; in a list every number needs a decimal point: write [0.9, 1.0] in place of [0.9, 1]'
     values = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not values or any(isinstance(v, bool) or not isinstance(v, (int, float)) for v in values):
@@ -131,35 +131,35 @@ def _is_accuracy_drop(value: Any) -> str:
 
 
 RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
-    ParameterRule('autostart', True, 'Configure and activate without being told to by a lifecycle manager.', _is_bool),
+    ParameterRule('autostart', True, 'Configure and activate at start; false: wait for a lifecycle manager.', _is_bool),
     ParameterRule('checkpoint', '', "Path of a .safetensors checkpoint; '' is the shipped one.", _is_checkpoint),
-    ParameterRule('device', 'auto', "'auto' (CUDA where there is one), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
-    ParameterRule('engine', 'auto', "What runs the network: 'auto' measures and takes the fastest one that answers as "
-                  f"'torch' does; or by name, one of {', '.join(engine_names()[1:])}.", _is_one_of(*engine_names())),
+    ParameterRule('device', 'auto', "'auto' (CUDA if there is a GPU), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
+    ParameterRule('engine', 'auto', "What runs the network: 'auto' measures and picks the fastest engine whose outputs "
+                  f"match 'torch'; or a name, one of {', '.join(engine_names()[1:])}.", _is_one_of(*engine_names())),
     ParameterRule('precision', 'float32', "'float32', 'bfloat16', 'int8' (engine 'openvino', a checkpoint that "
-                  "vit_tactile_ros.calibrate has been run on), or 'auto': measures and takes the fastest that answers "
-                  'as float32 does within its tolerance, some 2 s more at configure.', _is_one_of(*AUTO_OR_PRECISION)),
-    ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one pays.',
+                  "vit_tactile_ros.calibrate has been run on), or 'auto': measures and picks the fastest that matches "
+                  'float32 within its tolerance, which takes about 2 s at configure.', _is_one_of(*AUTO_OR_PRECISION)),
+    ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one is faster.',
                   _is_integer(0, 256), integer_range=(0, 256)),
-    ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): a sample leaves at the first exit whose '
+    ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): an image exits at the first head whose '
                   'largest probability reaches it. One number, or one per early exit (one more, for the last exit, has '
-                  "no effect). Unset: the checkpoint's own.", check_tau, live=True, dynamic=True),
-    ParameterRule('max_accuracy_drop', NO_DROP, 'In place of tau: share of all answers that early exits may cost, such '
-                  'as 0.005 for half a point; needs a checkpoint that vit_tactile_ros.calibrate has been run on, and '
-                  'takes the next stricter bound stored there. tau then shows the thresholds in force. '
-                  f'{NO_DROP:g}: tau decides. Of tau and this, the one set last counts.', _is_accuracy_drop, live=True,
+                  "no effect). Default: the checkpoint's.", check_tau, live=True, dynamic=True),
+    ParameterRule('max_accuracy_drop', NO_DROP, 'Accepted accuracy loss of early exits, instead of tau, such as 0.005 '
+                  'for half a point. Needs a checkpoint that vit_tactile_ros.calibrate has been run on, and uses the '
+                  'next stricter bound stored there; tau then shows the thresholds in use. '
+                  f'{NO_DROP:g}: tau is used. Of tau and this, the last one set wins.', _is_accuracy_drop, live=True,
                   dynamic=True, float_range=(NO_DROP, 1.0)),
     ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes left/image_raw and publishes left/tactile. "
                   "[''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",
                   _is_one_of('raw', 'compressed')),
-    ParameterRule('reference_files', [''], "Picture of each sensor without contact, in the order of sensors; '' "
+    ParameterRule('reference_files', [''], "Image of each sensor without contact, in the order of sensors; '' "
                   'averages the first frames instead.', _are_reference_files, dynamic=True),
     ParameterRule('reference_frames', REFERENCE_FRAMES, 'Frames averaged into the no-contact reference, 1 to 1000.',
                   _is_integer(1, 1000), integer_range=(1, 1000)),
-    ParameterRule('silence_timeout', 1.0, 's without an image after which a sensor is reported silent, 0.05 to 3600.',
+    ParameterRule('silence_timeout', 1.0, 'Time in s without an image that makes a sensor silent, 0.05 to 3600.',
                   _is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
-    ParameterRule('diagnostics_period', 1.0, 's between two messages on /diagnostics, 0.1 to 60.',
+    ParameterRule('diagnostics_period', 1.0, 'Time in s between two messages on /diagnostics, 0.1 to 60.',
                   _is_number(0.1, 60.0), dynamic=True, float_range=(0.1, 60.0)),
 )}
 
@@ -174,7 +174,7 @@ def refusal(name: str, value: Any, is_declared: bool, current: Any, node_name: s
         return qos_refusal(name, value)
     rule = RULES.get(name)
     if rule is None:
-        return ''  # use_sim_time and the like look after themselves
+        return ''  # rclpy checks use_sim_time and the like
     if value is None and is_declared:
         return f'{name} cannot be deleted'
     if num_exits is not None and not rule.live:

@@ -1,4 +1,4 @@
-"""From start to clean stop of a node that is a process of its own."""
+"""Start, run and stop a node that is a process of its own."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED, held
 from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reason_of
 
-SIGNAL_POLL = 0.2  # s between looks at whether Ctrl-C or SIGTERM came
-STOP_LIMIT = 1.7  # s from the signal until a process that has not ended is ended
-START_STOP_LIMIT = 0.6  # s, the same before the node is up: no image waits for its result
+SIGNAL_POLL = 0.2  # s between checks for Ctrl-C or SIGTERM
+STOP_LIMIT = 1.7  # s from the signal until the process is ended by force
+START_STOP_LIMIT = 0.6  # s, the same before the node is up, when no image waits for its result
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException)
 
@@ -36,15 +36,15 @@ class Stopped(BaseException):
 class StopSignals:
     """SIGINT and SIGTERM from now on: `received` holds them, and `limit` s after the first the process ends.
 
-    rclpy's own handlers invalidate the context at once, and the images still waiting could not be classified. Python
-    runs a handler only between two of its own instructions, and loading and measuring a network are seconds in C: so a
-    thread, which is told by the signal itself, keeps the limit.
+    rclpy's own handlers invalidate the context at once, and waiting images could not be classified. Python runs a
+    handler only between two of its instructions, and loading and measuring a network takes seconds in C: so a thread,
+    which the signal wakes, enforces the limit.
     """
 
     def __init__(self) -> None:
-        self.received: list[int] = []  # no Event: its lock could be held when a second signal comes
+        self.received: list[int] = []  # not an Event: its lock could be held when a second signal arrives
         self.limit = START_STOP_LIMIT
-        self.wake: Callable[[], object] = lambda: None  # called by the thread, for a loop that waits
+        self.wake: Callable[[], object] = lambda: None  # called by the thread, to wake a waiting loop
         self._is_interrupting = False
         read_end, write_end = os.pipe()
         os.set_blocking(write_end, False)
@@ -56,7 +56,7 @@ class StopSignals:
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(number)
         if self._is_interrupting:
-            self._is_interrupting = False  # once: what follows is cleaning up
+            self._is_interrupting = False  # only once: clean-up follows
             raise Stopped
 
     def _keep_limit(self, read_end: int) -> None:
@@ -70,7 +70,7 @@ class StopSignals:
 
     @contextlib.contextmanager
     def interrupting(self) -> Iterator[None]:
-        """In it, a signal raises Stopped as soon as Python code runs; also one that came before."""
+        """Inside it, a signal raises Stopped as soon as Python code runs; also an earlier one."""
         self._is_interrupting = True
         try:
             if self.received:
@@ -80,7 +80,7 @@ class StopSignals:
             self._is_interrupting = False
 
     def ignore(self) -> None:
-        """For the end of the process, which takes no time: a second Ctrl-C must not turn it into a traceback."""
+        """For the end of the process, which is short: a second Ctrl-C must not cause a traceback."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
 
@@ -89,9 +89,9 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
              executor: Callable[[], Executor] = SingleThreadedExecutor) -> int:
     """Create a node and spin until Ctrl-C or SIGTERM. Returns the status of the process.
 
-    `create` makes a node that has a method `finish`; a lifecycle node is brought up if its parameter `autostart` says
-    so. `parameters` are the names that it declares. 0: stopped; 1: it can't come up, or its attribute `failure` gives a
-    reason to end; 2: a mistake in the start-up parameters; 130: stopped before it was up.
+    `create` makes a node that has a method `finish`; a lifecycle node is brought up if its parameter `autostart` is
+    true. `parameters` are the names that it declares. 0: stopped; 1: it can't start, or its attribute `failure` is not
+    empty; 2: a mistake in the start-up parameters; 130: stopped before it was up.
     """
     signals = StopSignals()
     try:
@@ -124,7 +124,7 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
             executor.spin_once(timeout_sec=SIGNAL_POLL)
         if signals.received:
             return 0
-        node.get_logger().fatal(f'ends: {node.failure}')
+        node.get_logger().fatal(f'stopping: {node.failure}')
         return 1
     finally:
         signals.wake = lambda: None
@@ -132,7 +132,7 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
 
 
 def _bring_up(node: Any, signals: StopSignals) -> bool:
-    """Configure and activate, or log who is to do it; False when it can't be done."""
+    """Configure and activate, or log that a manager must do it; False if it fails."""
     if not node.get_parameter('autostart').value:
         name = node.get_fully_qualified_name()
         node.get_logger().info(f'autostart is false: unconfigured, waiting for a lifecycle manager, or for: ros2 '
@@ -144,7 +144,7 @@ def _bring_up(node: Any, signals: StopSignals) -> bool:
 
 
 def spin_once(spin: Callable[..., object], seconds: float) -> None:
-    """`spin(timeout_sec=...)` of at most so long, for commands: Ctrl-C is a KeyboardInterrupt, but not inside rclpy.
+    """The longest `spin(timeout_sec=...)` for commands: Ctrl-C is a KeyboardInterrupt, but not inside rclpy.
 
     Its C++ turns one into a RuntimeError.
     """
@@ -153,7 +153,7 @@ def spin_once(spin: Callable[..., object], seconds: float) -> None:
 
 
 def fastest_executor() -> Executor:
-    """rclpy's events executor where it has one: 3.4 ms from image to result beside the network, against 4.0 to 4.8.
+    """rclpy's events executor if it has one: 3.4 ms from image to result with the network running, against 4.0 to 4.8.
 
     It does not build a wait set in Python for every image, during which the worker waits for the interpreter.
     """

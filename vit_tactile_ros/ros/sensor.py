@@ -1,4 +1,4 @@
-"""One sensor of the node: the newest image waiting, what was counted, and its no-contact reference."""
+"""One sensor of the node: the newest waiting image, the counters, and its frames."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.frames import SensorFrames
 
 LATENCY_WINDOW = 300  # results over which latency and rate are reported
-MAX_AHEAD = 60.0  # s that a stamp may lie ahead of the node's clock; more is another clock, and no age
+MAX_AHEAD = 60.0  # s that a stamp may be ahead of the node's clock; beyond that the age is unknown: another clock
 
 
 class WaitingImage(NamedTuple):
     message: Any  # sensor_msgs/Image or CompressedImage
-    received_ns: int  # ROS time; 0 where the header has a stamp
-    stamp_ns: int  # of the header; 0 when the publisher left it out
+    received_ns: int  # ROS time; 0 if the header has a stamp
+    stamp_ns: int  # of the header; 0 if the publisher did not set it
 
 
 class Arrival(NamedTuple):
-    """What was odd about an image that came; false and 0 for one as it should be."""
+    """What is unusual about an image that has arrived; false and 0 if nothing is."""
 
     has_no_stamp: bool
-    is_repeated: bool  # its stamp is that of the image before
-    backwards_by: float  # s that its stamp lies before that of the image before
-    silent_for: float  # s without images that ended with it, if the sensor was reported silent
+    is_repeated: bool  # it has the stamp of the previous image
+    backwards_by: float  # s from its stamp to the later one of the previous image
+    silent_for: float  # s without images before it, if the sensor was reported silent
 
     def warnings(self) -> list[tuple[str, str]]:
         """The cause and the text of each."""
@@ -35,8 +35,8 @@ class Arrival(NamedTuple):
             found.append(('no stamp', 'image without a stamp; its result carries the time of receipt, and latency is '
                           'unknown: fix the publisher'))
         if self.is_repeated:
-            found.append(('repeated', 'an image has the stamp of the one before, so their results cannot be told '
-                          'apart: fix the publisher'))
+            found.append(('repeated', 'an image has the stamp of the previous one, so their results cannot be '
+                          'distinguished: fix the publisher'))
         if self.backwards_by:
             found.append(('backwards', f'stamp went back by {self.backwards_by:.3f} s (a bag that starts again, or two '
                           'publishers on one topic?)'))
@@ -48,30 +48,26 @@ class Sensor:
     """State of one sensor; the fields below `lock` are shared between the executor's and the worker's thread.
 
     Every received image ends in exactly one of classified, superseded, rejected; until then it is in `pending`.
-    Every image published while subscribed, up to the last one received, is received, lost on the way (`lost`), or was
-    replaced by a newer one in the middleware's queue before the node took it, which the middleware does not report.
+    Every image published while subscribed, up to the last one received, is received, lost in transport (`lost`), or
+    replaced by a newer one in the middleware's queue before the node takes it, which the middleware does not report.
     """
 
     name: str
-    reference: Reference  # used by the worker only
-    shape: tuple[int, ...] | None = None  # of the last decoded frame, used by the worker only
+    frames: SensorFrames  # updated by the worker only
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     waiting: WaitingImage | None = None
-    is_taken: bool = False  # the worker has an image that is neither finished nor rejected
+    is_taken: bool = False  # the worker holds an image that is neither finished nor rejected
     pending: int = 0
     received: int = 0
-    lost: int = 0  # on the way here, as the middleware reports; known once a later image arrives
+    lost: int = 0  # in transport, as reported by the middleware; known once a later image arrives
     classified: int = 0
     superseded: int = 0
     rejected: Counter[str] = field(default_factory=Counter)  # by reason
     missing_stamps: int = 0
     stamps_backwards: int = 0
     stamps_repeated: int = 0
-    unknown_ages: int = 0  # results of images with a stamp that this node's clock cannot be compared with
-    resolution_changes: int = 0
-    grey_images: int = 0
-    is_grey: bool | None = None  # the last image that was neither too dark nor too bright to say
+    unknown_ages: int = 0  # results of images whose stamp cannot be compared with this node's clock
     incompatible_publishers: int = 0
     silences: int = 0
     exits: Counter[int] = field(default_factory=Counter)  # classified, by exit block
@@ -80,15 +76,14 @@ class Sensor:
     last_received: float | None = None  # s, monotonic
     last_stamp_ns: int | None = None
     is_silent: bool = False
-    recapture_requested: bool = False
 
     @property
     def label(self) -> str:
-        """What people are told the sensor is."""
+        """The name of the sensor in messages."""
         return self.name or 'sensor'
 
     def forget_the_past(self) -> None:
-        """Restart the clocks after a time without images; the counters stay."""
+        """Forget times and ages after a period without images; the counters stay."""
         with self.lock:
             self.last_received = None
             self.is_silent = False
@@ -96,9 +91,9 @@ class Sensor:
             self.ages.clear()
 
     def receive(self, message: Any, now: float, clock_ns: Callable[[], int]) -> Arrival:
-        """Take an image in: its stamp, its counters, and its place in front of the worker.
+        """Take an image: check its stamp, count it, and make it the one that waits for the worker.
 
-        `now` is monotonic time in s; `clock_ns` reads ROS time, which is needed only where the header has no stamp.
+        `now` is monotonic time in s; `clock_ns` reads ROS time, only needed if the header has no stamp.
         """
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         received_ns = 0 if stamp_ns else clock_ns()
@@ -128,20 +123,20 @@ class Sensor:
         self.waiting = image
 
     def silence(self, now: float, timeout: float) -> float | None:
-        """s without an image, the first time that this is more than `timeout`; else None."""
+        """s without an image, the first time that it exceeds `timeout`; else None."""
         with self.lock:
             silent_for = now - self.last_received if self.last_received is not None else 0.0
             if silent_for <= timeout or self.is_silent:
                 return None
             self.is_silent = True
             self.silences += 1
-            self.result_times.clear()  # a rate over the gap would be wrong for long
+            self.result_times.clear()  # a rate over the gap would stay wrong for long
             return silent_for
 
     def age(self, image: WaitingImage, clock_ns: int) -> tuple[float | None, str]:
-        """s from an image's stamp until `clock_ns`, ROS time now; None where that is unknown, with a warning.
+        """s from an image's stamp until `clock_ns`, the ROS time now; None with a warning if that is unknown.
 
-        The warning is empty for an image without a stamp, which has been warned of when it came.
+        The warning is empty for an image without a stamp, since `receive` has already warned.
         """
         if not image.stamp_ns:
             return None, ''
@@ -151,9 +146,9 @@ class Sensor:
         with self.lock:
             self.unknown_ages += 1
         if not clock_ns:
-            return None, 'use_sim_time is true and no /clock has come, so image_age is NaN'
+            return None, 'use_sim_time is true and no /clock was received, so image_age is NaN'
         return None, (f'stamp is {-age:.0f} s ahead of the clock of this node, so image_age is NaN: is use_sim_time '
-                      'set for one of them only, or are the clocks of two machines apart?')
+                      'set for only one of them, or do the clocks of two machines differ?')
 
     def take(self) -> WaitingImage | None:
         """The waiting image, which stays pending until `finish` or `reject`; call with `lock` held."""
@@ -162,12 +157,12 @@ class Sensor:
         return image
 
     def reject(self, reason: str) -> None:
-        """The taken image was no good."""
+        """The taken image could not be used."""
         with self.lock:
             self._reject(reason)
 
     def abandon(self, reason: str) -> None:
-        """Reject the taken image, if there is one that is not finished."""
+        """Reject the taken image if it is not finished."""
         with self.lock:
             if self.is_taken:
                 self._reject(reason)

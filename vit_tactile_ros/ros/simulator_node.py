@@ -34,7 +34,7 @@ PARAMETERS = ('sensor', 'rate', 'seed', 'frame_id', 'image_transport')
 
 
 class TactileSimulatorNode(Node):
-    """One finger that is touched by a random shape every few seconds, as fixed by its seed."""
+    """One finger, touched by a random shape every few seconds; its seed determines the touches."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Raises StartError naming the parameter that is wrong."""
@@ -46,7 +46,7 @@ class TactileSimulatorNode(Node):
 
         kind = declare('sensor', 'gelsight', f'One of {", ".join(sensor_names())}, or the path of a .json sensor file.')
         rate = declare('rate', 30.0, 'Images per second, 1 to 120.', dynamic_typing=True)  # 60 as well as 60.0
-        seed = declare('seed', 0, 'Fixes the unit and the film of touches.',
+        seed = declare('seed', 0, 'Determines the unit and its sequence of touches.',
                        integer_range=[IntegerRange(from_value=0, to_value=2**31 - 1, step=1)])
         frame_id = declare('frame_id', 'tactile_sensor', 'frame_id of the images.')
         transport = declare('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).")
@@ -64,7 +64,7 @@ class TactileSimulatorNode(Node):
 
         self._rng = np.random.default_rng(seed)
         self._unit = SensorUnit(config, self._rng)
-        self._film = TouchSequence(config, self._rng)
+        self._sequence = TouchSequence(config, self._rng)
         self._frame_id = frame_id
         self._compressed = transport == 'compressed'
         self._images = self.create_publisher(
@@ -76,19 +76,19 @@ class TactileSimulatorNode(Node):
         self.get_logger().info(f'{kind} at {rate:g} Hz on {self._images.topic_name}')
 
     def _publish(self) -> None:
-        # Nothing touches before somebody looks, and then a second later: a classifier that has only just started
-        # takes its no-contact reference from its first images.
+        # No touch before there is a subscriber, and then for a second: a classifier that has just started captures its
+        # no-contact reference from its first images.
         if self._started is None and self._images.get_subscription_count():
             self._started = time.monotonic()
-        contact = self._film.at(time.monotonic() - self._started) if self._started is not None else None
-        picture = self._unit.render(contact, self._rng)
-        # Stamped when the picture is there, as a camera driver does.
+        contact = self._sequence.at(time.monotonic() - self._started) if self._started is not None else None
+        image = self._unit.render(contact, self._rng)
+        # Stamped when the image exists, as a camera driver does.
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
         if self._compressed:
-            _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+            _, jpeg = cv2.imencode('.jpg', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
             self._images.publish(compressed_message(jpeg.tobytes(), header, 'rgb8; jpeg compressed bgr8'))
         else:
-            self._images.publish(image_message(picture, header))
+            self._images.publish(image_message(image, header))
         self._labels.publish(TactileLabel(header=header, class_name=contact.class_name if contact else CLASS_NAMES[0],
                                           depth=contact.depth_mm if contact else 0.0))
 
@@ -102,7 +102,7 @@ def _create() -> TactileSimulatorNode:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run until told to stop; the status of the process, as `run_node` has it."""
+    """Run until stopped; returns the status of the process, see `run_node`."""
     cv2.setNumThreads(1)
     return run_node(_create, PARAMETERS, args)
 

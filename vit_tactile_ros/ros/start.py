@@ -1,5 +1,5 @@
-"""The start of a ROS process: what its command line, parameter files and log folder hold that rclpy explains badly or
-drops silently."""
+"""The start of a ROS process: mistakes in its command line, parameter files and log folder that rclpy explains badly or
+ignores."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import ast
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +19,32 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.ros.topics import MAX_TOPIC
 
 _LIMIT = f'; with its namespace the name of a topic or service may have {MAX_TOPIC} characters'
-_AT = re.compile(r',? at /\S+:\d+')  # where in rcl's own source
+_AT = re.compile(r',? at /\S+:\d+')  # a place in the source of rcl
 
 
 class StartError(UserError):
-    """A command line, a parameter file or a log folder that a ROS process can't start with."""
+    """A command line, a parameter file or a log folder with which a ROS process can't start."""
 
 
 def init_ros(args: Sequence[str] | None = None, parameters: Sequence[str] = (),
              signals: SignalHandlerOptions = SignalHandlerOptions.NO) -> None:
-    """`rclpy.init`; raises StartError in place of rclpy's errors, and for words that rclpy would drop.
+    """`rclpy.init`; raises StartError instead of rclpy's errors, and for words that rclpy would ignore.
 
-    `parameters` are the names that the node declares; without any, the words are another command's and not looked at.
+    `parameters` are the names that the node declares; if empty, the words are of another command and not checked.
     """
     words = list(sys.argv if args is None else args)
     try:
         rclpy.init(args=words, signal_handler_options=signals)
-        # Outside --ros-args, NAME:=VALUE is the old way to write a remapping, which device:=cpu is to rcl.
+        # Outside --ros-args, NAME:=VALUE is an old form of remapping; rcl takes device:=cpu as one.
         taken = [word for word in _outside(words) if ':=' in word and word.partition(':=')[0] in parameters]
         left = taken or remove_ros_args(words)[1:]
     except UnicodeError as error:
-        raise StartError(f'the command line holds bytes that are not UTF-8: {error}') from error
+        raise StartError(f'the command line contains bytes that are not UTF-8: {error}') from error
     except (RuntimeError, ValueError, TypeError) as error:
         rclpy.try_shutdown()
         raise StartError(_explained(str(error), parameters)) from error
@@ -53,7 +54,7 @@ def init_ros(args: Sequence[str] | None = None, parameters: Sequence[str] = (),
 
 
 def created(create: Callable[[], Any]) -> Any:
-    """The node that `create` makes; raises StartError for a name or namespace that ROS does not take."""
+    """The node that `create` makes; raises StartError for a name or namespace that ROS refuses."""
     try:
         return create()
     except NameValidationException as error:
@@ -63,7 +64,7 @@ def created(create: Callable[[], Any]) -> Any:
 
 
 def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]:
-    """Warnings about start-up parameters that `node` has not declared, and about files that hold nothing for it.
+    """Warnings about start-up parameters that `node` has not declared, and about files without parameters for it.
 
     Raises StartError for an unknown parameter on the command line, or in a section that names this node. Sections with
     wildcards are shared with other nodes: there it is a warning.
@@ -81,13 +82,13 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
                 own |= dict.fromkeys(names, f'{file}, section {section}')
         if not applied:
             found = ', '.join(section for section, _ in sections) or 'none'
-            warnings.append(f'{file} holds nothing for {name} (its sections: {found}), so all its values are ignored; '
+            warnings.append(f'{file} has no parameters for {name} (its sections: {found}) and is ignored; '
                             f'the section must be {name} or /**/{node.get_name()}, with ros__parameters below it')
     overrides = getattr(node, '_parameter_overrides', {})
     for unknown in sorted(overrides):
         if node.has_parameter(unknown) or unknown.startswith('qos_overrides.'):
             continue
-        text = f'{unknown} is not a parameter of this node' + _nearest(unknown, declared)
+        text = f'{unknown} is not a parameter of this node' + nearest(unknown, declared)
         if unknown in own:
             raise StartError(f'{own[unknown]}: {text}')
         warnings.append(f'{text} (ignored: it may be meant for another node of its section)')
@@ -95,7 +96,7 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
 
 
 def reason_of(error: Exception) -> str:
-    """The message of an error; of a value that was refused only the reason, which names parameter and value."""
+    """The message of an error; for a refused value only the reason, which names parameter and value."""
     text = str(error)
     if not isinstance(error, InvalidParameterValueException):
         return text
@@ -104,15 +105,15 @@ def reason_of(error: Exception) -> str:
 
 
 def unused_qos_overrides(node: Node) -> list[str]:
-    """Warnings about qos_overrides that no topic of `node` has taken; call it when all topics exist."""
+    """Warnings about qos_overrides that no topic of `node` uses; call it once all topics exist."""
     declared = [name for name in node.get_parameters_by_prefix('') if name.startswith('qos_overrides.')]
-    return [f'{name} has no effect: this node has no such topic or policy' + _nearest(name, declared)
+    return [f'{name} has no effect: this node has no such topic or policy' + nearest(name, declared)
             for name in sorted(getattr(node, '_parameter_overrides', {}))
             if name.startswith('qos_overrides.') and not node.has_parameter(name)]
 
 
 def _explained(text: str, parameters: Sequence[str]) -> str:
-    """What rclpy.init raised, with what to do."""
+    """The error of rclpy.init, with what to do."""
     text = _AT.sub('', text.splitlines()[0] if text else '').removeprefix('failed to initialize rcl: ')
     if text.startswith('[') and text.endswith(']'):  # UnknownROSArgsError
         try:
@@ -123,28 +124,23 @@ def _explained(text: str, parameters: Sequence[str]) -> str:
         return (f'{text}: the log cannot be written there; set ROS_LOG_DIR (or HOME) to a writable folder, such as '
                 'ROS_LOG_DIR=/tmp/ros_log')
     if 'Sequence should be of same type' in text:
-        return f'{text}: in a list every number needs a decimal point: write [0.9, 1.0] in place of [0.9, 1]'
+        return f'{text}: in a list every number needs a decimal point: write [0.9, 1.0] instead of [0.9, 1]'
     return text
 
 
 def _not_read(words: Sequence[str], parameters: Sequence[str]) -> str:
-    """Why words of the command line have no effect, with the way to write the first of them."""
+    """Why words of the command line have no effect, with the right form of the first one."""
     word = words[0]
     name, assigns, value = word.lstrip('-').partition(':=' if ':=' in word else '=')
     if not assigns and word.startswith('-'):
         value = words[1] if len(words) > 1 and not words[1].startswith('-') else 'VALUE'
     if name.startswith('__') or '/' in name:
-        return f'{word} is not read; remappings are given as --ros-args -r {name}:={value}'
+        return f'{word} is ignored; remappings are given as --ros-args -r {name}:={value}'
     close = [name] if name in parameters else difflib.get_close_matches(name, parameters, 1)
     if close and (assigns or word.startswith('-')):
-        return f'{word} is not read; parameters are given as --ros-args -p {close[0]}:={value}'
+        return f'{word} is ignored; parameters are given as --ros-args -p {close[0]}:={value}'
     known = f'; the parameters are {", ".join(parameters)}' if parameters else ''
-    return f'{word} is not read; parameters are given as --ros-args -p NAME:=VALUE{known}'
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), 1)
-    return f'; do you mean {close[0]}?' if close else ''
+    return f'{word} is ignored; parameters are given as --ros-args -p NAME:=VALUE{known}'
 
 
 def _after(words: Sequence[str], *flags: str) -> list[str]:
@@ -162,7 +158,7 @@ def _outside(words: Sequence[str]) -> Iterator[str]:
 
 
 def _on_command_line(words: Sequence[str]) -> list[str]:
-    """Names of parameters that were given with -p, which may say `node:name:=value`."""
+    """Names of parameters that were given with -p, possibly as `node:name:=value`."""
     return [word.partition(':=')[0].rpartition(':')[2] for word in _after(words, '-p', '--param') if ':=' in word]
 
 
@@ -170,7 +166,7 @@ def _loaded(file: str) -> Any:
     try:
         return yaml.safe_load(Path(file).read_text(encoding='utf-8'))
     except (OSError, ValueError, yaml.YAMLError):
-        return None  # rcl has read it its own way: nothing to say about it
+        return None  # rcl has read it; no warning is possible
 
 
 def _sections(values: Any, name: str = '') -> Iterator[tuple[str, list[str]]]:
@@ -191,7 +187,7 @@ def _flat(values: Any, prefix: str = '') -> Iterator[str]:
 
 
 def _matches(section: str, name: str) -> bool:
-    """Whether a section's pattern is for the node of that full name: ** stands for any levels, * for one."""
+    """Whether a section's pattern matches the node of that full name: ** is any number of levels, * is one."""
     parts = {'**': '(?:/[^/]+)*', '*': '/[^/]+'}
     return re.fullmatch(''.join(parts.get(part, f'/{re.escape(part)}') for part in section.strip('/').split('/')),
                         name) is not None

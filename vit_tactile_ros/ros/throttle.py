@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 
 class Logger(Protocol):
-    """What is used of an rclpy logger."""
+    """The methods of an rclpy logger that are used."""
 
     def info(self, message: str) -> Any: ...
     def warning(self, message: str) -> Any: ...
@@ -16,11 +16,11 @@ class Logger(Protocol):
 
 
 class ThrottledLog:
-    """Logs each cause at once, then at most every `period` seconds with the number of times it was left out.
+    """Logs each cause immediately, then at most every `period` seconds with the number of omitted lines.
 
-    rclpy's own throttle goes by the line of code, so one noisy sensor would hide the others. rclpy also raises when
-    one line of code logs with two severities: hence a method, and a line, for each severity, and never a logger's
-    method passed on as a value. May be called by several threads.
+    rclpy's own throttle works by line of code, so one noisy sensor would hide the others. rclpy also raises if one
+    line of code logs with two severities: hence a method, and a line, for each severity, and never a logger's method
+    passed as a value. May be called by several threads.
     """
 
     def __init__(self, logger: Logger, period: float = 5.0) -> None:
@@ -43,7 +43,7 @@ class ThrottledLog:
             self._logger.error(line)
 
     def warning_once(self, cause: str, text: str) -> None:
-        """Log a cause the first time only."""
+        """Log a cause only the first time."""
         if (line := self._due(cause, text, float('inf'))) is not None:
             self._logger.warning(line)
 

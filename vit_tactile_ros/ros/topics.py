@@ -18,11 +18,11 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 OVERRIDABLE_QOS = QoSOverridingOptions((QoSPolicyKind.HISTORY, QoSPolicyKind.DEPTH, QoSPolicyKind.RELIABILITY,
                                         QoSPolicyKind.DURABILITY))
 QOS_PREFIX = 'qos_overrides.'
-# Messages that a queue may hold. More would be minutes of images.
+# Messages in a queue. More would be minutes of images.
 MAX_DEPTH = 10_000
 _POLICIES = {'history': HistoryPolicy, 'reliability': ReliabilityPolicy, 'durability': DurabilityPolicy}
 
-# DDS has room for 255 characters, of which ROS keeps some for its own.
+# DDS allows 255 characters, of which ROS uses some itself.
 MAX_TOPIC = 247
 
 
@@ -47,7 +47,7 @@ def longest_sensor_name(node_name: str) -> int:
 
 
 def qos_refusal(name: str, value: Any) -> str:
-    """Why a parameter `qos_overrides.<topic>.<kind>.<policy>` can't have this value; empty when it can."""
+    """Why a parameter `qos_overrides.<topic>.<kind>.<policy>` can't have this value; empty if it can."""
     policy = name.rpartition('.')[2]
     if policy == 'depth':
         ok = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_DEPTH
@@ -64,5 +64,5 @@ def incompatible_qos_text(event: QoSRequestedIncompatibleQoSInfo) -> str:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
     except ValueError:
         policy = 'unknown'
-    return (f'a publisher offers another {policy} than this node asks for, so none of its images arrive; set the '
+    return (f'a publisher offers another {policy} than this node requests, so none of its images arrive; set the '
             f'parameter qos_overrides.<topic>.subscription.{policy.lower()} of this node, or change the publisher')

@@ -1,4 +1,4 @@
-"""Settings of Fast DDS for processes that publish or receive large images; other middleware is left alone."""
+"""Settings of Fast DDS for processes that publish or receive large images; other middleware is not affected."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 OLD_VARIABLE = 'FASTRTPS_DEFAULT_PROFILES_FILE'  # Fast DDS 2.x reads this one, 3.x (from Kilted on) the other
 NEW_VARIABLE = 'FASTDDS_DEFAULT_PROFILES_FILE'
 PUBLISHER_PROFILE = 'fastdds_large_images.xml'
-# The two versions name the same element differently, and refuse the whole file for the other's name.
+# The two versions use different names for the same element, and refuse a file with the other's.
 CLASSIFIER_PROFILES = {OLD_VARIABLE: 'fastdds2_classifier.xml', NEW_VARIABLE: 'fastdds3_classifier.xml'}
 SEGMENT = 32 * 2**20  # bytes, as in PUBLISHER_PROFILE
 SHARED_MEMORY = '/dev/shm'
@@ -21,7 +21,7 @@ USERS_FILES = ('DEFAULT_FASTRTPS_PROFILES.xml', 'DEFAULT_FASTDDS_PROFILES.xml') 
 
 
 def shipped_profile(name: str) -> Path | None:
-    """Path of a file of config/, in a source tree or a ROS install space; None where the installation lacks it."""
+    """Path of a file of config/, in a source tree or a ROS install space; None if the installation lacks it."""
     for folder in Path(__file__).parents:
         for path in (folder / 'share' / 'vit_tactile_ros' / 'config' / name, folder / 'config' / name):
             if path.is_file():
@@ -30,7 +30,7 @@ def shipped_profile(name: str) -> Path | None:
 
 
 def is_fast_dds(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether the environment chooses Fast DDS, the default of ROS 2."""
+    """Whether the environment selects Fast DDS, the default of ROS 2."""
     return environment.get('RMW_IMPLEMENTATION', '') in ('', 'rmw_fastrtps_cpp', 'rmw_fastrtps_dynamic_cpp')
 
 
@@ -38,8 +38,8 @@ def is_fast_dds(environment: Mapping[str, str] = os.environ) -> bool:
 def publisher_profile() -> Iterator[None]:
     """Create the first node inside: its process then has shared memory for large images.
 
-    Does nothing where the user has configured Fast DDS, or where /dev/shm has no room: Fast DDS would print three
-    lines of error before it takes its default.
+    Does nothing if the user has configured Fast DDS, or if /dev/shm has no space: Fast DDS would print three lines of
+    error before it uses its default.
     """
     with _profiles({OLD_VARIABLE: PUBLISHER_PROFILE, NEW_VARIABLE: PUBLISHER_PROFILE} if _has_room() else {}):
         yield
@@ -54,7 +54,7 @@ def classifier_profile() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _profiles(names: Mapping[str, str]) -> Iterator[None]:
-    """The variables are set only meanwhile: Fast DDS reads them once, and child processes shall not inherit them."""
+    """The variables are set only inside it: Fast DDS reads them once, and child processes must not inherit them."""
     paths = {variable: shipped_profile(name) for variable, name in names.items()}
     if not is_fast_dds() or _is_configured_by_user() or None in paths.values():
         yield

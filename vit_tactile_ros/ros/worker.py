@@ -10,40 +10,37 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
-from vit_tactile_ros.inference.decode import UNSAID_ORDER, DecodeError, decode
+from vit_tactile_ros.inference.frames import Frame, Note
+from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
-MAX_FAILURES = 5  # in a row, none with a result in between, after which the worker gives up
+MAX_FAILURES = 5  # in a row without a result in between, after which the worker gives up
 
 
 class _Ready(NamedTuple):
     sensor: Sensor
     image: WaitingImage
-    frame: NDArray[np.uint8]  # fitted
+    frame: Frame
 
 
-# Fills and sends the message of one decision, and returns the image's age in s, None for an image without a stamp.
+# Publishes the message of one decision and returns the image's age in s, None for an image without a stamp.
 Publish = Callable[[Sensor, WaitingImage, Decision], 'float | None']
 
 
 class ClassificationWorker:
-    """Waits for images of any sensor and classifies the newest of each; `stop` finishes what is waiting.
+    """Waits for images of any sensor and classifies the newest of each; `stop` finishes the waiting images.
 
-    Whatever an image raises, the thread takes the next one. `failures` counts what got past the handling of single
-    images; MAX_FAILURES of them in a row, or the thread's end in any other way, set `failure`.
+    After any exception, the thread continues with the next image. `failures` counts exceptions that are not due to a
+    single image; MAX_FAILURES of them in a row, or any other end of the thread, set `failure`.
     """
 
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
                  throttled: ThrottledLog) -> None:
         self.failures = 0
-        self.last_failure = ''  # what the last of them was
+        self.last_failure = ''  # the last of them
         self._in_a_row = 0
         self._classifier = classifier
         self._sensors = sensors
@@ -51,13 +48,13 @@ class ClassificationWorker:
         self._publish = publish
         self._logger = logger
         self._throttled = throttled
-        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes in half the time of an Event
+        self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes up in half the time of an Event
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='classification', daemon=True)
 
     @property
     def failure(self) -> str:
-        """Why no image will be classified any more; empty while the thread works, and after `stop`."""
+        """Why no more images are classified; empty while the thread works, and after `stop`."""
         if self._stopping or self._thread.ident is None or self._thread.is_alive():
             return ''
         return f'the classification thread has ended: {self.last_failure or "for no reason that it could log"}'
@@ -66,15 +63,15 @@ class ClassificationWorker:
         self._thread.start()
 
     def notify(self) -> None:
-        """Say that a sensor has an image waiting."""
+        """Wake the worker: a sensor has a waiting image."""
         self._wake.put(None)
 
     def stop(self) -> None:
-        """Classify what is waiting, then end; returns when the thread has ended."""
+        """Classify the waiting images, then end; returns when the thread has ended."""
         self._stopping = True
         self._wake.put(None)
         self._thread.join()
-        for sensor in self._sensors:  # nothing, unless the thread had ended before
+        for sensor in self._sensors:  # nothing, unless the thread ended earlier
             with sensor.lock:
                 is_left = sensor.take() is not None
             if is_left:
@@ -85,26 +82,26 @@ class ClassificationWorker:
             try:
                 self._work()
                 return
-            except BaseException as error:  # SystemExit too: nothing may end the thread but `stop`
+            except BaseException as error:  # SystemExit too: only `stop` may end the thread
                 self._recover(error)
 
     def _recover(self, error: BaseException) -> None:
-        """Account for the images that were being classified, and log what happened."""
+        """Count the images that were being classified as rejected, and log the error."""
         self.failures += 1
         self._in_a_row += 1
         self.last_failure = f'{type(error).__name__}: {error}'
         for sensor in self._sensors:
             sensor.abandon('internal error')
-        self._wake.put(None)  # an image may have come meanwhile
+        self._wake.put(None)  # an image may have arrived in between
         self._throttled.error('worker', f'classification failed, {self._in_a_row} times in a row: '
                               f'{"".join(traceback.format_exception(error))}')
 
     def _work(self) -> None:
         while True:
             self._wake.get()
-            while not self._wake.empty():  # this is the only reader, and what came meanwhile is taken now too
+            while not self._wake.empty():  # this is the only reader, and all waiting images are taken now
                 self._wake.get()
-            stopping = self._stopping  # read before taking, so that nothing is left behind
+            stopping = self._stopping  # read before taking, so that no image is missed
             taken = []
             for sensor in self._sensors:
                 with sensor.lock:
@@ -121,9 +118,9 @@ class ClassificationWorker:
         if not ready:
             return
         try:
-            decisions = self._classifier.classify([r.frame for r in ready], [r.sensor.reference.frame for r in ready],
-                                                  self._tau())
-        except Exception as error:  # a full GPU, say: the next frame must still be tried
+            decisions = self._classifier.classify([r.frame.image for r in ready],
+                                                  [r.frame.reference for r in ready], self._tau())
+        except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
             return
@@ -143,15 +140,7 @@ class ClassificationWorker:
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:
-            picture = decode(image.message)
-            if (encoding := getattr(image.message, 'encoding', '')) in UNSAID_ORDER:
-                self._throttled.warning_once(f'{sensor.name} {encoding}', f'{sensor.label}: encoding {encoding} does '
-                                             'not define its colour order; read as BGR')
-            self._note_shape(sensor, picture.shape)
-            frame = self._classifier.fit(picture)
-            self._note_colour(sensor, frame)
-            if self._classifier.needs_reference:
-                self._update_reference(sensor, frame)
+            frame = sensor.frames.update(image.message, image.stamp_ns or image.received_ns)
         except DecodeError as error:
             sensor.reject(error.reason)
             self._throttled.warning(f'{sensor.name} {error.reason}', f'{sensor.label}: image rejected: {error}')
@@ -159,38 +148,18 @@ class ClassificationWorker:
         except Exception as error:
             self._reject_unexpected(sensor, error)
             return None
+        for note in frame.notes:
+            self._log(sensor, note)
         return _Ready(sensor, image, frame)
 
-    def _note_shape(self, sensor: Sensor, shape: tuple[int, ...]) -> None:
-        if sensor.shape is not None and shape != sensor.shape:
-            with sensor.lock:
-                sensor.resolution_changes += 1
-            anew = ''
-            if self._classifier.needs_reference and not sensor.reference.is_fixed:
-                sensor.reference.recapture()
-                anew = '; its no-contact reference is captured anew from the next frames: touch nothing'
-            self._throttled.warning(f'{sensor.name} resolution', f'{sensor.label}: resolution changed from '
-                                    f'{sensor.shape[1]}x{sensor.shape[0]} to {shape[1]}x{shape[0]}{anew}')
-        sensor.shape = shape
-
-    def _note_colour(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
-        if self._classifier.expects_grey or (grey := is_grey(frame)) is None:
-            return
-        with sensor.lock:
-            sensor.is_grey = grey
-            sensor.grey_images += grey
-        if grey:
-            self._throttled.warning_once(f'{sensor.name} grey', f'{sensor.label}: the images are grey; {GREY_NOTE}. '
-                                         'Check the encoding and the colour settings of the camera')
-
-    def _update_reference(self, sensor: Sensor, frame: NDArray[np.uint8]) -> None:
-        with sensor.lock:
-            requested, sensor.recapture_requested = sensor.recapture_requested, False
-        if requested:
-            sensor.reference.recapture()
-        if sensor.reference.update(frame):
-            self._logger.info(f'{sensor.label}: no-contact reference captured from '
-                              f'{sensor.reference.num_frames} frames')
+    def _log(self, sensor: Sensor, note: Note) -> None:
+        cause, text = f'{sensor.name} {note.cause}', f'{sensor.label}: {note.text}'
+        if not note.is_warning:
+            self._logger.info(text)
+        elif note.is_lasting:
+            self._throttled.warning_once(cause, text)
+        else:
+            self._throttled.warning(cause, text)
 
     def _reject_unexpected(self, sensor: Sensor, error: Exception) -> None:
         sensor.reject('internal error')

@@ -83,7 +83,7 @@ def test_a_header_that_counts_fewer_chunks(tmp_path):
     place = data.index(b'chunk_count=') + len(b'chunk_count=')
     file_of(path).write_bytes(data[:place] + bytes([data[place] - 1]) + data[place + 1:])
     found, problems = numbers(path)
-    assert found == list(range(COUNT)) and 'its header says' in problems
+    assert found == list(range(COUNT)) and 'its header gives' in problems
 
 
 def test_overlapping_chunks_are_in_the_order_of_time(tmp_path):

@@ -1,7 +1,7 @@
-"""Bags of ROS 1 (http://wiki.ros.org/Bags/Format/2.0): whole, cut short, never indexed, or damaged.
+"""Bags of ROS 1 (http://wiki.ros.org/Bags/Format/2.0): whole, truncated, never indexed, or damaged.
 
-A file is read once by the headers of its records; a chunk is unpacked when its messages are wanted. The index behind
-each chunk and the one at the end of the file are compared with what is found. The format has no checksums.
+The headers of the records are read once; a chunk is unpacked when its messages are needed. The index after each
+chunk and the one at the end of the file are compared with what is found. The format has no checksums.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class _Connection(NamedTuple):
 
 
 class _Info(NamedTuple):
-    """A chunk as the index at the end of the file has it."""
+    """A chunk according to the index at the end of the file."""
 
     start: int
     end: int
@@ -47,7 +47,7 @@ class _Info(NamedTuple):
 
 
 class _Damaged(ValueError):
-    """A record that can't be read; the message says why."""
+    """A record that can't be read, with the reason."""
 
 
 class Bag1File(BlockFile):
@@ -67,7 +67,7 @@ class Bag1File(BlockFile):
 
     def _survey(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
-            self._note(' does not begin as a bag of ROS 1 does')
+            self._note(' does not begin like a ROS 1 bag')
             if b'ROSBAG' not in self._read(0, len(MAGIC)):
                 return
         self._read_end()
@@ -84,7 +84,7 @@ class Bag1File(BlockFile):
         try:
             fields, data_at, size = self._header(at)
             if fields.get('op') != bytes([BAG]):
-                raise _Damaged('it is no bag header')
+                raise _Damaged('it is not a bag header')
             self._index_at = struct.unpack('<Q', fields['index_pos'])[0]
             connections, chunks = (struct.unpack('<I', fields[name])[0] for name in ('conn_count', 'chunk_count'))
         except (_Damaged, KeyError, struct.error) as error:
@@ -122,14 +122,14 @@ class Bag1File(BlockFile):
             at = data_at + size
         for what, kind, expected in (('connections', CONNECTION, connections), ('chunks', CHUNK_INFO, chunks)):
             if found[kind] != expected:
-                self._note(f': its index holds {found[kind]} {what}, its header says {expected}')
+                self._note(f': its index holds {found[kind]} {what}, its header gives {expected}')
 
     def _keep(self, fields: Fields, data: bytes, where: str) -> None:
         """A connection; the first copy counts, and later ones must equal it."""
         about = _fields(data)
         kind = about['type'].decode(errors='replace')
         kind = kind if '/msg/' in kind else '/msg/'.join(kind.split('/', 1))
-        # As rosbags has it: without doubled slashes.
+        # As in rosbags: without double slashes.
         topic = fields['topic'].decode(errors='replace')
         topic = '/' * topic.startswith('/') + '/'.join(part for part in topic.split('/') if part)
         connection = _Connection(topic, kind, about['message_definition'].decode(errors='replace'),
@@ -139,7 +139,7 @@ class Bag1File(BlockFile):
             self._note(f': the topic {topic} in {where} differs from its other copy, {self._connections[number].topic}')
 
     def _header(self, at: int) -> tuple[Fields, int, int]:
-        """The fields of the record at a place, where its data lies, and its size as it claims it."""
+        """The fields of the record at a position, the place of its data, and its claimed size."""
         length = self._read(at, 4)
         size = struct.unpack('<I', length)[0] if len(length) == 4 else 0
         text = self._read(at + 4, size + 4) if size <= _LARGEST_HEADER else b''
@@ -147,7 +147,7 @@ class Bag1File(BlockFile):
             raise _Damaged('cut short' if at + 8 + size > self._size else f'a header of {size} bytes')
         return _fields(text[:-4]), at + 8 + size, struct.unpack('<I', text[-4:])[0]
 
-    # The chunks. Behind a damaged record it goes on at the next chunk that the index knows.
+    # The chunks. After a damaged record, reading resumes at the next chunk of the index.
 
     def _walk(self) -> None:
         chunks = sorted(place for place in self._infos if len(MAGIC) <= place < self._size)
@@ -220,7 +220,7 @@ class Bag1File(BlockFile):
         last.extra['index'].append((number, data_at, size))
 
     def _load(self, block: Block, wanted: Collection[int] | None) -> list[Entry]:
-        """Of some connections, in the order of the file; None: of all."""
+        """The messages of some connections, in the order of the file; None: of all."""
         extra = block.extra
         time = extra.setdefault('time', f' ({seconds(block.start, block.end)})' if block.counts else '')
         where = f': the chunk at byte {block.at}{time}'
@@ -241,7 +241,7 @@ class Bag1File(BlockFile):
                 else:
                     self._note(f'{where}: the record at {at} in it is of kind {kind}; it is left out')
         except (_Damaged, KeyError, IndexError, struct.error) as error:
-            self._note(f'{where} is damaged behind {end} bytes: {error!r}; messages are missing')
+            self._note(f'{where} is damaged after {end} bytes: {error!r}; messages are missing')
         else:
             if end != len(data) and not trouble and not extra['is_cut']:
                 self._note(f'{where} is damaged: it ends within a message')
@@ -251,19 +251,19 @@ class Bag1File(BlockFile):
 
     def _compare_index(self, block: Block, wanted: Collection[int] | None, places: list[tuple[int, int, int]],
                        where: str) -> None:
-        # Without the places: those of an index may be of the connection before a message.
+        # Without the positions: those in an index may be of the connection before a message.
         expected = [(number, s * 10**9 + ns) for number, place, size in block.extra['index']
                     if wanted is None or number in wanted
                     for s, ns, _ in struct.iter_unpack('<III', self._read(place, size))]
         if len(expected) != len(places):
-            self._note(f'{where} holds {len(places)} messages, its index says {len(expected)}')
+            self._note(f'{where} holds {len(places)} messages, its index has {len(expected)}')
         elif wrong := sorted((Counter(place[:2] for place in places) - Counter(expected)).elements()):
             self._note(f'{where}: a message in it has the time {wrong[0][1]} ns or the connection {wrong[0][0]}, its '
-                       'index says otherwise')
+                       'index differs')
 
 
 def _records(data: bytes) -> Iterator[tuple[int, Fields, int, int]]:
-    """(place, fields, start and end of its data) of the whole records."""
+    """(position, fields, start and end of its data) of the complete records."""
     at = 0
     while at + 8 <= len(data):
         start = at + 4 + struct.unpack_from('<I', data, at)[0] + 4
@@ -277,13 +277,13 @@ def _records(data: bytes) -> Iterator[tuple[int, Fields, int, int]]:
 
 
 def _fields(header: bytes) -> Fields:
-    """Raises _Damaged for what is no list of fields."""
+    """Raises _Damaged for bytes that are not a list of fields."""
     fields, at = {}, 0
     while at < len(header):
         size = struct.unpack_from('<I', header, at)[0] if at + 4 <= len(header) else len(header)
         name, equals, value = header[at + 4:at + 4 + size].partition(b'=')
         if not equals or at + 4 + size > len(header):
-            raise _Damaged('a header that is no list of fields')
+            raise _Damaged('a header that is not a list of fields')
         fields[name.decode(errors='replace')] = value
         at += 4 + size
     return fields

@@ -1,4 +1,4 @@
-"""What the readers of bags that are made of chunks share: MCAP and ROS 1."""
+"""Shared by the readers of bags that consist of chunks: MCAP and ROS 1."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from vit_tactile_ros.data.bags.storage import LATEST, Block, Entry, Found, Probl
 
 
 class BlockFile:
-    """One file; see `storage.StorageFile`. A format makes its own fields, then calls `__init__`, which reads the index.
+    """One file; see `storage.StorageFile`. A format sets its own fields, then calls `__init__`, which reads the index.
 
-    A format knows its connections by number, and loads the messages of a block.
+    A format gives its connections by number, and loads the messages of a block.
     """
 
     def __init__(self, path: Path, problems: Problems, shown: Path | None = None) -> None:
-        """`shown` is the path for messages, where `path` is a temporary copy."""
+        """`shown` is the path in messages if `path` is a temporary copy."""
         self._shown, self._problems = shown or path, problems
         self._blocks: list[Block] = []
         self.topics: list[Topic] = []
@@ -56,10 +56,10 @@ class BlockFile:
 
     def _read(self, at: int, size: int) -> bytes:
         self._file.seek(at)
-        return self._file.read(max(0, min(size, self._size - at)))  # a damaged length may say anything
+        return self._file.read(max(0, min(size, self._size - at)))  # a damaged length can have any value
 
     def _count(self, connections: Mapping[int, object], is_complete: bool) -> Counter[int]:
-        """Messages per connection, and the times of all of them; blocks are loaded only where their index lacks that.
+        """Messages per connection, and the times of all of them; blocks are only loaded if their index lacks that.
 
         A block of unknown connections is loaded, since it may define them. is_complete: also load those without counts.
         """
@@ -79,4 +79,4 @@ class BlockFile:
 
     def _note_unknown(self, counts: Counter[int], connections: Mapping[int, object], kind: str) -> None:
         for number in sorted(set(counts) - set(connections)):
-            self._note(f': {counts[number]} messages are left out: nothing says which topic their {kind} {number} is')
+            self._note(f': {counts[number]} messages are left out: the topic of their {kind} {number} is unknown')

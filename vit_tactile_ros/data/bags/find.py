@@ -1,4 +1,4 @@
-"""Where bags lie, and what they are called."""
+"""Find bags, and name them."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ WHAT_IS_A_BAG = 'a bag is a .bag, .mcap or .db3 file, or a folder with such file
 
 
 def is_recording(path: Path) -> bool:
-    """Whether a bag lies there, perhaps a damaged one."""
+    """Whether there is a bag, possibly a damaged one."""
     if path.is_dir():
         return (path / 'metadata.yaml').is_file() or any(file.suffix != '.bag' for file in bag_files(path))
     return _is_bag_file(path)
 
 
 def find_recordings(paths: Iterable[Path]) -> list[Path]:
-    """The bags at `paths`, each one or a folder (of folders) of them; DataError where there is none."""
+    """The bags at `paths`, each one or a folder (of folders) of them; DataError if there is none."""
     found: list[Path] = []
     for path in paths:
         if not path.exists():
             raise DataError(f'{path} does not exist; {WHAT_IS_A_BAG}')
         here = find_bags(path) if path.is_dir() else [path]
         if not here:
-            raise DataError(f'{path} holds no bag; {WHAT_IS_A_BAG}')
+            raise DataError(f'{path} does not contain a bag; {WHAT_IS_A_BAG}')
         found += here
     return list(dict.fromkeys(found))
 
 
 def find_bags(path: Path) -> list[Path]:
-    """The bag at a path, or those in the folder and the folders in it; none where it is neither."""
+    """The bag at a path, or those in the folder and the folders in it; none if it is neither."""
     if is_recording(path):
         return [path]
     return [bag for child in sorted(path.iterdir(), key=_natural) for bag in find_bags(child)
@@ -42,7 +42,7 @@ def find_bags(path: Path) -> list[Path]:
 
 
 def unique_names(bags: Sequence[Path]) -> list[str]:
-    """A short name for each: the stem, where two are alike the whole name or with as many folders as it takes."""
+    """A short name for each: the stem; if two are equal, the whole name, with as many folders as needed."""
     names = [bag.stem for bag in bags]
     depth = 1
     while len(set(names)) < len(names) and depth < 20:

@@ -1,4 +1,4 @@
-"""The image topics of a recording, and which sensor each is of."""
+"""The image topics of a recording, and the sensor of each."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vit_tactile_ros.data.table import DataError
 
 
 def image_topics(topics: Iterable[Topic], bag: Path) -> dict[str, Topic]:
-    """The topic of every sensor that has images; of one recorded raw and compressed only the raw one.
+    """The topic of every sensor that has images; only the raw one if a sensor was recorded raw and compressed.
 
-    Raises DataError where there are no images, and for image topics that would be one sensor.
+    Raises DataError if there are no images, and for several image topics of one sensor.
     """
     topics = list(topics)
     by_sensor: dict[str, dict[str, Topic]] = {}
@@ -22,13 +22,13 @@ def image_topics(topics: Iterable[Topic], bag: Path) -> dict[str, Topic]:
             by_sensor.setdefault(sensor_of(topic.topic), {})[topic.topic] = topic
     if not by_sensor:
         held = ', '.join(sorted(f'{t.topic} ({t.msgtype})' for t in topics)) or 'nothing'
-        raise DataError(f'{bag} holds no images (sensor_msgs Image or CompressedImage); it holds {held}')
+        raise DataError(f'{bag} has no images (sensor_msgs Image or CompressedImage); it has {held}')
     chosen = {}
     for sensor, own in by_sensor.items():
         raw = [topic for topic in own if not topic.endswith('/compressed')]
         if len(raw or own) > 1:
-            raise DataError(f'{bag}: {", ".join(sorted(own))} lie beside one another; they would be one sensor '
-                            f'{sensor!r}. Record one of them')
+            raise DataError(f'{bag}: {", ".join(sorted(own))} are in one namespace and would be one sensor '
+                            f'{sensor!r}. Record only one of them')
         chosen[sensor] = own[raw[0] if raw else next(iter(own))]
     return chosen
 
@@ -36,10 +36,3 @@ def image_topics(topics: Iterable[Topic], bag: Path) -> dict[str, Topic]:
 def sensor_of(topic: str) -> str:
     """The sensor of a topic, its namespace: 'left' for /left/image_raw, /left/image_raw/compressed and /left/label."""
     return topic.removesuffix('/compressed').strip('/').rpartition('/')[0]
-
-
-def too_few_for_reference(bag: str, sensor: str, images: int, wanted: int) -> str:
-    """What to tell where the images of a sensor end before its no-contact reference is complete."""
-    return (f'{bag}: sensor {sensor!r} has {images} usable images, fewer than the {wanted} of its no-contact '
-            'reference, which is their mean and shows any touch in them. Give an image without contact instead, or '
-            'use fewer reference images')

@@ -2,7 +2,7 @@
 
 One rule for training, extraction and replay. A label message has the header of its image, on a topic of the same
 namespace; a touch is a run of equal labels of a sensor. An interval is one touch; images in two intervals of a sensor
-are unlabelled, and `problems` names the pair.
+have no label, and `problems` names the pair.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EPOCH_S = 1e8  # a later time in an interval is one since 1970, an earlier one 
 
 
 class Label(NamedTuple):
-    """What is known of one image."""
+    """The label of one image."""
 
     name: str  # '' is none
     touch: int = 0  # number of the touch among those of the sensor; of intervals, the line
@@ -35,7 +35,7 @@ NO_LABEL = Label('')
 
 @dataclass(frozen=True)
 class Interval:
-    """A stretch of a recording in which the label is known."""
+    """A part of a recording with a known label."""
 
     start: int  # ns since 1970, or since the bag's start
     end: int
@@ -65,19 +65,19 @@ class LabelFile:
         return found
 
     def others(self, bags: Collection[Path]) -> list[str]:
-        """The names of bags in it that are not among these."""
+        """The names of other bags in it."""
         given = {name for bag in bags for name in ('', bag.name, bag.stem)}
         return sorted({row.bag for row in self.intervals} - given)
 
     def unused(self, bags: Collection[Path], used: Collection[int]) -> list[str]:
-        """What is wrong with the rows of these bags whose line is not among `used`."""
+        """Messages about the rows of these bags whose line is not in `used`."""
         return [f'{self.path}, line {row.line}: no image lies in this interval; start and end are s from the start of '
                 'the bag, or since 1970'
                 for row in self.intervals if row.line not in used and any(row.is_of(bag) for bag in bags)]
 
 
 def read_intervals(path: Path) -> LabelFile:
-    """Raises DataError for a CSV without the columns start, end, label, and for rows that are no interval."""
+    """Raises DataError for a CSV without the columns start, end, label, and for rows that are not an interval."""
     path = Path(path)
     columns, rows = read_rows(path)
     for name in ('start', 'end', 'label'):
@@ -103,7 +103,7 @@ def read_intervals(path: Path) -> LabelFile:
 
 
 class Labels:
-    """Labels of one recording, asked for image by image in the order of recording; this one knows none."""
+    """Labels of one recording, read image by image in the order of recording; this one has none."""
 
     is_empty = True
 
@@ -112,15 +112,15 @@ class Labels:
         self.used: set[int] = set()  # lines of the CSV that lie where the recording has images
 
     def of(self, sensor: str, received: int, stamp: Any) -> Label:
-        """received: ns, the bag's clock; stamp: the header's, with sec and nanosec."""
+        """received: ns by the bag's clock; stamp: of the header, with sec and nanosec."""
         return NO_LABEL
 
     def finish(self, is_whole: bool) -> None:
-        """Note what was left over; is_whole: the recording was read from end to end."""
+        """Note unused labels; is_whole: the recording was read completely."""
 
 
 def labels_of(recording: Recording, file: LabelFile | None, sensors: Collection[str], name: str) -> Labels:
-    """Of the file, or else of the label messages in the recording. name: what messages call the recording."""
+    """From the file, else from the label messages in the recording. name: of the recording, for messages."""
     if file is not None:
         return IntervalLabels(file, recording, sensors, name)
     if any(c.msgtype.endswith(LABEL_SUFFIX) and c.msgcount for c in recording.connections):
@@ -170,7 +170,7 @@ class MessageLabels(Labels):
 
 
 class IntervalLabels(Labels):
-    """Rows of a CSV. Where two of a sensor overlap, the images in both are unlabelled."""
+    """Rows of a CSV. If two of a sensor overlap, the images in both are unlabelled."""
 
     is_empty = False
 
@@ -199,7 +199,7 @@ class IntervalLabels(Labels):
         return Label(inside[0].label, inside[0].line) if len(inside) == 1 else NO_LABEL
 
     def finish(self, is_whole: bool) -> None:
-        if not is_whole:  # the images may lie in the part that was left out
+        if not is_whole:  # the images may be in the part that was not read
             self.used |= self._in_time
 
 

@@ -1,7 +1,7 @@
-"""MCAP files (https://mcap.dev/spec): whole, cut short, without their summary, or damaged.
+"""MCAP files (https://mcap.dev/spec): whole, truncated, without their summary, or damaged.
 
-A file is read once by the heads of its records, which gives the chunks; a chunk is unpacked when its messages are
-wanted. What the writer stored twice is compared, and its checksums are checked: of chunks, of the data, of the summary.
+The heads of the records are read once and give the chunks; a chunk is unpacked when its messages are needed. What the
+writer stored twice is compared, and the checksums of chunks, data and summary are checked.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ HEADER, FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK, MESSAGE_INDEX, CHUNK_INDEX = ra
 ATTACHMENT, STATISTICS, DATA_END, LAST_KIND = 0x09, 0x0B, 0x0F, 0x0F
 _HEAD = 9  # bytes of a record before its content: its kind, and the length of its content
 _FOOTER_SIZE = _HEAD + 20 + len(MAGIC)
-_RUN = 2**20  # bytes of messages outside chunks that are taken as one block
+_RUN = 2**20  # bytes of messages outside chunks in one block
 
 
 class _Schema(NamedTuple):
@@ -46,7 +46,7 @@ class _Channel(NamedTuple):
 
 
 class _ChunkIndex(NamedTuple):
-    """A chunk as the summary has it."""
+    """A chunk according to the summary."""
 
     start: int
     end: int
@@ -82,7 +82,7 @@ class McapFile(BlockFile):
     def _survey(self) -> None:
         is_headed, is_ended = self._read(0, 8) == MAGIC, self._read(self._size - 8, 8) == MAGIC
         if not is_headed:
-            self._note(' does not begin as an MCAP file does')
+            self._note(' does not begin like an MCAP file')
             if not is_ended:
                 return
         self._walk(self._read_summary() if is_ended else self._size, is_ended)
@@ -104,14 +104,14 @@ class McapFile(BlockFile):
         for number, expected in (self._statistics or {}).items():
             if counts[number] != expected:
                 topic = self._channels[number].topic if number in self._channels else f'channel {number}'
-                self._note(f': {counts[number]} messages of {topic} are found, its statistics say {expected}')
+                self._note(f': {counts[number]} messages of {topic} are found, its statistics have {expected}')
         for number in sorted(set(counts) - set(self._statistics or {})):
             self._note(f': {counts[number]} messages are of channel {number}, which its statistics do not have')
 
     # The summary at the end: a second copy of topics and types, the places of the chunks, and counts.
 
     def _read_summary(self) -> int:
-        """Where the data ends; what the summary says is kept."""
+        """The end of the data; keeps the contents of the summary."""
         footer_at = self._size - _FOOTER_SIZE
         footer = self._read(footer_at, _FOOTER_SIZE)
         if len(footer) < _FOOTER_SIZE or footer[0] != FOOTER or struct.unpack_from('<Q', footer, 1)[0] != 20:
@@ -125,7 +125,7 @@ class McapFile(BlockFile):
             return footer_at
         summary = self._read(start, footer_at - start)
         if checksum and crc32(footer[:-len(MAGIC) - 4], crc32(summary)) != checksum:
-            self._note(': the checksum of its summary differs; it is read without')
+            self._note(': the checksum of its summary is wrong; the summary is ignored')
             return start
         try:
             self._parse_summary(summary)
@@ -166,7 +166,7 @@ class McapFile(BlockFile):
                 self._note(f': the topic {channel.topic} in {where} differs from its other copy, '
                            f'{self._channels[number].topic}')
 
-    # The data: record by record. Behind a damaged one it goes on at the next chunk that the summary knows.
+    # The data: record by record. After a damaged one, reading resumes at the next chunk of the summary.
 
     def _walk(self, data_end: int, is_ended: bool) -> None:
         chunks = sorted(place for place in self._chunk_indexes if 8 <= place < data_end)
@@ -244,7 +244,7 @@ class McapFile(BlockFile):
         last.extra['bytes'] += size
 
     def _chunk(self, at: int, size: int, limit: int, is_ended: bool) -> Block | None:
-        """The block of a chunk; None where its head is damaged."""
+        """The block of a chunk; None if its head is damaged."""
         head = self._read(at + _HEAD, 32 + 64)
         try:
             start, end, unpacked_size, checksum = struct.unpack_from('<QQQI', head)
@@ -258,12 +258,12 @@ class McapFile(BlockFile):
         known = self._chunk_indexes.get(at)
         if known and known.about != (start, end, compression, compressed, unpacked_size):
             self._note(f': the chunk at byte {at} differs from its entry in the summary')
-            # Which of the two is damaged does not matter for the place; the entry has it twice.
+            # It does not matter which of the two is damaged: the entry has the position twice.
             if known.length == _HEAD + place + 8 + known.compressed:
                 start, end, compression, compressed, unpacked_size = known.about
         elif not known and self._chunk_indexes:
             self._note(f': the summary does not have the chunk at byte {at}')
-        if size != place + 8 + compressed:  # of the three that say how long it is, two are right
+        if size != place + 8 + compressed:  # two of the three lengths are right
             self._note(f': the chunk at byte {at} has a wrong length' if is_ended or at + _HEAD + size <= limit else
                        ' was cut short: its end is missing')
             if known and known.length - _HEAD != size:
@@ -278,7 +278,7 @@ class McapFile(BlockFile):
     # A chunk's messages.
 
     def _load(self, block: Block, wanted: Collection[int] | None) -> list[Entry]:
-        """Of some channels, in the order of the file; None: of all."""
+        """The messages of some channels, in the order of the file; None: of all."""
         if 'places' in block.extra:
             return [Entry(received, number, self._read(at, size)) for received, number, at, size
                     in block.extra['places'] if wanted is None or number in wanted]
@@ -318,14 +318,14 @@ class McapFile(BlockFile):
                     if wanted is None or number in wanted
                     for received, at in struct.iter_unpack('<QQ', self._read(place, length))]
         if len(expected) != len(places):
-            self._note(f'{where} holds {len(places)} messages, its index says {len(expected)}')
+            self._note(f'{where} holds {len(places)} messages, its index has {len(expected)}')
         elif wrong := sorted(set(places) - set(expected)):
             self._note(f'{where}: the message at {wrong[0][2]} in it has the time {wrong[0][1]} ns and the channel '
-                       f'{wrong[0][0]}, its index says otherwise')
+                       f'{wrong[0][0]}, its index differs')
 
 
 def _records(data: bytes) -> Iterator[tuple[int, int, memoryview]]:
-    """(place, kind, content) of the whole records."""
+    """(position, kind, content) of the complete records."""
     at, view = 0, memoryview(data)
     unpack = struct.Struct('<BQ').unpack_from
     while at + _HEAD <= len(data):
@@ -337,9 +337,9 @@ def _records(data: bytes) -> Iterator[tuple[int, int, memoryview]]:
 
 
 def _text(record: bytes | memoryview, at: int) -> tuple[str, int]:
-    """The string at a place, and the place behind it. Raises ValueError where it is cut."""
+    """The string at a position, and the position after it. Raises ValueError if it is truncated."""
     size = struct.unpack_from('<I', record, at)[0]
     text = bytes(record[at + 4:at + 4 + size])
     if len(text) < size:
-        raise ValueError('a text goes beyond the end of its record')
+        raise ValueError('a text extends beyond the end of its record')
     return text.decode(errors='replace'), at + 4 + size

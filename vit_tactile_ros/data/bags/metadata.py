@@ -1,4 +1,4 @@
-"""What rosbag2 notes of a recording in metadata.yaml, and in the files themselves: files, topics, counts, times."""
+"""What rosbag2 stores about a recording in metadata.yaml and in the files: files, topics, counts, times."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Metadata:
-    """The parts that a reader needs; a part that is not there is empty."""
+    """The parts that a reader needs; missing parts are empty."""
 
     files: tuple[str, ...]  # names without folders, in order
     counts: dict[tuple[str, str], int]  # messages by topic and type
@@ -20,7 +20,7 @@ class Metadata:
 
 
 def read_metadata(folder: Path) -> Metadata | None:
-    """None where there is none. Raises ValueError for one that can't be read."""
+    """None if there is none. Raises ValueError for one that can't be read."""
     path = folder / 'metadata.yaml'
     try:
         return parse_metadata(path.read_bytes().decode())
@@ -31,8 +31,8 @@ def read_metadata(folder: Path) -> Metadata | None:
 
 
 def parse_metadata(text: str) -> Metadata:
-    """Raises ValueError, and nothing else, for what is no metadata."""
-    from ruamel.yaml import YAML  # comes with rosbags; here, as folders and CSVs do without
+    """Raises only ValueError, for anything that is not metadata."""
+    from ruamel.yaml import YAML  # comes with rosbags; imported here, since folders and CSVs do not need it
 
     try:
         about = YAML(typ='safe').load(text)
@@ -51,7 +51,7 @@ def parse_metadata(text: str) -> Metadata:
         files = tuple(_text(name).replace('\\', '/').rpartition('/')[2] for name in about['relative_file_paths'])
     except ValueError:
         raise
-    except Exception as error:  # the library's own errors, and whatever a changed key or type comes to
+    except Exception as error:  # errors of the library, and of a changed key or type
         raise ValueError(f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}') from error
     return Metadata(files, dict(counts), start, digests,
                     str(about.get('compression_mode', '')).lower() == 'message')

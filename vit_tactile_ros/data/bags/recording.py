@@ -32,32 +32,32 @@ from vit_tactile_ros.data.table import DataError
 
 _STORAGES: dict[str, type[McapFile] | type[SqliteFile] | type[Bag1File]] = {
     '.mcap': McapFile, '.db3': SqliteFile, '.bag': Bag1File}
-# What bytes that were changed come to in a place where nothing tells: names, lengths, kinds of records.
+# Exceptions caused by changed bytes that no checksum covers: in names, lengths, kinds of records.
 _DAMAGE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, struct.error)
 
 
 class Recording:
-    """A bag that is open; of a damaged one what can be read. Use it as a context manager.
+    """An open bag; of a damaged one whatever can be read. Use it as a context manager.
 
     Memory holds one message (or chunk of the file) at a time. A bag compressed as whole files is unpacked to the
     temporary folder first.
     """
 
     def __init__(self, path: Path) -> None:
-        """Raises DataError for a path where no bag lies, MissingPackageError where rosbags is not installed."""
+        """Raises DataError for a path without a bag, MissingPackageError if rosbags is not installed."""
         self.path = path
-        self.notes: list[str] = []  # what is unusual, but costs no message
+        self.notes: list[str] = []  # what is unusual but loses no message
         self.problems = Problems()  # what is damaged: messages may be missing or changed
         self.connections: list[Topic] = []
-        self.start, self.end = LATEST, 0  # ns; of the first message, behind the last one
+        self.start, self.end = LATEST, 0  # ns; of the first message, and after the last one
         self._stack = contextlib.ExitStack()
         self._storages: list[tuple[Path, StorageFile]] = []
         self._types: MessageTypes | None = None
-        self._is_compressed = False  # each message by itself, as the metadata say
+        self._is_compressed = False  # each message by itself, according to the metadata
         if not path.exists():
             raise DataError(f'{path} does not exist; {WHAT_IS_A_BAG}')
         if not is_recording(path):
-            raise DataError(f'{path} is no bag; {WHAT_IS_A_BAG}')
+            raise DataError(f'{path} is not a bag; {WHAT_IS_A_BAG}')
         check_rosbags(path)
 
     def __enter__(self) -> Recording:
@@ -103,7 +103,7 @@ class Recording:
         return metadata
 
     def _metadata_in(self, file: Path, storage: StorageFile) -> Metadata | None:
-        """Of one file that is the whole recording; a recorder that was killed has written none, or of no message."""
+        """Of one file that is the whole recording; a killed recorder has written none, or one without messages."""
         if not isinstance(storage, SqliteFile):
             return None
         try:
@@ -140,13 +140,13 @@ class Recording:
             try:
                 shutil.copyfileobj(source, target)
             except OSError:
-                raise  # the disk is full, say
-            except Exception as error:  # the library's own errors; what came before them is there
+                raise  # for instance the disk is full
+            except Exception as error:  # errors of the library; what was read before them is kept
                 self.problems.note(f'{file} is damaged or was cut short: {error}')
         return folder / file.stem
 
     def _compare(self, metadata: Metadata) -> None:
-        """What the recorder counted with what is there."""
+        """Compare the recorder's counts with what is there."""
         found = Counter({(topic.topic, topic.msgtype): topic.msgcount for topic in self.connections})
         for topic, kind in sorted(found.keys() | metadata.counts.keys()):
             expected = metadata.counts.get((topic, kind), 0)
@@ -160,7 +160,7 @@ class Recording:
     def messages(self, topics: Collection[str], start: int | None = None, stop: int | None = None) -> Iterator[Found]:
         """Those of some topics with start <= received < stop (ns), in the order of recording.
 
-        Damage that is met on the way goes to `problems`; what lies behind it is still looked for.
+        Damage goes to `problems`; reading resumes after it.
         """
         held = {connection.topic for connection in self.connections}
         for topic in sorted(set(topics) - held):
@@ -185,14 +185,14 @@ class Recording:
                     found = found._replace(raw=raw)
                 counts[found.topic] += 1
                 yield found
-        if start is None and stop is None and len(self.problems) == problems:  # nothing else has named a loss
+        if start is None and stop is None and len(self.problems) == problems:  # no other problem reports a loss
             for topic in topics:
                 expected = sum(c.msgcount for c in self.connections if c.topic == topic)
                 if counts[topic] != expected:
                     self.problems.note(f'{self.path}: {counts[topic]} of {expected} messages of {topic} are read')
 
     def deserialise(self, found: Found) -> Any:
-        """The message. Raises DataError for one that can't be read, or a type that is not known or was changed."""
+        """The message. Raises DataError for one that can't be read, or whose type is unknown or was changed."""
         if self._types is None:
             self._types = MessageTypes(self.connections, isinstance(self._storages[0][1], Bag1File))
         known = len(self._types.problems)
@@ -204,7 +204,7 @@ class Recording:
 
 
 def stamp_of(message: Any, found: Found) -> int:
-    """ns; the header's, or the bag's clock where the header has none."""
+    """ns; of the header, or of the bag's clock if the header has none."""
     at = message.header.stamp
     return int(at.sec) * 10**9 + int(at.nanosec) or found.received
 

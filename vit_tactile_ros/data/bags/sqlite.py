@@ -1,6 +1,6 @@
-"""rosbag2's SQLite files, of every version of their schema: whole, damaged, or with the log of a killed recorder.
+"""rosbag2's SQLite files, of every schema version: whole, damaged, or with the log of a killed recorder.
 
-Opened read-only, so that the log (-wal) beside the file counts and nothing is changed. SQLite has no checksums: a
+Opened read-only, so that the log (-wal) next to the file is used and nothing is changed. SQLite has no checksums: a
 changed byte within a message is not noticed. Its columns hold values of any type, so each value is checked.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 from vit_tactile_ros.data.bags.metadata import Metadata, parse_metadata
 from vit_tactile_ros.data.bags.storage import LATEST, Found, Problems, Topic, topics_of
 
-_FAILURES = 100  # rows in a row that can't be read before the rest is given up
+_FAILURES = 100  # consecutive rows that can't be read before reading stops
 _SELECT = 'SELECT id, topic_id, timestamp, data FROM messages'
 
 
@@ -26,7 +26,7 @@ class SqliteFile:
     """One .db3 file; see `storage.StorageFile`."""
 
     def __init__(self, path: Path, problems: Problems, shown: Path | None = None) -> None:
-        """`shown` is the path for messages, where `path` is a temporary copy."""
+        """`shown` is the path in messages if `path` is a temporary copy."""
         self._path, self._problems, self._shown = path, problems, shown or path
         self.topics: list[Topic] = []
         self.start, self.end = LATEST, 0
@@ -48,23 +48,23 @@ class SqliteFile:
         log = self._path.with_name(self._path.name + '-wal')
         has_log = log.is_file() and log.stat().st_size > 0
         if has_log:
-            self._note(f': its recorder was killed: {log.name} lies beside it')
-        # Without a log SQLite is told that nothing changes: it would otherwise want to write beside the file.
+            self._note(f': its recorder was killed: {log.name} is next to it')
+        # Without a log, immutable: otherwise SQLite would write next to the file.
         for mode in ('mode=ro', 'immutable=1') if has_log else ('immutable=1',):
             database = sqlite3.connect(f'{self._path.absolute().as_uri()}?{mode}', uri=True, check_same_thread=False)
-            # A text that is no UTF-8 is damage, and no reason to stop.
+            # A text that is not UTF-8 is damage, but not a reason to stop.
             database.text_factory = lambda data: data.decode(errors='replace')
             try:
-                # Or a file shorter than it says would be refused as a whole.
+                # Otherwise a file shorter than its header claims would be refused as a whole.
                 database.execute('PRAGMA writable_schema=ON')
                 database.execute('SELECT count(*) FROM sqlite_master').fetchall()
             except sqlite3.OperationalError as error:  # a folder that can't be written to
                 if mode == 'mode=ro':
-                    self._note(f': {log.name} cannot be read ({error}); what lies only in it is missing')
+                    self._note(f': {log.name} cannot be read ({error}); what is only in it is missing')
                     database.close()
                     continue
             except sqlite3.Error:
-                pass  # the survey names it
+                pass  # the survey reports it
             break
         return database
 
@@ -111,7 +111,7 @@ class SqliteFile:
                 if isinstance(kind, str) and isinstance(text, str)}
 
     def metadata(self) -> Metadata | None:
-        """As the recorder wrote them into the file, from schema 4 on. Raises ValueError where they are damaged."""
+        """As the recorder wrote them into the file, from schema 4 on. Raises ValueError if they are damaged."""
         try:
             if 'metadata' in self._columns('metadata'):
                 for (text,) in self._rows('SELECT metadata FROM metadata ORDER BY rowid DESC LIMIT 1'):
@@ -121,13 +121,13 @@ class SqliteFile:
         return None
 
     def _count(self) -> None:
-        """Messages per topic, by the table itself and not by its index on time, and when they were recorded."""
+        """Messages per topic and their times, from the table itself and not from its index on time."""
         try:
             rows = list(self._rows(
                 "SELECT topic_id, count(*), min(CASE WHEN typeof(timestamp) = 'integer' AND timestamp >= 0 THEN "
                 "timestamp END), max(CASE WHEN typeof(timestamp) = 'integer' THEN timestamp END) FROM messages NOT "
                 'INDEXED GROUP BY topic_id'))
-        except sqlite3.Error as error:  # what can be read is counted one by one
+        except sqlite3.Error as error:  # readable messages are counted one by one
             self._note(f' is damaged or was cut short: {error}')
             rows = []
             numbers = {topic: number for number, topic in self._topics.items()}
@@ -160,14 +160,14 @@ class SqliteFile:
                 self._note(f': {len(seen)} of {expected} messages are read in the order of time')
         elif is_whole:
             return
-        # What the index did not give is fetched by the messages' numbers.
+        # Messages missing in the index are read by their numbers.
         for found in self._recovered(wanted, set(seen), self._problems):
             if (start is None or found.received >= start) and (stop is None or found.received < stop):
                 yield found
 
     @cached_property
     def _is_indexed(self) -> bool:
-        """Whether the index on time, if there is one, has every message: SQLite does not notice that by itself."""
+        """Whether the index on time, if there is one, has every message: SQLite does not check that."""
         indexes = [row[1] for row in self._rows('PRAGMA index_list(messages)')]
         for index in indexes:
             try:
@@ -192,12 +192,12 @@ class SqliteFile:
                 yield Found(*self._topics[row[1]], row[2], row[3])
 
     def _recovered(self, wanted: set[int], seen: set[int], problems: Problems) -> Iterator[Found]:
-        """The rows that can be read, by number and not by the index; what can't is passed over."""
+        """The readable rows, by number and not by the index; others are skipped."""
         last, failures = -2**63, 0
         while failures < _FAILURES:
             try:
                 for row in self._rows(f'{_SELECT} NOT INDEXED WHERE id > ? ORDER BY id', last):
-                    if row[0] <= last:  # of a page that lies in the wrong place
+                    if row[0] <= last:  # of a page in the wrong place
                         continue
                     last, failures = row[0], 0
                     if row[1] in wanted and last not in seen and self._is_sound(row, problems):
@@ -205,7 +205,7 @@ class SqliteFile:
                 return
             except sqlite3.Error as error:
                 if not failures:
-                    problems.note(f'{self._shown} is damaged behind message {last}: {error}')
+                    problems.note(f'{self._shown} is damaged after message {last}: {error}')
                 last, failures = last + 1, failures + 1
 
     def _is_sound(self, row: tuple[Any, ...], problems: Problems) -> bool:

@@ -1,4 +1,4 @@
-"""What the readers of the three kinds of bag files share: messages, topics, decompression, the order of time."""
+"""Shared by the readers of the three kinds of bag files: messages, topics, decompression, the order of time."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 LATEST = 2**63 - 1  # ns, in the year 2262: what 64 bits hold
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
-_LARGEST_CHUNK = 2**28  # bytes that a chunk or message is unpacked to at most: a damaged or hostile one may be endless
+_LARGEST_CHUNK = 2**28  # most bytes of an unpacked chunk or message: a damaged or hostile one may be endless
 
 
 class Found(NamedTuple):
-    """One message as it lies in the file."""
+    """One message as stored in the file."""
 
     topic: str
     msgtype: str  # sensor_msgs/msg/Image
@@ -26,17 +26,17 @@ class Found(NamedTuple):
 
 
 class Topic(NamedTuple):
-    """What a file or recording holds on one topic."""
+    """The contents of one topic in a file or recording."""
 
     topic: str
     msgtype: str
     msgcount: int
-    definition: str = ''  # of the type, as the file brings it along; '' where it does not
+    definition: str = ''  # of the type, from the file; '' if it has none
     digest: str = ''  # of the type: RIHS01_... or, in a .bag, the MD5 sum
 
 
 class Problems(list[str]):
-    """What is damaged in a recording, each once."""
+    """The damage in a recording, each once."""
 
     def note(self, text: str) -> None:
         if text not in self:
@@ -47,8 +47,8 @@ class StorageFile(Protocol):
     """One file of a recording, open."""
 
     topics: list[Topic]
-    start: int  # ns; of the first message, LATEST where there is none
-    end: int  # ns; behind the last message, 0 where there is none
+    start: int  # ns; of the first message, LATEST if there is none
+    end: int  # ns; after the last message, 0 if there is none
 
     def messages(self, topics: Collection[str], start: int | None, stop: int | None) -> Iterator[Found]:
         """Those with start <= received < stop, in the order of recording; damage goes to the file's `problems`."""
@@ -58,11 +58,11 @@ class StorageFile(Protocol):
 
 @dataclass
 class Block:
-    """Messages that are read together: a chunk, or a message that lies in none."""
+    """Messages that are read together: a chunk, or a message outside chunks."""
 
     at: int  # byte in the file
-    start: int  # ns; of its first message, 0 where that is not known
-    end: int  # ns; of its last message, LATEST where that is not known
+    start: int  # ns; of its first message, 0 if unknown
+    end: int  # ns; of its last message, LATEST if unknown
     counts: dict[int, int] | None = None  # messages per connection as its index has them; None: there is no index
     extra: dict[str, Any] = field(default_factory=dict)  # of the format
 
@@ -79,7 +79,7 @@ def in_order(blocks: Iterable[Block], load: Callable[[Block], Iterable[Entry]], 
              stop: int | None) -> Iterator[Entry]:
     """The entries of all blocks by time, equal times in the order of the file; holds the blocks that overlap in time.
 
-    Blocks that lie outside `start` and `stop` are not loaded.
+    Blocks outside `start` and `stop` are not loaded.
     """
     waiting: list[tuple[int, int, Entry]] = []
     number = count()
@@ -106,9 +106,9 @@ def topics_of(connections: Iterable[tuple[str, str, int, str, str]]) -> list[Top
     return list(merged.values())
 
 
-@cache  # an import that fails is looked for each time
+@cache  # a failed import would be tried each time
 def zstd() -> Any:
-    """The standard library's zstd or, before Python 3.14, the package that rosbags brings along."""
+    """The standard library's zstd or, before Python 3.14, the package that rosbags depends on."""
     try:
         from compression import zstd as module
     except ImportError:
@@ -117,12 +117,12 @@ def zstd() -> Any:
 
 
 def unpacked(compression: str, data: bytes, size: int | None = None) -> tuple[bytes, str]:
-    """The data decompressed as far as it goes, and what is wrong with it ('': nothing).
+    """The data, decompressed as far as possible, and what is wrong with it ('': nothing).
 
-    size: of the result, as the file has it; None where it does not. Checksums that the compression has are checked.
+    size: of the result, from the file; None if it has none. Checksums that the compression has are checked.
     """
     if compression in ('', 'none'):
-        return data, '' if size in (None, len(data)) else f'it holds {len(data)} bytes, its header says {size}'
+        return data, '' if size in (None, len(data)) else f'it holds {len(data)} bytes, its header gives {size}'
     try:
         result = _unpacked_at_once(compression, data)
         trouble = ''
@@ -131,7 +131,7 @@ def unpacked(compression: str, data: bytes, size: int | None = None) -> tuple[by
     except Exception:  # the libraries' own errors, for damaged data
         result, trouble = _unpacked_in_parts(compression, data)
     if not trouble and size not in (None, len(result)):
-        trouble = f'it unpacks to {len(result)} bytes, its header says {size}'
+        trouble = f'it unpacks to {len(result)} bytes, its header gives {size}'
     return result, trouble
 
 
@@ -140,7 +140,7 @@ class _Unknown(ValueError):
 
 
 def _unpacked_at_once(compression: str, data: bytes) -> bytes:
-    """Twice as fast. Raises an error of the library for damaged data, and for what may unpack to more than memory."""
+    """Twice as fast. Raises an error of the library for damaged data, and for data that may exceed the memory."""
     if compression == 'zstd':
         module = zstd()
         size = module.get_frame_info(data).decompressed_size
@@ -156,7 +156,7 @@ def _unpacked_at_once(compression: str, data: bytes) -> bytes:
 
 
 def _unpacked_in_parts(compression: str, data: bytes) -> tuple[bytes, str]:
-    """Piece by piece, so that what comes before a damaged place is kept."""
+    """Piece by piece, so that everything before a damaged place is kept."""
     decompressor = _decompressor(compression)
     parts: list[bytes] = []
     room = _LARGEST_CHUNK
@@ -188,5 +188,5 @@ def file_size(file: BinaryIO) -> int:
 
 
 def seconds(start: int, end: int) -> str:
-    """Where in time something lies, for messages."""
+    """A time span, for messages."""
     return f'{start / 1e9:.3f} s' if end <= start else f'{start / 1e9:.3f} to {end / 1e9:.3f} s'

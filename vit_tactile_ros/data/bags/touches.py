@@ -11,27 +11,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.data.bags.find import unique_names
-from vit_tactile_ros.data.bags.images import image_topics, sensor_of, too_few_for_reference
+from vit_tactile_ros.data.bags.images import image_topics, sensor_of
 from vit_tactile_ros.data.bags.labels import IntervalLabels, LabelFile, Labels, labels_of, read_intervals
-from vit_tactile_ros.data.bags.recording import Recording
+from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source
-from vit_tactile_ros.inference.decode import DecodeError, decode
+from vit_tactile_ros.inference.decode import decode
+from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 
 logger = logging.getLogger(__name__)
 
 
 def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool = True) -> list[NamedTouch]:
-    """Touches of bags: every image with a label, in the order of recording; of a damaged bag what can be read.
+    """Touches of bags: every image with a label, in the order of recording; of a damaged bag whatever can be read.
 
-    Labels are TactileLabel messages with the header of their image, on a topic beside the image's (left/label for
+    Labels are TactileLabel messages with the header of their image, on a topic of the same namespace (left/label for
     left/image_raw); or `labels`, a CSV with the columns start, end and label, and if needed sensor ('left') and bag
     (the name of its file or folder): s from the start of the bag or since 1970, by the bag's clock, end not included.
     Group is one touch, as `labels` has it. Images without a label are left out, with a logged count, as are rows of
     other bags, and damage to a bag is logged. references: take the mean of the first images of each sensor as its
     no-contact reference, as the live node does.
 
-    Raises DataError for bags of which nothing can be read, without images, without any label, and for wrong intervals.
+    Raises DataError for bags without readable messages, images or labels, and for wrong intervals.
     """
     touches: list[NamedTouch] = []
     used: set[int] = set()
@@ -54,17 +56,17 @@ def read_bags(bags: Sequence[Path], labels: Path | None = None, references: bool
 
 
 def _check_names(file: LabelFile, bags: Sequence[Path]) -> None:
-    """Raises DataError where the rows of a bag are missing, likely for a misspelt name."""
+    """Raises DataError if a bag has no rows, probably because of a misspelt name."""
     others = file.others(bags)
     own = [row for row in file.intervals if any(row.is_of(bag) for bag in bags)]
     if not own:
-        raise DataError(f'{file.path}: all rows are of other bags ({", ".join(others[:3])}); given are '
+        raise DataError(f'{file.path}: all rows are of other bags ({", ".join(others[:3])}); the given bags are '
                         f'{", ".join(bag.name for bag in bags[:3])}')
     if others and (bare := [bag.name for bag in bags if not any(row.is_of(bag) for row in own)]):
         raise DataError(f'{file.path}: no row is of the bag {bare[0]}, and there are rows of {", ".join(others[:3])}, '
                         'which is not given: correct the name, or leave that bag out')
     if others:
-        logger.warning('%s: passed over %d rows of bags that are not given (%s)', file.path,
+        logger.warning('%s: skipped %d rows of bags that are not given (%s)', file.path,
                        len(file.intervals) - len(own), ', '.join(others[:3]) + (', ...' if len(others) > 3 else ''))
 
 
@@ -75,9 +77,9 @@ def _read(recording: Recording, name: str, file: LabelFile | None, references: b
     topics = image_topics(recording.connections, bag)
     labels = labels_of(recording, file, topics, str(bag))
     if labels.is_empty:
-        raise DataError(f'{bag} holds no labels (vit_tactile_ros TactileLabel messages); record them beside the images,'
+        raise DataError(f'{bag} has no labels (vit_tactile_ros TactileLabel messages); record them with the images,'
                         ' or give labels, a CSV with the columns start, end, sensor, label')
-    if labels.problems:  # a replay names them and goes on; training on half of the labels is no use
+    if labels.problems:  # a replay reports them and continues; training on half of the labels is useless
         raise DataError(labels.problems[0])
     needs_stamp = not isinstance(labels, IntervalLabels)
     sensors = {topic.topic: sensor for sensor, topic in topics.items()}
@@ -114,66 +116,47 @@ def _read(recording: Recording, name: str, file: LabelFile | None, references: b
 def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(position in `sources`, image uint8 RGB (H, W, 3)) of messages of bags, bag by bag in the order of recording.
 
-    Raises DataError naming a message that can't be decoded or is not there.
+    Raises DataError naming a message that can't be decoded or is missing.
     """
     by_bag: dict[Path, list[int]] = {}
     for position, source in enumerate(sources):
         by_bag.setdefault(source.path, []).append(position)
     for bag, positions in by_bag.items():
         wanted = {(sources[p].topic, sources[p].stamp): p for p in positions if sources[p].mean_of == 1}
-        means = {p: _Mean(sources[p]) for p in positions if sources[p].mean_of > 1}
+        means = {p: SensorFrames(Reference(sources[p].mean_of)) for p in positions if sources[p].mean_of > 1}
         stamps = [sources[p].stamp for p in positions]
         with Recording(bag) as recording:
             for found in recording.messages({sources[p].topic for p in positions}, min(stamps)):
                 place = wanted.pop((found.topic, found.received), None)
-                gathering = [p for p, mean in means.items() if mean.wants(found.topic, found.received)]
+                gathering = [p for p in means if sources[p].topic == found.topic and sources[p].stamp <= found.received]
                 if place is None and not gathering:
                     continue
                 try:
-                    picture = decode(recording.deserialise(found))
+                    message = recording.deserialise(found)
+                    images = [means[p].update(message, stamp_of(message, found)).image for p in gathering]
+                    image = images[0] if images else decode(message)
                 except (DataError, DecodeError) as error:
                     if place is not None:
                         raise DataError(f'{sources[place]} is not an image that can be read: {error}') from error
-                    continue  # the node, too, averages what it can read
+                    continue  # the node, too, averages the images that it can read
                 if place is not None:
-                    yield place, picture
+                    yield place, image
                 for p in gathering:
-                    if means[p].update(picture):
-                        yield p, means.pop(p).picture
+                    if means[p].reference.is_complete:
+                        yield p, _mean(means.pop(p))
                 if not wanted and not means:
                     break
-        for p, mean in means.items():  # of a bag with fewer images
-            if mean.gathered:
-                logger.warning('%s', too_few_for_reference(str(bag), sensor_of(sources[p].topic), mean.gathered,
-                                                           sources[p].mean_of))
-                yield p, mean.picture
+        for p, frames in means.items():  # of a bag with fewer images
+            if frames.shortage:
+                logger.warning('%s: sensor %r %s', bag, sensor_of(sources[p].topic), frames.shortage)
+                yield p, _mean(frames)
             else:
                 wanted[sources[p].topic, sources[p].stamp] = p
         if wanted:
-            raise DataError(f'{sources[next(iter(wanted.values()))]}: the bag holds no such image (any more)')
+            raise DataError(f'{sources[next(iter(wanted.values()))]}: the bag has no such image (any more)')
 
 
-class _Mean:
-    """The mean of a source's images while they are gathered, as the live node does it."""
-
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._reference = Reference(source.mean_of)
-        self._shape: tuple[int, ...] | None = None
-        self.gathered = 0
-
-    def wants(self, topic: str, stamp: int) -> bool:
-        return topic == self._source.topic and stamp >= self._source.stamp
-
-    def update(self, picture: NDArray[np.uint8]) -> bool:
-        if self._shape not in (None, picture.shape):  # another resolution: as the node, begin again
-            self._reference.recapture()
-            self.gathered = 0
-        self._shape = picture.shape
-        self.gathered += 1
-        return self._reference.update(picture)
-
-    @property
-    def picture(self) -> NDArray[np.uint8]:
-        assert self._reference.frame is not None
-        return np.rint(self._reference.frame).astype(np.uint8)
+def _mean(frames: SensorFrames) -> NDArray[np.uint8]:
+    """The reference as an image, as training and extraction keep it."""
+    assert frames.reference.frame is not None
+    return np.rint(frames.reference.frame).astype(np.uint8)

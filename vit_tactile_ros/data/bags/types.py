@@ -13,10 +13,10 @@ from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.foundation.errors import MissingPackageError
 
 IMAGE_TYPES = ('sensor_msgs/msg/Image', 'sensor_msgs/msg/CompressedImage')
-# msg/TactileLabel.msg, for bags that do not bring their types along (ROS 2 before Iron).
+# msg/TactileLabel.msg, for bags without type definitions (ROS 2 before Iron).
 LABEL_SUFFIX = '/TactileLabel'
 TACTILE_LABEL = 'std_msgs/Header header\nstring class_name\nfloat32 depth\n'
-# What is read of each type, and the Python type of the values.
+# The fields that are read of each type, and the Python types of their values.
 _FIELDS: dict[str, Mapping[str, type]] = {
     'Image': {'height': int, 'width': int, 'encoding': str, 'is_bigendian': int, 'step': int, 'data': np.ndarray},
     'CompressedImage': {'format': str, 'data': np.ndarray},
@@ -26,16 +26,16 @@ _SEPARATOR = '=' * 80 + '\n'
 
 
 def check_rosbags(bag: Path) -> None:
-    """Raise MissingPackageError where the optional package that knows the message types is not installed."""
+    """Raise MissingPackageError if the optional package with the message types is not installed."""
     try:
-        import rosbags  # noqa: F401 (folders and CSVs do without)
+        import rosbags  # noqa: F401 (folders and CSVs do not need it)
     except ImportError as error:
         raise MissingPackageError(f"{bag}: reading bags needs rosbags: pip install rosbags, or the extra: pip install "
                                   "'vit_tactile_ros[bags]'") from error
 
 
 def message_types(ros1: bool = False) -> Any:
-    """The types of images and labels, for bags that do not bring their own."""
+    """The types of images and labels, for bags without their own definitions."""
     from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 
     store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_JAZZY)
@@ -46,8 +46,8 @@ def message_types(ros1: bool = False) -> Any:
 class MessageTypes:
     """Deserialises the messages of one recording, each type as the recording defines it.
 
-    A definition is taken only if it equals its own digest; of one that does not, the definition that everybody knows
-    counts, and `problems` names it.
+    A definition is only used if it matches its digest; otherwise the usual definition is used, and `problems` reports
+    it.
     """
 
     def __init__(self, topics: Iterable[Topic], is_ros1: bool) -> None:
@@ -59,12 +59,12 @@ class MessageTypes:
         self._sound: set[str] = set()  # types of which a message had all fields; the values' types follow from the type
 
     def deserialise(self, found: Found) -> Any:
-        """The message. Raises DataError for one that can't be read, or a type that is not known or was changed."""
+        """The message. Raises DataError for one that can't be read, or whose type is unknown or was changed."""
         try:
             store = self._store(found.msgtype)
             read = store.deserialize_ros1 if self._is_ros1 else store.deserialize_cdr
             message = read(found.raw, found.msgtype)
-        except Exception as error:  # whatever the library raises
+        except Exception as error:  # any error of the library
             raise DataError(f'a message of {found.topic} ({found.msgtype}) cannot be read: {error!r}') from error
         if found.msgtype not in self._sound:
             if trouble := _missing(message, found.msgtype):
@@ -86,10 +86,10 @@ class MessageTypes:
         for topic in defined:
             try:
                 store = _defined(topic.definition, msgtype)
-                # The digest of the file's own definition, which tells a changed type from a damaged text.
+                # The digest of the file's definition, which distinguishes a changed type from a damaged text.
                 digest = store.generate_msgdef(msgtype)[1] if self._is_ros1 else store.hash_rihs01(msgtype)
                 store.get_msgdef(msgtype)
-            except Exception as error:  # whatever the library raises for a damaged text
+            except Exception as error:  # any error of the library for a damaged text
                 trouble = repr(error)
                 continue
             if not topic.digest or digest == topic.digest:
@@ -118,7 +118,7 @@ def _defined(definition: str, msgtype: str) -> Any:
 
 
 def _missing(message: Any, msgtype: str) -> str:
-    """Which field of a message is not as the code that uses it takes it; ''  where all are."""
+    """The field of a message that has another type than the code expects; '' if none has."""
     wanted = _FIELDS.get(msgtype.rpartition('/')[2], {})
     header = getattr(message, 'header', None)
     stamp = getattr(header, 'stamp', None)

@@ -1,8 +1,8 @@
-"""A recording through the network, as fast as it goes: read and decoded in a thread, classified in batches."""
+"""Classify a recording as fast as possible: read and decoded in a thread, classified in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.bags.images import image_topics, sensor_of, too_few_for_reference
+from vit_tactile_ros.data.bags.images import image_topics, sensor_of
 from vit_tactile_ros.data.bags.labels import LabelFile, labels_of
 from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.bags.storage import Topic
@@ -21,11 +21,13 @@ from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable, Rejection, merge_rejections
 from vit_tactile_ros.evaluation.recordings.truth import Truth
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
-from vit_tactile_ros.inference.decode import DecodeError, decode
+from vit_tactile_ros.inference.colour import GREY_NOTE
+from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
+from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.preprocess import normalise
-from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference, fixed_references
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.runtime import Precision
+from vit_tactile_ros.model import PreprocessingConfig
 
 
 @dataclass(frozen=True)
@@ -33,22 +35,22 @@ class ReplaySettings:
     """What to replay of recordings, and how."""
 
     tau: tuple[float, ...]  # one per early exit
-    topics: tuple[str, ...] = ()  # of images; none: all
-    sensors: tuple[str, ...] = ()  # none: all
+    topics: tuple[str, ...] = ()  # of images; empty: all
+    sensors: tuple[str, ...] = ()  # empty: all
     start: float | None = None  # s from the recording's first message
     stop: float | None = None  # s, not included
     labels: LabelFile | None = None  # None: the label messages in the recording, if any
-    reference_frames: int = REFERENCE_FRAMES  # first frames of a sensor that are averaged to its no-contact reference
-    reference_files: tuple[tuple[str, str], ...] = ()  # (sensor, picture without contact)
+    reference_frames: int = REFERENCE_FRAMES  # first frames of a sensor, averaged to its no-contact reference
+    reference_files: tuple[tuple[str, str], ...] = ()  # (sensor, image without contact)
     batch_size: int = 32
-    timing_frames: int = 100  # frames of a recording that are run alone too, as live, to measure their time; 0: none
+    timing_frames: int = 100  # frames of a recording that are also run alone, as live, to measure their time; 0: none
     engine: str = 'torch'  # see `engines.select`
     precision: Precision = 'float32'
 
 
 @dataclass
 class Replayed:
-    """What came of one recording."""
+    """The result of one recording."""
 
     table: FrameTable
     images: int = 0  # messages read, classified or rejected
@@ -59,7 +61,7 @@ class Replayed:
 
 
 class Row(NamedTuple):
-    """A frame's place in the table, but for what the network says."""
+    """A frame's place in the table, without its prediction."""
 
     sensor: str
     topic: str
@@ -70,42 +72,13 @@ class Row(NamedTuple):
     touch: str
 
 
-class SensorFrames:
-    """Messages of one sensor to inputs of the network, with its no-contact reference, as the live node does it."""
-
-    def __init__(self, reference: Reference, classifier: TactileClassifier) -> None:
-        self.reference = reference
-        self._classifier = classifier
-        self._shape: tuple[int, ...] | None = None
-        self.images = 0
-        self.grey_images = 0  # not counted for a network that was trained on them
-
-    def input(self, message: Any) -> NDArray[np.float32]:
-        """float32 (3, h, w). Raises DecodeError."""
-        picture = decode(message)
-        if self._shape not in (None, picture.shape) and not self.reference.is_fixed:
-            self.reference.recapture()  # another resolution: the old reference no longer fits
-        self._shape = picture.shape
-        frame = self._classifier.fit(picture)
-        self.images += 1
-        self.grey_images += not self._classifier.expects_grey and bool(is_grey(frame))
-        if self._classifier.needs_reference:
-            self.reference.update(frame)
-        return normalise(frame, self.reference.frame, self._classifier.preprocessing)
-
-    @property
-    def lacks_reference(self) -> bool:
-        """Whether the images ended before the reference that they are compared with was complete."""
-        return self._classifier.needs_reference and self._shape is not None and not self.reference.is_complete
-
-
 class Selection(NamedTuple):
-    """What is asked for of a recording."""
+    """The requested part of a recording."""
 
     sensor_of_topic: dict[str, str]
     start: int | None  # ns
     stop: int | None
-    images: int  # messages on these topics, the whole time
+    images: int  # messages on these topics in the whole recording
     problems: list[str]
 
     @property
@@ -114,7 +87,7 @@ class Selection(NamedTuple):
 
 
 def select(recording: Recording, settings: ReplaySettings) -> Selection:
-    """The image topics asked for, and what is asked for and not there."""
+    """The requested image topics, and requested inputs that are missing."""
     problems = []
     held = {c.topic for c in recording.connections}
     wanted = {'/' + topic.strip('/') for topic in settings.topics}
@@ -128,7 +101,7 @@ def select(recording: Recording, settings: ReplaySettings) -> Selection:
             problems.append(str(error))
     used = {topic.topic for topic in chosen.values()}
     for topic in sorted((wanted & held) - used):
-        problems.append(f'{recording.path}: {topic} is not replayed: it holds no images, or is the compressed form of '
+        problems.append(f'{recording.path}: {topic} is not replayed: it has no images, or is the compressed form of '
                         'another topic that is')
     names = {sensor.strip('/') for sensor in settings.sensors}
     for sensor in sorted(names - set(chosen)):
@@ -144,10 +117,10 @@ def select(recording: Recording, settings: ReplaySettings) -> Selection:
 
 def replay(path: Path, name: str, classifier: TactileClassifier, settings: ReplaySettings,
            progress: Callable[[int], Any] = lambda images: None) -> Replayed:
-    """Every image of a recording through all exits; memory holds a few batches of pictures, whatever its size.
+    """Every image of a recording through all exits; memory holds a few batches of images, however long it is.
 
-    `progress` is told how many images were read since the last time. Ctrl-C ends it with what was done. Raises
-    DataError where nothing can be read, and ValueError for a reference that is no picture.
+    `progress` is called with the number of images read since its last call. Ctrl-C ends it with the results so far.
+    Raises DataError if nothing can be read, and UserError for a reference that is not an image.
     """
     cv2.setNumThreads(1)
     empty = FrameTable.empty(classifier.class_names, classifier.exits, classifier.compute_shares,
@@ -160,8 +133,11 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         stopped = False
         expected = selection.images
         every = max(8, expected // settings.timing_frames) if settings.timing_frames else 0
-        sensors = collected.sensors = sensor_frames(selection.sensors, settings, classifier)
-        batches = _batches(recording, selection, settings, sensors, truth, collected)
+        names, files = selection.sensors, dict(settings.reference_files)
+        sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
+                                                    settings.reference_frames, classifier.preprocessing,
+                                                    classifier.expects_grey)
+        batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected)
         ahead = Prefetch(batches, 2)
         try:
             if selection.sensor_of_topic:
@@ -174,9 +150,8 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
             ahead.close()
         is_whole = not stopped and settings.start is None and settings.stop is None and not recording.problems
         truth.finish(is_whole)
-        short = [] if stopped else [too_few_for_reference(name, sensor, frames.reference.gathered,
-                                                          frames.reference.num_frames)
-                                    for sensor, frames in sensors.items() if frames.lacks_reference]
+        short = [] if stopped else [f'{name}: sensor {sensor!r} {frames.shortage}'
+                                    for sensor, frames in sensors.items() if frames.shortage]
         problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short])
         return Replayed(collected.table(), collected.images, tuple(problems),
                         (*recording.notes, *short, *collected.grey_notes(recording.path)), truth.used, stopped)
@@ -211,17 +186,17 @@ class _Collected:
     @torch.inference_mode()
     def add(self, classifier: TactileClassifier, inputs: NDArray[np.float32], rows: list[Row],
             tau: tuple[float, ...], every: int) -> None:
-        """every: each how many-th frame is run alone as well, for its time; 0: none."""
+        """every: run every so many-th frame alone too, to measure its time; 0: none."""
         if not rows:
             return
         logits = torch.stack(list(classifier.runtime.stages(torch.from_numpy(inputs)))).float().cpu().numpy()
         for place, row in enumerate(rows):
             if not np.isfinite(logits[:, place]).all():
                 self.reject(row.topic, 'not finite', row.number, row.received,
-                            ValueError('the network answered with numbers that are not finite'))
+                            ValueError('the outputs of the network are not finite'))
                 continue
             timed = every and len(self._rows) % every == 0
-            # Before the row is taken: Ctrl-C in between would leave a row without its time.
+            # Before the row is added: after Ctrl-C in between, a row would have no time.
             taken = (classifier.classify_inputs(inputs[place:place + 1], tau)[0].inference_time if timed
                      else float('nan'))
             self._rows.append(row)
@@ -232,7 +207,7 @@ class _Collected:
         rejections = merge_rejections(self.rejections)
         if not self._rows:
             return replace(self.empty, rejections=rejections)
-        count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two of them
+        count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
         sensor, topic, index, stamp, received, label, touch = (np.array(column) for column in zip(*self._rows[:count]))
         table = FrameTable(
             bag=np.full(count, self.name), sensor=sensor.astype(np.str_), topic=topic, index=index, stamp=stamp,
@@ -244,8 +219,9 @@ class _Collected:
         return replace(table.decided(table.tau), inference_time=table.inference_time)
 
 
-def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, sensors: dict[str, SensorFrames],
-             truth: Truth, collected: _Collected) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
+def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, preprocessing: PreprocessingConfig,
+             sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected,
+             ) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
     """(inputs (B, 3, h, w), their rows, messages read for them)."""
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
     inputs: list[NDArray[np.float32]] = []
@@ -258,26 +234,18 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
         collected.images += 1
         try:
             message = recording.deserialise(found)
-            inputs.append(sensors[sensor].input(message))
+            frame = sensors[sensor].update(message, stamp_of(message, found))
         except DecodeError as error:
             collected.reject(found.topic, error.reason, index, found.received, error)
             continue
         except DataError as error:
             collected.reject(found.topic, 'unreadable', index, found.received, error)
             continue
-        rows.append(Row(sensor, found.topic, index, stamp_of(message, found), found.received,
+        inputs.append(normalise(frame.image, frame.reference, preprocessing))
+        rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp)))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0
     if rows or read:
         yield np.stack(inputs) if rows else np.empty((0, 3, 1, 1), np.float32), rows, read
-
-
-def sensor_frames(sensors: Sequence[str], settings: ReplaySettings, classifier: TactileClassifier,
-                  ) -> dict[str, SensorFrames]:
-    """Raises ValueError for a reference file that is no picture."""
-    files = dict(settings.reference_files)
-    fixed = fixed_references([files.get(sensor, '') for sensor in sensors], sensors, classifier.preprocessing)
-    return {sensor: SensorFrames(Reference(settings.reference_frames, picture), classifier)
-            for sensor, picture in zip(sensors, fixed, strict=True)}

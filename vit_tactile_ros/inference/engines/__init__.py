@@ -1,1 +1,1 @@
-"""What runs the stages of a network, one engine per file; `select.make_runtime` chooses one."""
+"""Engines that run the stages of a network, one per file; `select.make_runtime` chooses one."""

@@ -22,12 +22,12 @@ class TorchRuntime:
         """Raises ValueError for an unknown precision, or one that torch does not have."""
         if precision == 'int8':
             raise UserError("precision is 'int8'; plain torch has no 8-bit layers, only engine 'openvino' has (on "
-                            'CPUs with VNNI): take that, or precision float32 or bfloat16')
+                            'CPUs with VNNI): use it, or precision float32 or bfloat16')
         check_precision(precision, ('float32', 'bfloat16'), self.name)
         self.device = device
         self.precision: Precision = precision
         self.dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
-        # A copy: rounding the caller's weights in place would reach every other user of the checkpoint.
+        # A copy: rounding the caller's weights in place would change them for every other user of the checkpoint.
         self._model = copy.deepcopy(model).to(device, self.dtype).eval()
 
     def stages(self, images: Tensor) -> Stages:

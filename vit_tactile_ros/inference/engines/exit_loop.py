@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.engines.backend import Backend
 from vit_tactile_ros.model import ExitResult, ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
-
-if TYPE_CHECKING:
-    from vit_tactile_ros.inference.engines.cuda_graph import Backend
 
 MAX_BATCH = 64
 FORGETTING = 0.1  # weight of the newest batch in the running share of batches that end at an exit
@@ -37,12 +35,12 @@ class _Graphs:
         exits, classes = len(config.exits), config.num_classes
         self.images_host = backend.host_buffer(size, 3, *config.image_size)
         self.images = torch.zeros(self.images_host.shape, device=device)
-        # Input and output of every stage: stages follow one another on one stream.
+        # Input and output of every stage: the stages run one after the other on one stream.
         self.hidden = torch.zeros(size, patches, config.width, dtype=dtype, device=device)
-        # Per exit: logits (C), probabilities (C), 1 where the sample leaves.
-        self.answers = torch.zeros(exits, size, 2 * classes + 1, device=device)
-        self.answers_host = backend.host_buffer(exits, size, 2 * classes + 1)
-        # One per exit: that of an earlier exit may not have been read by the device yet.
+        # Per exit: logits (C), probabilities (C), 1 where the sample exits.
+        self.outputs = torch.zeros(exits, size, 2 * classes + 1, device=device)
+        self.outputs_host = backend.host_buffer(exits, size, 2 * classes + 1)
+        # One per exit: the device may not have read that of an earlier exit yet.
         self.rows_host = backend.host_buffer(exits, size, dtype=torch.int64)
         self.rows = torch.zeros(exits, size, dtype=torch.int64, device=device)
 
@@ -54,8 +52,8 @@ class _Graphs:
                     self.hidden.copy_(x)
                 logits = logits.float()
                 probabilities = torch.softmax(logits / temperatures[index], dim=-1)
-                leaves = probabilities.amax(dim=-1, keepdim=True) >= limits[index]
-                self.answers[index].copy_(torch.cat((logits, probabilities, leaves.float()), dim=-1))
+                reached = probabilities.amax(dim=-1, keepdim=True) >= limits[index]
+                self.outputs[index].copy_(torch.cat((logits, probabilities, reached.float()), dim=-1))
             return run
 
         self.replay = [backend.capture(work(index)) for index in range(exits)]
@@ -68,7 +66,7 @@ class ExitLoop:
         self._model, self._dtype, self._backend, self._speculate = model, dtype, backend, speculate
         self._exits = len(model.config.exits)
         self._classes = model.config.num_classes
-        # What the graphs read, so that a new tau needs no new graph. The last exit lets everyone go.
+        # Read by the graphs, so that a new tau needs no new graph. At the last exit every sample exits.
         with torch.inference_mode(False), backend.stream():
             self._limits = torch.zeros(self._exits, device=backend.device)
             self._temperatures = torch.ones(self._exits, device=backend.device)
@@ -78,7 +76,7 @@ class ExitLoop:
         self.launched: list[tuple[int, int]] = []  # (exit, padded size) of the last batch, in order
 
     def prepare(self, size: int) -> None:
-        """Make the graphs of a padded size, if they are not there."""
+        """Capture the graphs of a padded size, unless they exist."""
         if size not in self._graphs:
             # Buffers of inference mode could not be written outside of it later.
             with torch.inference_mode(False), torch.no_grad(), self._backend.stream():
@@ -100,27 +98,27 @@ class ExitLoop:
         logits, probabilities = (np.zeros((batch, classes), np.float32) for _ in range(2))
         exit_index = np.zeros(batch, np.int64)
         confidences = np.full((batch, self._exits), np.nan, np.float32)
-        still = np.ones(batch, bool)  # samples without an answer
+        still = np.ones(batch, bool)  # samples without a result
         self._load(images)
         places: NDArray[Any] = np.arange(batch)  # which sample each row of the padded batch is
         size = padded_size(batch)
         waits = {0: (self._launch(0, size), places, size)}
         for index in range(self._exits):
             last = index == self._exits - 1
-            ahead = not last and self._goes_ahead(index)
+            ahead = not last and self._starts_ahead(index)
             if ahead:
                 size, places = self._compact(index + 1, size, places, still)
                 waits[index + 1] = (self._launch(index + 1, size), places, size)
             wait, rows, of_size = waits[index]
             wait()
-            answer = self._graphs[of_size].answers_host[index].numpy()[:len(rows)]
+            output = self._graphs[of_size].outputs_host[index].numpy()[:len(rows)]
             here = still[rows]
-            confidences[rows[here], index] = answer[here, classes:2 * classes].max(axis=1)
-            leaves = here & (answer[:, -1] > 0.5) if not last else here
-            left = rows[leaves]
-            logits[left], probabilities[left] = answer[leaves, :classes], answer[leaves, classes:2 * classes]
-            exit_index[left] = index
-            still[left] = False
+            confidences[rows[here], index] = output[here, classes:2 * classes].max(axis=1)
+            exiting = here & (output[:, -1] > 0.5) if not last else here
+            exited = rows[exiting]
+            logits[exited], probabilities[exited] = output[exiting, :classes], output[exiting, classes:2 * classes]
+            exit_index[exited] = index
+            still[exited] = False
             ends = not still.any()
             self.ended[index] += FORGETTING * (float(ends) - self.ended[index])
             if ends:
@@ -144,8 +142,8 @@ class ExitLoop:
         size = padded_size(count)
         for index in range(self._exits):
             self._launch(index, size)()
-            # From the host's copy: the caller's stream is another one.
-            rows = yield self._graphs[size].answers_host[index, :count, :self._classes].clone().to(self._backend.device)
+            # From the host's copy: the caller uses another stream.
+            rows = yield self._graphs[size].outputs_host[index, :count, :self._classes].clone().to(self._backend.device)
             if rows is not None and index + 1 < self._exits:
                 wanted = rows.cpu().numpy()
                 count = len(wanted)
@@ -161,44 +159,44 @@ class ExitLoop:
         if self._set == (tau, temperatures):
             return
         limits = [t if t < 1.0 else math.inf for t in tau] + [-math.inf]
-        with self._backend.stream():  # after the graphs that still read the old ones
+        with self._backend.stream():  # after the graphs that still read the old values
             self._limits.copy_(torch.tensor(limits))
             self._temperatures.copy_(torch.tensor(temperatures))
         self._set = (tau, temperatures)
 
-    def _goes_ahead(self, index: int) -> bool:
+    def _starts_ahead(self, index: int) -> bool:
         return self.ended[index] < 0.5 if self._speculate is None else self._speculate
 
     def _load(self, images: Tensor) -> None:
-        """Images to the device. The rows of the padding keep what they held: samples don't see one another."""
+        """Images to the device. The rows of the padding keep their old contents: samples do not affect one another."""
         self.launched = []
         size = padded_size(len(images))
         self.prepare(size)
         graphs = self._graphs[size]
-        # The last read of this buffer is done: every batch waits for its first exit.
+        # The last read of this buffer is done, since every batch waits for its first exit.
         graphs.images_host[:len(images)].copy_(images)
         with self._backend.stream():
             graphs.images.copy_(graphs.images_host, non_blocking=True)
 
     def _launch(self, index: int, size: int) -> Callable[[], None]:
-        """Queue a stage and the read-back of its answer; what waits for it."""
+        """Queue a stage and the read-back of its output; returns a function that waits for it."""
         graphs = self._graphs[size]
         self.launched.append((index, size))
         with self._backend.stream():
             graphs.replay[index]()
-            graphs.answers_host[index].copy_(graphs.answers[index], non_blocking=True)
+            graphs.outputs_host[index].copy_(graphs.outputs[index], non_blocking=True)
             return self._backend.mark()
 
     def _compact(self, index: int, size: int, places: NDArray[Any], still: NDArray[np.bool_],
                  ) -> tuple[int, NDArray[Any]]:
-        """Take finished samples out before the stage of exit `index`, where that makes the padded batch smaller."""
+        """Remove finished samples before the stage of exit `index` if that makes the padded batch smaller."""
         kept = np.flatnonzero(still[places])
         if padded_size(len(kept)) == size:
             return size, places
         return self._move(index, size, kept), places[kept]
 
     def _move(self, index: int, size: int, rows: NDArray[Any]) -> int:
-        """Rows of the batch of `size` to the first rows of the smallest batch that holds them; its padded size."""
+        """Copy rows of the batch of `size` to the smallest batch that holds them; returns its padded size."""
         smaller = padded_size(len(rows))
         self.prepare(smaller)
         source, target = self._graphs[size], self._graphs[smaller]

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: every stage a compiled graph of its own."""
+"""OpenVINO on the CPU: one compiled graph per stage."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from vit_tactile_ros.model.early_exit import Stages
 PRECISION_HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
 
 
-NO_RANGES = ("precision is 'int8'; this checkpoint holds no ranges of activations, which it needs: run python -m "
-             'vit_tactile_ros.calibrate --checkpoint FILE --output NEW (no --checkpoint: the shipped one) and take '
-             'NEW, or take precision float32')
+NO_RANGES = ("precision is 'int8'; it needs ranges of activations, which this checkpoint lacks: run python -m "
+             'vit_tactile_ros.calibrate --checkpoint FILE --output NEW (default checkpoint: the shipped one) and use '
+             'NEW, or precision float32')
 
 
 class OpenVinoRuntime:
-    """Compiled stages; those for one image know their shape, which makes them 6 % faster than those for any batch.
+    """Compiled stages; those for one image have a fixed shape, which makes them 6 % faster than those for any batch.
 
-    Compiling takes some 0.1 s per stage, less than reading it back from a disk would save: nothing is cached.
+    Compiling takes about 0.1 s per stage; a cache on disk would not be faster.
     """
 
     name = 'openvino'
 
     def __init__(self, model: ViTTactile, precision: Precision = 'float32', threads: int = 1,
                  ranges: Sequence[Range] = ()) -> None:
-        """`ranges` are those of `inference.ranges`, which int8 needs; what int8 leaves out is bfloat16 where there is.
+        """`ranges` are those of `inference.ranges`, for int8; layers without int8 use bfloat16 if the CPU has it.
 
         Raises ValueError for an unknown precision, bfloat16 or int8 on a CPU without it, or int8 without ranges,
-        NotImplementedError for a layer that the graphs do not know.
+        NotImplementedError for a layer that the graphs do not support.
         """
         check_precision(precision, tuple(PRECISION_HINTS), self.name)
         core = _core()
@@ -60,7 +60,7 @@ class OpenVinoRuntime:
         self._image_shape = (3, *model.config.image_size)
         settings = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': threads,
                     'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
-                    'ENABLE_CPU_PINNING': False}  # a pinned thread waits for whatever else runs on its core
+                    'ENABLE_CPU_PINNING': False}  # a pinned thread waits for other processes on its core
         ranges = ranges if precision == 'int8' else ()
         self._any_batch = _compile(core, stage_graphs(model, ranges), settings)
         self._one_image = _compile(core, [_for_one_image(graph) for graph in stage_graphs(model, ranges)], settings)
@@ -76,7 +76,7 @@ class OpenVinoRuntime:
         x = images.numpy()
         for index, (any_batch, one_image) in enumerate(zip(self._any_batch, self._one_image, strict=True)):
             request = one_image if len(x) == 1 else any_batch
-            # The results stay in the request's own memory until its next run: the next stage reads them there.
+            # The results stay in the request's memory until its next run; the next stage reads them there.
             results = request.infer([x], share_inputs=True, share_outputs=True)
             rows = yield torch.from_numpy(results[0].copy())
             if index + 1 < len(self._any_batch):
@@ -85,10 +85,10 @@ class OpenVinoRuntime:
 
 @functools.cache
 def _core() -> ov.Core:
-    """One for the process, and for ever: each gives its thread a stack for signal handlers and takes it away again.
+    """One for the process, never destroyed: each installs a sigaltstack in its thread and at its end restores the old.
 
-    Of two that end in the order of their making, the second brings back the stack that the first has freed: the next
-    signal that Python handles kills the process.
+    If two end in the order of their creation, the second restores the stack that the first has freed: the next signal
+    that Python handles kills the process.
     """
     return ov.Core()
 

@@ -1,4 +1,4 @@
-"""The stages of a network as OpenVINO graphs, written from its weights: no tracing, so a start takes no time."""
+"""The stages of a network as OpenVINO graphs, built from its weights: without tracing, so the start is fast."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Array = NDArray[np.float32]
 def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Model]:
     """One graph per exit: images (B, 3, H, W) or tokens (B, N, width) to tokens and logits (B, C), float32.
 
-    B is dynamic; H, W and N are those of the model's image size. The last graph gives logits alone. With `ranges`, of
-    `activation_ranges`, the linear layers of the blocks multiply 8-bit integers. Raises NotImplementedError for a layer
-    that is unknown here.
+    B is dynamic; H, W and N are those of the model's image size. The last graph only gives logits. With `ranges`, of
+    `activation_ranges`, the linear layers of the blocks multiply 8-bit integers. Raises NotImplementedError for an
+    unknown layer.
     """
     config = model.config
     height, width = config.image_size
@@ -58,7 +58,7 @@ def _known(module: object, *kinds: type[nn.Module]) -> None:
 
 
 def _linear(x: Node, weight: Array, bias: Array, seen: Range | None = None) -> Node:
-    """`weight` (out, in), `bias` (out,); 8-bit integers are multiplied where `seen`, the range of x, is given."""
+    """`weight` (out, in), `bias` (out,); 8-bit integers are multiplied if `seen`, the range of x, is given."""
     if seen is None:
         weights = _constant(weight)
     else:
@@ -70,7 +70,7 @@ def _linear(x: Node, weight: Array, bias: Array, seen: Range | None = None) -> N
 
 
 def _quantise(x: Node, seen: Range) -> Node:
-    """256 levels over the range, moved so that 0 is one of them."""
+    """256 levels over the range, shifted so that 0 is one of them."""
     step = (seen[1] - seen[0]) / 255
     below = round(-seen[0] / step)
     low, high = (_constant(step * levels) for levels in (-below, 255 - below))
@@ -78,7 +78,7 @@ def _quantise(x: Node, seen: Range) -> Node:
 
 
 def _normalise(x: Node, norm: nn.LayerNorm) -> Node:
-    """A LayerNorm without its gain and offset, which the linear layer behind it takes."""
+    """A LayerNorm without its gain and offset, which the linear layer after it contains."""
     return ops.mvn(x, ops.constant([-1], np.int64), True, norm.eps, 'inside_sqrt')
 
 

@@ -1,4 +1,4 @@
-"""Which engine runs a checkpoint: the one asked for by name, or the fastest that agrees with plain torch."""
+"""The engine that runs a checkpoint: the requested one, or the fastest that agrees with plain torch."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from vit_tactile_ros.model import ViTTactile, early_exit, exit_probabilities
 
 # Share of the largest logit by which an engine may differ from plain torch in float32 on `check_images`. Int8, with the
 # shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half
-# or five times as wide. What it costs in answers shows on touches alone (`evaluation.agreement`, benchmark --accuracy).
+# or five times as wide. Its cost in accuracy shows only on touches (`evaluation.agreement`, benchmark --accuracy).
 TOLERANCE: dict[Precision, float] = {'float32': 1e-3, 'bfloat16': 0.1, 'int8': 0.05}
 MEASURING_TIME = 1.0  # s, for all engines together
 MEASURING_ROUNDS = 15
-REST = 0.005  # s between two contenders: torch's threads spin so long for more work, on the next one's core
+REST = 0.005  # s between two engines: torch's threads spin that long, on a core that the next engine uses
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Request:
-    """What an engine is to be prepared for."""
+    """What an engine is prepared for."""
 
     model: ViTTactile  # in eval mode, float32, on the CPU
     device: torch.device
@@ -51,7 +51,7 @@ class Request:
     ranges: tuple[Range, ...] = ()  # of `inference.ranges`; int8 needs them
 
 
-# Prepares a runtime; raises ValueError with what to install or to change where it can't.
+# Prepares a runtime; raises ValueError with what to install or change if it can't.
 Prepare = Callable[[Request], Runtime]
 
 
@@ -63,40 +63,40 @@ def _cuda_graph(request: Request) -> Runtime:
     from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
     try:
         return CudaGraphRuntime(request.model, request.device, request.precision)
-    except RuntimeError as error:  # an operation that can't be captured, or no memory left
-        raise UserError(f"the capture of CUDA graphs failed: {error}: take engine 'torch'") from error
+    except RuntimeError as error:  # an operation that can't be captured, or out of memory
+        raise UserError(f"the capture of CUDA graphs failed: {error}: use engine 'torch'") from error
 
 
 def _openvino(request: Request) -> Runtime:
     _require('openvino', 'openvino')
-    from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime  # optional, and a quarter second to import
+    from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime  # optional, and takes 0.25 s to import
     return OpenVinoRuntime(request.model, request.precision, request.threads, request.ranges)
 
 
 def _require(package: str, engine: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise MissingPackageError(f"{package} is not installed: pip install '{package}>=2024.6' (the extra 'fast' of "
-                                  "vit_tactile_ros), or take engine 'torch'")
+                                  "vit_tactile_ros), or use engine 'torch'")
 
 
 CPU_ENGINES: dict[str, Prepare] = {'torch': _torch, 'openvino': _openvino}
-# The place for engines of a GPU, each in a file of its own beside this one.
+# Add engines for a GPU here, each in a file of its own next to this one.
 CUDA_ENGINES: dict[str, Prepare] = {'torch': _torch, 'cuda_graph': _cuda_graph}
 
 
 def engine_names() -> tuple[str, ...]:
-    """Every name that `make_runtime` may know, whatever is installed."""
+    """All names of engines, installed or not."""
     return tuple(dict.fromkeys(('auto', *CPU_ENGINES, *CUDA_ENGINES)))
 
 
 def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
                  precision: Precision | Literal['auto'] = 'float32', threads: int = 1,
                  ranges: Sequence[Range] = ()) -> Runtime:
-    """A model made ready to run; 'auto' takes the fastest engine whose answers agree with plain torch in float32.
+    """A model prepared to run; 'auto' takes the fastest engine whose outputs match plain torch in float32.
 
-    With precision 'auto' that is the fastest of every precision that the device computes in; of int8 only with
-    `ranges`, those of the checkpoint's calibration. Raises ValueError for a device that is not there, an unknown engine
-    or precision, or one asked for by name that can't run here or answers differently, saying what would be right.
+    With precision 'auto' that is the fastest of every precision that the device computes in; int8 only with `ranges`,
+    those of the checkpoint's calibration. Raises ValueError for a device that does not exist, an unknown engine or
+    precision, or a requested one that can't run here or whose outputs differ, with what would be right.
     """
     torch_device = select_device(device)
     check_precision(precision, AUTO_OR_PRECISION, engine)
@@ -117,12 +117,12 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
         for name in engines if engine == 'auto' else (engine,):
             if name == 'torch' and (each == 'int8' or (each == 'bfloat16' and precision == 'auto'
                                                        and not computes_in_bfloat16(torch_device))):
-                continue  # it has none, or would emulate it
+                continue  # not supported, or emulated
             try:
                 runtimes.append(_prepare(name, engines[name], request, reference))
-            except Exception as error:  # whatever a library throws on a strange machine: plain torch still runs
+            except Exception as error:  # any error of a library: plain torch still runs
                 refusals.append(f'{name} is left out{f" in {each}" if precision == "auto" else ""}: {error}')
-                # That a precision is not there is nothing to worry about where it was not asked for.
+                # A missing precision that was not requested is not worth a warning.
                 log.log(logging.INFO if precision == 'auto' and each != 'float32' else logging.WARNING,
                         'engine %s', refusals[-1])
     if not runtimes:
@@ -132,7 +132,7 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
 
 
 def _prepare(name: str, prepare: Prepare, request: Request, reference: Runtime) -> Runtime:
-    """A runtime that answers as `reference` does; raises ValueError for one that does not."""
+    """The runtime if its outputs match those of `reference`; raises ValueError otherwise."""
     if name == 'torch':
         return reference if request.precision == 'float32' else prepare(request)
     runtime = prepare(request)
@@ -140,16 +140,16 @@ def _prepare(name: str, prepare: Prepare, request: Request, reference: Runtime) 
     difference = _difference(runtime, reference, request.model)
     if not difference <= tolerance:
         raise UserError(f'its logits differ from those of plain torch by {difference:.2g} of the largest; must be at '
-                        f"most {tolerance:g}: take engine 'torch'"
+                        f"most {tolerance:g}: use engine 'torch'"
                         + ", or calibrate the checkpoint again, if its ranges of activations are another network's"
                         * (request.precision == 'int8'))
     return runtime
 
 
 def check_images(model: ViTTactile) -> Tensor:
-    """Three inputs, float32 (3, 3, h, w), on which engines must agree: noise, a smooth picture and noise.
+    """Three inputs, float32 (3, 3, h, w), on which engines must agree: noise, a smooth image and noise.
 
-    Int8 is off by more on smooth pictures than on noise, as on touches.
+    Int8 differs more on smooth images, such as touches, than on noise.
     """
     images = torch.randn(3, 3, *model.config.image_size, generator=torch.Generator().manual_seed(0))
     coarse = torch.randn(1, 3, 3, 4, generator=torch.Generator().manual_seed(1))
@@ -160,7 +160,7 @@ def check_images(model: ViTTactile) -> Tensor:
 @torch.inference_mode()
 def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> float:
     """Largest difference of the logits of any exit over the largest logit, for one image and for two, or of the
-    probabilities where one of three images leaves early.
+    probabilities if one of three images exits early.
     """
     images = check_images(model)
     worst = 0.0
@@ -171,13 +171,13 @@ def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> floa
             worst = max(worst, relative if relative == relative else float('inf'))
     if worst > TOLERANCE[runtime.precision]:
         return worst
-    # An engine that decides itself may do so wrongly, with stages that are right.
+    # An engine that decides itself may decide wrongly even if its stages are right.
     temperatures = (1.0,) * len(model.config.exits)
     tau = (float(exit_probabilities(next(reference.stages(images))).amax(dim=1).median()),) * (len(temperatures) - 1)
-    answer = decide(runtime, images, tau, temperatures)
+    result = decide(runtime, images, tau, temperatures)
     expected = early_exit(reference.stages(images), tau, temperatures)
-    same = answer.exit_index.cpu() == expected.exit_index.cpu()  # the one at tau may leave later by rounding
-    off = (answer.probabilities.float().cpu() - expected.probabilities.float().cpu())[same].abs()
+    same = result.exit_index.cpu() == expected.exit_index.cpu()  # the one at tau may exit later by rounding
+    off = (result.probabilities.float().cpu() - expected.probabilities.float().cpu())[same].abs()
     worst = max(worst, float(off.max()) if int(same.sum()) >= 2 and bool(off.isfinite().all()) else float('inf'))
     return worst
 
@@ -190,7 +190,7 @@ def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
     image = torch.zeros(1, 3, *model.config.image_size)
     times: list[list[float]] = [[] for _ in runtimes]
     begun = time.perf_counter()
-    for _ in range(1 + MEASURING_ROUNDS):  # the first round only warms up
+    for _ in range(1 + MEASURING_ROUNDS):  # the first round is for warm-up
         for runtime, taken in zip(runtimes, times, strict=True):
             time.sleep(REST)
             start = time.perf_counter()
@@ -201,7 +201,7 @@ def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
             break
     medians = [statistics.median(taken[1:]) for taken in times]
     best = medians.index(min(medians))
-    log.info('one image in full depth, medians of %d: %s; taken: %s, %.1f times as fast as %s', len(times[0]) - 1,
+    log.info('one image in full depth, medians of %d: %s; chosen: %s, %.1f times as fast as %s', len(times[0]) - 1,
              ', '.join(f'{_title(runtime)} {1e3 * median:.2f} ms'
                        for runtime, median in zip(runtimes, medians, strict=True)),
              _title(runtimes[best]), medians[0] / medians[best], _title(runtimes[0]))
