@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import sys
 import time
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any
 import cv2
 import rclpy
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo
-from rclpy.lifecycle import LifecyclePublisher, LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.service import Service
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
@@ -21,24 +20,22 @@ from std_srvs.srv import Trigger
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
-from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.diagnostics import Reporter
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.image_subscription import ImageSubscription
 from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
-from vit_tactile_ros.ros.messages import classification_message
 from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.parameters import RULES
 from vit_tactile_ros.ros.run import fastest_executor, run_node
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
+from vit_tactile_ros.ros.sensor_publishers import SensorPublishers
 from vit_tactile_ros.ros.start import unused_qos_overrides
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.topics import (
     OVERRIDABLE_QOS,
     capture_service,
     incompatible_qos_text,
-    result_qos,
     topic,
 )
 from vit_tactile_ros.ros.transport import classifier_profile
@@ -54,7 +51,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._classifier: TactileClassifier | None = None
         self._worker: ClassificationWorker | None = None
         self._sensors: list[Sensor] = []
-        self._results: dict[str, LifecyclePublisher] = {}
+        self._outputs: dict[str, SensorPublishers] = {}
         self._image_subscriptions: list[ImageSubscription] = []
         self._capture_services: list[Service] = []
         self._checkpoint_path = Path()
@@ -89,13 +86,11 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                                classifier.preprocessing, classifier.expects_grey)
         self._sensors = [Sensor(name, frames[name]) for name in names]
         for sensor in self._sensors:
-            self._results[sensor.name] = self.create_lifecycle_publisher(
-                TactileClassification, topic(sensor.name, 'tactile'), result_qos(),
-                qos_overriding_options=OVERRIDABLE_QOS)
+            self._outputs[sensor.name] = SensorPublishers(self, sensor.name, classifier.class_names,
+                                                             len(classifier.exits))
             self._capture_services.append(self.create_service(Trigger, capture_service(sensor.name), self._guard(
                 'capture_reference', partial(self._capture_reference, sensor), _internal_error)))
         classifier.warm_up(range(1, len(names) + 1))
-        self._class_names = list(classifier.class_names)
         self._classifier = classifier
         gc.collect()
         gc.freeze()  # scanning all objects of torch takes 0.1 s, in which no image would be classified
@@ -117,6 +112,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         assert self._classifier is not None
         for sensor in self._sensors:
             sensor.forget_the_past()
+            self._outputs[sensor.name].start()
         self._worker = ClassificationWorker(self._classifier, self._sensors, self._settings.thresholds, self._publish,
                                             self.get_logger(), self._throttled)
         self._worker.start()
@@ -166,13 +162,15 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._image_subscriptions.clear()
         if self._worker is not None:
             self._worker.stop()
+            for outputs in self._outputs.values():
+                outputs.stop()
         self._reporter.stop()
         self._worker = None
 
     def _release(self) -> None:
-        for publisher in self._results.values():
-            self.destroy_lifecycle_publisher(publisher)
-        self._results.clear()
+        for outputs in self._outputs.values():
+            outputs.destroy()
+        self._outputs.clear()
         for service in self._capture_services:
             self.destroy_service(service)
         self._capture_services.clear()
@@ -197,15 +195,13 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         return int(self.get_clock().now().nanoseconds)
 
     def _publish(self, sensor: Sensor, image: WaitingImage, decision: Decision) -> float | None:
-        """Publish one result; returns its image's age in s, None if unknown. Called by the worker."""
+        """Publish one result and its events; returns its image's age in s, None if unknown. Called by the worker."""
         header = image.message.header
         if not image.stamp_ns:
             # Simulated time is 0 until the first /clock.
             header.stamp = rclpy.time.Time(nanoseconds=image.received_ns or time.time_ns()).to_msg()
-        message = classification_message(decision, header, sensor.name, self._class_names)
         age, warning = sensor.age(image, self._clock_ns())
-        message.image_age = math.nan if age is None else age
-        self._results[sensor.name].publish(message)
+        self._outputs[sensor.name].publish(decision, header, age)
         if warning:
             self._throttled.warning(f'{sensor.name} age', f'{sensor.label}: {warning}')
         return age

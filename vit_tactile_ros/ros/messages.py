@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from builtin_interfaces.msg import Time
 from numpy.typing import NDArray
 from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
-from vit_tactile_ros.msg import TactileClassification
+from vit_tactile_ros.msg import TactileClassification, TouchEvent
 
 if TYPE_CHECKING:  # the simulated sensor only fills images and must not wait for torch
+    from vit_tactile_ros.inference import touch_events
     from vit_tactile_ros.inference.classifier import Decision
 
 
@@ -34,6 +37,23 @@ def classification_message(decision: Decision, header: Header, sensor: str, clas
         tau=array('d', decision.tau),
         compute_share=decision.compute_share,
         inference_time=decision.inference_time,
+    )
+
+
+def event_message(event: touch_events.TouchEvent, frame_id: str, sensor: str, class_names: Sequence[str]) -> TouchEvent:
+    """The event of a touch as a message."""
+    return TouchEvent(
+        header=Header(stamp=_time(event.stamp), frame_id=frame_id),
+        sensor=sensor,
+        kind=int(event.kind),
+        touch=event.touch,
+        first_stamp=_time(event.first_stamp),
+        class_id=event.class_id,
+        class_name=class_names[event.class_id],
+        confidence=event.confidence,
+        duration=event.duration,
+        frames=event.frames,
+        exits=event.exits,
     )
 
 
@@ -80,3 +100,7 @@ def compressed_message(data: bytes, header: Header, format: str) -> CompressedIm
 
 def _floats(values: NDArray[np.float32]) -> array[float]:
     return array('f', np.ascontiguousarray(values, np.float32).tobytes())
+
+
+def _time(stamp_ns: int) -> Time:
+    return Time(sec=stamp_ns // 1_000_000_000, nanosec=stamp_ns % 1_000_000_000)
