@@ -112,7 +112,7 @@ def test_int8_is_close_to_torch(variant):
 def test_int8_without_ranges_is_refused(monkeypatch, engine):
     """Ranges that are guessed, or float32 in silence; the way out must be a command that can be given."""
     monkeypatch.setattr('vit_tactile_ros.inference.engines.openvino.has_vnni', lambda: True)
-    with pytest.raises(ValueError, match="engine is '.*precision is 'int8'; this checkpoint holds no ranges.*: run "
+    with pytest.raises(ValueError, match="engine is '.*precision is 'int8'; it needs ranges of activations.*: run "
                                          'python -m vit_tactile_ros.calibrate --checkpoint FILE --output NEW'):
         make_runtime(toy_model(), 'cpu', engine, 'int8')
 
