@@ -112,7 +112,7 @@ def test_int8_is_close_to_torch(variant):
 def test_int8_without_ranges_is_refused(monkeypatch, engine):
     """Ranges that are guessed, or float32 in silence; the way out must be a command that can be given."""
     monkeypatch.setattr('vit_tactile_ros.inference.engines.openvino.has_vnni', lambda: True)
-    with pytest.raises(ValueError, match="engine is '.*precision is 'int8'; this checkpoint holds no ranges.*: run "
+    with pytest.raises(ValueError, match="engine is '.*precision is 'int8'; it needs ranges of activations.*: run "
                                          'python -m vit_tactile_ros.calibrate --checkpoint FILE --output NEW'):
         make_runtime(toy_model(), 'cpu', engine, 'int8')
 
@@ -207,7 +207,7 @@ def test_auto_precision_takes_the_fastest_that_agrees(monkeypatch, caplog, given
     taken = make_runtime(model, 'cpu', 'auto', 'auto', ranges=[(-1.0, 1.0)] * 12 if given else ())
     assert (taken.name, taken.precision) == wanted
     ratio = {'int8': '5.0', 'bfloat16': '2.5'}[wanted[1]]
-    assert f'taken: fake {wanted[1]}, {ratio} times as fast as torch float32' in caplog.text
+    assert f'chosen: fake {wanted[1]}, {ratio} times as fast as torch float32' in caplog.text
     assert ('engine fake is left out in int8: ' in caplog.text) is (wanted[1] != 'int8')
 
 
@@ -295,7 +295,7 @@ def test_auto_takes_the_fastest(monkeypatch, caplog):
     slow.stages = waits
     assert select._fastest([slow, fast], toy_model()).name == 'fast'
     assert select._fastest([fast, slow], toy_model()).name == 'fast'
-    assert 'slow float32 4000.00 ms, fast float32 1000.00 ms; taken: fast float32, 4.0 times' in caplog.text
+    assert 'slow float32 4000.00 ms, fast float32 1000.00 ms; chosen: fast float32, 4.0 times' in caplog.text
 
 
 SIGNAL_AFTER_RUNTIMES = """

@@ -114,7 +114,7 @@ def test_a_warning_then_an_error_of_a_publisher(classifier, client):
     client.send_until(image(1, encoding='32FC1'), lambda: client.counter('rejected: encoding'), 'the counter')
     client.create_publisher(Image, '/image_raw', qos_profile_sensor_data)
     client.wait(lambda: client.counter('incompatible publishers') == 1, 'the counter')
-    node.wait_for_output('a publisher offers another RELIABILITY than this node asks for')
+    node.wait_for_output('a publisher offers another RELIABILITY than this node requests')
     results = client.listen()
     client.send_until(image(2), lambda: results, 'a result')
     assert node.stop() == 0
@@ -172,7 +172,7 @@ def test_stamps_that_repeat(classifier, client):
     client.send_until(image(5), lambda: len(results) >= 2, 'two results')
     client.wait(lambda: client.counter('stamps repeated') >= 1, 'the counter')
     assert client.counter('stamps backwards') == 0
-    node.wait_for_output('an image has the stamp of the one before')
+    node.wait_for_output('an image has the stamp of the previous one')
 
 
 @pytest.mark.parametrize(('override', 'told'), [
