@@ -58,7 +58,7 @@ def test_one_process_goes_on_with_what_two_began(two, tmp_path, capfd):
     """A state that depends on how many processes wrote it."""
     output = shutil.copytree(two[0], tmp_path / 'run')
     assert train.main([*TRAIN[2:], '--output', str(output), '--epochs', '3']) == 0
-    assert 'going on after epoch 2 of 3' in capfd.readouterr().out
+    assert 'resuming after epoch 2 of 3' in capfd.readouterr().out
 
 
 def test_all_processes_stop_after_the_same_step(two, tmp_path):

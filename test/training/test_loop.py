@@ -9,7 +9,7 @@ import signal
 
 import pytest
 import torch
-from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
+from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, fit_toy, make_model
 
 from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
@@ -20,7 +20,7 @@ from vit_tactile_ros.training.batches import PIECE
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.initialise import weights_by_block
 from vit_tactile_ros.training.inputs import Inputs, strengthened
-from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, fit
+from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError
@@ -31,9 +31,7 @@ SETTINGS = TrainingConfig(batch_size=16, epochs=2, lr=1e-3, ema=0.9)
 
 
 def train(output=None, model=None, frames=None, validation=None, config=SETTINGS, **others):
-    return fit(model or make_model(), frames or Colours(36), validation, PREPROCESSING, config,
-               others.pop('augment', AugmentConfig.simulated()), CPU, output, class_names=CLASS_NAMES, progress=False,
-               **others)
+    return fit_toy(output, model, frames or Colours(36), validation, config, **others)
 
 
 def equal(first, second):
@@ -283,8 +281,7 @@ def test_another_class_list_is_refused(tmp_path):
     """Heads that go on under other names: as many classes, so that no shape gives it away."""
     train(tmp_path)
     with pytest.raises(SettingsError, match='started with the classes red, green, blue; now they are red, blue, green'):
-        fit(make_model(), Colours(36), None, PREPROCESSING, SETTINGS, AugmentConfig.simulated(), CPU, tmp_path,
-            class_names=('red', 'blue', 'green'), progress=False)
+        train(tmp_path, class_names=('red', 'blue', 'green'))
 
 
 def test_a_damaged_state_costs_one_epoch(tmp_path, caplog):
@@ -292,7 +289,7 @@ def test_a_damaged_state_costs_one_epoch(tmp_path, caplog):
     state = (tmp_path / STATE).read_bytes()
     (tmp_path / STATE).write_bytes(state[:len(state) // 2])
     again = train(tmp_path)
-    assert 'going on from the state before it' in caplog.text
+    assert 'resuming from the previous state' in caplog.text
     assert equal(again, average)
 
 

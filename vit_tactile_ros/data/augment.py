@@ -9,13 +9,16 @@ Both go through the same geometry; what differs between them is what differs in 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import PreprocessingConfig
 
 
@@ -87,8 +90,22 @@ class AugmentConfig:
                    brightness=0.3, tone=0.3, drift=3.0, noise=5.0, markers=0.45, erase_markers=0.5, shear=0.015)
 
 
-AUGMENTATIONS = {'none': AugmentConfig.none, 'gel': AugmentConfig, 'simulated': AugmentConfig.simulated,
-                 'other_gel': AugmentConfig.other_gel}
+AugmentationName = Literal['auto', 'none', 'gel', 'simulated', 'other_gel']
+AUGMENTATIONS: dict[AugmentationName, Callable[[], AugmentConfig]] = {
+    'none': AugmentConfig.none, 'gel': AugmentConfig, 'simulated': AugmentConfig.simulated,
+    'other_gel': AugmentConfig.other_gel}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which augmentation, and how strong; 'auto' depends on the data. Raises UserError naming the wrong field."""
+
+    augment: AugmentationName = 'auto'
+    augment_strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.augment_strength < math.inf:
+            raise UserError(f'augment_strength is {self.augment_strength}; must be at least 0')
 
 
 class Augment(nn.Module):

@@ -17,10 +17,10 @@ WIDTH = 100  # characters, of what stands above the usage
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows defaults, but for flags that have none."""
+    """Shows the defaults of flags that have one."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = action.default is None or action.default is False or action.default == []
+        none = action.default is None or action.default is False or action.default in ([], '')
         return action.help if none or action.default is argparse.SUPPRESS else super()._get_help_string(action)
 
 
@@ -53,7 +53,7 @@ class CommandParser(argparse.ArgumentParser):
         self.exit(2, f'{self.name}: {message}\n')
 
     def _refuse_unknown(self, words: Sequence[str]) -> None:
-        """Before argparse, which would first miss the required flag that is misspelt."""
+        """Before argparse, which would report the misspelt flag as a missing one."""
         known = [option for option in self._option_string_actions if option.startswith('--')]
         for word in words:
             if word == '--':
