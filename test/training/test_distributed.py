@@ -84,7 +84,7 @@ sys.exit(train.main())
     run_folder = tmp_path / 'run'
     code, _, err = run(*torchrun, str(program), *TRAIN[2:], '--output', str(run_folder))
     assert code != 0
-    assert err.count('train: stopped; ') == 1 and 'holds all up to step 1 of epoch 2: ' in err, err
+    assert err.count('train: stopped; ') == 1 and 'holds everything up to step 1 of epoch 2: ' in err, err
     state = torch.load(run_folder / STATE, weights_only=True)
     assert (state['epoch'], state['step']) == (1, 1)
     code, _, err = run(*torchrun, *TRAIN, '--output', str(run_folder))

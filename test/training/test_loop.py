@@ -105,7 +105,7 @@ def test_going_on_within_an_epoch_equals_an_uninterrupted_run(tmp_path, stop_at)
             return super().__getitem__(index)
 
     validation = Colours(6, seed=1)
-    with pytest.raises(Stopped, match=f'holds all up to step {(stop_at - 1) % 3 + 1} of epoch {(stop_at + 2) // 3}:'):
+    with pytest.raises(Stopped, match=f'holds everything up to step {(stop_at - 1) % 3 + 1} of epoch {(stop_at + 2) // 3}:'):
         train(tmp_path, frames=Asking(36), validation=validation, config=config, stop=stop)
     assert stop.exit_code == 143
     state, epochs = torch.load(tmp_path / STATE, weights_only=True), (stop_at - 1) // 3
@@ -131,7 +131,7 @@ def test_a_stop_during_validation_ends_it(tmp_path):
                 stop.ask()
             return super().__getitem__(index)
 
-    with pytest.raises(Stopped, match='holds all up to step 3 of epoch 1:'):
+    with pytest.raises(Stopped, match='holds everything up to step 3 of epoch 1:'):
         train(tmp_path, validation=Asking(6), stop=stop)
     assert stop.exit_code == 130
     whole = train(validation=Colours(6))
@@ -204,7 +204,7 @@ def test_fewer_epochs_than_are_begun(tmp_path):
     train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=1))
     with pytest.raises(Stopped, match='checkpoint.safetensors is that of epoch 1'):
         train(tmp_path, frames=Asking(36), stop=stop)
-    with pytest.raises(SettingsError, match='has done 1 epochs and a part of another already; --epochs 1 is less'):
+    with pytest.raises(SettingsError, match='has finished 1 epochs and a part of another already; --epochs 1 is less'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=1))
 
 
@@ -227,11 +227,11 @@ def test_the_number_of_epochs_can_change(tmp_path, caplog):
     train(tmp_path)
     with caplog.at_level(logging.INFO):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=4))
-    assert 'the cosine now goes over 4' in caplog.text
+    assert 'the cosine schedule now covers 4' in caplog.text
     assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 4
     state = torch.load(tmp_path / STATE, weights_only=True)
     assert state['optimizer']['param_groups'][0]['lr'] == pytest.approx(learning_rate(11, 12, 1e-3, 0.05))
-    with pytest.raises(SettingsError, match='has done 4 epochs already; --epochs 3 is less'):
+    with pytest.raises(SettingsError, match='has finished 4 epochs already; --epochs 3 is less'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
 
 
@@ -380,7 +380,7 @@ def test_balance_draws_classes_equally():
     config = dataclasses.replace(SETTINGS, epochs=1, balance=True)
     train(frames=Unbalanced(), config=config)
     assert labels.count(0) == labels.count(1) == 18
-    with pytest.raises(ValueError, match='balance needs to know the classes'):
+    with pytest.raises(ValueError, match='balance needs the labels in advance'):
         train(frames=torch.utils.data.Subset(Colours(36), range(36)), config=config)
 
 
