@@ -299,7 +299,7 @@ def test_no_command_is_named_without_validation_images(tmp_path, capsys):
 def test_simulated_validation_is_not_asked_of_images(presses, tmp_path, capsys):
     with pytest.raises(SystemExit):
         train.main([*arguments(tmp_path, data=presses), '--validation_size', '5'])
-    assert '--validation_size 5 is for simulated touches; --validation says' in capsys.readouterr().err
+    assert '--validation_size is 5, which is for simulated touches; --validation sets' in capsys.readouterr().err
 
 
 def test_images_without_references_are_taken_as_they_are(presses, tmp_path, capsys):

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.flags import Flag
+from vit_tactile_ros.flags import REQUIRED, flag
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_writable
@@ -40,23 +40,18 @@ EXAMPLES = (
 class AverageRequest:
     """The settings of the command; raises UserError naming the field that is wrong."""
 
-    checkpoints: tuple[Path, ...]
-    output: Path
+    checkpoints: tuple[Path, ...] = flag(
+        REQUIRED, 'two or more; the first one gives architecture, preprocessing and classes', 'CHECKPOINT',
+        is_positional=True)
+    output: Path = flag(REQUIRED, 'checkpoint to write; calibrate it again')
 
     def __post_init__(self) -> None:
         if len(self.checkpoints) < 2:
             raise UserError(f'checkpoints: {len(self.checkpoints)} given; must be two or more')
 
 
-FLAGS = {
-    'checkpoints': Flag('two or more; the first one gives architecture, preprocessing and classes', 'CHECKPOINT',
-                        is_positional=True),
-    'output': Flag('checkpoint to write; calibrate it again'),
-}
-
-
 def parse_arguments(argv: list[str] | None = None) -> AverageRequest:
-    return flags.parse('average', __doc__, EXAMPLES, AverageRequest, FLAGS, argv)
+    return flags.parse('average', __doc__, EXAMPLES, AverageRequest, argv)
 
 
 @torch.no_grad()
@@ -91,7 +86,7 @@ def average(checkpoints: list[Checkpoint]) -> int:
 def main(argv: list[str] | None = None) -> int:
     request = parse_arguments(argv)
     check_writable(request.output, create=False)
-    given = flags.command_of('average', request, flags=FLAGS)
+    given = flags.command_of('average', request)
     checkpoints = [load_checkpoint(path) for path in request.checkpoints]
     averaged = average(checkpoints)
     first = checkpoints[0]

@@ -34,13 +34,13 @@ from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
-from vit_tactile_ros.flags import Flag
+from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
 from vit_tactile_ros.inference.ranges import Range, activation_ranges
-from vit_tactile_ros.inference.runtime import PRECISIONS, Precision, Runtime, select_device
+from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION, PRECISIONS, Precision, Runtime, select_device
 from vit_tactile_ros.model import (
     Checkpoint,
     PreprocessingConfig,
@@ -53,6 +53,7 @@ from vit_tactile_ros.model import (
 )
 from vit_tactile_ros.simulator import CLASS_NAMES
 
+ENGINES = tuple(sorted({*CPU_ENGINES, *CUDA_ENGINES}))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 EXAMPLES = (
     '--quick',
@@ -65,20 +66,25 @@ EXAMPLES = (
 class BenchmarkRequest:
     """The settings of the command; raises UserError naming the field that is wrong."""
 
-    batch_size: int = 16
-    tau: float | None = None
-    checkpoint: Path | None = None
-    random: bool = False
-    image_size: tuple[int, int] | None = None
-    engines: tuple[str, ...] = ()
-    device: str = 'auto'
-    precision: Precision | Literal['auto'] = 'float32'
-    accuracy: int = 0
-    threads: int = 1
-    seconds: float = 40.0
-    rounds: int = 200
-    quick: bool = False
-    output: Path = Path('runs/benchmark')
+    batch_size: int = flag(16, 'images that run at once; 1 is one sensor')
+    tau: float | None = flag(None, "exit threshold, 0 to 1; default: the checkpoint's")
+    checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    random: bool = flag(False, 'an untrained network of create_vit_tactile(), 224x224; its predictions are random')
+    image_size: tuple[int, int] | None = flag(None, "px, multiples of the patch size; default: the checkpoint's",
+                                              flags.HEIGHT_WIDTH)
+    engines: tuple[str, ...] = flag((), f'of {", ".join(ENGINES)}; default: all that can run here; the fastest of them '
+                                        'is measured in detail', 'ENGINE', choices=ENGINES)
+    device: str = flag('auto', flags.DEVICE)
+    precision: Precision | Literal['auto'] = flag(
+        'float32', "of the engines; int8 needs a calibrated checkpoint, 'auto' tries all that can run here and "
+                   'measures the fastest whose outputs match in detail', choices=AUTO_OR_PRECISION)
+    accuracy: int = flag(0, "also the accuracy of that engine on N simulated touches, or at most N of --data's test "
+                            'part, compared with plain torch in float32; 0: skip', 'N')
+    threads: int = flag(1, 'CPU threads')
+    seconds: float = flag(40.0, 's for the timing, shared by its three parts')
+    rounds: int = flag(200, 'at most, of each part')
+    quick: bool = flag(False, 'a rough measurement: 8 s of timing, nothing compiled')
+    output: Path = flag(Path('runs/benchmark'), 'folder for benchmark.csv and benchmark.png')
     data: EvaluationData = EvaluationData(size=128)
 
     def __post_init__(self) -> None:
@@ -99,30 +105,8 @@ class BenchmarkRequest:
         return Budget(min(self.seconds, 8.0) if self.quick else self.seconds, self.rounds)
 
 
-ENGINES = tuple(sorted({*CPU_ENGINES, *CUDA_ENGINES}))
-FLAGS = {
-    'batch_size': Flag('images that run at once; 1 is one sensor'),
-    'tau': Flag("exit threshold, 0 to 1; default: the checkpoint's"),
-    'checkpoint': flags.CHECKPOINT,
-    'random': Flag('an untrained network of create_vit_tactile(), 224x224; its predictions are random'),
-    'image_size': Flag("px, multiples of the patch size; default: the checkpoint's", flags.HEIGHT_WIDTH),
-    'engines': Flag(f'of {", ".join(ENGINES)}; default: all that can run here; the fastest of them is measured in '
-                    'detail', 'ENGINE', choices=ENGINES),
-    'device': flags.DEVICE,
-    'precision': Flag("of the engines; int8 needs a calibrated checkpoint, 'auto' tries all that can run here and "
-                      'measures the fastest whose outputs match in detail', choices=('auto', *PRECISIONS)),
-    'accuracy': Flag("also the accuracy of that engine on N simulated touches, or at most N of --data's test part, "
-                     'compared with plain torch in float32; 0: skip', 'N'),
-    'threads': Flag('CPU threads'),
-    'seconds': Flag('s for the timing, shared by its three parts'),
-    'rounds': Flag('at most, of each part'),
-    'quick': Flag('a rough measurement: 8 s of timing, nothing compiled'),
-    'output': Flag('folder for benchmark.csv and benchmark.png'),
-}
-
-
 def parse_arguments(argv: list[str] | None = None) -> BenchmarkRequest:
-    return flags.parse('benchmark', __doc__, EXAMPLES, BenchmarkRequest, FLAGS, argv)
+    return flags.parse('benchmark', __doc__, EXAMPLES, BenchmarkRequest, argv)
 
 
 def load_network(request: BenchmarkRequest) -> Checkpoint:

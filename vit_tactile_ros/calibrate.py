@@ -35,7 +35,7 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.evaluation.resampling import PromiseCheck, check_promise
 from vit_tactile_ros.evaluation.risk import samples_needed
-from vit_tactile_ros.flags import Flag
+from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_writable
@@ -53,14 +53,18 @@ EXAMPLES = (
 class CalibrationRequest:
     """The settings of the command; raises UserError naming the field that is wrong."""
 
-    checkpoint: Path | None = None
-    output: Path | None = None
-    max_accuracy_drop: tuple[float, ...] = BOUNDS
-    confidence: float = CONFIDENCE
-    recommend: float = 0.001
-    check: int = 0
-    plot: Path = Path('calibration_check.png')
-    device: str = 'auto'
+    checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    output: Path | None = flag(
+        None, '.safetensors file to write; default: the file of --checkpoint, replaced as a whole')
+    max_accuracy_drop: tuple[float, ...] = flag(
+        BOUNDS, 'accuracy bounds to store, shares of all images between 0 and 1 (0.005 is half a point)', 'BOUND')
+    confidence: float = flag(CONFIDENCE, 'of each bound, between 0 and 1')
+    recommend: float = flag(0.001, "the checkpoint's default tau becomes that of this bound, or of the next one that "
+                                   'could be verified', 'BOUND')
+    check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
+                         'checkpoint', 'N')
+    plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')
+    device: str = flag('auto', flags.DEVICE)
     data: EvaluationData = EvaluationData(size=6000)
 
     def __post_init__(self) -> None:
@@ -75,23 +79,8 @@ class CalibrationRequest:
             raise UserError(f'check is {self.check}; must be at least 0')
 
 
-FLAGS = {
-    'checkpoint': flags.CHECKPOINT,
-    'output': Flag('.safetensors file to write; default: the file of --checkpoint, replaced as a whole'),
-    'max_accuracy_drop': Flag('accuracy bounds to store, shares of all images between 0 and 1 (0.005 is half a point)',
-                              'BOUND'),
-    'confidence': Flag('of each bound, between 0 and 1'),
-    'recommend': Flag("the checkpoint's default tau becomes that of this bound, or of the next one that could be "
-                      'verified', 'BOUND'),
-    'check': Flag('calibrate N times on resampled data and report how often each bound holds; writes no checkpoint',
-                  'N'),
-    'plot': Flag('PNG that --check writes'),
-    'device': flags.DEVICE,
-}
-
-
 def parse_arguments(argv: list[str] | None = None) -> CalibrationRequest:
-    return flags.parse('calibrate', __doc__, EXAMPLES, CalibrationRequest, FLAGS, argv)
+    return flags.parse('calibrate', __doc__, EXAMPLES, CalibrationRequest, argv)
 
 
 @command('calibrate', stopped='stopped; nothing was written', failed='the checkpoint is as it was')

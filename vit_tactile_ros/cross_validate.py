@@ -30,7 +30,7 @@ from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.evaluation.cache import DamagedOutputs, read_outputs, write_outputs
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
-from vit_tactile_ros.flags import HIDDEN, Flag
+from vit_tactile_ros.flags import HIDDEN, REQUIRED, Flag, flag
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
@@ -60,14 +60,15 @@ EXAMPLES = (
 class CrossValidation:
     """The settings of a cross-validation; raises UserError naming the field that is wrong."""
 
-    output: Path
-    folds: int = 5
+    output: Path = flag(REQUIRED, 'folder for the checkpoint and outputs of each fold, and groups.csv: accuracy on '
+                                  'each group')
+    folds: int = flag(5, 'each group is tested in exactly one')
     start: Start = Start()
     config: TrainingConfig = TrainingConfig(batch_size=32, epochs=10, lr=3e-4, label_smoothing=0.1, ema=0.98)
-    epoch_size: int | None = None
-    input: InputKind = 'auto'
+    epoch_size: int | None = flag(None, 'images in an epoch, all classes equally often; default: all training images')
+    input: InputKind = flag('auto', flags.SHARED['TrainingSource']['input'])
     augmentation: Augmentation = Augmentation('gel')
-    device: str = 'auto'
+    device: str = flag('auto', flags.DEVICE)
     source: DataSource = DataSource()
 
     def __post_init__(self) -> None:
@@ -82,15 +83,10 @@ class CrossValidation:
 
 
 FLAGS = {
-    'output': Flag('folder for the checkpoint and outputs of each fold, and groups.csv: accuracy on each group'),
-    'folds': Flag('each group is tested in exactly one'),
     'init': Flag("'shipped', or a file: start from these weights", 'CHECKPOINT', is_single=True),
     'batch_size': Flag('images'),
     'epochs': Flag('per fold'),
-    'epoch_size': Flag('images in an epoch, all classes equally often; default: all training images'),
-    'input': flags.SHARED['TrainingSource']['input'],
     'augment': Flag('what varies', choices=('none', 'gel', 'simulated', 'other_gel')),
-    'device': flags.DEVICE,
     'seed': Flag('of the folds, the weights and the order'),
     'data': Flag('folder of class folders, CSV, or bag', 'PATH', is_required=True),
     **dict.fromkeys(('warmup', 'loss_weights', 'distillation', 'distillation_temperature', 'balance', 'precision',
@@ -99,7 +95,7 @@ FLAGS = {
 
 
 def parse_arguments(argv: list[str] | None = None) -> CrossValidation:
-    return flags.parse('cross_validate', __doc__, EXAMPLES, CrossValidation, FLAGS, argv)
+    return flags.parse('cross_validate', __doc__, EXAMPLES, CrossValidation, argv, FLAGS)
 
 
 @command('cross_validate')

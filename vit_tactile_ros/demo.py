@@ -35,17 +35,23 @@ FLAGS = {
 
 
 def parse_arguments(argv: list[str] | None = None) -> DemoSettings:
-    return flags.parse('demo', __doc__, EXAMPLES, DemoSettings, FLAGS, argv)
+    return flags.parse('demo', __doc__, EXAMPLES, DemoSettings, argv, FLAGS)
+
+
+def _with_environment(settings: DemoSettings) -> DemoSettings:
+    text = os.environ.get('DEMO_SECONDS')
+    if settings.seconds is not None or not text:
+        return settings
+    try:
+        seconds = float(text)
+    except ValueError as error:
+        raise UserError(f'DEMO_SECONDS is {text!r}; must be a number of seconds') from error
+    return dataclasses.replace(settings, seconds=seconds)
 
 
 @command('demo')
 def main(argv: list[str] | None = None) -> int:
-    settings = parse_arguments(argv)
-    if settings.seconds is None and (text := os.environ.get('DEMO_SECONDS')):
-        try:
-            settings = dataclasses.replace(settings, seconds=float(text))
-        except ValueError as error:
-            raise UserError(f'DEMO_SECONDS is {text!r}; must be a number of seconds above 0') from error
+    settings = _with_environment(parse_arguments(argv))
     if settings.picture:
         check_writable(settings.picture)
     try:

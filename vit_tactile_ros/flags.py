@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, TypeVar
 
-from vit_tactile_ros.foundation.command_flags import HIDDEN, Flag, SettingsParser, command_words, module_command
+from vit_tactile_ros.foundation.command_flags import (
+    HIDDEN,
+    REQUIRED,
+    Field,
+    Flag,
+    SettingsParser,
+    command_words,
+    flag,
+    module_command,
+)
 
-__all__ = ['CHECKPOINT', 'DEVICE', 'HIDDEN', 'Flag', 'command_of', 'parse']
+__all__ = ['HIDDEN', 'REQUIRED', 'Flag', 'command_of', 'flag', 'parse']
 
 Settings = TypeVar('Settings')
 Flags = Mapping[str, Flag]  # by the name of the field
@@ -106,20 +116,20 @@ TITLES = {'DataSource': 'data', 'SplitSettings': 'split, if the data does not na
           'EvaluationData': 'evaluation data', 'TrainingSource': 'training data'}
 
 
-def parse(name: str, doc: str | None, examples: Sequence[str], settings: type[Settings], flags: Flags,
-          argv: Sequence[str] | None) -> Settings:
-    """The settings of the command `name` from its flags: those of its own dataclass, and changes of the shared ones."""
+def parse(name: str, doc: str | None, examples: Sequence[str], settings: type[Settings],
+          argv: Sequence[str] | None, flags: Flags = MappingProxyType({})) -> Settings:
+    """The settings of the command `name` from its flags; `flags` has those that differ from the shared ones."""
     return SettingsParser(name, doc, examples, settings, partial(_flag, flags), TITLES).parse_settings(argv)
 
 
-def command_of(name: str, *settings: Any, flags: Flags | None = None, first: Sequence[str] = ()) -> str:
+def command_of(name: str, *settings: Any, flags: Flags = MappingProxyType({}), first: Sequence[str] = ()) -> str:
     """The command line that gives these settings: `first`, and the flags that are not at their default."""
-    words = [word for each in settings for word in command_words(each, partial(_flag, flags or {}))]
+    words = [word for each in settings for word in command_words(each, partial(_flag, flags))]
     return module_command(name, [*first, *words])
 
 
-def _flag(own: Flags, owner: str, field: str) -> Flag:
-    found = own.get(field) or SHARED.get(owner, {}).get(field)
+def _flag(own: Flags, field: Field) -> Flag:
+    found = own.get(field.name) or field.flag or SHARED.get(field.owner, {}).get(field.name)
     if found is None:
-        raise LookupError(f'{owner}.{field}: has no flag; add it to vit_tactile_ros/flags.py')
+        raise LookupError(f'{field.owner}.{field.name}: has no flag; add it to vit_tactile_ros/flags.py')
     return found

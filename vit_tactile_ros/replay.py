@@ -74,7 +74,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--report', action='store_true',
                         help='also write report.html, a self-contained page with images, to --output')
     parser.add_argument('--engine', choices=engine_names(), default='torch',
-                        help="what computes the network, also in the node of --live; 'auto' is the fastest, which is the "
+                        help="what computes the network, also in the node of --live; 'auto' is the fastest, the "
                              'default of the node')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32',
                         help="of the engine, also in the node of --live; 'int8' needs engine 'openvino' or 'auto' and "
@@ -272,9 +272,10 @@ def _print(summary: dict[str, Any]) -> None:
         print(f'  {sensor or "(unnamed sensor)"}: {figures["frames"]} frames; {rates}; '
               f'compute {figures["compute_share"]:.1%}')
     for live in summary.get('live', ()):
-        print(f'  live, {live["bag"]}: {live["answered"]} of {live["sent"]} classified, {live["superseded"]} superseded; '
-              f'of {live["common"]} frames {live["class_differs"]} with another class, {live["exit_differs"]} with '
-              f'another exit than offline; probabilities within {live["probability_difference"]:.1g}')
+        print(f'  live, {live["bag"]}: {live["answered"]} of {live["sent"]} classified, '
+              f'{live["superseded"]} superseded; of {live["common"]} frames {live["class_differs"]} with another '
+              f'class, {live["exit_differs"]} with another exit than offline; probabilities within '
+              f'{live["probability_difference"]:.1g}')
     if summary['latency_ms']:
         print('  one image alone: {p50:.2f} ms median, {p99:.2f} ms 99 % (n={n}), {cores} cores'.format(
             **summary['latency_ms'], cores=os.cpu_count()))

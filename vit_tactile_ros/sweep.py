@@ -36,7 +36,7 @@ from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts, read_now
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
-from vit_tactile_ros.flags import Flag
+from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
@@ -71,15 +71,15 @@ class Row:
 class SweepRequest:
     """The settings of the command; raises UserError naming the field that is wrong."""
 
-    tau_start: float = 0.6
-    tau_end: float = 0.99
-    n_steps: int = 10
-    checkpoint: Path | None = None
-    output: Path = Path('runs/sweep')
-    timing_images: int = 64
-    timing_rounds: int = 3
-    threads: int = 1
-    device: str = 'auto'
+    tau_start: float = flag(0.6, 'first threshold, 0 to 1')
+    tau_end: float = flag(0.99, 'last threshold, 0 to 1')
+    n_steps: int = flag(10, 'number of thresholds, evenly from the first to the last')
+    checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    output: Path = flag(Path('runs/sweep'), 'folder for sweep.csv and the figures')
+    timing_images: int = flag(64, 'images that run one by one at every tau')
+    timing_rounds: int = flag(3, 'number of runs of each of them; 0: no timing')
+    threads: int = flag(1, flags.THREADS)
+    device: str = flag('auto', flags.DEVICE)
     data: EvaluationData = EvaluationData(size=2000)
 
     def __post_init__(self) -> None:
@@ -91,21 +91,8 @@ class SweepRequest:
                 raise UserError(f'{name} is {getattr(self, name)}; must be at least {least}')
 
 
-FLAGS = {
-    'tau_start': Flag('first threshold, 0 to 1'),
-    'tau_end': Flag('last threshold, 0 to 1'),
-    'n_steps': Flag('number of thresholds, evenly from the first to the last'),
-    'checkpoint': flags.CHECKPOINT,
-    'output': Flag('folder for sweep.csv and the figures'),
-    'timing_images': Flag('images that run one by one at every tau'),
-    'timing_rounds': Flag('number of runs of each of them; 0: no timing'),
-    'threads': flags.THREADS,
-    'device': flags.DEVICE,
-}
-
-
 def parse_arguments(argv: list[str] | None = None) -> SweepRequest:
-    return flags.parse('sweep', __doc__, EXAMPLES, SweepRequest, FLAGS, argv)
+    return flags.parse('sweep', __doc__, EXAMPLES, SweepRequest, argv)
 
 
 def evaluate(choice: str, tau: Sequence[float], outputs: ExitOutputs, temperatures: Sequence[float]) -> Row:

@@ -45,7 +45,7 @@ EXAMPLES = (
 
 
 def parse_arguments(argv: list[str] | None = None) -> TrainingRequest:
-    return flags.parse('train', __doc__, EXAMPLES, TrainingRequest, {}, argv)
+    return flags.parse('train', __doc__, EXAMPLES, TrainingRequest, argv)
 
 
 @command('train', tell=logger.error)

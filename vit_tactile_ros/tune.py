@@ -21,7 +21,7 @@ import torch
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.augment import Augmentation
 from vit_tactile_ros.data.source import empty_part, read_table
-from vit_tactile_ros.flags import HIDDEN, Flag
+from vit_tactile_ros.flags import HIDDEN, Flag, flag
 from vit_tactile_ros.foundation.command import command, redacted
 from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
 from vit_tactile_ros.foundation.files import check_writable
@@ -53,16 +53,17 @@ EXAMPLES = (
 class Search:
     """The settings of a search; raises UserError naming the field that is wrong."""
 
-    trials: int = 20
-    storage: str = 'sqlite:///runs/tune.db'
-    study: str = 'vit_tactile'
-    objective: Literal['mean', 'last'] = 'mean'
-    search_attention: bool = False
+    trials: int = flag(20, 'of the study, over all processes and earlier runs')
+    storage: str = flag('sqlite:///runs/tune.db', 'database of the study', 'URL')
+    study: str = flag('vit_tactile', 'name of the study in the storage')
+    objective: Literal['mean', 'last'] = flag(
+        'mean', 'validation accuracy to maximise: mean of the exits, or the last one')
+    search_attention: bool = flag(False, 'also search the attention kernel and its number of random features')
     config: TrainingConfig = TrainingConfig(epochs=10)
     augmentation: Augmentation = Augmentation()
     start: Start = Start()
-    device: str = 'auto'
-    workers: int = 1
+    device: str = flag('auto', flags.DEVICE)
+    workers: int = flag(1, flags.WORKERS)
     data: TrainingSource = TrainingSource()
 
     def __post_init__(self) -> None:
@@ -72,18 +73,11 @@ class Search:
 
 
 FLAGS = {
-    'trials': Flag('of the study, over all processes and earlier runs'),
-    'storage': Flag('database of the study', 'URL'),
-    'study': Flag('name of the study in the storage'),
-    'objective': Flag('validation accuracy to maximise: mean of the exits, or the last one'),
-    'search_attention': Flag('also search the attention kernel and its number of random features'),
     'batch_size': Flag('examples'),
     'epochs': Flag('of a trial; poor trials end earlier'),
     'seed': Flag('of every trial: weights, order, augmentation'),
     'augment': Flag('what varies; auto: gel for images, simulated for simulated touches; its strength is searched'),
     'init': Flag("'shipped', or a file: start each trial from it", 'CHECKPOINT', is_single=True),
-    'device': flags.DEVICE,
-    'workers': flags.WORKERS,
     # Searched, or as train has them.
     **dict.fromkeys(('lr', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'distillation_temperature',
                      'label_smoothing', 'freeze', 'ema', 'precision', 'augment_strength', 'attention', 'stem',
@@ -92,7 +86,7 @@ FLAGS = {
 
 
 def parse_arguments(argv: list[str] | None = None) -> Search:
-    return flags.parse('tune', __doc__, EXAMPLES, Search, FLAGS, argv)
+    return flags.parse('tune', __doc__, EXAMPLES, Search, argv, FLAGS)
 
 
 @command('tune')

@@ -105,7 +105,8 @@ def test_going_on_within_an_epoch_equals_an_uninterrupted_run(tmp_path, stop_at)
             return super().__getitem__(index)
 
     validation = Colours(6, seed=1)
-    with pytest.raises(Stopped, match=f'holds everything up to step {(stop_at - 1) % 3 + 1} of epoch {(stop_at + 2) // 3}:'):
+    step, epoch = (stop_at - 1) % 3 + 1, (stop_at + 2) // 3
+    with pytest.raises(Stopped, match=f'holds everything up to step {step} of epoch {epoch}:'):
         train(tmp_path, frames=Asking(36), validation=validation, config=config, stop=stop)
     assert stop.exit_code == 143
     state, epochs = torch.load(tmp_path / STATE, weights_only=True), (stop_at - 1) // 3

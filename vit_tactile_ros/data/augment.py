@@ -126,8 +126,8 @@ class Augment(nn.Module):
 
         generator: draws everything; on the CPU it gives every device the same variation (up to rounding), on the GPU it
         is faster.
-        luck: a generator on the CPU for the numbers of images that get a variation: with `generator` on the GPU the host
-        would have to wait for them.
+        luck: a generator on the CPU for the numbers of images that get a variation: with `generator` on the GPU, the
+        host would have to wait for them.
         """
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape != references.shape:
             raise ValueError(f'frames are {tuple(frames.shape)} and references {tuple(references.shape)}; '
@@ -285,8 +285,8 @@ def _marker_light(draw: _Draw, count: int, size: torch.Size, config: AugmentConf
 def _without_dark_spots(pictures: Tensor, size: float) -> Tensor:
     """The images with filled dark spots: those darker in all channels than around, smaller than `size` of the width.
 
-    By a grey-level closing of all channels: the shading of a contact is coloured (one channel loses what another gains),
-    so it stays, and so does fine texture.
+    By a grey-level closing of all channels: the shading of a contact is coloured (one channel loses what another
+    gains), so it stays, and so does fine texture.
     """
     reach = max(1, math.ceil(size * pictures.shape[3] / 2))
     padded = F.pad(pictures, (2 * reach,) * 4, mode='replicate')

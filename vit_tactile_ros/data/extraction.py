@@ -38,10 +38,10 @@ class Extracted:
 
 def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
                     reference_image: Path | None = None) -> TouchTable:
-    """The labelled images of several bags, or folders of bags, in one table; classes in alphabetical order, one is enough.
+    """The labelled images of several bags, or folders of bags, in one table, which may have a single class.
 
-    labels, reference_image: as in `touches.load_touches`. Raises DataError for a path that is not a bag, for two bags of the same
-    name (their touches would be one group), and as `bags.read_bags` does.
+    labels, reference_image: as in `touches.load_touches`. Raises DataError for a path that is not a bag, for two bags
+    of the same name (their touches would be one group), and as `bags.read_bags` does.
     """
     bags = find_recordings(paths)
     if twice := [name for name, count in Counter(bag.name for bag in bags).items() if count > 1]:

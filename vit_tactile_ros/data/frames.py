@@ -173,7 +173,7 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, b
 
 
 def grey_shares(frames: Frames, most: int = 200) -> tuple[float, float | None]:
-    """The share of grey images, and of grey references (None without references), in up to `most` evenly spaced examples."""
+    """The share of grey images, and of grey references (None without references), in up to `most` examples."""
     count = len(frames)  # type: ignore[arg-type]
     images, references = [], []
     for index in sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))}):

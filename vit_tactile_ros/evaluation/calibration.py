@@ -122,11 +122,21 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
     """Temperatures from one part of the samples, thresholds for every bound from the other.
 
     The default tau becomes that of the largest bound not above `recommend` that could be shown, else of the strictest
-    that could, and never less than LEAST_TAU. Raises ValueError for fewer than LEAST_SAMPLES.
+    that could, and never less than LEAST_TAU. Raises UserError for fewer than LEAST_SAMPLES.
     """
+    check_size(outputs)
+    return calibrate_any(outputs, bounds, confidence, seed, recommend)
+
+
+def check_size(outputs: ExitOutputs) -> None:
     if len(outputs) < LEAST_SAMPLES:
         raise UserError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and '
-                        'hundreds to be of use')
+                        'hundreds to be useful')
+
+
+def calibrate_any(outputs: ExitOutputs, bounds: Sequence[float], confidence: float, seed: int,
+                  recommend: float = 0.001) -> Calibration:
+    """`calibrate` for any number of samples, such as a part of those whose number was checked."""
     fit, test = (outputs.subset(i) for i in split_samples(len(outputs), seed))
     temperatures = fit_temperatures(fit)
     drops = tuple(choose_tau(test, bound, confidence, temperatures) for bound in sorted(set(bounds)))

@@ -39,15 +39,25 @@ class Flag:
 HIDDEN = Flag()  # of a field that the command sets itself
 
 
+def flag(default: Any, help: str | Flag, metavar: str | tuple[str, ...] | None = None, **others: Any) -> Any:
+    """A field with its flag, for a dataclass that only one command uses; a default of `REQUIRED` is none."""
+    found = help if isinstance(help, Flag) else Flag(help, metavar, **others)
+    return dataclasses.field(default=default, metadata={'flag': found})
+
+
 @dataclasses.dataclass(frozen=True)
-class _Field:
+class Field:
     owner: str  # the dataclass
     name: str
     type: Any
     default: Any
+    flag: Flag | None
 
 
-def fields_of(settings: type, default: Any = None) -> Iterator[_Field]:
+FlagOf = Callable[[Field], Flag]
+
+
+def fields_of(settings: type, default: Any = None) -> Iterator[Field]:
     """Every field that is not a dataclass, depth first; `default` is an instance that replaces the class's defaults."""
     hints = typing.get_type_hints(settings)
     for field in dataclasses.fields(settings):
@@ -55,7 +65,7 @@ def fields_of(settings: type, default: Any = None) -> Iterator[_Field]:
         if dataclasses.is_dataclass(hints[field.name]):
             yield from fields_of(hints[field.name], None if value is REQUIRED else value)
         else:
-            yield _Field(settings.__name__, field.name, hints[field.name], value)
+            yield Field(settings.__name__, field.name, hints[field.name], value, field.metadata.get('flag'))
 
 
 def build(settings: type[Settings], values: Mapping[str, Any], default: Any = None) -> Settings:
@@ -80,12 +90,12 @@ def flatten(settings: Any) -> dict[str, Any]:
     return values
 
 
-def command_words(settings: Any, flag_of: Callable[[str, str], Flag], default: Any = None) -> list[str]:
+def command_words(settings: Any, flag_of: FlagOf) -> list[str]:
     """The flags that are not at their default: parsed again they give equal settings."""
     values = flatten(settings)
     positional, options = [], []
-    for field in fields_of(type(settings), default):
-        flag, value = flag_of(field.owner, field.name), values[field.name]
+    for field in fields_of(type(settings)):
+        flag, value = flag_of(field), values[field.name]
         if flag is HIDDEN or (value == field.default and not flag.is_required):
             continue
         texts = [] if value is True else [str(v) for v in (value if isinstance(value, tuple) else (value,))]
@@ -105,18 +115,17 @@ def module_command(name: str, words: Sequence[str]) -> str:
 class SettingsParser(CommandParser, Generic[Settings]):
     """The parser of a command whose flags are the fields of the dataclass `settings`.
 
-    flag_of: the flag of a field, by the names of dataclass and field. titles: of the groups that --help shows, by the
-    name of the dataclass.
+    titles: of the groups that --help shows, by the name of the dataclass.
     """
 
     def __init__(self, name: str, doc: str | None, examples: Sequence[str], settings: type[Settings],
-                 flag_of: Callable[[str, str], Flag], titles: Mapping[str, str]) -> None:
+                 flag_of: FlagOf, titles: Mapping[str, str]) -> None:
         super().__init__(name, doc, examples)
         self.settings = settings
         self._options: dict[str, str] = {}  # flags by the name of their field
         groups: dict[str, Any] = {}
         for field in fields_of(settings):
-            flag = flag_of(field.owner, field.name)
+            flag = flag_of(field)
             if flag is HIDDEN:
                 continue
             if field.owner in titles and field.owner not in groups:
@@ -166,7 +175,7 @@ def _required_type(hint: Any) -> Any:
     return hint
 
 
-def _argument(field: _Field, flag: Flag) -> dict[str, Any]:
+def _argument(field: Field, flag: Flag) -> dict[str, Any]:
     """The keywords of `add_argument` for a field."""
     if field.type is bool:
         return {'action': 'store_true', 'help': flag.help}
