@@ -406,7 +406,7 @@ def test_a_class_without_training_images(presses, tmp_path, capsys):
             for i in range(3):
                 os.link(presses / name / f'{name}{group}__{i}.png', tmp_path / 'data' / part / name / f'{i}.png')
     assert train.main(arguments(tmp_path / 'run', data=tmp_path / 'data')) == 2
-    assert "no training pictures of the class 'flat'" in capsys.readouterr().err
+    assert "no training images of the class 'flat'" in capsys.readouterr().err
 
 
 def test_starting_from_a_checkpoint(finished, presses, tmp_path, capsys):

@@ -165,7 +165,7 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
                                       for block, predicted in zip(result.exits, predictions, strict=True)), flush=True)
         outputs.append(result)
     _write_groups(request.output / GROUPS, [fold.test for fold in plans], outputs)
-    return {'label': source.label, 'group': source.group, 'control': source.control, **_report(outputs)}
+    return _report(outputs, source)
 
 
 def _plan(request: CrossValidation, table: TouchTable, part: Split, number: int, architecture: ModelConfig,
@@ -230,7 +230,7 @@ def _write_groups(path: Path, tables: list[TouchTable], outputs: list[ExitOutput
                                  *(f'{accuracy:.4f}' for accuracy in accuracies)])
 
 
-def _report(outputs: list[ExitOutputs]) -> dict[str, object]:
+def _report(outputs: list[ExitOutputs], source: DataSource) -> dict[str, object]:
     exits, names = outputs[0].exits, outputs[0].class_names
     pooled = dataclasses.replace(outputs[0], logits=np.concatenate([o.logits for o in outputs], axis=1),
                                  labels=np.concatenate([o.labels for o in outputs]))
@@ -256,9 +256,9 @@ def _report(outputs: list[ExitOutputs]) -> dict[str, object]:
     width = max(max(map(len, names)), 5)
     for name, row in zip(names, counts, strict=True):
         print(f'{name:>{width}}  ' + ' '.join(f'{count:{width}d}' for count in row))
-    return {'folds': len(outputs), 'images': len(pooled), 'exits': list(exits),
-            'balanced_accuracy': mean.round(4).tolist(), 'standard_deviation': spread.round(4).tolist(),
-            'chance': round(1 / len(names), 4), 'taus': rows}
+    return {'label': source.label, 'group': source.group, 'folds': len(outputs), 'images': len(pooled),
+            'control': source.control, 'exits': list(exits), 'balanced_accuracy': mean.round(4).tolist(),
+            'standard_deviation': spread.round(4).tolist(), 'chance': round(1 / len(names), 4), 'taus': rows}
 
 
 if __name__ == '__main__':
