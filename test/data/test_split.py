@@ -151,7 +151,7 @@ def test_given_splits_that_share_a_group():
 def test_given_splits_that_share_a_picture(tmp_path):
     write_folders(tmp_path, ['train/a/1.png', 'train/b/2.png', 'test/a/3.png', 'test/b/4.png'])
     shutil.copy(tmp_path / 'train' / 'a' / '1.png', tmp_path / 'test' / 'a' / 'copy.png')
-    with pytest.raises(DataError, match=r'copy.png \(test\).*are the same picture|1.png \(train\).*copy.png'):
+    with pytest.raises(DataError, match=r'copy.png \(test\).*are the same image|1.png \(train\).*copy.png'):
         split_touches(load_touches(tmp_path))
 
 

@@ -196,7 +196,7 @@ def load_splits_with_a_wrong_part():
 
 @pytest.mark.parametrize(('rows', 'arguments', 'message'), [
     ([row(0), row(1)], {'label': 'class'}, "no column 'class' for the labels; its columns are image, label"),
-    ([row(0), row(1)], {'image': 'file'}, "no column 'file' for the pictures"),
+    ([row(0), row(1)], {'image': 'file'}, "no column 'file' for the images"),
     ([row(0), row(1)], {'reference': 'background'}, "no column 'background' for the references"),
     ([row(0), row(1)], {'reference': '{gel}.png'}, "no column 'gel' for the references"),
     ([row(0), row(1)], {'reference': '{gel.png'}, 'neither a column nor a pattern'),
@@ -217,7 +217,7 @@ def test_wrong_csv(tmp_path, rows, arguments, message):
     (b'', 'no rows'), (b'image,label\n', 'no rows'), (b'image,label\na.png\n', 'line 2: 1 fields'),
     (b'\xff\xfe\x00image!', 'cannot be read as a CSV: it begins as utf-16 and is damaged at byte'),
     (b'\xff\xfe\x00image', 'no rows'),
-    (b'image,label\na.png,x\nb.png,y\n', '2 of 2 pictures are missing'),
+    (b'image,label\na.png,x\nb.png,y\n', '2 of 2 images are missing'),
 ])
 def test_text_that_is_no_csv(tmp_path, text, message):
     path = tmp_path / 'labels.csv'
