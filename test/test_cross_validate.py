@@ -211,4 +211,5 @@ def test_a_plain_vit_to_compare_with(touches, tmp_path, capsys):
     assert run(touches, tmp_path / 'shipped', *plain, '--init', 'shipped') == 0
     out = capsys.readouterr().out
     assert 'attention is softmax, but these weights were trained with favor_' in out
-    assert 'new, with random weights: head 2 (not in the checkpoint)' in out or 'new are the heads (other classes)' in out
+    assert ('new, with random weights: head 2 (not in the checkpoint)' in out
+            or 'new, with random weights: the heads (other classes)' in out)
