@@ -132,7 +132,7 @@ def test_an_auto_precision_that_disagrees_is_left_out(toy, tmp_path, monkeypatch
     assert benchmark.main(['--checkpoint', str(toy), '--quick', '--seconds', '0.5', '--size', '4', '--batch_size', '2',
                            '--precision', 'auto', '--output', str(tmp_path)]) == 0
     out, error = capsys.readouterr()
-    assert "engine torch int8 is left out: engine 'torch' differs from plain torch" in error
+    assert "engine torch int8 is skipped: engine 'torch' differs from plain torch" in error
     assert list(json.loads(out.splitlines()[-1])['extra']['agreement']) == ['torch float32', 'torch bfloat16']
 
 

@@ -59,7 +59,7 @@ def test_the_command_writes_what_the_node_needs(path, tmp_path):
     assert result['calibration']['activation_ranges'][0] == list(calibration.activation_ranges[0])
     assert [b['shown'] for b in result['bounds']][0] is False
     # Too few samples: how many it takes.
-    assert '3015 to test on' in ' '.join(done.stdout.split()) and result['bounds'][0]['samples_needed'] == 3015
+    assert 'needs 3015 for the test' in ' '.join(done.stdout.split()) and result['bounds'][0]['samples_needed'] == 3015
 
 
 def test_in_place_and_from_the_cache(path, tmp_path, monkeypatch, capsys):
@@ -162,18 +162,17 @@ def test_a_control_is_calibrated_as_it_was_trained(trained, capsys):
 def test_a_network_that_looks_at_differences_has_no_such_control(trained, capsys):
     """A refusal that speaks of missing references, where every image has one."""
     assert calibrate.main([*trained(), '--validation', '0.4', '--control', 'reference']) == 2
-    assert 'take a network that was trained with --control reference' in capsys.readouterr().err
+    assert 'use a network that was trained with --control reference' in capsys.readouterr().err
 
 
 def test_an_empty_validation_part(trained, capsys):
     assert calibrate.main([*trained('--validation', '0'), '--validation', '0']) == 2
-    assert 'there are no validation images; --validation is 0: give a larger share' in capsys.readouterr().err
+    assert 'no validation images; --validation is 0: give a larger share' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('flags', 'message'), (
     (['--checkpoint', 'nowhere.safetensors'], 'no such file'),
     (['--data', 'nowhere'], 'nowhere does not exist'),
-    (['--size', '0'], '--size is 0'),
     (['--size', '10'], 'there are 10 samples; must be at least 20'),
     (['--device', 'tpu'], "device is 'tpu'"),
 ))
@@ -192,7 +191,8 @@ def test_classes_that_the_simulator_lacks(tmp_path, capsys):
     assert 'give labelled touches with --data' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('flags', (['--max_accuracy_drop', '0.5', '1'], ['--confidence', '95'], ['--check', '-1']))
+@pytest.mark.parametrize('flags', (['--max_accuracy_drop', '0.5', '1'], ['--confidence', '95'], ['--check', '-1'],
+                                   ['--size', '0'], ['--workers', '-1']))
 def test_arguments_out_of_range(path, capsys, flags):
     """A percentage for a share."""
     with pytest.raises(SystemExit) as error:

@@ -44,7 +44,7 @@ def test_two_settings(tmp_path, capsys):
     assert values['accuracy'] == pytest.approx(early.right[labelled].mean() - full.right[labelled].mean())
     assert values['agreement'] == pytest.approx((early.class_id == full.class_id)[labelled].mean())
     assert values['compute_a'] == 1.0 and values['compute'] < 0 and values['latency_ratio'] == pytest.approx(0.5)
-    assert f'{values["accuracy"] * 100:+.2f} points' in output and '67 frames without a label are left out' in output
+    assert f'{values["accuracy"] * 100:+.2f} points' in output and '67 frames without a label are ignored' in output
     assert cv2.imread(str(tmp_path / 'out' / 'comparison.png')).std() > 5
     # Another tau on the stored answers is the same as another replay.
     again = json.loads(run(capsys, a, a, '--tau_b', '0.5', '--resamples', 200)[1].splitlines()[-1])

@@ -158,12 +158,12 @@ def test_split_columns_are_said_to_be_ignored(touches, tmp_path, caplog):
     lines = touches.read_text().splitlines()
     touches.write_text('\n'.join(line + (',train' if i else ',split') for i, line in enumerate(lines)) + '\n')
     assert run(touches, tmp_path / 'cv', '--epochs', '1') == 0
-    assert 'that is ignored, since every image is tested' in caplog.text
+    assert 'this is ignored, because every image is tested' in caplog.text
 
 
 @pytest.mark.parametrize(('more', 'message'), [
     (['--folds', '1'], '--folds is 1'), (['--border', '0.7'], '--border is 0.7'), (['--epochs', '0'], 'epochs is 0'),
-    (['--data', 'simulator'], 'simulated touches are endless')])
+    (['--data', 'simulator'], '--data is simulator, which has no groups to keep apart')])
 def test_refuses_what_makes_no_sense(touches, tmp_path, capsys, more, message):
     with pytest.raises(SystemExit) as stopped:
         run(touches, tmp_path / 'cv', *more)
@@ -210,5 +210,6 @@ def test_a_plain_vit_to_compare_with(touches, tmp_path, capsys):
     assert result['exits'] == [2] and result['taus'] == []
     assert run(touches, tmp_path / 'shipped', *plain, '--init', 'shipped') == 0
     out = capsys.readouterr().out
-    assert 'attention is softmax here, while these weights learned with favor_' in out
-    assert 'new are head 2 (not in the checkpoint)' in out or 'new are the heads (other classes)' in out
+    assert 'attention is softmax, but these weights were trained with favor_' in out
+    assert ('new, with random weights: head 2 (not in the checkpoint)' in out
+            or 'new, with random weights: the heads (other classes)' in out)

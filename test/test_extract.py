@@ -112,7 +112,7 @@ def test_nothing_is_overwritten(tmp_path, capsys):
     (tmp_path / 'out').mkdir()
     (tmp_path / 'out' / 'mine.txt').write_text('mine')
     code, _, error = run(capsys, bag, '--output', tmp_path / 'out')
-    assert code == 2 and 'out is there already and not empty' in error
+    assert code == 2 and 'out exists and is not empty' in error
     assert [p.name for p in (tmp_path / 'out').iterdir()] == ['mine.txt']
 
 

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from layers import BY_NAME, USES_ROS, rule
+from layers import BY_NAME, SHARED_BY_ENTRY_POINTS, USES_ROS, rule
 
 PACKAGE = 'vit_tactile_ros'
 ROS = {'rclpy', 'launch', 'launch_ros', 'launch_testing', 'ament_index_python', 'rosidl_runtime_py',
@@ -61,7 +61,9 @@ def violations(path: Path, source: str, entry_points: frozenset[str]) -> list[st
         elif top == PACKAGE:
             if own in BY_NAME and other in BY_NAME and other not in (own, *BY_NAME[own].may_import):
                 broken(f'{own}/ may not import {other}/')
-            elif other in entry_points and other != own:
+            elif other in SHARED_BY_ENTRY_POINTS and own in BY_NAME:
+                broken(f'only entry points may import {other}')
+            elif other in entry_points - SHARED_BY_ENTRY_POINTS and other != own:
                 broken(f'no module may import the entry point {other}')
             elif own == '' and other in BY_NAME and other != 'foundation':
                 broken('the package itself imports no layer, or `import vit_tactile_ros` would load torch')
@@ -151,6 +153,8 @@ def test_every_folder_is_a_layer():
 
 
 @pytest.mark.parametrize(('path', 'source'), [
+    ('training/loop.py', 'from vit_tactile_ros import flags'),
+    ('training/loop.py', 'from vit_tactile_ros.flags import Flag'),
     ('model/vit.py', 'import vit_tactile_ros.inference.decode'),
     ('model/vit.py', 'from vit_tactile_ros.inference import decode'),
     ('model/vit.py', 'from ..inference import decode'),
@@ -191,6 +195,7 @@ def test_checker_refuses(path, source):
     ('ros/classifier_node.py', 'import rclpy\nfrom vit_tactile_ros.msg import Any\nfrom ..data import bags'),
     ('demo.py', 'import rclpy\nfrom std_msgs.msg import String\nfrom .ros import simulator_node'),
     ('train.py', 'import torch\nfrom vit_tactile_ros.data import simulator'),
+    ('train.py', 'from vit_tactile_ros import flags\nfrom vit_tactile_ros.flags import Flag'),
     ('__init__.py', 'from vit_tactile_ros.foundation import interrupt'),
 ])
 def test_checker_allows(path, source):

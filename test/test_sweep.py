@@ -112,7 +112,7 @@ def test_own_touches(tmp_path, capsys):
     right = collect_outputs(checkpoint.model, frames, checkpoint.preprocessing).right
     assert result['accuracy_per_exit'] == pytest.approx(right.mean(axis=1).tolist())
     assert sweep.main([*flags, '--test', '0']) == 2
-    assert 'there are no test images; --test is 0: give a larger share' in capsys.readouterr().err
+    assert 'no test images; --test is 0: give a larger share' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('exits', ((3,), (1, 2, 3, 4, 5)))

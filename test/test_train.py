@@ -120,8 +120,8 @@ def test_a_stop_saves_what_was_learned(tmp_path, kind, code):
         os.killpg(running.pid, kind)  # as a terminal or a service manager does: to the workers, too
         _, err = running.communicate(timeout=60)
     assert running.returncode == code
-    found = re.search(r'train: stopped; (\S+) holds all up to step (\d+) of epoch 1: the same command with --output '
-                      r'\S+ goes on from there; checkpoint.safetensors is the moving average so far\n$', err)
+    found = re.search(r'train: stopped; (\S+) holds everything up to step (\d+) of epoch 1: the same command with '
+                      r'--output \S+ resumes from there; checkpoint.safetensors is the moving average so far\n$', err)
     assert found and 'Traceback' not in err, err
     state = torch.load(tmp_path / 'training_state.pt', weights_only=True)
     assert state['epoch'] == 0 and state['step'] == int(found[2]) > 0
@@ -186,7 +186,7 @@ def test_another_class_list_is_refused_on_resume(finished, presses, capsys):
     ({'attention': 'flash'}, '--attention'), ({'loss_weights': 1}, '--loss_weights is (1.0,); must be 2 numbers'),
     ({'distillation': 2}, '--distillation is 2'), ({'label_smoothing': -1}, '--label_smoothing is -1'),
     ({'augment': 'paint'}, '--augment'), ({'augment_strength': -1}, '--augment_strength is -1'),
-    ({'freeze': 4}, '--freeze 4 would keep random weights: give --init'), ({'freeze': -1}, '--freeze is -1'),
+    ({'freeze': 4}, '--freeze is 4, which would keep random weights; give --init'), ({'freeze': -1}, '--freeze is -1'),
     ({'precision': 'float16'}, '--precision'), ({'test': 0.9}, 'their sum must be below 1'),
     ({'validation': 1}, '--validation is 1'), ({'split_seed': -1}, '--split_seed is -1'),
 ))
@@ -239,7 +239,7 @@ def test_a_state_from_before_sensors_could_be_chosen(finished, tmp_path, capsys)
     del state['step'], state['loss_sum'], state['settings']['sensors']
     torch.save(state | {'version': 2}, path)
     assert train.main(arguments(tmp_path / 'run')) == 0
-    assert 'going on after epoch 2 of 2' in capsys.readouterr().out
+    assert 'resuming after epoch 2 of 2' in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(('flags', 'said'), ((['--sensors', 'skin'], '--sensors: skin: no such sensor'),
@@ -299,7 +299,7 @@ def test_no_command_is_named_without_validation_images(tmp_path, capsys):
 def test_simulated_validation_is_not_asked_of_images(presses, tmp_path, capsys):
     with pytest.raises(SystemExit):
         train.main([*arguments(tmp_path, data=presses), '--validation_size', '5'])
-    assert '--validation_size 5 is for simulated touches; --validation says' in capsys.readouterr().err
+    assert '--validation_size is 5, which is for simulated touches; --validation sets' in capsys.readouterr().err
 
 
 def test_images_without_references_are_taken_as_they_are(presses, tmp_path, capsys):
@@ -326,7 +326,7 @@ def test_images_of_which_some_have_a_reference(presses, tmp_path, capsys):
     err = capsys.readouterr().err
     assert '1 of 24 images have no reference, the first is' in err and 'edge0__0.png; give --reference_image' in err
     assert train.main(arguments(tmp_path / 'run', data=data, epochs=1, input='frame')) == 0
-    assert 'train: input: the frames, without a reference' in capsys.readouterr().out
+    assert 'train: input: frames, without a reference' in capsys.readouterr().out
     assert load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors').preprocessing.reference == 'none'
 
 
@@ -338,11 +338,11 @@ def test_a_checkpoint_of_the_other_input_is_not_started_from_unasked(finished, p
     flags = arguments(tmp_path / 'run', data=tmp_path / 'presses', epochs=1, init=finished / 'checkpoint.safetensors')
     assert train.main(flags) == 2
     err = capsys.readouterr().err
-    assert '--init names a network that looks at differences to the reference' in err and '--input frame' in err
+    assert '--init names a network whose input is differences to the reference' in err and '--input frame' in err
     assert train.main([*flags, '--input', 'frame']) == 0
     assert train.main(arguments(tmp_path / 'back', data=presses, epochs=1,
                                 init=tmp_path / 'run' / 'checkpoint.safetensors')) == 2
-    assert 'looks at frames, and this data would be shown as differences' in capsys.readouterr().err
+    assert 'input is frames, but that of this data would be differences' in capsys.readouterr().err
 
 
 def test_the_border_alone_with_balanced_classes(presses, tmp_path, capsys):
@@ -365,7 +365,7 @@ def test_the_references_alone(presses, tmp_path, capsys):
     assert train.main(flags) == 0
     assert load_checkpoint(tmp_path / 'checkpoint.safetensors').preprocessing.reference == 'none'
     assert train.main([*flags, '--input', 'difference']) == 2
-    assert 'nothing would be left of the difference' in capsys.readouterr().err
+    assert 'the difference would be zero' in capsys.readouterr().err
 
 
 def test_balance_is_said_to_mean_nothing_to_the_simulator(tmp_path, capsys):
@@ -406,7 +406,7 @@ def test_a_class_without_training_images(presses, tmp_path, capsys):
             for i in range(3):
                 os.link(presses / name / f'{name}{group}__{i}.png', tmp_path / 'data' / part / name / f'{i}.png')
     assert train.main(arguments(tmp_path / 'run', data=tmp_path / 'data')) == 2
-    assert "no training pictures of the class 'flat'" in capsys.readouterr().err
+    assert "no training images of the class 'flat'" in capsys.readouterr().err
 
 
 def test_starting_from_a_checkpoint(finished, presses, tmp_path, capsys):
@@ -415,7 +415,7 @@ def test_starting_from_a_checkpoint(finished, presses, tmp_path, capsys):
              '--epochs', '1', '--workers', '0', '--image_size', '48', '64', '--device', 'cpu', '--lr', '0']
     assert train.main(flags) == 0
     out = capsys.readouterr().out
-    assert "taken over are the classes 'edge', 'flat'" in out and 'new are' not in out
+    assert "classes copied: 'edge', 'flat'" in out and 'new, with' not in out
     new, old = (load_checkpoint(folder / 'checkpoint.safetensors') for folder in (tmp_path, finished))
     assert new.model.config.image_size == (48, 64) and new.model.config.exits == (1, 2)
     assert new.class_names == ('edge', 'flat')

@@ -37,8 +37,9 @@ def accuracies(monkeypatch):
     """Trials that train nothing: their accuracies are a function of the settings and the epoch."""
     trained = []
 
-    def fit(model, train_frames, validation, preprocessing, config, augment, device, *, on_epoch, **others):
-        trained.append((config, augment, model.config))
+    def fit(model, examples, recipe, machine, *, on_epoch):
+        config = recipe.config
+        trained.append((config, recipe.augment, model.config))
         for epoch in range(1, config.epochs + 1):
             accuracy = 0.5 + 0.04 * epoch - abs(config.lr - 1e-3)
             on_epoch(epoch, {'loss': 1.0, 'accuracy_block_1': accuracy - 0.2, 'accuracy_block_2': accuracy})
@@ -75,7 +76,7 @@ def test_what_is_tried_is_what_is_trained(tmp_path, accuracies, capsys):
     parsed = train.parse_arguments(shlex.split(capsys.readouterr().out.splitlines()[-1])[3:])
     assert parsed.config.lr == pytest.approx(best.params['lr'], rel=1e-3)
     assert parsed.config.loss_weights == (pytest.approx(best.params['early_weight'], rel=1e-3), 1.0)
-    assert parsed.exits == [1, 2] and parsed.epoch_size == 8
+    assert parsed.start.exits == (1, 2) and parsed.data.epoch_size == 8
 
 
 def test_a_search_goes_on_where_it_was(tmp_path, accuracies, capsys):
@@ -97,7 +98,7 @@ def test_ctrl_c_keeps_what_was_found(tmp_path, accuracies, monkeypatch, capsys):
     with monkeypatch.context() as patched:
         patched.setattr(tune, 'fit', interrupted)
         assert tune.main(arguments(tmp_path, trials=4)) == 130
-    assert 'run the same command to go on' in capsys.readouterr().err
+    assert 'run the same command to resume' in capsys.readouterr().err
     assert states(tmp_path) == ['COMPLETE', 'COMPLETE', 'FAIL']
     assert tune.main(arguments(tmp_path, trials=4)) == 0
     assert states(tmp_path).count('COMPLETE') == 4
@@ -111,7 +112,7 @@ def test_a_trial_that_diverges_is_not_the_end(tmp_path, monkeypatch, capsys):
     assert tune.main(arguments(tmp_path)) == 1
     captured = capsys.readouterr()
     assert captured.out.count('failed: at step 3 the loss is nan') == 2
-    assert 'no trial came to its end' in captured.err
+    assert 'no trial was completed' in captured.err
     assert states(tmp_path) == ['FAIL', 'FAIL']
 
 
@@ -119,10 +120,10 @@ def test_trials_that_fall_behind_end_early(tmp_path, monkeypatch, capsys):
     """A pruner that is never asked."""
     epochs = []
 
-    def fit(model, train_frames, validation, preprocessing, config, augment, device, *, on_epoch, **others):
+    def fit(model, examples, recipe, machine, *, on_epoch):
         number = len(epochs)
         epochs.append(0)
-        for epoch in range(1, config.epochs + 1):
+        for epoch in range(1, recipe.config.epochs + 1):
             epochs[-1] = epoch
             accuracy = 0.9 - 0.1 * number
             on_epoch(epoch, {'loss': 1.0, 'accuracy_block_1': accuracy, 'accuracy_block_2': accuracy})
@@ -131,7 +132,7 @@ def test_trials_that_fall_behind_end_early(tmp_path, monkeypatch, capsys):
     assert tune.main(arguments(tmp_path, trials=6, epochs=5)) == 0
     assert epochs == [5, 5, 5, 5, 2, 2]
     assert states(tmp_path)[4:] == ['PRUNED', 'PRUNED']
-    assert 'fell behind' in capsys.readouterr().out
+    assert 'pruned' in capsys.readouterr().out
 
 
 def test_a_study_of_something_else_is_refused(tmp_path, accuracies, capsys):
@@ -170,7 +171,7 @@ def test_the_control_belongs_to_the_study_and_to_the_command(touches, tmp_path, 
     asked = {'data': touches, 'control': 'border', 'border': '0.2'}
     assert tune.main(arguments(tmp_path, **asked)) == 0
     parsed = train.parse_arguments(shlex.split(capsys.readouterr().out.splitlines()[-1])[3:])
-    assert (parsed.control, parsed.border) == ('border', 0.2)
+    assert (parsed.data.source.control, parsed.data.source.border) == ('border', 0.2)
     assert tune.main(arguments(tmp_path, **asked | {'border': 0.3})) == 2
     assert 'was started with border 0.2, now it is 0.3' in capsys.readouterr().err
     assert tune.main(arguments(tmp_path, data=touches)) == 2

@@ -38,13 +38,16 @@ BY_NAME = {layer.name: layer for layer in LAYERS}
 
 # The only parts that may import rclpy and generated messages: one layer, and the entry point that starts nodes.
 USES_ROS = frozenset({'ros', 'demo'})
-ENTRY_POINTS = 'one file per command, beside the folders: `python -m vit_tactile_ros.NAME`'
+# Beside the entry points, which may import it; it is not a command.
+SHARED_BY_ENTRY_POINTS = frozenset({'flags'})
+ENTRY_POINTS = ('one file per command, beside the folders: `python -m vit_tactile_ros.NAME`; `flags.py`, which they '
+                'share')
 
 
 def rule() -> str:
     """The rule as text, highest layer first."""
     lines = ['Imports go down the layers only:',
-             '    entry points may import every layer, but not one another']
+             f'    entry points may import every layer and {", ".join(SHARED_BY_ENTRY_POINTS)}, but not one another']
     lines += [f'    {layer.name + "/":12} may import {", ".join(layer.may_import) or "the standard library only"}'
               for layer in reversed(LAYERS)]
     return '\n'.join([*lines, f'Only {" and ".join(sorted(USES_ROS))} import rclpy and generated messages.'])

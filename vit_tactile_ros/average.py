@@ -1,22 +1,23 @@
 """Average checkpoints that were trained from one another.
 
-A model soup (Wortsman et al. 2022): networks that are fine-tunings of one another mostly share a valley, and its middle
-is often better than either. What the others lack (deeper blocks, say) stays as it is in the first.
+A model soup (Wortsman et al. 2022): the average of networks that were fine-tuned from one another is often more
+accurate than each of them. Weights that the others do not have, such as those of deeper blocks, are kept from the first
+one.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import shlex
 import sys
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 import torch
 
+from vit_tactile_ros import flags
+from vit_tactile_ros.flags import REQUIRED, flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.model import (
@@ -35,23 +36,30 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('average', __doc__, EXAMPLES)
-    parser.add_argument('checkpoints', type=Path, nargs='+', metavar='CHECKPOINT',
-                        help='two or more; the first gives architecture, preprocessing and classes')
-    parser.add_argument('--output', type=Path, required=True, help='checkpoint to write; it is to be calibrated anew')
-    arguments = parser.parse_args(argv)
-    if len(arguments.checkpoints) < 2:
-        parser.error(f'there is {len(arguments.checkpoints)} checkpoint; must be two or more')
-    return arguments
+@dataclass(frozen=True)
+class AverageRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    checkpoints: tuple[Path, ...] = flag(
+        REQUIRED, 'two or more; the first one gives architecture, preprocessing and classes', 'CHECKPOINT',
+        is_positional=True)
+    output: Path = flag(REQUIRED, 'checkpoint to write; calibrate it again')
+
+    def __post_init__(self) -> None:
+        if len(self.checkpoints) < 2:
+            raise UserError(f'checkpoints: {len(self.checkpoints)} given; must be two or more')
+
+
+def parse_arguments(argv: list[str] | None = None) -> AverageRequest:
+    return flags.parse('average', __doc__, EXAMPLES, AverageRequest, argv)
 
 
 @torch.no_grad()
 def average(checkpoints: list[Checkpoint]) -> int:
-    """Put into the first model the mean of what it has in common with the others; returns how many tensors that is.
+    """Replace the weights that the first model has in common with the others by the mean; returns how many tensors.
 
-    Blocks go by their number, whatever the exits. Raises UserError for other classes, another preprocessing or kind of
-    block, or nothing in common.
+    Blocks are matched by their number, independent of the exits. Raises UserError for different classes, preprocessing
+    or kinds of block, or nothing in common.
     """
     first, *others = checkpoints
     for other in others:
@@ -64,7 +72,7 @@ def average(checkpoints: list[Checkpoint]) -> int:
         found = [source[name] for source in sources if name in source]
         for same in found:
             if same.shape != tensor.shape or (name.endswith('projection_matrix') and not torch.equal(same, tensor)):
-                raise UserError(f'{name} is of another kind: {tuple(tensor.shape)} here, {tuple(same.shape)} there; '
+                raise UserError(f'{name} differs: {tuple(tensor.shape)} in one, {tuple(same.shape)} in another; '
                                 'average only checkpoints of which one was trained from the other')
         if found:
             tensor.copy_(torch.stack([tensor, *found]).mean(dim=0))
@@ -76,19 +84,19 @@ def average(checkpoints: list[Checkpoint]) -> int:
 
 @command('average', stopped='stopped; nothing was written')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    check_writable(arguments.output, create=False)
-    given = shlex.join(['python', '-m', 'vit_tactile_ros.average', *(argv if argv is not None else sys.argv[1:])])
-    checkpoints = [load_checkpoint(path) for path in arguments.checkpoints]
+    request = parse_arguments(argv)
+    check_writable(request.output, create=False)
+    given = flags.command_of('average', request)
+    checkpoints = [load_checkpoint(path) for path in request.checkpoints]
     averaged = average(checkpoints)
     first = checkpoints[0]
     commands = '; '.join(dict.fromkeys(c.provenance.command for c in reversed(checkpoints)))
-    save_checkpoint(arguments.output, dataclasses.replace(
+    save_checkpoint(request.output, dataclasses.replace(
         first, calibration=Calibration(), provenance=dataclasses.replace(
             Provenance(), command=f'{commands}; {given}', data=first.provenance.data,
             created=date.today().isoformat(),
             metrics={k: v for k, v in first.provenance.metrics.items() if k == GREY_SHARE})))
-    print(f'average: {averaged} tensors averaged; wrote {arguments.output}, which is to be calibrated')
+    print(f'average: {averaged} tensors averaged; wrote {request.output}, which must be calibrated')
     return 0
 
 

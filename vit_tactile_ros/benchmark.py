@@ -1,19 +1,19 @@
 """How fast the network is, beside ViT-Tiny and softmax attention.
 
-First checks that every engine answers as plain torch does; then times all ways to run it in turns in one process. Only
-ratios within one run mean anything where others use the machine too. --accuracy says what the precision costs.
+First checks that the outputs of every engine match plain torch, then times all of them in turns in one process. If
+others use the machine too, only ratios within one run are meaningful. --accuracy measures what the precision costs.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from vit_tactile_ros.data.arguments import check_split_arguments
+from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
 from vit_tactile_ros.evaluation.benchmark import measurements
 from vit_tactile_ros.evaluation.benchmark.contest import Times
@@ -33,9 +33,9 @@ from vit_tactile_ros.evaluation.benchmark.workloads import resized
 from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.outputs import inputs_of
-from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
+from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
+from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
@@ -53,6 +53,7 @@ from vit_tactile_ros.model import (
 )
 from vit_tactile_ros.simulator import CLASS_NAMES
 
+ENGINES = tuple(sorted({*CPU_ENGINES, *CUDA_ENGINES}))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 EXAMPLES = (
     '--quick',
@@ -61,149 +62,152 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('benchmark', __doc__, EXAMPLES)
-    parser.add_argument('--batch_size', type=int, default=16, help='images that are run at once; 1 is one sensor')
-    parser.add_argument('--tau', type=float, help="exit threshold, 0 to 1; none: the checkpoint's")
-    network = parser.add_mutually_exclusive_group()
-    network.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
-    network.add_argument('--random', action='store_true',
-                         help='an untrained network as create_vit_tactile() makes it, 224x224; it is sure of nothing')
-    parser.add_argument('--image_size', type=int, nargs=2, metavar=('HEIGHT', 'WIDTH'),
-                        help="px, multiples of the patch size; none: the checkpoint's")
-    parser.add_argument('--engines', nargs='+', metavar='ENGINE', choices=sorted({*CPU_ENGINES, *CUDA_ENGINES}),
-                        help=f'of {", ".join(sorted({*CPU_ENGINES, *CUDA_ENGINES}))}; none: all that can run here; the '
-                             'fastest of them is looked at closely')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    parser.add_argument('--precision', default='float32', choices=AUTO_OR_PRECISION,
-                        help="of the engines; int8 needs a calibrated checkpoint, 'auto' tries all that can run here "
-                             'and looks closely at the fastest whose answers agree')
-    parser.add_argument('--accuracy', type=int, default=0, metavar='N',
-                        help="also the accuracy of that engine on N simulated touches, or at most N of --data's test "
-                             'part, beside plain torch in float32; 0: none')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads')
-    parser.add_argument('--seconds', type=float, default=40.0, help='s for the timing, shared by its three parts')
-    parser.add_argument('--rounds', type=int, default=200, help='at most, of each part')
-    parser.add_argument('--quick', action='store_true', help='a rough look: 8 s of timing, nothing compiled')
-    parser.add_argument('--output', type=Path, default=Path('runs/benchmark'),
-                        help='folder for benchmark.csv and benchmark.png')
-    add_data_arguments(parser, 128)
-    arguments = parser.parse_args(argv)
-    check_split_arguments(parser, arguments)
-    for name in ('batch_size', 'threads', 'rounds'):
-        if getattr(arguments, name) < 1:
-            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
-    if arguments.accuracy < 0:
-        parser.error(f'--accuracy is {arguments.accuracy}; must be at least 0')
-    if not arguments.seconds > 0:
-        parser.error(f'--seconds is {arguments.seconds}; must be above 0')
-    if arguments.tau is not None and not 0 <= arguments.tau <= 1:
-        parser.error(f'--tau is {arguments.tau}; must be between 0 and 1')
-    if arguments.quick:
-        arguments.seconds = min(arguments.seconds, 8.0)
-    return arguments
+@dataclass(frozen=True)
+class BenchmarkRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    batch_size: int = flag(16, 'images that run at once; 1 is one sensor')
+    tau: float | None = flag(None, "exit threshold, 0 to 1; default: the checkpoint's")
+    checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    random: bool = flag(False, 'an untrained network of create_vit_tactile(), 224x224; its predictions are random')
+    image_size: tuple[int, int] | None = flag(None, "px, multiples of the patch size; default: the checkpoint's",
+                                              flags.HEIGHT_WIDTH)
+    engines: tuple[str, ...] = flag((), f'of {", ".join(ENGINES)}; default: all that can run here; the fastest of them '
+                                        'is measured in detail', 'ENGINE', choices=ENGINES)
+    device: str = flag('auto', flags.DEVICE)
+    precision: Precision | Literal['auto'] = flag(
+        'float32', "of the engines; int8 needs a calibrated checkpoint, 'auto' tries all that can run here and "
+                   'measures the fastest whose outputs match in detail', choices=AUTO_OR_PRECISION)
+    accuracy: int = flag(0, "also the accuracy of that engine on N simulated touches, or at most N of --data's test "
+                            'part, compared with plain torch in float32; 0: skip', 'N')
+    threads: int = flag(1, 'CPU threads')
+    seconds: float = flag(40.0, 's for the timing, shared by its three parts')
+    rounds: int = flag(200, 'at most, of each part')
+    quick: bool = flag(False, 'a rough measurement: 8 s of timing, nothing compiled')
+    output: Path = flag(Path('runs/benchmark'), 'folder for benchmark.csv and benchmark.png')
+    data: EvaluationData = EvaluationData(size=128)
+
+    def __post_init__(self) -> None:
+        for name in ('batch_size', 'threads', 'rounds'):
+            if getattr(self, name) < 1:
+                raise UserError(f'{name} is {getattr(self, name)}; must be at least 1')
+        if self.accuracy < 0:
+            raise UserError(f'accuracy is {self.accuracy}; must be at least 0')
+        if not self.seconds > 0:
+            raise UserError(f'seconds is {self.seconds}; must be above 0')
+        if self.tau is not None and not 0 <= self.tau <= 1:
+            raise UserError(f'tau is {self.tau}; must be between 0 and 1')
+        if self.random and self.checkpoint:
+            raise UserError('random: not allowed with --checkpoint; give only one of them')
+
+    @property
+    def budget(self) -> Budget:
+        return Budget(min(self.seconds, 8.0) if self.quick else self.seconds, self.rounds)
 
 
-def load_network(arguments: argparse.Namespace) -> Checkpoint:
-    """The checkpoint that the arguments name, for the image size that they name; raises UserError.
+def parse_arguments(argv: list[str] | None = None) -> BenchmarkRequest:
+    return flags.parse('benchmark', __doc__, EXAMPLES, BenchmarkRequest, argv)
 
-    For another size than its own it holds no ranges of activations.
+
+def load_network(request: BenchmarkRequest) -> Checkpoint:
+    """The checkpoint of the request, for its image size; raises UserError.
+
+    For a size other than its own, the ranges of activations are removed.
     """
-    if arguments.random:
+    if request.random:
         torch.manual_seed(0)
         checkpoint = Checkpoint(create_vit_tactile(len(CLASS_NAMES)).eval(), PreprocessingConfig(), CLASS_NAMES)
     else:
-        checkpoint = load_checkpoint(arguments.checkpoint or shipped_checkpoint())
-    if not arguments.image_size:
+        checkpoint = load_checkpoint(request.checkpoint or shipped_checkpoint())
+    if not request.image_size:
         return checkpoint
-    size = (arguments.image_size[0], arguments.image_size[1])
+    size = (request.image_size[0], request.image_size[1])
     preprocessing = PreprocessingConfig(**(vars(checkpoint.preprocessing) | {'image_size': size}))
     calibration = dataclasses.replace(checkpoint.calibration, activation_ranges=())
     return Checkpoint(resized(checkpoint.model, size), preprocessing, checkpoint.class_names, calibration,
                       checkpoint.provenance)
 
 
-def prepare_engines(arguments: argparse.Namespace, model: ViTTactile, ranges: Sequence[Range]) -> dict[str, Runtime]:
-    """The engines asked for, or all; of several precisions, or where none is asked for, those that can run here.
+def prepare_engines(request: BenchmarkRequest, model: ViTTactile, ranges: Sequence[Range]) -> dict[str, Runtime]:
+    """The requested engines, or all; with precision auto, or if none is requested, only those that can run here.
 
-    Raises UserError for one asked for that can't.
+    Raises UserError for a requested one that cannot run.
     """
-    known = CUDA_ENGINES if select_device(arguments.device).type == 'cuda' else CPU_ENGINES
-    asked = arguments.precision
+    known = CUDA_ENGINES if select_device(request.device).type == 'cuda' else CPU_ENGINES
+    asked = request.precision
     engines = {}
-    for name in arguments.engines or known:
+    for name in request.engines or known:
         for precision in PRECISIONS if asked == 'auto' else (asked,):
             title = f'{name} {precision}' if asked == 'auto' else name
             try:
-                engines[title] = _make(arguments, model, name, precision, ranges)
+                engines[title] = _make(request, model, name, precision, ranges)
             except (UserError, NotImplementedError) as error:
-                if arguments.engines and asked != 'auto':
+                if request.engines and asked != 'auto':
                     raise UserError(str(error)) from error
-                print(f'benchmark: engine {title} is left out: {error}', file=sys.stderr)
+                print(f'benchmark: engine {title} is skipped: {error}', file=sys.stderr)
     if not engines:
-        raise UserError(f'no engine can run here in precision {asked!r} (see above): take another one')
+        raise UserError(f'no engine can run here in precision {asked!r} (see above): choose another one')
     return engines
 
 
-def _make(arguments: argparse.Namespace, model: ViTTactile, engine: str, precision: Precision,
+def _make(request: BenchmarkRequest, model: ViTTactile, engine: str, precision: Precision,
           ranges: Sequence[Range]) -> Runtime:
-    return make_runtime(model, device=arguments.device, engine=engine, precision=precision, threads=arguments.threads,
+    return make_runtime(model, device=request.device, engine=engine, precision=precision, threads=request.threads,
                         ranges=ranges)
 
 
-def _make_other(arguments: argparse.Namespace, like: Runtime, other: ViTTactile, images: Tensor) -> Runtime:
-    """The same engine and precision for a network of another size or attention, with ranges of its own for int8."""
+def _make_other(request: BenchmarkRequest, like: Runtime, other: ViTTactile, images: Tensor) -> Runtime:
+    """The same engine and precision for a network of another size or attention, with its own ranges for int8."""
     ranges: tuple[Range, ...] = ()
     if like.precision == 'int8':
         fitted = F.interpolate(images[:2], other.config.image_size, mode='bilinear')
         ranges = activation_ranges(other, torch.cat([fitted, check_images(other)]).split(1))
-    return _make(arguments, other, like.name, like.precision, ranges)
+    return _make(request, other, like.name, like.precision, ranges)
 
 
-def _agreeing(arguments: argparse.Namespace, engines: dict[str, Runtime], reference: Runtime, images: Tensor,
+def _agreeing(request: BenchmarkRequest, engines: dict[str, Runtime], reference: Runtime, images: Tensor,
               tau: Sequence[float], temperatures: Sequence[float]) -> dict[str, float]:
-    """The differences of the engines that answer as plain torch does; with one precision asked for, all must."""
+    """The differences of the engines whose outputs match plain torch; with one requested precision, all must match."""
     differences = {}
     for name, engine in engines.items():
         try:
-            differences[name] = check_agreement(engine, reference, images, tau, temperatures, arguments.batch_size)
+            differences[name] = check_agreement(engine, reference, images, tau, temperatures, request.batch_size)
         except DisagreementError as error:
-            if arguments.precision != 'auto' or engine.precision == 'float32':
+            if request.precision != 'auto' or engine.precision == 'float32':
                 raise
-            print(f'benchmark: engine {name} is left out: {error}', file=sys.stderr)
+            print(f'benchmark: engine {name} is skipped: {error}', file=sys.stderr)
     return differences
 
 
 @command('benchmark')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    check_folder_writable(arguments.output)
+    request = parse_arguments(argv)
+    check_folder_writable(request.output)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    torch.set_num_threads(arguments.threads)
-    result = run(arguments, load_network(arguments), console)
+    torch.set_num_threads(request.threads)
+    result = run(request, load_network(request), console)
     print(json.dumps(result))
     return 0
 
 
-def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console) -> dict[str, Any]:
-    """Check, measure, print and write; the JSON object of the last line."""
-    model, size = checkpoint.model, arguments.batch_size
+def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> dict[str, Any]:
+    """Check, measure, print and write; returns the JSON object of the last line."""
+    model, size = checkpoint.model, request.batch_size
     exits = model.config.exits
-    tau = checkpoint.calibration.tau if arguments.tau is None else arguments.tau
+    tau = checkpoint.calibration.tau if request.tau is None else request.tau
     limits, temperatures = thresholds(tau, len(exits)), checkpoint.calibration.temperatures or (1.0,) * len(exits)
-    timed = arguments.size
-    arguments.size = max(timed, arguments.accuracy)
-    parts = load_parts(arguments, checkpoint, 'test')
+    timed = request.data.size
+    parts = load_parts(dataclasses.replace(request.data, size=max(timed, request.accuracy)), checkpoint, 'test')
     part = parts['test']
     count = max(size, min(part.size, timed) // size * size)
     images = torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, [i % part.size for i in range(count)]))
     data = part.description if count >= part.size else f'{count} of {part.description}'
-    reference = make_runtime(model, device=arguments.device, engine='torch', threads=arguments.threads)
+    reference = make_runtime(model, device=request.device, engine='torch', threads=request.threads)
     ranges = checkpoint.calibration.activation_ranges
-    if arguments.precision in ('int8', 'auto') and (arguments.random or arguments.image_size):
+    if request.precision in ('int8', 'auto') and (request.random or request.image_size):
         ranges = cached_ranges(None, checkpoint, parts['validation'] if parts['validation'].size else part)
-    engines = prepare_engines(arguments, model, ranges)
-    differences = _agreeing(arguments, engines, reference, images, limits, temperatures)
+    engines = prepare_engines(request, model, ranges)
+    differences = _agreeing(request, engines, reference, images, limits, temperatures)
     engines = {name: engines[name] for name in differences}
     console.print('engines agree with plain torch, largest difference of logits over the largest logit: '
                   + ', '.join(f'{name} {d:.1e}' for name, d in differences.items()), soft_wrap=True)
@@ -214,25 +218,25 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
     main_engine = measurements.fastest(engines, batches[0])
     runtime = engines[main_engine]
     subject = Subject(model, engines, main_engine, batches, limits, temperatures,
-                      lambda other: _make_other(arguments, runtime, other, images))
-    budget = Budget(arguments.seconds, arguments.rounds)
-    times, operations, tiny = measurements.measure_batch(subject, budget, not arguments.quick, f'batch of {size}')
+                      lambda other: _make_other(request, runtime, other, images))
+    budget = request.budget
+    times, operations, tiny = measurements.measure_batch(subject, budget, not request.quick, f'batch of {size}')
     over_batches = measurements.measure_batches(subject, BATCHES, budget, 'batch sizes')
-    own, softmax = measurements.measure_tokens(subject, (14, 28, 56) if arguments.quick else SIDES, budget, 'tokens')
+    own, softmax = measurements.measure_tokens(subject, (14, 28, 56) if request.quick else SIDES, budget, 'tokens')
     shares = measurements.matrix_share(times, operations, model, size)
     mixed = measurements.mixed_over_parts(times, len(exits))
     device = str(subject.runtime.device)
     if subject.runtime.device.type == 'cuda':
         device += f' ({torch.cuda.get_device_name(subject.runtime.device)})'
-    where = (f'{device}, {arguments.threads} thread{"s" * (arguments.threads > 1)}, engine {runtime.name} in '
+    where = (f'{device}, {request.threads} thread{"s" * (request.threads > 1)}, engine {runtime.name} in '
              f'{runtime.precision}')
     height, width = model.config.image_size
     _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, data, tau,
            rates)
     ratio, early_ratio = times['timm'].p50 / times['full'].p50, times['timm'].p50 / times['early'].mean
     accuracy = None
-    if arguments.accuracy:
-        judged = min(arguments.accuracy, part.size)
+    if request.accuracy:
+        judged = min(request.accuracy, part.size)
         ours, plain = outputs_of_engines((runtime, reference), part.frames(), checkpoint, judged, size, 'accuracy')
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
         _print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
@@ -242,19 +246,19 @@ def run(arguments: argparse.Namespace, checkpoint: Checkpoint, console: Console)
                       'below the full depth in plain torch', soft_wrap=True)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
-        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (after each '
-                      'exit half go on)', soft_wrap=True)
+        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (half of the '
+                      'images exit at each exit)', soft_wrap=True)
     console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
                   f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '
                   f'softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
-    console.print('times are of this machine in these minutes; only ratios within one run mean anything where others '
-                  'use it too', soft_wrap=True)
-    _write_csv(arguments.output / 'benchmark.csv', times, over_batches, own, softmax)
+    console.print('times depend on the load of this machine; if others use it too, only ratios within one run are '
+                  'meaningful', soft_wrap=True)
+    _write_csv(request.output / 'benchmark.csv', times, over_batches, own, softmax)
     save_figure(benchmark_figure(own, softmax, over_batches, model.config.attention, where),
-                arguments.output / 'benchmark.png')
-    console.print(f'wrote benchmark.csv, benchmark.png to {arguments.output}', soft_wrap=True)
+                request.output / 'benchmark.png')
+    console.print(f'wrote benchmark.csv, benchmark.png to {request.output}', soft_wrap=True)
     return {
-        'device': device, 'threads': arguments.threads, 'engine': runtime.name, 'batch_size': size, 'tau': tau,
+        'device': device, 'threads': request.threads, 'engine': runtime.name, 'batch_size': size, 'tau': tau,
         'n': times['full'].n,
         'exit_ms': {str(b): 1e3 * times[f'exit {i}'].p50 for i, b in enumerate(exits)},
         'full_ms': {'p50': 1e3 * times['full'].p50, 'p99': 1e3 * times['full'].p99},

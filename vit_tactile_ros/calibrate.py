@@ -1,16 +1,15 @@
 """Fit the confidences and exit thresholds of a checkpoint to validation data.
 
-Fits a temperature per exit, and for each bound on the accuracy lost by leaving early chooses the lowest tau that
-keeps it with the given confidence. Both are stored in the checkpoint; the node is then given `max_accuracy_drop` in
-place of tau. The ranges of the activations are stored too, which precision int8 needs.
+Fits a temperature per exit. For each bound on the accuracy lost by early exits it chooses the lowest tau that keeps
+the bound with the given confidence. Both are stored in the checkpoint; the node then accepts `max_accuracy_drop`
+instead of tau. The ranges of the activations are stored too; precision int8 needs them.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.arguments import check_split_arguments
+from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.cache import cached_outputs, cached_ranges
 from vit_tactile_ros.evaluation.calibration import (
     BOUNDS,
@@ -33,11 +32,12 @@ from vit_tactile_ros.evaluation.calibration import (
 from vit_tactile_ros.evaluation.figures import promise_figure, save_figure
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
-from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts
+from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.evaluation.resampling import PromiseCheck, check_promise
 from vit_tactile_ros.evaluation.risk import samples_needed
+from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Calibration, load_checkpoint, save_checkpoint, shipped_checkpoint
@@ -49,73 +49,78 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('calibrate', __doc__, EXAMPLES)
-    parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
-    parser.add_argument('--output', type=Path,
-                        help='.safetensors file to write; none: the file of --checkpoint, replaced whole')
-    parser.add_argument('--max_accuracy_drop', type=float, nargs='+', default=list(BOUNDS), metavar='BOUND',
-                        help='bounds to store, shares of all images between 0 and 1 (0.005 is half a point)')
-    parser.add_argument('--confidence', type=float, default=CONFIDENCE, help='of each promise, between 0 and 1')
-    parser.add_argument('--recommend', type=float, default=0.001, metavar='BOUND',
-                        help="the checkpoint's default tau becomes this bound's, or the next one's that could be shown")
-    parser.add_argument('--check', type=int, default=0, metavar='N',
-                        help='calibrate N times on resampled data and show how often the promise is kept; writes no '
-                             'checkpoint')
-    parser.add_argument('--plot', type=Path, default=Path('calibration_check.png'), help='PNG that --check draws')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    add_data_arguments(parser, 6000)
-    arguments = parser.parse_args(argv)
-    check_split_arguments(parser, arguments)
-    for name in ('max_accuracy_drop', 'confidence', 'recommend'):
-        value = getattr(arguments, name)
-        if not all(0 < v < 1 for v in (value if isinstance(value, list) else [value])):
-            parser.error(f'--{name} is {value}; must be above 0 and below 1')
-    if not (arguments.checkpoint or arguments.output or arguments.check):
-        parser.error('--output must name a file where --checkpoint names none: the shipped checkpoint stays as it is')
-    if arguments.check < 0:
-        parser.error(f'--check is {arguments.check}; must be at least 0')
-    return arguments
+@dataclass(frozen=True)
+class CalibrationRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    output: Path | None = flag(
+        None, '.safetensors file to write; default: the file of --checkpoint, replaced as a whole')
+    max_accuracy_drop: tuple[float, ...] = flag(
+        BOUNDS, 'accuracy bounds to store, shares of all images between 0 and 1 (0.005 is half a point)', 'BOUND')
+    confidence: float = flag(CONFIDENCE, 'of each bound, between 0 and 1')
+    recommend: float = flag(0.001, "the checkpoint's default tau becomes that of this bound, or of the next one that "
+                                   'could be verified', 'BOUND')
+    check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
+                         'checkpoint', 'N')
+    plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')
+    device: str = flag('auto', flags.DEVICE)
+    data: EvaluationData = EvaluationData(size=6000)
+
+    def __post_init__(self) -> None:
+        for name in ('max_accuracy_drop', 'confidence', 'recommend'):
+            value = getattr(self, name)
+            for share in value if isinstance(value, tuple) else (value,):
+                if not 0 < share < 1:
+                    raise UserError(f'{name} is {share}; must be above 0 and below 1')
+        if not (self.checkpoint or self.output or self.check):
+            raise UserError('output must name a file if --checkpoint does not: the shipped checkpoint is not changed')
+        if self.check < 0:
+            raise UserError(f'check is {self.check}; must be at least 0')
+
+
+def parse_arguments(argv: list[str] | None = None) -> CalibrationRequest:
+    return flags.parse('calibrate', __doc__, EXAMPLES, CalibrationRequest, argv)
 
 
 @command('calibrate', stopped='stopped; nothing was written', failed='the checkpoint is as it was')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
+    request = parse_arguments(argv)
     console = Console(width=None if sys.stdout.isatty() else 120)
     torch.set_num_threads(1)
-    path = arguments.checkpoint or shipped_checkpoint()
+    path = request.checkpoint or shipped_checkpoint()
     checkpoint = load_checkpoint(path)
-    output = (arguments.output or path).resolve()  # a link to a checkpoint stays one
-    check_writable(arguments.plot if arguments.check else output)
-    part = load_parts(arguments, checkpoint, 'validation')['validation']
-    outputs = cached_outputs(arguments.cache, checkpoint, part, select_device(arguments.device), arguments.workers,
+    output = (request.output or path).resolve()  # a link to a checkpoint stays a link
+    check_writable(request.plot if request.check else output)
+    part = load_parts(request.data, checkpoint, 'validation')['validation']
+    outputs = cached_outputs(request.data.cache, checkpoint, part, select_device(request.device), request.data.workers,
                              'validation data')
     console.print(f'{path.name} on {part.description}')
     if part.groups:
         groups = f'{part.groups} groups' if part.groups > 1 else 'a single group'
-        console.print(f'These touches come from {groups} (objects, recordings, presses). The promise '
-                      'takes them for independent samples of what is to come: with few groups it holds for touches '
-                      'like these, not for new objects.', soft_wrap=True)
-    bounds = sorted(set(arguments.max_accuracy_drop))
-    if arguments.check:
-        return _check(console, outputs, bounds, arguments)
-    calibration = calibrate(outputs, bounds, arguments.confidence, arguments.seed, arguments.recommend)
-    calibration = replace(calibration, activation_ranges=cached_ranges(arguments.cache, checkpoint, part))
-    results = _report(console, outputs, calibration, arguments.seed)
+        console.print(f'These touches come from {groups} (objects, recordings, presses). The bounds assume independent '
+                      'samples: with few groups they hold for touches like these, not for new objects.',
+                      soft_wrap=True)
+    bounds = sorted(set(request.max_accuracy_drop))
+    if request.check:
+        return _check(console, outputs, bounds, request)
+    calibration = calibrate(outputs, bounds, request.confidence, request.data.seed, request.recommend)
+    calibration = replace(calibration, activation_ranges=cached_ranges(request.data.cache, checkpoint, part))
+    results = _report(console, outputs, calibration, request.data.seed)
     save_checkpoint(output, replace(checkpoint, calibration=calibration))
-    console.print(f'wrote {output}; the node now takes max_accuracy_drop and precision int8, and tau is '
-                  f'{calibration.tau:g} by default',
-                  soft_wrap=True)
+    console.print(f'wrote {output}; the node now accepts max_accuracy_drop and precision int8, and the default tau is '
+                  f'{calibration.tau:g}', soft_wrap=True)
     if len(checkpoint.model.config.exits) > 1 and not any(kept.is_shown for kept in calibration.drops):
-        console.print('None of the bounds could be shown with these samples, so every image goes the full depth until '
-                      'you choose: give the node a tau (0.9, say; sweep shows what each costs).', soft_wrap=True)
+        console.print('None of the bounds could be verified with these samples, so every image runs at full depth '
+                      'until you give the node a tau, for instance 0.9; sweep reports the accuracy of each.',
+                      soft_wrap=True)
     print(json.dumps({'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration),
                       'bounds': results}))
     return 0
 
 
 def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, seed: int) -> list[dict[str, Any]]:
-    """The tables of a calibration; the figures of each bound, for the JSON line."""
+    """Print the tables of a calibration; returns the figures of each bound, for the JSON line."""
     _, indices = split_samples(len(outputs), seed)
     held = outputs.subset(indices)
     right, before = held.right, held.probabilities().max(axis=2)
@@ -127,7 +132,7 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
         table.add_row(str(block), f'{right[i].mean():.4f}', f'{calibration.temperatures[i]:.3f}',
                       f'{expected_calibration_error(before[i], right[i]):.4f}', f'{calibration.ece[i]:.4f}')
     console.print(table)
-    table = Table('max_accuracy_drop', 'tau', 'drop here', 'answers worse / better', 'compute', 'remark',
+    table = Table('max_accuracy_drop', 'tau', 'drop here', 'predictions worse / better', 'compute', 'remark',
                   title=f'lowest tau whose accuracy drop is below the bound with {calibration.drops[0].confidence:.0%} '
                         'confidence')
     shares, rows = np.asarray(outputs.compute_shares), []
@@ -138,10 +143,10 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
         if kept.is_shown:
             remark = ''
         elif needed > len(held):
-            remark = (f'not shown with {len(held)} samples, so nobody leaves early: it takes {needed} to test on, '
+            remark = (f'not verified with {len(held)} samples, so early exit is off: needs {needed} for the test, '
                       f'{int(np.ceil(needed / (1 - FIT_SHARE)))} in all')
         else:
-            remark = 'not shown: even at the highest tau too many answers differ, so nobody leaves early'
+            remark = 'not verified: too many predictions differ even at the highest tau, so early exit is off'
         table.add_row(f'{kept.max_accuracy_drop:g}', f'{max(kept.tau, default=1.0):g}', f'{drop.mean:+.4f}',
                       f'{drop.worse} / {drop.better}', f'{shares[chosen].mean():.1%}', remark)
         rows.append({'max_accuracy_drop': kept.max_accuracy_drop, 'tau': list(kept.tau), 'shown': kept.is_shown,
@@ -151,25 +156,25 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
     return rows
 
 
-def _check(console: Console, outputs: ExitOutputs, bounds: list[float], arguments: argparse.Namespace) -> int:
-    checks = check_promise(outputs, bounds, arguments.confidence, arguments.check, arguments.seed, 'resampling')
-    n = arguments.check
-    table = Table('max_accuracy_drop', 'kept', 'kept on other half', 'mean drop', 'largest drop', 'compute', 'shown',
+def _check(console: Console, outputs: ExitOutputs, bounds: list[float], request: CalibrationRequest) -> int:
+    checks = check_promise(outputs, bounds, request.confidence, request.check, request.data.seed, 'resampling')
+    n = request.check
+    table = Table('max_accuracy_drop', 'kept', 'kept on other half', 'mean drop', 'largest drop', 'compute', 'verified',
                   title=f'{n} calibrations, each on {len(outputs)} samples drawn from {len(outputs)} with replacement')
     for check in checks:
         table.add_row(f'{check.bound:g}', f'{check.kept}/{n}', f'{check.kept_on_rest}/{n}',
                       f'{np.mean(check.drops):+.4f}', f'{max(check.drops):+.4f}',
                       f'{check.compute_share:.1%}', f'{check.shown}/{n}')
     console.print(table)
-    console.print('kept: the drop on the whole pool is within the bound; promised in at least '
-                  f'{arguments.confidence:.0%}. kept on other half: calibrated on a random half, measured on the '
-                  'other, with the noise of that measurement. shown: the samples sufficed to let anything leave early.',
+    console.print('kept: the drop on all samples is within the bound; expected in at least '
+                  f'{request.confidence:.0%}. kept on other half: calibrated on a random half, measured on the '
+                  'other, with the noise of that measurement. verified: there were enough samples for early exits.',
                   soft_wrap=True)
-    arguments.plot.parent.mkdir(parents=True, exist_ok=True)
-    save_figure(promise_figure(checks, arguments.confidence), arguments.plot)
-    console.print(f'wrote {arguments.plot}', soft_wrap=True)
-    print(json.dumps({'check': [_summary(check) for check in checks], 'confidence': arguments.confidence,
-                      'plot': str(arguments.plot)}))
+    request.plot.parent.mkdir(parents=True, exist_ok=True)
+    save_figure(promise_figure(checks, request.confidence), request.plot)
+    console.print(f'wrote {request.plot}', soft_wrap=True)
+    print(json.dumps({'check': [_summary(check) for check in checks], 'confidence': request.confidence,
+                      'plot': str(request.plot)}))
     return 0
 
 

@@ -1,8 +1,9 @@
 """Compare two replays of the same bags.
 
-A and B are output folders of replay with two checkpoints or two settings; nothing is computed again. Differences are B
-minus A, with intervals from a bootstrap over touches: frames of one touch are near copies of one another. Another tau
-needs no second replay, since the answers of all exits are stored: `compare runs/a runs/a --tau_b 0.9`.
+A and B are output folders of replay with two checkpoints or two settings; the network does not run again. Differences
+are B minus A, with intervals from a bootstrap over touches, because the frames of one touch are nearly identical. To
+compare two values of tau, one replay is enough, because it stores the outputs of all exits:
+`compare runs/a runs/a --tau_b 0.9`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable
 
 FRAMES = 'frames.csv'
-PICTURE = 'comparison.png'
+FIGURE = 'comparison.png'
 EXAMPLES = (
     'runs/replay_shipped runs/replay_mine --output runs/comparison',
     'runs/replay runs/replay --tau_b 0.9',
@@ -43,11 +44,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                             help=f'output folder of a replay, or its {FRAMES}')
     for side in 'ab':
         parser.add_argument(f'--tau_{side}', type=float, nargs='+', metavar='TAU',
-                            help=f"answer {side.upper()}'s frames at this threshold instead; then there are no times")
+                            help=f'threshold for {side.upper()} instead of that of the replay; times are omitted')
     parser.add_argument('--resamples', type=int, default=2000, help='draws of the bootstrap')
     parser.add_argument('--confidence', type=float, default=0.95, help='of the intervals, above 0 and below 1')
     parser.add_argument('--seed', type=int, default=0, help='of the draws')
-    parser.add_argument('--output', type=Path, help=f'folder for {PICTURE}; none: no picture')
+    parser.add_argument('--output', type=Path, help=f'folder for {FIGURE}; default: no figure')
     arguments = parser.parse_args(argv)
     if arguments.resamples < 100:
         parser.error(f'--resamples is {arguments.resamples}; must be at least 100')
@@ -59,7 +60,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def read_frames(path: Path, tau: list[float] | None) -> FrameTable:
-    """The table that a replay left; raises UserError for what is none, and for a tau that is none."""
+    """The table of a replay; raises UserError for another file, and for a wrong tau."""
     file = path / FRAMES if path.is_dir() else path
     if not file.is_file():
         raise UserError(f'{file} does not exist; must be the output folder of a replay, or its {FRAMES}')
@@ -78,8 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     _print(Console(width=None if sys.stdout.isatty() else 120), arguments, a, b, found)
     if arguments.output and found.touches:
         save_figure(comparison_figure(found, a.class_names, _name(arguments.a, a), _name(arguments.b, b)),
-                    arguments.output / PICTURE)
-        print(f'wrote {PICTURE} to {arguments.output}')
+                    arguments.output / FIGURE)
+        print(f'wrote {FIGURE} to {arguments.output}')
     recalls = {a.class_names[c]: asdict(estimate) for c, estimate in found.recalls.items()}
     print(json.dumps(_without_nan({
         'a': str(arguments.a), 'b': str(arguments.b), 'tau_a': a.tau, 'tau_b': b.tau, 'all_frames': len(a),
@@ -89,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _print(console: Console, arguments: argparse.Namespace, a: FrameTable, b: FrameTable, found: Comparison) -> None:
     console.print(f'A: {_name(arguments.a, a)}\nB: {_name(arguments.b, b)}', soft_wrap=True, highlight=False)
-    names = {'agreement': 'equal answers', 'accuracy_a': 'accuracy A', 'accuracy_b': 'accuracy B',
+    names = {'agreement': 'equal predictions', 'accuracy_a': 'accuracy A', 'accuracy_b': 'accuracy B',
              'accuracy': 'accuracy, B - A', 'balanced_accuracy': 'balanced accuracy, B - A',
              'compute_a': 'compute A, of its full depth', 'compute_b': 'compute B, of its full depth',
              'compute': 'compute, B - A', 'latency_a': 'network time A', 'latency_b': 'network time B',
@@ -106,7 +107,7 @@ def _print(console: Console, arguments: argparse.Namespace, a: FrameTable, b: Fr
         table.add_row(f'recall of {a.class_names[c]}, B - A', *_shown('recall', estimate))
     console.print(table)
     if not found.touches:
-        console.print('no frame has a label: only agreement, compute and time can be told, without intervals')
+        console.print('no frame has a label: only agreement, compute and time are reported, without intervals')
         return
     frames, touches = found.frame_counts, found.touch_counts
     console.print(f'frames: {frames["both_right"]} both right, {frames["only_a"]} only A, {frames["only_b"]} only B, '
@@ -114,9 +115,9 @@ def _print(console: Console, arguments: argparse.Namespace, a: FrameTable, b: Fr
     console.print(f'touches: A is better in {touches["better_a"]}, B in {touches["better_b"]}, equal in '
                   f'{touches["equal"]}; sign test p = {found.sign_p_value:.3g}')
     if len(a) > found.frames:
-        console.print(f'{len(a) - found.frames} frames without a label are left out')
+        console.print(f'{len(a) - found.frames} frames without a label are ignored')
     if found.touches < FEW_TOUCHES:
-        print(f'compare: warning: {found.touches} touches are few: the intervals are too narrow below some '
+        print(f'compare: warning: {found.touches} touches are few: the intervals are too narrow below about '
               f'{FEW_TOUCHES}; label more', file=sys.stderr)
 
 

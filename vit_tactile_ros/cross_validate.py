@@ -1,18 +1,18 @@
 """Train and test on groups of labelled touches kept apart: cross-validation.
 
-Trains one network per fold, whole groups kept apart, and reports what it says of the groups that it never saw. With
-`--control reference` or `--control border` the network sees no touch, only what tells one recording from another: a
-result means something as far as it is above these. Can be stopped; started again it goes on with the fold it was in.
+Trains one network per fold and tests it on the groups that it was not trained on. With `--control reference` or
+`--control border` the images do not show the touch, but still tell recordings apart: a result is meaningful only as far
+as it is above these. Can be stopped; started again it resumes with the unfinished fold.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import dataclasses
 import json
 import logging
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,56 +20,35 @@ import numpy as np
 import torch
 from torch.utils.data import Subset
 
-from vit_tactile_ros.data.arguments import (
-    SIMULATOR,
-    add_table_arguments,
-    check_table_arguments,
-    read_frames,
-    read_table,
-)
-from vit_tactile_ros.data.augment import AUGMENTATIONS
+from vit_tactile_ros import flags
+from vit_tactile_ros.data.augment import Augmentation
 from vit_tactile_ros.data.frames import Frames
+from vit_tactile_ros.data.source import SIMULATOR, DataSource, read_frames, read_table
 from vit_tactile_ros.data.split import Split, folds
 from vit_tactile_ros.data.touches import TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.evaluation.cache import DamagedOutputs, read_outputs, write_outputs
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
+from vit_tactile_ros.flags import HIDDEN, REQUIRED, Flag, flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.runtime import select_device
-from vit_tactile_ros.model import (
-    Checkpoint,
-    ModelConfig,
-    PreprocessingConfig,
-    Provenance,
-    ViTTactile,
-    load_checkpoint,
-)
+from vit_tactile_ros.model import Checkpoint, ModelConfig, Provenance, ViTTactile
 from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
-from vit_tactile_ros.training.datasets import (
-    choose_augmentation,
-    choose_preprocessing,
-    data_settings,
-)
-from vit_tactile_ros.training.initialise import (
-    add_architecture_arguments,
-    asked_architecture,
-    check_frozen,
-    init_path,
-    start_from,
-    start_told,
-)
+from vit_tactile_ros.training.datasets import InputKind, choose_augmentation, choose_preprocessing, data_settings
+from vit_tactile_ros.training.initialise import Start, check_frozen, start_from, start_told
 from vit_tactile_ros.training.loop import fit
-from vit_tactile_ros.training.settings import check_settings, settings_of
+from vit_tactile_ros.training.request import check_start
+from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
+from vit_tactile_ros.training.settings import check_settings
 
 logger = logging.getLogger('vit_tactile_ros.cross_validate')
 TAUS = (0.7, 0.8, 0.9, 0.95, 0.99)
-GROUPS = 'groups.csv'  # what the mean hides: some objects always right, some always wrong
-ANSWERS = 'answers.npz'  # of a fold's network to its test images
+GROUPS = 'groups.csv'  # the mean hides that some objects are always right, some always wrong
+OUTPUTS = 'answers.npz'  # of a fold's network for its test images
 EXAMPLES = (
     '--data touches --init shipped --output runs/folds',
     '--data labels.csv --label roughness --group object --folds 5 --init shipped --output runs/folds',
@@ -77,160 +56,157 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('cross_validate', __doc__, EXAMPLES)
-    parser.add_argument('--output', type=Path, required=True,
-                        help="folder for each fold's checkpoint and answers, and groups.csv: accuracy on each group")
-    parser.add_argument('--folds', type=int, default=5, help='each group is tested in exactly one')
-    parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
-                        help="'shipped', or a file: start from these weights")
-    add_architecture_arguments(parser)
-    parser.add_argument('--batch_size', type=int, default=32, help='images')
-    parser.add_argument('--epochs', type=int, default=10, help='per fold')
-    parser.add_argument('--epoch_size', type=int, default=None,
-                        help='images in an epoch, all classes equally often; by default as many as are to train on')
-    parser.add_argument('--input', choices=('auto', 'difference', 'frame'), default='auto',
-                        help='what the network sees: difference to the reference, or the frame; '
-                             'auto: the difference where every image has a reference')
-    parser.add_argument('--lr', type=float, default=3e-4, help='peak learning rate of AdamW')
-    parser.add_argument('--weight_decay', type=float, default=0.05, help='of AdamW')
-    parser.add_argument('--label_smoothing', type=float, default=0.1, help='0 to 1')
-    parser.add_argument('--freeze', type=int, default=0, metavar='BLOCKS',
-                        help='the first so many blocks keep the weights of --init; all of them: only the heads learn')
-    parser.add_argument('--ema', type=float, default=0.98, help='decay per step of the moving average of the weights')
-    parser.add_argument('--augment', choices=tuple(AUGMENTATIONS), default='gel', help='what varies')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    parser.add_argument('--seed', type=int, default=0, help='of the folds, the weights and the order')
-    add_table_arguments(parser, default=None)
-    arguments = parser.parse_args(argv)
-    if arguments.data == SIMULATOR:
-        parser.error(f'--data {SIMULATOR}: simulated touches are endless and have no groups to keep apart; name real '
-                     f'ones (a folder of that name is ./{SIMULATOR})')
-    check_table_arguments(parser, arguments)
-    if arguments.folds < 2:
-        parser.error(f'--folds is {arguments.folds}; must be at least 2')
-    if arguments.freeze > 0 and arguments.init is None:
-        parser.error(f'--freeze {arguments.freeze} would keep random weights: give --init')
-    if arguments.epoch_size is not None and arguments.epoch_size < 1:
-        parser.error(f'--epoch_size is {arguments.epoch_size}; must be at least 1')
-    try:
-        arguments.config = TrainingConfig(
-            batch_size=arguments.batch_size, epochs=arguments.epochs, lr=arguments.lr, ema=arguments.ema,
-            weight_decay=arguments.weight_decay, label_smoothing=arguments.label_smoothing,
-            freeze=arguments.freeze, seed=arguments.seed)
-    except UserError as error:
-        parser.error(f'--{error}')
-    return arguments
+@dataclass(frozen=True)
+class CrossValidation:
+    """The settings of a cross-validation; raises UserError naming the field that is wrong."""
+
+    output: Path = flag(REQUIRED, 'folder for the checkpoint and outputs of each fold, and groups.csv: accuracy on '
+                                  'each group')
+    folds: int = flag(5, 'each group is tested in exactly one')
+    start: Start = Start()
+    config: TrainingConfig = TrainingConfig(batch_size=32, epochs=10, lr=3e-4, label_smoothing=0.1, ema=0.98)
+    epoch_size: int | None = flag(None, 'images in an epoch, all classes equally often; default: all training images')
+    input: InputKind = flag('auto', flags.SHARED['TrainingSource']['input'])
+    augmentation: Augmentation = Augmentation('gel')
+    device: str = flag('auto', flags.DEVICE)
+    source: DataSource = DataSource()
+
+    def __post_init__(self) -> None:
+        if self.source.is_simulated:
+            raise UserError(f'data is {SIMULATOR}, which has no groups to keep apart; name labelled images (a folder '
+                            f'of that name is ./{SIMULATOR})')
+        if self.folds < 2:
+            raise UserError(f'folds is {self.folds}; must be at least 2')
+        if self.epoch_size is not None and self.epoch_size < 1:
+            raise UserError(f'epoch_size is {self.epoch_size}; must be at least 1')
+        check_start(self.config, self.start)
+
+
+FLAGS = {
+    'init': Flag("'shipped', or a file: start from these weights", 'CHECKPOINT', is_single=True),
+    'batch_size': Flag('images'),
+    'epochs': Flag('per fold'),
+    'augment': Flag('what varies', choices=('none', 'gel', 'simulated', 'other_gel')),
+    'seed': Flag('of the folds, the weights and the order'),
+    'data': Flag('folder of class folders, CSV, or bag', 'PATH', is_required=True),
+    **dict.fromkeys(('warmup', 'loss_weights', 'distillation', 'distillation_temperature', 'balance', 'precision',
+                     'augment_strength'), HIDDEN),
+}
+
+
+def parse_arguments(argv: list[str] | None = None) -> CrossValidation:
+    return flags.parse('cross_validate', __doc__, EXAMPLES, CrossValidation, argv, FLAGS)
 
 
 @command('cross_validate')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # tells which input it chose
+    request = parse_arguments(argv)
+    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # logs the chosen input
     try:
-        result = cross_validate(arguments)
+        result = cross_validate(request)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f'stopped; the same command resumes with what {arguments.output} holds') from None
+        raise KeyboardInterrupt(f'stopped; the same command resumes with the results in {request.output}') from None
     print(json.dumps(result))
     return 0
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Fold:
-    """What one fold trains and tests, and where it is kept."""
+    """What one fold trains and tests, and where it is stored."""
 
     part: Split
     train: TouchTable
     test: TouchTable
-    output: Path
-    own_settings: dict[str, Any]  # those that `fit` can't know
-    settings: dict[str, Any]  # all that its answers depend on
-    provenance: Provenance
+    run: RunOutput
+    settings: dict[str, Any]  # everything that its outputs depend on
+
+    @property
+    def outputs(self) -> Path:
+        return self.run.folder / OUTPUTS
 
 
-def cross_validate(arguments: argparse.Namespace) -> dict[str, object]:
+def cross_validate(request: CrossValidation) -> dict[str, object]:
     """Train and test every fold; returns the figures, after printing them as a table."""
-    check_folder_writable(arguments.output, create=False)
-    table = read_table(arguments)
+    check_folder_writable(request.output, create=False)
+    start, source, config = request.start, request.source, request.config
+    table = read_table(source)
     assert table is not None
     if table.has_splits:
-        logger.warning('%s says which images are for training, validation and test; that is ignored, since every image '
-                       'is tested in one of the folds', table.origin)
-    parts = folds(table, arguments.folds, arguments.seed)
-    device = select_device(arguments.device)
-    checkpoint = load_checkpoint(arguments.init) if arguments.init else None
-    architecture = asked_architecture(arguments, checkpoint, len(table.class_names))
-    check_frozen(arguments.freeze, [checkpoint] if checkpoint else [], str(arguments.init), architecture)
-    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint, arguments.control)
+        logger.warning('%s names the images for training, validation and test; this is ignored, because every image is '
+                       'tested in one of the folds', table.origin)
+    parts = folds(table, request.folds, config.seed)
+    device = select_device(request.device)
+    checkpoints = start.load()
+    architecture = start.architecture(checkpoints, len(table.class_names))
+    check_frozen(config.freeze, checkpoints, start.origin, architecture)
+    preprocessing = choose_preprocessing(table, architecture.image_size, request.input,
+                                         checkpoints[0] if checkpoints else None, source.control)
+    recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)
-    plans = [_plan(arguments, table, part, number, architecture, preprocessing) for number, part in enumerate(parts)]
-    # All before any training: answers of other settings are to be refused now, not hours later.
+    plans = [_plan(request, table, part, number, architecture, recipe) for number, part in enumerate(parts)]
+    # Before any training: outputs of other settings are refused now, not hours later.
     finished = [_finished(fold, architecture) for fold in plans]
-    if checkpoint and not all(finished):
-        drawn = start_from(ViTTactile(architecture), checkpoint, table.class_names)
-        print('cross_validate: every fold ' + start_told([checkpoint], str(arguments.init), architecture,
-                                                         table.class_names, drawn), flush=True)
-    # Once, and before any training: a broken image would else be found in the last fold, hours later.
-    frames = None if all(finished) else read_frames(arguments, table, preprocessing)
+    if checkpoints and not all(finished):
+        drawn = start_from(ViTTactile(architecture), checkpoints[0], table.class_names)
+        print('cross_validate: every fold ' + start_told(checkpoints, start.origin, architecture, table.class_names,
+                                                         drawn), flush=True)
+    # Once, and before any training: a broken image would otherwise be found in the last fold, hours later.
+    frames = None if all(finished) else read_frames(source, table, preprocessing)
     outputs = []
     for number, fold in enumerate(plans):
         result = finished[number]
         if result is None:
             assert frames is not None
-            result = _train(fold, frames, arguments, architecture, preprocessing, checkpoint, device)
-        answers = result.logits.argmax(axis=2)
+            result = _train(fold, frames, request.epoch_size, architecture, recipe, checkpoints, device)
+        predictions = result.logits.argmax(axis=2)
         print(f'fold {number + 1}/{len(parts)}: {len(fold.train)} training, {len(fold.test)} test images; balanced '
-              'accuracy ' + ', '.join(f'block {block} {balanced_accuracy(result.labels, answer):.3f}'
-                                      for block, answer in zip(result.exits, answers, strict=True)), flush=True)
+              'accuracy ' + ', '.join(f'block {block} {balanced_accuracy(result.labels, predicted):.3f}'
+                                      for block, predicted in zip(result.exits, predictions, strict=True)), flush=True)
         outputs.append(result)
-    _write_groups(arguments.output / GROUPS, [fold.test for fold in plans], outputs)
-    return _report(outputs, arguments)
+    _write_groups(request.output / GROUPS, [fold.test for fold in plans], outputs)
+    return _report(outputs, source)
 
 
-def _plan(arguments: argparse.Namespace, table: TouchTable, part: Split, number: int, architecture: ModelConfig,
-          preprocessing: PreprocessingConfig) -> Fold:
+def _plan(request: CrossValidation, table: TouchTable, part: Split, number: int, architecture: ModelConfig,
+          recipe: Recipe) -> Fold:
+    source = request.source
     train, test = table.subset(part.train), table.subset(part.test)
-    own = {'label': arguments.label, 'group': arguments.group, 'folds': arguments.folds,
-           'init': str(arguments.init or ''), **data_settings(arguments, train),
-           'test_images': f'{len(test)}, {digest(test)}'}
-    settings = settings_of(architecture, preprocessing, arguments.config,
-                           choose_augmentation(arguments.augment, arguments.data), own)
-    provenance = Provenance('python -m vit_tactile_ros.cross_validate',
-                            f'{table.origin}: all but fold {number + 1} of {arguments.folds}',
-                            training_part=training_part(arguments, table, train))
-    return Fold(part, train, test, arguments.output / f'fold_{number}', own, settings, provenance)
+    own = {'label': source.label, 'group': source.group, 'folds': request.folds, 'init': request.start.origin,
+           **data_settings(source, request.epoch_size, train), 'test_images': f'{len(test)}, {digest(test)}'}
+    provenance = Provenance(flags.command_of('cross_validate', request, flags=FLAGS),
+                            f'{table.origin}: all but fold {number + 1} of {request.folds}',
+                            training_part=training_part(source, {'folds': request.folds}, table, train))
+    return Fold(part, train, test, RunOutput(request.output / f'fold_{number}', table.class_names, own, provenance),
+                recipe.settings(architecture, own))
 
 
 def _finished(fold: Fold, architecture: ModelConfig) -> ExitOutputs | None:
-    """The answers of a fold that is done; raises SettingsError for those of other settings."""
-    path = fold.output / ANSWERS
-    if not path.exists():
+    """The outputs of a finished fold; raises SettingsError for those of other settings."""
+    if not fold.outputs.exists():
         return None
     try:
-        key, outputs = read_outputs(path, fold.test.class_names, architecture)
+        key, outputs = read_outputs(fold.outputs, fold.test.class_names, architecture)
     except DamagedOutputs as error:
         logger.warning('%s; that fold is tested again', error)
         return None
-    check_settings(json.loads(key), fold.settings, fold.test.class_names, fold.output)
+    check_settings(json.loads(key), fold.settings, fold.test.class_names, fold.run.folder)
     return outputs
 
 
-def _train(fold: Fold, frames: Frames, arguments: argparse.Namespace, architecture: ModelConfig,
-           preprocessing: PreprocessingConfig, checkpoint: Checkpoint | None, device: torch.device) -> ExitOutputs:
-    """Train a fold, or go on with it, test it, and keep the answers."""
-    torch.manual_seed(arguments.seed)
+def _train(fold: Fold, frames: Frames, epoch_size: int | None, architecture: ModelConfig, recipe: Recipe,
+           checkpoints: list[Checkpoint], device: torch.device) -> ExitOutputs:
+    """Train a fold, or resume it, test it, and store the outputs."""
+    seed, names = recipe.config.seed, fold.test.class_names
+    torch.manual_seed(seed)
     model = ViTTactile(architecture)
-    if checkpoint:
-        start_from(model, checkpoint, fold.train.class_names)
-    model = fit(model, Subset(frames, fold.part.train.tolist()), None, preprocessing, arguments.config,
-                choose_augmentation(arguments.augment, arguments.data), device, fold.output,
-                class_names=fold.train.class_names, order=_order(fold.train, arguments.epoch_size, arguments.seed),
-                settings=fold.own_settings, provenance=fold.provenance)
-    result = collect_outputs(model, Subset(frames, fold.part.test.tolist()), preprocessing, device,
-                             class_names=fold.test.class_names)
-    key = json.dumps({'settings': fold.settings, 'class_names': fold.test.class_names})
-    write_outputs(fold.output / ANSWERS, key, result)
+    for checkpoint in checkpoints:
+        start_from(model, checkpoint, names)
+    examples = Examples(Subset(frames, fold.part.train.tolist()), order=_order(fold.train, epoch_size, seed))
+    model = fit(model, examples, recipe, Machine(device), fold.run)
+    result = collect_outputs(model, Subset(frames, fold.part.test.tolist()), recipe.preprocessing, device,
+                             class_names=names)
+    write_outputs(fold.outputs, json.dumps({'settings': fold.settings, 'class_names': names}), result)
     return result
 
 
@@ -254,11 +230,11 @@ def _write_groups(path: Path, tables: list[TouchTable], outputs: list[ExitOutput
                                  *(f'{accuracy:.4f}' for accuracy in accuracies)])
 
 
-def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[str, object]:
+def _report(outputs: list[ExitOutputs], source: DataSource) -> dict[str, object]:
     exits, names = outputs[0].exits, outputs[0].class_names
     pooled = dataclasses.replace(outputs[0], logits=np.concatenate([o.logits for o in outputs], axis=1),
                                  labels=np.concatenate([o.labels for o in outputs]))
-    per_fold = [[balanced_accuracy(o.labels, answer) for answer in o.logits.argmax(axis=2)] for o in outputs]
+    per_fold = [[balanced_accuracy(o.labels, row) for row in o.logits.argmax(axis=2)] for o in outputs]
     mean, spread = np.mean(per_fold, axis=0), np.std(per_fold, axis=0)
     print('\nexit after block  balanced accuracy, mean of folds  standard deviation  all images pooled')
     for i, block in enumerate(exits):
@@ -266,12 +242,12 @@ def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[s
         print(f'{block:16d}  {mean[i]:32.3f}  {spread[i]:18.3f}  {pool:17.3f}')
     print(f'chance            {1 / len(names):32.3f}')
     if len(exits) > 1:
-        print('\n  tau  balanced accuracy  share of compute  leaving at block ' + ' '.join(f'{b:5d}' for b in exits))
+        print('\n  tau  balanced accuracy  share of compute  exits after block ' + ' '.join(f'{b:5d}' for b in exits))
     rows = []
     for tau in TAUS if len(exits) > 1 else ():
-        chosen, answer, _ = pooled.decide(tau)
+        chosen, predicted, _ = pooled.decide(tau)
         rates, share = pooled.spent(chosen)
-        rows.append({'tau': tau, 'balanced_accuracy': balanced_accuracy(pooled.labels, answer),
+        rows.append({'tau': tau, 'balanced_accuracy': balanced_accuracy(pooled.labels, predicted),
                      'compute_share': share, 'exit_rates': rates.round(4).tolist()})
         print(f'{tau:5.2f}  {rows[-1]["balanced_accuracy"]:17.3f}  {share:16.3f}' + ' ' * 19
               + ' '.join(f'{rate:5.2f}' for rate in rates))
@@ -280,8 +256,8 @@ def _report(outputs: list[ExitOutputs], arguments: argparse.Namespace) -> dict[s
     width = max(max(map(len, names)), 5)
     for name, row in zip(names, counts, strict=True):
         print(f'{name:>{width}}  ' + ' '.join(f'{count:{width}d}' for count in row))
-    return {'label': arguments.label, 'group': arguments.group, 'folds': len(outputs), 'images': len(pooled),
-            'control': arguments.control, 'exits': list(exits), 'balanced_accuracy': mean.round(4).tolist(),
+    return {'label': source.label, 'group': source.group, 'folds': len(outputs), 'images': len(pooled),
+            'control': source.control, 'exits': list(exits), 'balanced_accuracy': mean.round(4).tolist(),
             'standard_deviation': spread.round(4).tolist(), 'chance': round(1 / len(names), 4), 'taus': rows}
 
 

@@ -7,16 +7,16 @@ results.
 
 from __future__ import annotations
 
-import argparse
-import math
+import dataclasses
 import os
 import sys
-from pathlib import Path
 
+from vit_tactile_ros import flags
+from vit_tactile_ros.flags import Flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
-from vit_tactile_ros.foundation.errors import MissingPackageError
+from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.foundation.files import check_writable
+from vit_tactile_ros.ros.demo.settings import DemoSettings
 
 EXAMPLES = (
     '',
@@ -25,42 +25,42 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('demo', __doc__, EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--seconds', type=float, default=None,
-                        help='s to run after the first results; default: $DEMO_SECONDS, otherwise until stopped')
-    parser.add_argument('--tau', type=float, default=None, help="exit threshold, 0 to 1; default: the checkpoint's")
-    parser.add_argument('--rate', type=float, default=30.0, help='images/s of each finger, 1 to 120 (default: 30)')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N' (default: auto)")
-    parser.add_argument('--checkpoint', default='', help='a .safetensors file; default: the shipped one')
-    parser.add_argument('--picture', type=Path, default=None, metavar='FILE.svg',
-                        help='write a picture of the view while both fingers touch something, then exit')
-    arguments = parser.parse_args(argv)
-    if arguments.seconds is None and (text := os.environ.get('DEMO_SECONDS')):
-        try:
-            arguments.seconds = float(text)
-        except ValueError:
-            parser.error(f'DEMO_SECONDS is {text!r}; must be a number of seconds')
-    if arguments.seconds is not None and not (math.isfinite(arguments.seconds) and arguments.seconds > 0):
-        parser.error(f'seconds is {arguments.seconds}; must be above 0')
-    if arguments.tau is not None and not 0 <= arguments.tau <= 1:
-        parser.error(f'--tau is {arguments.tau}; must be between 0 and 1')
-    if not 1 <= arguments.rate <= 120:
-        parser.error(f'--rate is {arguments.rate}; must be from 1 to 120')
-    return arguments
+FLAGS = {
+    'seconds': Flag('s to run, from the first results; default: $DEMO_SECONDS, or until stopped'),
+    'tau': Flag("exit threshold, 0 to 1; default: the checkpoint's"),
+    'rate': Flag('images/s per finger, 1 to 120'),
+    'device': flags.DEVICE,
+    'checkpoint': flags.CHECKPOINT,
+    'picture': Flag('write a picture of the view while both fingers touch something, then end', 'FILE.svg'),
+}
+
+
+def parse_arguments(argv: list[str] | None = None) -> DemoSettings:
+    return flags.parse('demo', __doc__, EXAMPLES, DemoSettings, argv, FLAGS)
+
+
+def _with_environment(settings: DemoSettings) -> DemoSettings:
+    text = os.environ.get('DEMO_SECONDS')
+    if settings.seconds is not None or not text:
+        return settings
+    try:
+        seconds = float(text)
+    except ValueError as error:
+        raise UserError(f'DEMO_SECONDS is {text!r}; must be a number of seconds') from error
+    return dataclasses.replace(settings, seconds=seconds)
 
 
 @command('demo')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    if arguments.picture:
-        check_writable(arguments.picture)
+    settings = _with_environment(parse_arguments(argv))
+    if settings.picture:
+        check_writable(settings.picture)
     try:
         from vit_tactile_ros.ros.demo.session import run_demo
     except ImportError as error:
         raise MissingPackageError(f'{error}: the demo needs ROS 2 and the built package: `make demo` sets up both; '
                                   'with ROS, source the workspace first') from error
-    return run_demo(arguments)
+    return run_demo(settings)
 
 
 if __name__ == '__main__':

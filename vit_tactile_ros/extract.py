@@ -1,9 +1,9 @@
 """Labelled touches of bags as images with a CSV.
 
 Labels are TactileLabel messages in the bag, or a CSV of intervals (start,end,label and if needed sensor, bag). The
-folder holds a picture per labelled image, the no-contact reference of each sensor, and touches.csv, which
-`train --data` takes; frames of one touch are one group. (`train --data BAG` reads a bag directly; this is for looking
-through it, sorting out, correcting, joining several, and keeping.)
+folder gets a file per labelled image, the reference of each sensor, and touches.csv, which `train --data` reads; the
+images of one touch are one group. (`train --data BAG` reads a bag directly; use this command to inspect, select,
+correct, join or archive the images.)
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('bags', type=Path, nargs='+', metavar='BAG', help='bags (rosbag1, rosbag2) or folders of bags')
     parser.add_argument('--labels', type=Path, metavar='CSV',
                         help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the '
-                             'bag or since 1970; none: the TactileLabel messages in the bags')
-    parser.add_argument('--reference_image', type=Path, metavar='PICTURE',
-                        help='no-contact picture of all; none: the mean of the first 5 images of each sensor, bag by '
-                             'bag')
-    parser.add_argument('--every', type=int, default=1, metavar='N', help='take every N-th image of each touch only')
-    parser.add_argument('--output', type=Path, required=True, help='folder to make; must not hold anything yet')
+                             'bag or since 1970; default: the TactileLabel messages in the bags')
+    parser.add_argument('--reference_image', type=Path, metavar='IMAGE',
+                        help='image without contact, for all; default: in each bag the mean of the first 5 images of '
+                             'each sensor')
+    parser.add_argument('--every', type=int, default=1, metavar='N', help='use only every N-th image of each touch')
+    parser.add_argument('--output', type=Path, required=True, help='new or empty folder')
     arguments = parser.parse_args(argv)
     if arguments.every < 1:
         parser.error(f'--every is {arguments.every}; must be at least 1')

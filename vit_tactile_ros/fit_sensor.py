@@ -44,7 +44,7 @@ from vit_tactile_ros.sensor_fit.press_errors import PressError, press_error, pre
 from vit_tactile_ros.sensor_fit.presses import PressSet, read_picture, read_presses
 from vit_tactile_ros.simulator import Contact, SensorConfig, SensorUnit, load_sensor, save_sensor
 
-NUM_SHOWN = 3  # presses in the picture
+NUM_SHOWN = 3  # presses in the figure
 FITTED = 'fitted'
 EXAMPLES = (
     '--presses presses.csv --reference reference.png --output my_sensor.json --picture fit.png',
@@ -55,29 +55,29 @@ EXAMPLES = (
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = CommandParser('fit_sensor', __doc__, EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add('--presses', type=Path, help='CSV of ball presses; pictures relative to its folder')
-    add('--reference', type=Path, help='picture without contact, of the same size; the background is fitted to it')
+    add('--presses', type=Path, help='CSV of ball presses; image paths relative to its folder')
+    add('--reference', type=Path, help='image without contact, of the same size; the background is fitted to it')
     add('--output', type=Path, required=True, help='sensor file (.json) to write')
-    add('--table', type=Path, help='example-based table (.npz) of the same sensor and picture size, to compare with')
-    add('--from_table', type=Path, help='table (.npz) to fit the lights to, in place of presses')
+    add('--table', type=Path, help='example-based table (.npz) of the same sensor and image size, for comparison')
+    add('--from_table', type=Path, help='table (.npz) to fit the lights to, instead of presses')
     add('--table_channels', choices=('bgr', 'rgb'), default='bgr',
         help="'bgr' (default) if the table's grad_r holds blue, as in Taxim's GelSight tables; 'rgb' if it is red")
     add('--table_size', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
-        help='px of the pictures that --from_table was made from; none: the size of the base sensor')
+        help='px of the images that --from_table was made from; default: the size of the base sensor')
     add('--picture', type=Path, help=f'PNG of {NUM_SHOWN} held-out presses, real and simulated')
-    add('--base', default='gelsight', help='sensor that gives what a ball does not show: noise, texture, skin, lens')
+    add('--base', default='gelsight', help='sensor for what presses do not determine: noise, texture, skin, lens')
     add('--hold_out', type=float, default=0.25, help='share of the presses kept for measuring (0.25)')
-    add('--lights', type=int, default=3, help='how many lights to fit (3); 6 come a little closer and render slower')
+    add('--lights', type=int, default=3, help='how many lights to fit (3); 6 fit slightly better and render slower')
     add('--positive_colours', action='store_true', help='no light may darken a channel (slightly worse fit)')
-    add('--rounds', type=int, default=ROUNDS, help=f'of fitting lights and ball places in turn ({ROUNDS})')
-    add('--scale', type=float, default=1.0, help='resolution of the written sensor relative to the pictures (1)')
-    add('--name', help="the sensor's name; none: that of the output file")
-    add('--source', help='where the presses come from and under which licence, kept in the file')
+    add('--rounds', type=int, default=ROUNDS, help=f'of fitting lights and ball positions in turn ({ROUNDS})')
+    add('--scale', type=float, default=1.0, help='resolution of the written sensor relative to the images (1)')
+    add('--name', help="the sensor's name; default: that of the output file")
+    add('--source', help='origin and licence of the presses, stored in the file')
     arguments = parser.parse_args(argv)
     if (arguments.presses is None) == (arguments.from_table is None):
         parser.error('give either --presses or --from_table')
     if arguments.presses and not arguments.reference:
-        parser.error('--presses needs --reference, the picture without contact')
+        parser.error('--presses needs --reference, the image without contact')
     if arguments.output.suffix != '.json':
         parser.error(f'--output is {arguments.output}; must end in .json')
     if not 1 <= arguments.lights <= 12:
@@ -119,7 +119,7 @@ def _fit_presses(console: Console, arguments: argparse.Namespace, base: SensorCo
         base, name=arguments.name or arguments.output.stem, source=_source(arguments, presses, fitted), height=height,
         width=width, mm_per_px=presses.mm_per_px, lights=shading.lights, depth_rgb=shading.depth_rgb, gel=shading.gel,
         lens_blur_px=blur, background_rgb=background, glows=glows, vignette=0.0, shadow=0.0))
-    # what is measured is what is written
+    # the rounded values are measured, as they are written
     shading = Shading(config.lights, config.depth_rgb, config.gel, config.lens_blur_px)
     models: dict[str, Predictor] = {FITTED: partial(predict, shading=shading)}
     if table:
@@ -155,7 +155,7 @@ def _fit_table(console: Console, arguments: argparse.Namespace, base: SensorConf
         background, glows, result['background_error'] = fit_background(read_picture(arguments.reference, 'reference'))
         config = replace(config, background_rgb=background, glows=glows)
     console.print(f'{len(lights)} lights differ from the table by {error:.1f} grey levels (mean absolute), no light at '
-                  f'all by {nothing:.1f}; the table knows nothing of the gel, which stays that of {base.name}',
+                  f'all by {nothing:.1f}; the table does not describe the gel; that of {base.name} is kept',
                   soft_wrap=True)
     _write(arguments, _rounded(config))
     return result
@@ -165,14 +165,14 @@ def _measure(models: dict[str, Predictor], train: Sequence[View], held: Sequence
              known: dict[str, list[Placement]]) -> tuple[list[PressError], dict[str, list[Placement]]]:
     """Errors of every model with labelled, shifted and refined geometry; the held-out presses' refined places.
 
-    known: the training presses' refined places, where a fit has found them already.
+    known: the refined places of the training presses, if a fit has found them.
     """
     errors, places = [], {}
     labelled = {'train': [view.labelled for view in train], 'held-out': [view.labelled for view in held]}
     shift = {}
     for name, predictor in models.items():
         refined = {'train': known.get(name) or [refine(view, predictor, view.labelled) for view in train]}
-        # by how much people's labels are off on average, seen on the presses that were fitted
+        # the mean error of the labels, measured on the fitted presses
         shift[name] = np.mean([(place.x_px - label.x_px, place.y_px - label.y_px, place.depth_mm - label.depth_mm)
                                for place, label in zip(refined['train'], labelled['train'])], axis=0).tolist()
         shifted = {part: [place.moved(*shift[name]) for place in labels] for part, labels in labelled.items()}
@@ -204,14 +204,14 @@ def _report(console: Console, errors: Sequence[PressError], background_error: fl
         lines.append('The table was probably calibrated on all presses with these labels, the held-out ones included.')
     if presses.num_clipped:
         lines.append(f'{presses.num_clipped} of {len(presses.presses)} labelled contacts were larger than the ball and '
-                     'taken for its own radius.')
+                     'replaced by its radius.')
     lines.append(f'Background and glows: {background_error:.1f} grey levels from the reference.')
     for line in lines:
         console.print(line, soft_wrap=True)
 
 
 def _renders(config: SensorConfig, views: Sequence[View], places: Sequence[Placement]) -> list[np.ndarray]:
-    """The simulator's own pictures of the presses, by the sensor's nominal unit."""
+    """The presses rendered by the simulator, with the nominal unit of the sensor."""
     rng = np.random.default_rng(0)
     unit = SensorUnit(replace(config, specks=0), rng, variation=0)
     return [unit.render(Contact('sphere', place.depth_mm, radius_mm=view.press.ball_radius_mm,
@@ -228,12 +228,12 @@ def _source(arguments: argparse.Namespace, presses: PressSet, fitted: PressSet) 
     radii = sorted({press.ball_radius_mm for press in presses.presses})
     balls = f'{len(presses.presses)} presses of a ball of {", ".join(f"{radius:g}" for radius in radii)} mm radius'
     how = (f"Lights, depth_rgb and the gel's spread_mm: fitted to {len(fitted.presses)} of {balls}; background and "
-           f'glows: least squares on the no-contact picture; the rest: {arguments.base}.')
+           f'glows: least squares on the reference image; the rest: {arguments.base}.')
     return f'{arguments.source} {how}' if arguments.source else how
 
 
 def _rounded(config: SensorConfig) -> SensorConfig:
-    """The figures with as many digits as they deserve, for people who read the file."""
+    """The values rounded to significant digits, so that the file is readable."""
     levels = lambda rgb: tuple(round(level, 1) for level in rgb)  # noqa: E731
     return replace(
         config, mm_per_px=round(config.mm_per_px, 6), lens_blur_px=round(config.lens_blur_px, 3),

@@ -1,8 +1,8 @@
 """Recorded bags through the network: predictions, confidences, times.
 
 rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and
-summary.json to --output; the last line printed is the summary. The exit code is 0 only when nothing that was asked for
-is missing. With --live the images also go through the real node, at --speed, and both answers are compared.
+summary.json to --output; the last line printed is the summary. The exit status is 0 only if all requested inputs were
+found. With --live the images are also sent to the real node, at --speed, and both results are compared.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from vit_tactile_ros import flags
 from vit_tactile_ros.data.bags.find import find_recordings, unique_names
 from vit_tactile_ros.data.bags.images import image_topics
 from vit_tactile_ros.data.bags.labels import read_intervals
@@ -51,39 +52,39 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = CommandParser('replay', __doc__, EXAMPLES)
     parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='bags, or folders of bags')
     parser.add_argument('--labels', type=Path, help='CSV of start,end,label[,sensor][,bag] in s from the start of the '
-                        'bag or since 1970; none: the TactileLabel messages in the bag, if any')
-    parser.add_argument('--topics', nargs='+', default=[], help='image topics; none: all')
-    parser.add_argument('--sensors', nargs='+', default=[], help='such as left for /left/image_raw; none: all')
+                        'bag or since 1970; default: the TactileLabel messages in the bag, if any')
+    parser.add_argument('--topics', nargs='+', default=[], help='image topics; default: all')
+    parser.add_argument('--sensors', nargs='+', default=[], help='for instance left for /left/image_raw; default: all')
     parser.add_argument('--start', type=float, help="s from the bag's first message")
     parser.add_argument('--stop', type=float, help="s from the bag's first message")
     parser.add_argument('--reference_frames', type=int, default=REFERENCE_FRAMES,
-                        help='first images of a sensor, averaged to its no-contact reference')
+                        help='first images of a sensor, whose average is its reference')
     parser.add_argument('--reference_files', nargs='+', default=[], metavar='SENSOR=FILE',
-                        help='pictures without contact, instead; =FILE for images on /image_raw')
-    parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
+                        help='images without contact, instead; =FILE for the sensor on /image_raw')
+    parser.add_argument('--checkpoint', type=Path, help=flags.CHECKPOINT.help)
     parser.add_argument('--tau', type=float, nargs='+', help="exit threshold, one or one per early exit; "
-                        "none: the checkpoint's")
+                        "default: the checkpoint's")
     parser.add_argument('--max_accuracy_drop', type=float, help='instead of tau, for a calibrated checkpoint')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads of the network; 0 measures which is faster')
+    parser.add_argument('--device', default='auto', help=flags.DEVICE.help)
+    parser.add_argument('--threads', type=int, default=1, help=flags.THREADS.help)
     parser.add_argument('--batch_size', type=int, default=32)
     parser.add_argument('--timing_frames', type=int, default=100,
-                        help='frames per bag that are run alone as well, for the latency; 0: none')
+                        help='frames per bag that also run one by one, to measure the latency; 0: skip')
     parser.add_argument('--output', type=Path, default=Path('runs/replay'), help='folder for the results')
     parser.add_argument('--report', action='store_true',
-                        help='also write report.html, a page with pictures that needs no other file, to --output')
+                        help='also write report.html, a self-contained page with images, to --output')
     parser.add_argument('--engine', choices=engine_names(), default='torch',
-                        help="what runs the network, also in the node of --live; 'auto' takes the fastest, as the node "
-                             'does by itself')
+                        help="what computes the network, also in the node of --live; 'auto' is the fastest, the "
+                             'default of the node')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32',
-                        help="of the engine, also in the node of --live; 'int8' takes engine 'openvino' or 'auto' and "
+                        help="of the engine, also in the node of --live; 'int8' needs engine 'openvino' or 'auto' and "
                              'a calibrated checkpoint')
     parser.add_argument('--live', action='store_true', help='also play each bag into the real node, over ROS 2')
     parser.add_argument('--speed', type=float, default=1.0, help='of --live; 1 is as recorded')
     parser.add_argument('--find_speed', action='store_true',
                         help='with --live: also find the highest speed with less than 5 %% superseded')
     parser.add_argument('--ray', nargs='?', const='', metavar='ADDRESS',
-                        help='one bag a task on a Ray cluster; no address: on this machine')
+                        help='one bag per task on a Ray cluster; without an address: on this machine')
     arguments = parser.parse_args(argv)
     for name, least in (('reference_frames', 1), ('batch_size', 1), ('threads', 0), ('timing_frames', 0)):
         if getattr(arguments, name) < least:
@@ -93,11 +94,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         if value is not None and not (math.isfinite(value) and value >= 0):
             parser.error(f'--{name} is {value}; must be s from the start of the bag, at least 0')
     if arguments.start is not None and arguments.stop is not None and arguments.start >= arguments.stop:
-        parser.error(f'--start is {arguments.start} and --stop {arguments.stop}; it must start before it stops')
+        parser.error(f'--start is {arguments.start} and --stop {arguments.stop}; the start must be before the stop')
     if not (math.isfinite(arguments.speed) and arguments.speed > 0):
         parser.error(f'--speed is {arguments.speed}; must be above 0')
     if arguments.tau is not None and arguments.max_accuracy_drop is not None:
-        parser.error('--tau and --max_accuracy_drop: give only one of them; either decides when an image leaves')
+        parser.error('--tau and --max_accuracy_drop: give only one of them; both set the exit threshold')
     if arguments.live and arguments.ray is not None:
         parser.error('--live and --ray: give only one of them; a live node plays on this machine')
     if arguments.find_speed and not arguments.live:
@@ -122,7 +123,7 @@ def main(argv: list[str] | None = None) -> int:
     if not results:
         raise DataError('; '.join(missing) or 'nothing was replayed')
     table = FrameTable.concatenate([result.table for result in results])
-    for result in results:  # what follows needs the joined one alone
+    for result in results:  # only the joined one is needed from here on
         result.table = result.table.subset(np.empty(0, np.int64))
     summary = {'checkpoint': str(path)} | summarise(results, table, seconds, missing)
     table.write_csv(arguments.output / 'frames.csv')
@@ -146,7 +147,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Callable[[int], None]:
-    """`progress`, which also has glibc return what lies free between the rows that are kept, now and then."""
+    """`progress`, which also makes glibc return free memory to the system every few images."""
     try:
         trim = ctypes.CDLL(None).malloc_trim
     except (OSError, AttributeError):  # another C library
@@ -195,7 +196,7 @@ def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySe
 
 def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,
                 bags: list[Path]) -> tuple[list[Replayed], list[str]]:
-    """The results of the bags that could be read, and what is missing."""
+    """The results of the bags that could be read, and the missing inputs."""
     names = unique_names(bags)
     outcomes: list[Replayed | str] = []
     with tqdm(desc='replay', unit='image', total=_count(bags), disable=not sys.stderr.isatty()) as bar:
@@ -214,7 +215,7 @@ def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoin
     missing = [outcome for outcome in outcomes if isinstance(outcome, str)]
     missing += [problem for result in results for problem in result.problems]
     sensors = {str(sensor) for result in results for sensor in result.table.sensor}
-    missing += [f'--reference_files {sensor}={file}: there are no images of a sensor {sensor!r}'
+    missing += [f'--reference_files {sensor}={file}: no images of a sensor {sensor!r}'
                 for sensor, file in settings.reference_files if sensor not in sensors]
     if settings.labels is not None and not any(result.is_stopped for result in results):
         missing += settings.labels.unused(bags, {line for result in results for line in result.used_lines})
@@ -237,7 +238,7 @@ def _replay_one(bag: Path, name: str, classifier: TactileClassifier, settings: R
 
 
 def _count(bags: list[Path]) -> int | None:
-    """Images in all the bags, for the remaining time; None where it is not known or nobody looks."""
+    """Number of images in all bags, for the remaining time; None if it is unknown or stderr is not a terminal."""
     if not sys.stderr.isatty():
         return None
     count = 0
@@ -271,9 +272,10 @@ def _print(summary: dict[str, Any]) -> None:
         print(f'  {sensor or "(unnamed sensor)"}: {figures["frames"]} frames; {rates}; '
               f'compute {figures["compute_share"]:.1%}')
     for live in summary.get('live', ()):
-        print(f'  live, {live["bag"]}: {live["answered"]} of {live["sent"]} answered, {live["superseded"]} superseded; '
-              f'of {live["common"]} frames {live["class_differs"]} with another class, {live["exit_differs"]} with '
-              f'another exit than offline; probabilities within {live["probability_difference"]:.1g}')
+        print(f'  live, {live["bag"]}: {live["answered"]} of {live["sent"]} classified, '
+              f'{live["superseded"]} superseded; of {live["common"]} frames {live["class_differs"]} with another '
+              f'class, {live["exit_differs"]} with another exit than offline; probabilities within '
+              f'{live["probability_difference"]:.1g}')
     if summary['latency_ms']:
         print('  one image alone: {p50:.2f} ms median, {p99:.2f} ms 99 % (n={n}), {cores} cores'.format(
             **summary['latency_ms'], cores=os.cpu_count()))

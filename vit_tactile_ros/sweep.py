@@ -1,12 +1,11 @@
 """Accuracy, compute and time over exit thresholds.
 
-One forward pass over the data, then for every tau: accuracy, drop, the share of each exit, compute, and the time of
-images that are really run one by one with early exits, against the full depth in the same minutes.
+One forward pass over the data, then for every tau: accuracy, drop, the share of each exit, compute, and the measured
+time of images that run one by one with early exits, interleaved with runs at full depth.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import os
@@ -22,7 +21,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vit_tactile_ros.data.arguments import check_split_arguments
+from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.cache import cached_outputs, is_cached
 from vit_tactile_ros.evaluation.calibration import lowest_tau
 from vit_tactile_ros.evaluation.figures import (
@@ -35,16 +34,17 @@ from vit_tactile_ros.evaluation.figures import (
 )
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per_class_accuracy, reliability
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
-from vit_tactile_ros.evaluation.parts import add_data_arguments, load_parts, read_now
+from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts, read_now
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
+from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint, thresholds
 
-OLD_TABLE = (0.70, 0.80, 0.90, 0.95, 0.99)  # the tau of the table that users know
-OLD_DROPS = (0.001, 0.004, 0.007)  # and its accuracy drops: 0.1, 0.4 and 0.7 points
+OLD_TABLE = (0.70, 0.80, 0.90, 0.95, 0.99)  # tau of the table in earlier documentation
+OLD_DROPS = (0.001, 0.004, 0.007)  # its accuracy drops: 0.1, 0.4 and 0.7 points
 
 EXAMPLES = (
     '--tau_start 0.6 --tau_end 0.99 --n_steps 10',
@@ -54,7 +54,7 @@ EXAMPLES = (
 
 @dataclass(frozen=True)
 class Row:
-    """One set of thresholds, judged on the test samples."""
+    """One set of thresholds, evaluated on the test samples."""
 
     choice: str  # where the thresholds come from
     tau: tuple[float, ...]  # one per early exit
@@ -67,56 +67,61 @@ class Row:
     speed_up_percent: float = float('nan')  # full time / this time - 1
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('sweep', __doc__, EXAMPLES)
-    parser.add_argument('--tau_start', type=float, default=0.6, help='first threshold, 0 to 1')
-    parser.add_argument('--tau_end', type=float, default=0.99, help='last threshold, 0 to 1')
-    parser.add_argument('--n_steps', type=int, default=10, help='thresholds, evenly from the first to the last')
-    parser.add_argument('--checkpoint', type=Path, help='.safetensors file; none: the shipped one')
-    parser.add_argument('--output', type=Path, default=Path('runs/sweep'), help='folder for sweep.csv and the pictures')
-    parser.add_argument('--timing_images', type=int, default=64, help='images that are run one by one at every tau')
-    parser.add_argument('--timing_rounds', type=int, default=3, help='times that each of them is run; 0: no timing')
-    parser.add_argument('--threads', type=int, default=1, help='CPU threads of the network; 0 measures which is faster')
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    add_data_arguments(parser, 2000)
-    arguments = parser.parse_args(argv)
-    check_split_arguments(parser, arguments)
-    for name in ('tau_start', 'tau_end'):
-        if not 0 <= getattr(arguments, name) <= 1:
-            parser.error(f'--{name} is {getattr(arguments, name)}; must be between 0 and 1')
-    for name, least in (('n_steps', 1), ('timing_images', 1), ('timing_rounds', 0), ('threads', 0)):
-        if getattr(arguments, name) < least:
-            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least {least}')
-    return arguments
+@dataclass(frozen=True)
+class SweepRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    tau_start: float = flag(0.6, 'first threshold, 0 to 1')
+    tau_end: float = flag(0.99, 'last threshold, 0 to 1')
+    n_steps: int = flag(10, 'number of thresholds, evenly from the first to the last')
+    checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    output: Path = flag(Path('runs/sweep'), 'folder for sweep.csv and the figures')
+    timing_images: int = flag(64, 'images that run one by one at every tau')
+    timing_rounds: int = flag(3, 'number of runs of each of them; 0: no timing')
+    threads: int = flag(1, flags.THREADS)
+    device: str = flag('auto', flags.DEVICE)
+    data: EvaluationData = EvaluationData(size=2000)
+
+    def __post_init__(self) -> None:
+        for name in ('tau_start', 'tau_end'):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f'{name} is {getattr(self, name)}; must be between 0 and 1')
+        for name, least in (('n_steps', 1), ('timing_images', 1), ('timing_rounds', 0), ('threads', 0)):
+            if getattr(self, name) < least:
+                raise UserError(f'{name} is {getattr(self, name)}; must be at least {least}')
 
 
-def judge(choice: str, tau: Sequence[float], outputs: ExitOutputs, temperatures: Sequence[float]) -> Row:
+def parse_arguments(argv: list[str] | None = None) -> SweepRequest:
+    return flags.parse('sweep', __doc__, EXAMPLES, SweepRequest, argv)
+
+
+def evaluate(choice: str, tau: Sequence[float], outputs: ExitOutputs, temperatures: Sequence[float]) -> Row:
     """Accuracy, exits and compute of thresholds on stored outputs; no time yet."""
     limits = thresholds(tau, outputs.num_exits)
-    exits, answers, _ = outputs.decide(limits, temperatures)
+    exits, predicted, _ = outputs.decide(limits, temperatures)
     rates, compute_share = outputs.spent(exits)
-    right = float((answers == outputs.labels).mean())
-    return Row(choice, limits, right, balanced_accuracy(outputs.labels, answers),
+    right = float((predicted == outputs.labels).mean())
+    return Row(choice, limits, right, balanced_accuracy(outputs.labels, predicted),
                float(outputs.right[-1].mean()) - right, tuple(float(r) for r in rates),
                compute_share)
 
 
 @command('sweep')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    check_folder_writable(arguments.output)
+    request = parse_arguments(argv)
+    check_folder_writable(request.output)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    path = arguments.checkpoint or shipped_checkpoint()
+    path = request.checkpoint or shipped_checkpoint()
     checkpoint = load_checkpoint(path)
-    parts = load_parts(arguments, checkpoint, 'test')
-    classifier = TactileClassifier(checkpoint, arguments.device, threads=arguments.threads)
+    parts = load_parts(request.data, checkpoint, 'test')
+    classifier = TactileClassifier(checkpoint, request.device, threads=request.threads)
     read_now(part for name, part in parts.items() if part.size and (
-        not is_cached(arguments.cache, checkpoint, part) or (name == 'test' and arguments.timing_rounds)))
-    collected = {name: cached_outputs(arguments.cache, checkpoint, part, classifier.runtime.device,
-                                      arguments.workers, f'{name} data')
+        not is_cached(request.data.cache, checkpoint, part) or (name == 'test' and request.timing_rounds)))
+    collected = {name: cached_outputs(request.data.cache, checkpoint, part, classifier.runtime.device,
+                                      request.data.workers, f'{name} data')
                  for name, part in parts.items() if part.size}
     test, temperatures = collected['test'], classifier.temperatures
-    steps = np.linspace(arguments.tau_start, arguments.tau_end, arguments.n_steps)
+    steps = np.linspace(request.tau_start, request.tau_end, request.n_steps)
     early = test.num_exits - 1
     choices = [('sweep', (round(float(t), 6),) * early) for t in steps]
     choices += [('old table', (t,) * early) for t in OLD_TABLE]
@@ -124,20 +129,20 @@ def main(argv: list[str] | None = None) -> int:
         choices += [(f'{100 * d:g} points', lowest_tau(collected['validation'], d, temperatures))
                     for d in OLD_DROPS]
     choices += [(f'bound {d.max_accuracy_drop:g}', d.tau) for d in checkpoint.calibration.drops]
-    rows = [judge(name, tau, test, temperatures) for name, tau in choices]
+    rows = [evaluate(name, tau, test, temperatures) for name, tau in choices]
     timing = None
-    if arguments.timing_rounds:
-        sample = spread_sample(test.probabilities(temperatures)[0].max(axis=1), arguments.timing_images)
+    if request.timing_rounds:
+        sample = spread_sample(test.probabilities(temperatures)[0].max(axis=1), request.timing_images)
         inputs = inputs_of(parts['test'].frames(), checkpoint.preprocessing, sample.tolist())
         taus = list(dict.fromkeys(row.tau for row in rows))
-        timing = measure_times(classifier, inputs, taus, arguments.timing_rounds, 'timing')
+        timing = measure_times(classifier, inputs, taus, request.timing_rounds, 'timing')
         rows = [Row(**(asdict(row) | {'time_ms': 1e3 * timing.early[taus.index(row.tau)],
                                       'speed_up_percent': 100 * timing.speed_up(taus.index(row.tau))}))
                 for row in rows]
     _print(console, rows, test, timing, f'{path.name} on {parts["test"].description}', classifier)
-    _write_csv(arguments.output / 'sweep.csv', rows, test.exits)
-    pictures = _draw(arguments.output, rows, test, temperatures, checkpoint.calibration.tau, timing)
-    console.print(f'wrote sweep.csv, {", ".join(pictures)} to {arguments.output}', soft_wrap=True)
+    _write_csv(request.output / 'sweep.csv', rows, test.exits)
+    figures = _draw(request.output, rows, test, temperatures, checkpoint.calibration.tau, timing)
+    console.print(f'wrote sweep.csv, {", ".join(figures)} to {request.output}', soft_wrap=True)
     print(json.dumps({
         'checkpoint': str(path), 'data': {name: part.description for name, part in parts.items()},
         'temperatures': list(temperatures), 'accuracy_per_exit': test.right.mean(axis=1).tolist(),
@@ -196,16 +201,16 @@ def _write_csv(path: Path, rows: Sequence[Row], blocks: Sequence[int]) -> None:
 
 def _draw(folder: Path, rows: Sequence[Row], test: ExitOutputs, temperatures: Sequence[float], tau: float,
           timing: Timing | None) -> list[str]:
-    """The pictures; their names."""
+    """Write the figures; their names."""
     full = float(test.right[-1].mean())
     classes = len(test.class_names)
-    exits, answers, _ = test.decide(tau, temperatures)
-    columns = [test.logits[i].argmax(axis=1) for i in range(test.num_exits)] + [answers]
+    _, predicted, _ = test.decide(tau, temperatures)
+    columns = [test.logits[i].argmax(axis=1) for i in range(test.num_exits)] + [predicted]
     per_class = np.stack([per_class_accuracy(test.labels, c, classes) for c in columns], axis=1)
     figures = {
         'confusion.png': confusion_figure(
-            confusion(test.labels, answers, classes), test.class_names,
-            f'early exit at tau {tau:g}: accuracy {100 * np.mean(answers == test.labels):.1f} % of {len(test)} images'),
+            confusion(test.labels, predicted, classes), test.class_names,
+            f'early exit at tau {tau:g}: accuracy {np.mean(predicted == test.labels):.1%} of {len(test)} images'),
         'reliability.png': reliability_figure(_reliability(test, temperatures), test.exits,
                                               test.right.mean(axis=1).tolist(),
                                               f'confidence against accuracy, {len(test)} images'),

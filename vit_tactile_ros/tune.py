@@ -1,47 +1,46 @@
 """Search for good training settings with Optuna.
 
-What was tried is kept in --storage, so that a search can be stopped, started again, and shared: the same command in
-several terminals (or, with a database server as storage, on several machines) works on the same study.
+Trials are stored in --storage, so a search can be stopped, resumed and shared: the same command in several terminals
+(or, with a database server as storage, on several machines) works on the same study.
 """
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 import math
-import shlex
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qs, quote, unquote
 
 import torch
 
-from vit_tactile_ros.data.arguments import empty_part, read_table
-from vit_tactile_ros.data.augment import AUGMENTATIONS
+from vit_tactile_ros import flags
+from vit_tactile_ros.data.augment import Augmentation
+from vit_tactile_ros.data.source import empty_part, read_table
+from vit_tactile_ros.flags import HIDDEN, Flag, flag
 from vit_tactile_ros.foundation.command import command, redacted
-from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
-from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint
+from vit_tactile_ros.model import ModelConfig, ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
     TrainingData,
-    add_data_arguments,
-    check_data_arguments,
+    TrainingSource,
     choose_augmentation,
     choose_preprocessing,
     class_names_of,
     prepare_data,
 )
-from vit_tactile_ros.training.initialise import add_architecture_arguments, asked_architecture, init_path, start_from
+from vit_tactile_ros.training.initialise import Start, start_from
 from vit_tactile_ros.training.loop import TrainingError, fit
+from vit_tactile_ros.training.request import TrainingRequest
+from vit_tactile_ros.training.run import Examples, Machine, Recipe
 from vit_tactile_ros.training.settings import INPUTS
-
-OBJECTIVES = ('mean', 'last')
 
 EXAMPLES = (
     '--trials 20',
@@ -50,40 +49,50 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('tune', __doc__, EXAMPLES)
-    parser.add_argument('--trials', type=int, default=20, help='in the study, whoever runs them and when')
-    parser.add_argument('--storage', default='sqlite:///runs/tune.db', metavar='URL', help='database of the study')
-    parser.add_argument('--study', default='vit_tactile', help='name of the study in the storage')
-    parser.add_argument('--objective', choices=OBJECTIVES, default='mean',
-                        help='validation accuracy to maximise: mean of the exits, or the last one')
-    parser.add_argument('--search_attention', action='store_true',
-                        help='also search the attention kernel and its number of random features')
-    parser.add_argument('--epochs', type=int, default=10, help='of a trial; those that fall behind end earlier')
-    parser.add_argument('--batch_size', type=int, default=64, help='examples')
-    parser.add_argument('--augment', choices=('auto', *AUGMENTATIONS), default='auto',
-                        help='what varies (auto is gel for images, simulated for simulated touches); its strength is '
-                             'searched')
-    parser.add_argument('--balance', action='store_true', help='draw all classes equally often')
-    parser.add_argument('--init', type=init_path, default=None, metavar='CHECKPOINT',
-                        help="'shipped', or a file: start each trial from it")
-    add_architecture_arguments(parser, kernel=False)
-    parser.add_argument('--device', default='auto', help="'auto', 'cpu', 'cuda' or 'cuda:N'")
-    parser.add_argument('--workers', type=int, default=1, help='processes that read or simulate')
-    parser.add_argument('--seed', type=int, default=0, help='of every trial: weights, order, augmentation')
-    add_data_arguments(parser)
-    arguments = parser.parse_args(argv)
-    check_data_arguments(parser, arguments)
-    for name, least in (('trials', 1), ('epochs', 1), ('batch_size', 1), ('workers', 0), ('seed', 0)):
-        if getattr(arguments, name) < least:
-            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least {least}')
-    return arguments
+@dataclass(frozen=True)
+class Search:
+    """The settings of a search; raises UserError naming the field that is wrong."""
+
+    trials: int = flag(20, 'of the study, over all processes and earlier runs')
+    storage: str = flag('sqlite:///runs/tune.db', 'database of the study', 'URL')
+    study: str = flag('vit_tactile', 'name of the study in the storage')
+    objective: Literal['mean', 'last'] = flag(
+        'mean', 'validation accuracy to maximise: mean of the exits, or the last one')
+    search_attention: bool = flag(False, 'also search the attention kernel and its number of random features')
+    config: TrainingConfig = TrainingConfig(epochs=10)
+    augmentation: Augmentation = Augmentation()
+    start: Start = Start()
+    device: str = flag('auto', flags.DEVICE)
+    workers: int = flag(1, flags.WORKERS)
+    data: TrainingSource = TrainingSource()
+
+    def __post_init__(self) -> None:
+        for name, least in (('trials', 1), ('workers', 0)):
+            if getattr(self, name) < least:
+                raise UserError(f'{name} is {getattr(self, name)}; must be at least {least}')
+
+
+FLAGS = {
+    'batch_size': Flag('examples'),
+    'epochs': Flag('of a trial; poor trials end earlier'),
+    'seed': Flag('of every trial: weights, order, augmentation'),
+    'augment': Flag('what varies; auto: gel for images, simulated for simulated touches; its strength is searched'),
+    'init': Flag("'shipped', or a file: start each trial from it", 'CHECKPOINT', is_single=True),
+    # Searched, or as train has them.
+    **dict.fromkeys(('lr', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'distillation_temperature',
+                     'label_smoothing', 'freeze', 'ema', 'precision', 'augment_strength', 'attention', 'stem',
+                     'feature_map_dim'), HIDDEN),
+}
+
+
+def parse_arguments(argv: list[str] | None = None) -> Search:
+    return flags.parse('tune', __doc__, EXAMPLES, Search, argv, FLAGS)
 
 
 @command('tune')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # tells which input it chose
+    search = parse_arguments(argv)
+    logging.getLogger('vit_tactile_ros.training.datasets').setLevel(logging.INFO)  # logs the chosen input
     try:
         import optuna
     except ImportError as error:
@@ -91,51 +100,52 @@ def main(argv: list[str] | None = None) -> int:
                                   ) from error
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
-        return _search(arguments)
+        return _search(search)
     except optuna.exceptions.StorageInternalError as error:
-        raise RunError(_without_password(f'--storage {arguments.storage}: {error}', arguments.storage)) from None
+        raise RunError(_without_password(f'--storage {search.storage}: {error}', search.storage)) from None
     except KeyboardInterrupt:
-        raise KeyboardInterrupt('stopped; the finished trials are kept: run the same command to go on') from None
+        raise KeyboardInterrupt('stopped; the finished trials are stored: run the same command to resume') from None
 
 
-def _search(arguments: argparse.Namespace) -> int:
+def _search(search: Search) -> int:
     import optuna
 
-    device = select_device(arguments.device)
-    storage = _open_storage(arguments.storage)
-    table = read_table(arguments)
-    checkpoint = load_checkpoint(arguments.init) if arguments.init else None
+    device, start, source = select_device(search.device), search.start, search.data.source
+    storage = _open_storage(search.storage)
+    table = read_table(source)
+    checkpoints = start.load()
     class_names = class_names_of(table)
-    architecture = asked_architecture(arguments, checkpoint, len(class_names))
-    preprocessing = choose_preprocessing(table, architecture.image_size, arguments.input, checkpoint,
-                                         arguments.control)
-    data = prepare_data(table, arguments, preprocessing)
+    architecture = start.architecture(checkpoints, len(class_names))
+    preprocessing = choose_preprocessing(table, architecture.image_size, search.data.input,
+                                         checkpoints[0] if checkpoints else None, source.control)
+    data = prepare_data(table, search.data, preprocessing, search.config, search.workers)
     if data.validation is None:
-        assert table is not None  # there are always simulated ones
-        raise empty_part(arguments, table, 'validation')
-    study = _open_study(storage, arguments, architecture, data, INPUTS[preprocessing.reference])
+        assert table is not None  # simulated data always has a validation part
+        raise empty_part(search.data.split, table, 'validation')
+    study = _open_study(storage, search, architecture, data, INPUTS[preprocessing.reference])
 
     def run(trial: optuna.Trial) -> float:
-        config, model_settings, strength = suggest(trial, arguments, len(architecture.exits))
+        config, model_settings, augmentation = settings_of(suggest(trial, search, len(architecture.exits)), search,
+                                                           len(architecture.exits))
         torch.manual_seed(config.seed)
         model = ViTTactile(dataclasses.replace(architecture, **model_settings))
-        if checkpoint:
+        for checkpoint in checkpoints:
             start_from(model, checkpoint, class_names)
         scores: list[float] = []
 
         def report(epoch: int, metrics: dict[str, float]) -> None:
             exits = [metrics[f'accuracy_block_{block}'] for block in architecture.exits]
-            scores.append(exits[-1] if arguments.objective == 'last' else sum(exits) / len(exits))
+            scores.append(exits[-1] if search.objective == 'last' else sum(exits) / len(exits))
             trial.report(scores[-1], epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 
-        augment = choose_augmentation(arguments.augment, arguments.data, strength)
-        fit(model, data.train, data.validation, preprocessing, config, augment, device, order=data.order,
-            workers=arguments.workers, on_epoch=report)
+        recipe = Recipe(preprocessing, config, choose_augmentation(augmentation, source))
+        fit(model, Examples(data.train, data.validation, data.order), recipe, Machine(device, search.workers),
+            on_epoch=report)
         return scores[-1]
 
-    while (done := _finished(study)) < arguments.trials:
+    while (done := _finished(study)) < search.trials:
         trial = study.ask()
         started = time.monotonic()
         try:
@@ -143,69 +153,66 @@ def _search(arguments: argparse.Namespace) -> int:
             outcome = f'{score:.4f}'
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-            outcome = 'fell behind'
+            outcome = 'pruned'
         except TrainingError as error:
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             outcome = f'failed: {error}'
         except BaseException:
-            # Else it would count as running for ever.
+            # Otherwise it would count as running for ever.
             trial.set_user_attr('interrupted', True)
             study.tell(trial, state=optuna.trial.TrialState.FAIL)
             raise
         tried = ', '.join(f'{name} {_short(value)}' for name, value in trial.params.items())
-        print(f'trial {trial.number + 1}, {done + 1} of {arguments.trials}: {outcome}, '
+        print(f'trial {trial.number + 1}, {done + 1} of {search.trials}: {outcome}, '
               f'{time.monotonic() - started:.0f} s, {tried}', flush=True)
     if not any(t.state == optuna.trial.TrialState.COMPLETE for t in study.trials):
-        print('tune: no trial came to its end; look at what failed above', file=sys.stderr)
+        print('tune: no trial was completed; see the failures above', file=sys.stderr)
         return 1
     best = study.best_trial
-    print(f'best is trial {best.number + 1}: validation accuracy ({arguments.objective}) {best.value:.4f}')
-    print(train_command(best.params, arguments, len(architecture.exits)))
+    print(f'best is trial {best.number + 1}: validation accuracy ({search.objective}) {best.value:.4f}')
+    print(train_command(best.params, search, len(architecture.exits)))
     return 0
 
 
-def suggest(trial: Any, arguments: argparse.Namespace, num_exits: int) -> tuple[TrainingConfig, dict[str, Any], float]:
-    """What a trial tries: the training's settings, changes of the architecture, and the strength of augmentation."""
-    early = trial.suggest_float('early_weight', 0.1, 1.0, log=True) if num_exits > 1 else 1.0
-    config = TrainingConfig(
-        batch_size=arguments.batch_size, epochs=arguments.epochs, seed=arguments.seed, balance=arguments.balance,
-        lr=trial.suggest_float('lr', 2e-5, 3e-3, log=True),
-        weight_decay=trial.suggest_float('weight_decay', 1e-3, 0.3, log=True),
-        distillation=trial.suggest_float('distillation', 0.0, 0.9) if num_exits > 1 else 0.0,
-        loss_weights=(early,) * (num_exits - 1) + (1.0,))
-    strength = 0.0
-    if arguments.augment != 'none':
-        strength = trial.suggest_float('augment_strength', 0.0, 2.0)
-    model: dict[str, Any] = {}
-    if arguments.search_attention:
-        model['attention'] = trial.suggest_categorical('attention', ('favor_softmax', 'favor_relu', 'softmax'))
-        if model['attention'] != 'softmax':
-            model['feature_map_dim'] = trial.suggest_categorical('feature_map_dim', (32, 64, 128, 256))
-    return config, model, strength
+def suggest(trial: Any, search: Search, num_exits: int) -> dict[str, Any]:
+    """The parameters that a trial tries."""
+    if num_exits > 1:
+        trial.suggest_float('early_weight', 0.1, 1.0, log=True)
+    trial.suggest_float('lr', 2e-5, 3e-3, log=True)
+    trial.suggest_float('weight_decay', 1e-3, 0.3, log=True)
+    if num_exits > 1:
+        trial.suggest_float('distillation', 0.0, 0.9)
+    if search.augmentation.augment != 'none':
+        trial.suggest_float('augment_strength', 0.0, 2.0)
+    if search.search_attention:
+        if trial.suggest_categorical('attention', ('favor_softmax', 'favor_relu', 'softmax')) != 'softmax':
+            trial.suggest_categorical('feature_map_dim', (32, 64, 128, 256))
+    return dict(trial.params)
 
 
-def train_command(params: dict[str, Any], arguments: argparse.Namespace, num_exits: int) -> str:
-    """The command line that trains with what a trial tried, for a whole run."""
-    words = ['python', '-m', 'vit_tactile_ros.train']
-    defaults = vars(parse_arguments(['--data', str(arguments.data)]))
-    for name in ('data', 'label', 'group', 'image', 'reference', 'split', 'splits', 'labels', 'reference_image',
-                 'control', 'border', 'input', 'split_by', 'validation', 'test', 'split_seed', 'epoch_size',
-                 'validation_size', 'sensors', 'batch_size', 'augment', 'init', 'exits', 'image_size', 'seed'):
-        value = getattr(arguments, name)
-        if name == 'data' or value != defaults[name]:
-            words += [f'--{name}', *(str(v) for v in (value if isinstance(value, (list, tuple)) else [value]))]
-    if arguments.balance:
-        words.append('--balance')
-    for name, value in params.items():
-        if name == 'early_weight':
-            words += ['--loss_weights', *[_short(value)] * (num_exits - 1), '1']
-        else:
-            words += [f'--{name}', _short(value)]
-    return shlex.join(words)
+def settings_of(params: dict[str, Any], search: Search, num_exits: int,
+                ) -> tuple[TrainingConfig, dict[str, Any], Augmentation]:
+    """The parameters of a trial as training settings, changes of the architecture, and augmentation."""
+    config = dataclasses.replace(
+        search.config, lr=params['lr'], weight_decay=params['weight_decay'],
+        distillation=params.get('distillation', 0.0),
+        loss_weights=(params.get('early_weight', 1.0),) * (num_exits - 1) + (1.0,))
+    model: dict[str, Any] = {name: params[name] for name in ('attention', 'feature_map_dim') if name in params}
+    return config, model, dataclasses.replace(search.augmentation,
+                                              augment_strength=params.get('augment_strength', 0.0))
+
+
+def train_command(params: dict[str, Any], search: Search, num_exits: int) -> str:
+    """The command line of a whole training with the parameters of a trial."""
+    rounded = {name: float(_short(value)) if isinstance(value, float) else value for name, value in params.items()}
+    config, model, augmentation = settings_of(rounded, search, num_exits)
+    return flags.command_of('train', TrainingRequest(
+        config=dataclasses.replace(config, epochs=TrainingConfig().epochs), augmentation=augmentation,
+        start=dataclasses.replace(search.start, **model), data=search.data))
 
 
 def _open_storage(url: str) -> Any:
-    """The database of studies, reached once; raises UserError, without the URL's password, where it can't be."""
+    """The database of studies, after a first access; raises UserError, without the password of the URL, if it fails."""
     import optuna
 
     if url.startswith('sqlite:///'):
@@ -215,15 +222,15 @@ def _open_storage(url: str) -> Any:
         storage.get_all_studies()
         return storage
     except Exception as error:
-        # The database library's own errors have many types; all mean that this storage can't be had. Not `from error`:
-        # its text may hold the password.
+        # The errors of the database library have many types; all mean that this storage is not usable. Not `from
+        # error`: its text may contain the password.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(_without_password(f'--storage {url}: {reason}; give a database like sqlite:///runs/tune.db',
                                           url)) from None
 
 
 def _without_password(text: str, url: str) -> str:
-    """`text` without the password of a database's URL, as it stands there or decoded."""
+    """`text` without the password of a database's URL, encoded or decoded."""
     before, at, _ = url.rpartition('@')
     secrets = [(before.partition('://')[2] or before).partition(':')[2]] if at else []
     secrets += parse_qs(url.partition('?')[2]).get('password', [])
@@ -233,26 +240,27 @@ def _without_password(text: str, url: str) -> str:
     return redacted(text)
 
 
-def _open_study(storage: Any, arguments: argparse.Namespace, architecture: ModelConfig, data: TrainingData,
+def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: TrainingData,
                 input_kind: str) -> Any:
-    """The study of that name, new or not; raises UserError when it was started on something else."""
+    """The study of that name, new or not; raises UserError when it was started with other settings."""
     import optuna
 
-    # Not seeded: processes that share a study would all try the same.
+    # Not seeded: processes that share a study would all try the same parameters.
     study = optuna.create_study(
-        storage=storage, study_name=arguments.study, direction='maximize', load_if_exists=True,
+        storage=storage, study_name=search.study, direction='maximize', load_if_exists=True,
         sampler=optuna.samplers.TPESampler(multivariate=False),
-        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1 + max(1, arguments.epochs // 5)))
-    asked = {name: str(getattr(arguments, name)) for name in (
-        'epochs', 'batch_size', 'objective', 'search_attention', 'augment', 'balance', 'init', 'seed')}
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1 + max(1, search.config.epochs // 5)))
+    asked = {name: str(getattr(search.config, name)) for name in ('epochs', 'batch_size', 'balance', 'seed')}
+    asked |= {'objective': search.objective, 'search_attention': str(search.search_attention),
+              'augment': search.augmentation.augment, 'init': search.start.origin or 'None'}
     asked |= {name: str(value) for name, value in data.settings.items()} | {'input': input_kind}
     asked |= {name: str(getattr(architecture, name)) for name in ('exits', 'image_size', 'num_classes')}
     before = study.user_attrs.get('settings')
     if before is None:
         study.set_user_attr('settings', asked)
     elif changed := [name for name in asked if before.get(name) != asked[name]]:
-        raise UserError(f'the study {arguments.study!r} was started with {changed[0]} {before.get(changed[0])}, now '
-                        f'it is {asked[changed[0]]}: accuracies could not be compared; give another --study')
+        raise UserError(f'the study {search.study!r} was started with {changed[0]} {before.get(changed[0])}, now '
+                        f'it is {asked[changed[0]]}: accuracies would not be comparable; give another --study')
     return study
 
 

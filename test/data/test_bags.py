@@ -173,7 +173,7 @@ def test_labels_of_other_images(tmp_path):
 
 
 def test_one_class_only(tmp_path):
-    with pytest.raises(DataError, match="all 3 pictures are of the class 'a'"):
+    with pytest.raises(DataError, match="all 3 images are of the class 'a'"):
         load_touches(write_bag(tmp_path / 'b', {'': ['a', 'a', 'a']}))
 
 

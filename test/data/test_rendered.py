@@ -112,5 +112,5 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
     (tmp_path / 'file').write_text('')
     with pytest.raises(DataError, match='cannot be written'):
         RenderedTouches(SimulatedTouches(1, PREPROCESSING), tmp_path / 'file' / 'folder')
-    with pytest.raises(DataError, match='will take .* GB more'):
+    with pytest.raises(DataError, match='needs .* GB more'):
         RenderedTouches(SimulatedTouches(10**8, PREPROCESSING), tmp_path)

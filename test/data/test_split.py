@@ -104,7 +104,7 @@ def test_without_groups_it_warns(tmp_path, caplog):
     table = load_touches(write_folders(tmp_path, [f'{c}/{n}.png' for c in 'ab' for n in range(10)]))
     with caplog.at_level(logging.WARNING):
         split = split_touches(table, 0.2, 0.2)
-    assert 'near duplicates' in caplog.text
+    assert 'nearly identical' in caplog.text
     assert [len(part) for part in parts_of(split)] == [12, 4, 4]
     with pytest.raises(DataError, match='names no groups to split by'):
         split_touches(table, by='group')
@@ -138,7 +138,7 @@ def test_given_splits_win():
 
 def test_a_split_column_that_names_no_training_pictures():
     """`--splits test=new_pose` alone: a message about one class, and the advice to add pictures to it."""
-    with pytest.raises(DataError, match='4 pictures, and none of them for training.*train=NAMES beside test=NAMES'):
+    with pytest.raises(DataError, match='4 images, but none for training.*train=NAMES besides test=NAMES'):
         split_touches(table_of([0, 1, 0, 1], ['a', 'b', 'c', 'd'], ['test'] * 4))
 
 
@@ -151,13 +151,13 @@ def test_given_splits_that_share_a_group():
 def test_given_splits_that_share_a_picture(tmp_path):
     write_folders(tmp_path, ['train/a/1.png', 'train/b/2.png', 'test/a/3.png', 'test/b/4.png'])
     shutil.copy(tmp_path / 'train' / 'a' / '1.png', tmp_path / 'test' / 'a' / 'copy.png')
-    with pytest.raises(DataError, match=r'copy.png \(test\).*are the same picture|1.png \(train\).*copy.png'):
+    with pytest.raises(DataError, match=r'copy.png \(test\).*are the same image|1.png \(train\).*copy.png'):
         split_touches(load_touches(tmp_path))
 
 
 def test_a_class_without_training_pictures(tmp_path):
     write_folders(tmp_path, ['train/a/1.png', 'train/b/2.png', 'test/c/3.png'])
-    with pytest.raises(DataError, match="no training pictures of the class 'c', which has 1 in all"):
+    with pytest.raises(DataError, match="no training images of the class 'c', which has 1 in all"):
         split_touches(load_touches(tmp_path))
 
 

@@ -52,7 +52,7 @@ def test_a_double_underscore_in_one_name_is_no_group(tmp_path):
 
 def test_some_pictures_without_group(tmp_path):
     write_folders(tmp_path, ['smooth/cup/a.png', 'smooth/b.png', 'rough/file/c.png'])
-    with pytest.raises(DataError, match='1 of 3 pictures have no group.*b.png'):
+    with pytest.raises(DataError, match='1 of 3 images have no group.*b.png'):
         load_touches(tmp_path)
 
 
@@ -92,9 +92,9 @@ def test_reference_image_fills_gaps_only(tmp_path):
 @pytest.mark.parametrize(('files', 'message'), [
     ([], 'no folders'),
     (['a.png', 'b.png'], 'no folders'),
-    (['a.png', 'smooth/b.png', 'rough/c.png'], 'a.png lies beside the class folders'),
-    (['smooth/a.png'], "all 1 pictures are of the class 'smooth'"),
-    (['smooth/a.png', 'rough/reference.png'], 'class folder .*rough has no pictures'),
+    (['a.png', 'smooth/b.png', 'rough/c.png'], 'a.png is not in a class folder'),
+    (['smooth/a.png'], "all 1 images are of the class 'smooth'"),
+    (['smooth/a.png', 'rough/reference.png'], 'class folder .*rough has no images'),
 ])
 def test_folders_that_are_no_data(tmp_path, files, message):
     with pytest.raises(DataError, match=message):
@@ -162,7 +162,7 @@ def test_rows_without_a_label_are_left_out_and_counted(tmp_path, caplog):
     path = write_csv(tmp_path / 'labels.csv', [row(0), row(1, 'rough'), row(2, '')])
     with caplog.at_level(logging.WARNING):
         assert len(load_touches(path)) == 2
-    assert 'left out 1 of 3 rows, whose label is empty' in caplog.text
+    assert 'skipped 1 of 3 rows, whose label is empty' in caplog.text
 
 
 def test_splits_by_other_names(tmp_path, caplog):
@@ -174,8 +174,8 @@ def test_splits_by_other_names(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         table = load_touches(path, splits=splits)
     assert [t.split for t in table.touches] == ['train', 'train', 'validation', 'test']
-    assert 'left out the splits no_contact (1)' in caplog.text
-    with pytest.raises(DataError, match='leave no row'):
+    assert 'skipped the splits no_contact (1)' in caplog.text
+    with pytest.raises(DataError, match='match no row'):
         load_touches(path, splits={'train': ['nothing']})
     assert not load_touches(path, split='').has_splits
 
@@ -196,17 +196,17 @@ def load_splits_with_a_wrong_part():
 
 @pytest.mark.parametrize(('rows', 'arguments', 'message'), [
     ([row(0), row(1)], {'label': 'class'}, "no column 'class' for the labels; its columns are image, label"),
-    ([row(0), row(1)], {'image': 'file'}, "no column 'file' for the pictures"),
+    ([row(0), row(1)], {'image': 'file'}, "no column 'file' for the images"),
     ([row(0), row(1)], {'reference': 'background'}, "no column 'background' for the references"),
     ([row(0), row(1)], {'reference': '{gel}.png'}, "no column 'gel' for the references"),
     ([row(0), row(1)], {'reference': '{gel.png'}, 'neither a column nor a pattern'),
     ([row(0), row(1)], {'group': 'object+press'}, "no column 'object' for the groups"),
     ([row(0), row(1)], {'split': 'part'}, "no column 'part' for the splits"),
     ([row(0, ''), row(1, '')], {}, "the column 'label' is empty in all 2 rows"),
-    ([row(0), row(1)], {}, "all 2 pictures are of the class 'smooth'"),
+    ([row(0), row(1)], {}, "all 2 images are of the class 'smooth'"),
     ([row(0), row(0, 'rough')], {}, "line 3: .*0.png is labelled 'rough', and 'smooth' above"),
     ([row(0, group='a'), row(1, 'rough', group='')], {}, 'line 3: no group'),
-    ([row(0, split='train'), row(1, 'rough', split='')], {}, '1 of 2 pictures have no split'),
+    ([row(0, split='train'), row(1, 'rough', split='')], {}, '1 of 2 images have no split'),
 ])
 def test_wrong_csv(tmp_path, rows, arguments, message):
     with pytest.raises(DataError, match=message):
@@ -217,7 +217,7 @@ def test_wrong_csv(tmp_path, rows, arguments, message):
     (b'', 'no rows'), (b'image,label\n', 'no rows'), (b'image,label\na.png\n', 'line 2: 1 fields'),
     (b'\xff\xfe\x00image!', 'cannot be read as a CSV: it begins as utf-16 and is damaged at byte'),
     (b'\xff\xfe\x00image', 'no rows'),
-    (b'image,label\na.png,x\nb.png,y\n', '2 of 2 pictures are missing'),
+    (b'image,label\na.png,x\nb.png,y\n', '2 of 2 images are missing'),
 ])
 def test_text_that_is_no_csv(tmp_path, text, message):
     path = tmp_path / 'labels.csv'

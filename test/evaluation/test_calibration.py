@@ -16,6 +16,7 @@ from vit_tactile_ros.evaluation.calibration import (
 )
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
 from vit_tactile_ros.evaluation.resampling import check_promise
+from vit_tactile_ros.foundation.errors import UserError
 
 
 @pytest.mark.parametrize('scale', (0.5, 1.0, 3.0))
@@ -44,6 +45,18 @@ def test_calibration_repairs_the_confidence():
                          for t in ((), calibration.temperatures))
         assert after < 0.03 < before
         assert calibration.ece[i] == pytest.approx(after, abs=0.02)
+
+
+@pytest.mark.parametrize(('size', 'is_enough'), [(19, False), (20, True), (39, True)])
+def test_calibrate_and_check_need_as_many_samples(size, is_enough):
+    """A part that calibrate accepted was refused by --check, which calibrates half of it."""
+    outputs = toy_outputs(size)
+    for run in (lambda: calibrate(outputs), lambda: check_promise(outputs, [0.05], rounds=3)):
+        if is_enough:
+            run()
+        else:
+            with pytest.raises(UserError, match='there are 19 samples; must be at least 20'):
+                run()
 
 
 def test_drop_is_counted_in_pairs():

@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch.utils.data import Dataset
 
+from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.model import ModelConfig, PreprocessingConfig, ViTTactile
+from vit_tactile_ros.training.loop import fit
+from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
 
 CONFIG = ModelConfig(num_classes=3, image_size=(32, 32), width=48, depth=2, exits=(1, 2), feature_map_dim=16)
 PREPROCESSING = PreprocessingConfig(image_size=(32, 32), reference='difference', std=(0.1, 0.1, 0.1))
@@ -33,3 +36,15 @@ class Colours(Dataset):
 def make_model(seed: int = 0) -> ViTTactile:
     torch.manual_seed(seed)
     return ViTTactile(CONFIG)
+
+
+def fit_toy(output, model, frames, validation, config, **others) -> ViTTactile:
+    """`fit` on the CPU; `others` are fields of its dataclasses, or its own arguments."""
+    def take(*names):
+        return {name: others.pop(name) for name in names if name in others}
+
+    recipe = Recipe(PREPROCESSING, config, others.pop('augment', AugmentConfig.simulated()))
+    machine = Machine(torch.device('cpu'), progress=False, **take('workers', 'processes'))
+    kept = {'class_names': CLASS_NAMES} | take('class_names', 'settings', 'provenance', 'use_wandb')
+    return fit(model or make_model(), Examples(frames, validation, **take('order')), recipe, machine,
+               output and RunOutput(output, **kept), **others)

@@ -58,7 +58,7 @@ def test_one_process_goes_on_with_what_two_began(two, tmp_path, capfd):
     """A state that depends on how many processes wrote it."""
     output = shutil.copytree(two[0], tmp_path / 'run')
     assert train.main([*TRAIN[2:], '--output', str(output), '--epochs', '3']) == 0
-    assert 'going on after epoch 2 of 3' in capfd.readouterr().out
+    assert 'resuming after epoch 2 of 3' in capfd.readouterr().out
 
 
 def test_all_processes_stop_after_the_same_step(two, tmp_path):
@@ -84,7 +84,7 @@ sys.exit(train.main())
     run_folder = tmp_path / 'run'
     code, _, err = run(*torchrun, str(program), *TRAIN[2:], '--output', str(run_folder))
     assert code != 0
-    assert err.count('train: stopped; ') == 1 and 'holds all up to step 1 of epoch 2: ' in err, err
+    assert err.count('train: stopped; ') == 1 and 'holds everything up to step 1 of epoch 2: ' in err, err
     state = torch.load(run_folder / STATE, weights_only=True)
     assert (state['epoch'], state['step']) == (1, 1)
     code, _, err = run(*torchrun, *TRAIN, '--output', str(run_folder))

@@ -20,7 +20,7 @@ def new(**changes):
 
 @pytest.mark.parametrize(('freeze', 'changes', 'told'), [
     (3, {'exits': (1, 2, 3), 'depth': 3}, 'freeze is 3; a.safetensors has 2 blocks'),
-    (1, {'attention': 'softmax'}, 'freeze is 1 and attention is softmax; the blocks of a.safetensors learned with')])
+    (1, {'attention': 'softmax'}, 'freeze is 1 and attention is softmax; the blocks of a.safetensors were trained')])
 def test_blocks_that_never_learned_as_they_are_used_are_not_frozen(freeze, changes, told):
     model = dataclasses.replace(CONFIG, **changes)
     with pytest.raises(ValueError, match=told):
@@ -33,7 +33,7 @@ def test_classes_are_only_told_where_a_head_was_taken_over():
     model, classes = new(exits=(3,), depth=3), (*CLASS_NAMES[:-1], 'sand')
     drawn = start_from(model, CHECKPOINT, classes)
     told = start_told([CHECKPOINT], 'a.safetensors', model.config, classes, drawn)
-    assert 'head 3 (not in the checkpoint)' in told and 'taken over' not in told
+    assert 'head 3 (not in the checkpoint)' in told and 'copied' not in told
 
 
 def logits(model, images=IMAGES):
@@ -79,7 +79,7 @@ def test_classes_of_the_same_name_keep_their_rows(reordered):
             else:
                 assert torch.equal(model.stage_modules[index].head.classify.weight[row], before[index][row])
     told = start_told([CHECKPOINT], 'x', model.config, names, drawn)
-    assert f"taken over are the classes {', '.join(repr(n) for n in names if n in CLASS_NAMES)}" in told
+    assert f"classes copied: {', '.join(repr(n) for n in names if n in CLASS_NAMES)}" in told
 
 
 def test_of_several_checkpoints_each_gives_the_classes_that_it_has():
@@ -91,7 +91,7 @@ def test_of_several_checkpoints_each_gives_the_classes_that_it_has():
 def test_another_kernel_is_said():
     """softmax has no random features, so that nothing was said of weights that learned with another kernel."""
     told = start_told([CHECKPOINT], 'x', new(attention='softmax').config, CLASS_NAMES, [])
-    assert f'attention is softmax here, while these weights learned with {CONFIG.attention}' in told
+    assert f'attention is softmax, but these weights were trained with {CONFIG.attention}' in told
     assert start_told([CHECKPOINT], 'x', CONFIG, CLASS_NAMES, []) == 'starts from x'
 
 

@@ -9,7 +9,7 @@ import signal
 
 import pytest
 import torch
-from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
+from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, fit_toy, make_model
 
 from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
@@ -20,7 +20,7 @@ from vit_tactile_ros.training.batches import PIECE
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.initialise import weights_by_block
 from vit_tactile_ros.training.inputs import Inputs, strengthened
-from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError, fit
+from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError
@@ -31,9 +31,7 @@ SETTINGS = TrainingConfig(batch_size=16, epochs=2, lr=1e-3, ema=0.9)
 
 
 def train(output=None, model=None, frames=None, validation=None, config=SETTINGS, **others):
-    return fit(model or make_model(), frames or Colours(36), validation, PREPROCESSING, config,
-               others.pop('augment', AugmentConfig.simulated()), CPU, output, class_names=CLASS_NAMES, progress=False,
-               **others)
+    return fit_toy(output, model, frames or Colours(36), validation, config, **others)
 
 
 def equal(first, second):
@@ -107,7 +105,8 @@ def test_going_on_within_an_epoch_equals_an_uninterrupted_run(tmp_path, stop_at)
             return super().__getitem__(index)
 
     validation = Colours(6, seed=1)
-    with pytest.raises(Stopped, match=f'holds all up to step {(stop_at - 1) % 3 + 1} of epoch {(stop_at + 2) // 3}:'):
+    step, epoch = (stop_at - 1) % 3 + 1, (stop_at + 2) // 3
+    with pytest.raises(Stopped, match=f'holds everything up to step {step} of epoch {epoch}:'):
         train(tmp_path, frames=Asking(36), validation=validation, config=config, stop=stop)
     assert stop.exit_code == 143
     state, epochs = torch.load(tmp_path / STATE, weights_only=True), (stop_at - 1) // 3
@@ -133,7 +132,7 @@ def test_a_stop_during_validation_ends_it(tmp_path):
                 stop.ask()
             return super().__getitem__(index)
 
-    with pytest.raises(Stopped, match='holds all up to step 3 of epoch 1:'):
+    with pytest.raises(Stopped, match='holds everything up to step 3 of epoch 1:'):
         train(tmp_path, validation=Asking(6), stop=stop)
     assert stop.exit_code == 130
     whole = train(validation=Colours(6))
@@ -206,7 +205,7 @@ def test_fewer_epochs_than_are_begun(tmp_path):
     train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=1))
     with pytest.raises(Stopped, match='checkpoint.safetensors is that of epoch 1'):
         train(tmp_path, frames=Asking(36), stop=stop)
-    with pytest.raises(SettingsError, match='has done 1 epochs and a part of another already; --epochs 1 is less'):
+    with pytest.raises(SettingsError, match='has finished 1 epochs and a part of another already; --epochs 1 is less'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=1))
 
 
@@ -229,11 +228,11 @@ def test_the_number_of_epochs_can_change(tmp_path, caplog):
     train(tmp_path)
     with caplog.at_level(logging.INFO):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=4))
-    assert 'the cosine now goes over 4' in caplog.text
+    assert 'the cosine schedule now covers 4' in caplog.text
     assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 4
     state = torch.load(tmp_path / STATE, weights_only=True)
     assert state['optimizer']['param_groups'][0]['lr'] == pytest.approx(learning_rate(11, 12, 1e-3, 0.05))
-    with pytest.raises(SettingsError, match='has done 4 epochs already; --epochs 3 is less'):
+    with pytest.raises(SettingsError, match='has finished 4 epochs already; --epochs 3 is less'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
 
 
@@ -283,8 +282,7 @@ def test_another_class_list_is_refused(tmp_path):
     """Heads that go on under other names: as many classes, so that no shape gives it away."""
     train(tmp_path)
     with pytest.raises(SettingsError, match='started with the classes red, green, blue; now they are red, blue, green'):
-        fit(make_model(), Colours(36), None, PREPROCESSING, SETTINGS, AugmentConfig.simulated(), CPU, tmp_path,
-            class_names=('red', 'blue', 'green'), progress=False)
+        train(tmp_path, class_names=('red', 'blue', 'green'))
 
 
 def test_a_damaged_state_costs_one_epoch(tmp_path, caplog):
@@ -292,7 +290,7 @@ def test_a_damaged_state_costs_one_epoch(tmp_path, caplog):
     state = (tmp_path / STATE).read_bytes()
     (tmp_path / STATE).write_bytes(state[:len(state) // 2])
     again = train(tmp_path)
-    assert 'going on from the state before it' in caplog.text
+    assert 'resuming from the previous state' in caplog.text
     assert equal(again, average)
 
 
@@ -383,7 +381,7 @@ def test_balance_draws_classes_equally():
     config = dataclasses.replace(SETTINGS, epochs=1, balance=True)
     train(frames=Unbalanced(), config=config)
     assert labels.count(0) == labels.count(1) == 18
-    with pytest.raises(ValueError, match='balance needs to know the classes'):
+    with pytest.raises(ValueError, match='balance needs the labels in advance'):
         train(frames=torch.utils.data.Subset(Colours(36), range(36)), config=config)
 
 

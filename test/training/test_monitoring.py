@@ -8,21 +8,18 @@ import sys
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, make_model
+from toy_training import CONFIG, Colours, fit_toy, make_model
 
-from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
-from vit_tactile_ros.training.loop import fit
 from vit_tactile_ros.training.monitoring import COLLAPSE_RMS, CollapseWatch, LogError, RunLog, query_key_rms
 
 SETTINGS = TrainingConfig(batch_size=16, epochs=2, lr=1e-3)
 
 
 def train(output, epochs=2, **others):
-    return fit(make_model(), Colours(36), Colours(6, seed=1), PREPROCESSING,
-               dataclasses.replace(SETTINGS, epochs=epochs), AugmentConfig.simulated(), torch.device('cpu'), output,
-               class_names=CLASS_NAMES, progress=False, **others)
+    return fit_toy(output, None, Colours(36), Colours(6, seed=1), dataclasses.replace(SETTINGS, epochs=epochs),
+                   **others)
 
 
 def test_tensorboard_has_every_figure_once(tmp_path):

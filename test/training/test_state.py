@@ -71,7 +71,7 @@ def test_a_mutated_state_is_whole_or_refused(folder):
 def test_no_whole_state_is_an_error_that_says_what_to_do(folder):
     folder.save(content(1))
     (folder.path / STATE).write_bytes(b'garbage')
-    with pytest.raises(StateError, match=r'is not a whole state file.*training_state.previous: is not there.*--init'):
+    with pytest.raises(StateError, match=r'is not a whole state file.*training_state.previous: is missing.*--init'):
         folder.load()
 
 

@@ -1,21 +1,24 @@
-"""Variation that camera-based touch sensors really show, added to batches of frames and their references.
+"""Realistic variation of camera-based touch sensors, added to batches of frames and their references.
 
-What a contact adds to a gel's picture is a sum over the lights: the colour of each light times how the tilted surface
-catches it. So another unit (other LEDs, other paint, lights elsewhere around the gel) is a linear change of the
-difference between frame and reference: its colours mixed by a 3x3 matrix, its strength varying slowly over the gel.
-Both go through the same geometry; what differs between them is what differs in the world: shear, drift of light, noise.
+A contact adds to the image a sum over the lights: the colour of each light times the shading of the tilted surface. So
+another unit (other LEDs, other paint, other positions of the lights) is a linear change of the difference between frame
+and reference: its colours are mixed by a 3x3 matrix, and its strength varies slowly over the gel. Frame and reference
+get the same geometry; they differ as in reality: in shear, drift of the light and noise.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import lru_cache
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import PreprocessingConfig
 
 
@@ -23,8 +26,8 @@ from vit_tactile_ros.model import PreprocessingConfig
 class AugmentConfig:
     """How strong each variation is; the defaults are for real data of one or two units ('gel')."""
 
-    # Geometry, the same for frame and reference; what comes in from outside is mirrored.
-    shift: float = 0.06  # largest, share of the picture's height and width
+    # Geometry, the same for frame and reference; outside the image it is mirrored.
+    shift: float = 0.06  # largest, share of the image's height and width
     rotation_deg: float = 12.0  # largest, either way
     scale: float = 0.12  # largest, log of the magnification
     flip: float = 0.5  # probability, of each of left-right and up-down
@@ -35,20 +38,20 @@ class AugmentConfig:
     contrast: float = 0.35  # largest, log of the difference's gain: brighter lights, softer gel
     uneven: float = 0.25  # standard deviation of the gain's slow change over the gel and per channel
     # Light of both.
-    brightness: float = 0.15  # largest, log of the gain of both, per picture and again per channel
+    brightness: float = 0.15  # largest, log of the gain of both, per image and again per channel
     tone: float = 0.15  # largest curvature of the tone curve, 0 (linear) to 1; stands for gamma
     drift: float = 2.0  # standard deviation, grey levels: slow change over the gel and per channel since the reference
     # Lens and camera.
     blur: float = 0.5  # probability of blurring both, by up to a binomial of standard deviation 1 px of the input
     noise: float = 3.0  # largest standard deviation of a frame's noise, grey levels
     # Markers.
-    markers: float = 0.3  # share of the pictures that get dark dots drawn on both, half of the erased ones among them
+    markers: float = 0.3  # share of the images that get dark dots on both, including half of the erased ones
     marker_pitch: tuple[float, float] = (0.06, 0.16)  # from dot to dot, share of the width
     marker_radius: tuple[float, float] = (0.15, 0.32)  # share of the pitch
-    marker_darkness: tuple[float, float] = (0.4, 0.9)  # share of the light that a dot takes
-    erase_markers: float = 0.2  # share of the pictures whose dark spots are filled, as on a gel without markers
+    marker_darkness: tuple[float, float] = (0.4, 0.9)  # share of the light that a dot absorbs
+    erase_markers: float = 0.2  # share of the images whose dark spots are filled, as on a gel without markers
     marker_size: float = 0.055  # share of the width: smaller spots are filled
-    shear: float = 0.012  # standard deviation of how far the surface is dragged along, share of the width; moves dots
+    shear: float = 0.012  # standard deviation of the surface's tangential shift, share of the width; moves dots
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -69,7 +72,7 @@ class AugmentConfig:
 
     @classmethod
     def none(cls) -> AugmentConfig:
-        """No variation at all: frames and references only become floats."""
+        """No variation: frames and references are only converted to float."""
         return cls(shift=0, rotation_deg=0, scale=0, flip=0, hue_deg=0, mixing=0, contrast=0, uneven=0, brightness=0,
                    tone=0, drift=0, blur=0, noise=0, markers=0, erase_markers=0, shear=0)
 
@@ -82,23 +85,37 @@ class AugmentConfig:
 
     @classmethod
     def other_gel(cls) -> AugmentConfig:
-        """Strong: for a network that is to work on units unlike all that it was trained on."""
+        """Strong: for a network that must work on units unlike those of the training data."""
         return cls(shift=0.1, rotation_deg=25, scale=0.2, hue_deg=180, swap=0.3, mixing=0.15, contrast=0.6, uneven=0.4,
                    brightness=0.3, tone=0.3, drift=3.0, noise=5.0, markers=0.45, erase_markers=0.5, shear=0.015)
 
 
-AUGMENTATIONS = {'none': AugmentConfig.none, 'gel': AugmentConfig, 'simulated': AugmentConfig.simulated,
-                 'other_gel': AugmentConfig.other_gel}
+AugmentationName = Literal['auto', 'none', 'gel', 'simulated', 'other_gel']
+AUGMENTATIONS: dict[AugmentationName, Callable[[], AugmentConfig]] = {
+    'none': AugmentConfig.none, 'gel': AugmentConfig, 'simulated': AugmentConfig.simulated,
+    'other_gel': AugmentConfig.other_gel}
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Which augmentation, and how strong; 'auto' depends on the data. Raises UserError naming the wrong field."""
+
+    augment: AugmentationName = 'auto'
+    augment_strength: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.augment_strength < math.inf:
+            raise UserError(f'augment_strength is {self.augment_strength}; must be at least 0')
 
 
 class Augment(nn.Module):
-    """Batches of fitted frames and references, varied anew at every call, on the device that they are on."""
+    """Batches of fitted frames and references, varied differently at every call, on their device."""
 
     def __init__(self, config: AugmentConfig) -> None:
         super().__init__()
         self.config = config
-        # The cross product with the grey axis, which turns hues. A buffer: made in every call, it would be copied from
-        # the host each time, and the copy waits for the device.
+        # The cross product with the grey axis, which turns hues. A buffer, because a tensor made in every call would be
+        # copied from the host each time, and the copy waits for the device.
         cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) / math.sqrt(3)
         self.register_buffer('_cross', cross, persistent=False)
 
@@ -109,8 +126,8 @@ class Augment(nn.Module):
 
         generator: draws everything; on the CPU it gives every device the same variation (up to rounding), on the GPU it
         is faster.
-        luck: a generator on the CPU that draws how many pictures get what, in place of `generator`: with one on the GPU
-        the host would have to wait for the answer.
+        luck: a generator on the CPU for the numbers of images that get a variation: with `generator` on the GPU, the
+        host would have to wait for them.
         """
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape != references.shape:
             raise ValueError(f'frames are {tuple(frames.shape)} and references {tuple(references.shape)}; '
@@ -123,7 +140,7 @@ class Augment(nn.Module):
             for picture in (frame, reference):
                 picture[erased] = _without_dark_spots(picture[erased], config.marker_size)
         if len(marked):
-            # Drawn before the surface is dragged along, so that a dot of the frame is where the shear took it.
+            # Drawn before the shear, so that the dots of the frame move with it.
             light = _marker_light(draw, len(marked), frame.shape[2:], config)
             frame[marked] *= light
             reference[marked] *= light
@@ -164,11 +181,11 @@ def to_input(frames: Tensor, references: Tensor, preprocessing: PreprocessingCon
 @lru_cache(maxsize=8)
 def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype,
                      device: torch.device) -> tuple[Tensor, Tensor]:
-    """What grey levels are multiplied with and what is subtracted then, (3, 1, 1) each.
+    """The factor of the grey levels and the value to subtract then, (3, 1, 1) each.
 
-    Kept on the device: copying them there for every batch would wait for it.
+    Kept on the device: a copy for every batch would wait for it.
     """
-    with torch.inference_mode(False):  # whoever asks first
+    with torch.inference_mode(False):  # also if the first call is in inference mode
         mean_, std_ = (torch.tensor(v, dtype=dtype, device=device).view(3, 1, 1) for v in (mean, std))
         return 1 / (255 * std_), mean_ / std_
 
@@ -193,10 +210,10 @@ class _Draw:
     def chosen(self, first: float, second: float = 0.0) -> tuple[Tensor, Tensor]:
         """Indices of two random shares of the batch; half of the first, if there are so many, are also in the second.
 
-        How many is known on the host, so that shapes do not have to be asked from the device.
+        The numbers are known on the host, so that it does not have to wait for the device.
         """
         order = torch.randperm(self.batch, generator=self.generator, device=self.generator.device).to(self.device)
-        # What is left over of a whole number is decided by chance: a batch of one is varied sometimes, too.
+        # The fraction is rounded randomly: a batch of one is varied sometimes, too.
         luck = torch.rand(3, generator=self.luck, device=self.luck.device).tolist()
         a, b, both = (math.floor(share * self.batch + u) for share, u in zip((first, second, first / 2), luck))
         start = min(a - min(both, a, b), self.batch - b)
@@ -216,13 +233,13 @@ def _coordinates(size: torch.Size, device: torch.device) -> tuple[Tensor, Tensor
 
 
 def _grid(draw: _Draw, size: torch.Size, config: AugmentConfig) -> Tensor:
-    """Where every pixel of the new picture comes from, (B, h, w, 2)."""
+    """The source of every pixel of the new image, (B, h, w, 2)."""
     height, width = size
     angle = draw.uniform(-1, 1) * math.radians(config.rotation_deg)
     zoom = torch.exp(draw.uniform(-config.scale, config.scale))
     mirror = 1 - 2 * (draw.uniform(0, 1, 2, draw.batch) < config.flip).float()
     cosine, sine = torch.cos(angle) / zoom, torch.sin(angle) / zoom
-    # A turn is one in pixels: the axes of the unit square have different lengths.
+    # A rotation in pixels: the axes of the unit square have different lengths.
     aspect = height / width
     across = torch.stack((mirror[0] * cosine, -mirror[0] * sine * aspect), 1)
     down = torch.stack((mirror[1] * sine / aspect, mirror[1] * cosine), 1)
@@ -232,7 +249,7 @@ def _grid(draw: _Draw, size: torch.Size, config: AugmentConfig) -> Tensor:
 
 
 def _shear(draw: _Draw, size: torch.Size, config: AugmentConfig) -> Tensor:
-    """How far friction drags the surface along, (B, h, w, 2) in the units of the grid: most at one place of the gel."""
+    """Tangential shift of the surface by friction, (B, h, w, 2) in the units of the grid: largest at one point."""
     x, y = _coordinates(size, draw.device)
     centre = draw.uniform(-0.8, 0.8, 2, draw.batch, 1)
     reach = draw.uniform(0.3, 1.5, 2, draw.batch, 1)  # wide: the whole surface moves
@@ -248,17 +265,17 @@ def _resample(pictures: Tensor, grid: Tensor) -> Tensor:
 
 
 def _marker_light(draw: _Draw, count: int, size: torch.Size, config: AugmentConfig) -> Tensor:
-    """The share of light that a lattice of dots leaves, (count, 1, h, w)."""
+    """The share of light that a lattice of dots reflects, (count, 1, h, w)."""
     height, width = size
     pitch = draw.uniform(*config.marker_pitch, count, 1) * width  # px
-    # No finer than the pixels can show.
+    # Not smaller than the pixels can resolve.
     radius = (draw.uniform(*config.marker_radius, count, 1) * pitch).clamp_(min=0.6)
     start = draw.uniform(0, 1, 2, count, 1)
     squared = []
     for pixels, offset in zip((height, width), start):
         position = torch.arange(pixels, device=draw.device, dtype=torch.float32) / pitch + offset
         squared.append(((position - position.round()) * pitch) ** 2)
-    # The distance to the nearest dot, in pixels; the edge of a dot is a pixel or so wide.
+    # The distance to the nearest dot, in pixels; the edge of a dot is about a pixel wide.
     distance = (squared[0][:, :, None] + squared[1][:, None, :]).sqrt_()
     covered = distance.neg_().add_(radius[:, :, None]).div_(draw.uniform(0.8, 2.0, count, 1, 1)).add_(0.5).clamp_(0, 1)
     darkness = draw.uniform(*config.marker_darkness, count, 1, 1)
@@ -266,9 +283,9 @@ def _marker_light(draw: _Draw, count: int, size: torch.Size, config: AugmentConf
 
 
 def _without_dark_spots(pictures: Tensor, size: float) -> Tensor:
-    """The pictures with their dark spots filled: darker in all channels than around, smaller than `size` of the width.
+    """The images with filled dark spots: those darker in all channels than around, smaller than `size` of the width.
 
-    By a grey-level closing, where it matters: shading of a contact is coloured (one channel loses what another
+    By a grey-level closing of all channels: the shading of a contact is coloured (one channel loses what another
     gains), so it stays, and so does fine texture.
     """
     reach = max(1, math.ceil(size * pictures.shape[3] / 2))
@@ -282,7 +299,7 @@ def _without_dark_spots(pictures: Tensor, size: float) -> Tensor:
 def _running_maximum(pictures: Tensor, window: int) -> Tensor:
     """The maximum over windows of `window` by `window` px, without padding: window - 1 rows and columns fewer.
 
-    By doubling, four passes for nine pixels: max_pool2d takes ten times as long on a CPU.
+    By doubling, with four passes for nine pixels: max_pool2d takes ten times as long on a CPU.
     """
     for axis in (2, 3):
         reached = 1
@@ -308,10 +325,10 @@ def _binomial(pictures: Tensor) -> Tensor:
 
 
 def _colour_matrix(draw: _Draw, config: AugmentConfig, cross: Tensor) -> Tensor:
-    """What mixes the channels of the difference, (B, 3, 3).
+    """The matrix that mixes the channels of the difference, (B, 3, 3).
 
-    With three lights a third of a turn apart, moving them around the gel turns the colours about the grey axis by the
-    same angle; lights in the other order exchange two channels.
+    With three lights 120 degrees apart, moving them around the gel rotates the colours about the grey axis by the same
+    angle; lights in the other order exchange two channels.
     """
     angle = draw.uniform(-1, 1, draw.batch, 1, 1) * math.radians(config.hue_deg)
     grey = torch.full((3, 3), 1 / 3, device=draw.device)
@@ -328,7 +345,7 @@ def _slow_field(draw: _Draw, size: torch.Size, std: float) -> Tensor:
     """Random polynomials of second order over the gel, (B, 3, h, w); half of the variance is common to the channels."""
     x, y = _coordinates(size, draw.device)
     x, y = x[None, :].expand(*size), y[:, None].expand(*size)
-    # Each term has variance 1 over the gel, up to the last one's.
+    # Each term has variance of about 1 over the gel.
     terms = torch.stack((torch.ones_like(x), 1.7 * x, 1.7 * y, 3 * x * y, 3.4 * (x * x - 1 / 3), 3.4 * (y * y - 1 / 3)))
     weights = draw.normal(1, draw.batch, 3, 6) + draw.normal(1, draw.batch, 1, 6)
     weights *= std / math.sqrt(2 * 6)
@@ -345,9 +362,9 @@ def _relight(draw: _Draw, reference: Tensor, config: AugmentConfig) -> None:
 
 
 def _add_noise(draw: _Draw, frame: Tensor, largest: float) -> None:
-    """Noise of a standard deviation drawn for every picture, in place.
+    """Noise with a random standard deviation for every image, in place.
 
-    A few planes of noise serve the whole batch, shifted at random: drawing fresh ones costs as much as all the rest.
+    The whole batch shares a few planes of noise: new ones would cost as much as everything else together.
     """
     batch, channels, height, width = frame.shape
     planes = draw.normal(1, 8, channels, height, width)

@@ -1,7 +1,7 @@
-"""Controls: inputs in which there is no touch to see, so that what a network still knows is not about touch.
+"""Controls: inputs that do not show the touch, to measure what a network can predict without it.
 
-A network that names an object from the gel's rest picture, or from the border that nothing presses on, has learned the
-recording session. A result about touch stands only as far as it is above these.
+A network that recognises an object from the reference, or from the border where nothing presses, has learned the
+recording session. A result about touch is meaningful only as far as it is above these.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vit_tactile_ros.data.touches import DataError, TouchTable
 
 
 def references_as_images(table: TouchTable) -> TouchTable:
-    """Every touch shows its no-contact reference instead of its image; raises DataError for one that has none."""
+    """Every image replaced by its reference; raises DataError for a touch without one."""
     touches = []
     for touch in table.touches:
         if touch.reference is None:

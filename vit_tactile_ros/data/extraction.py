@@ -1,4 +1,4 @@
-"""Labelled messages of bags written out as pictures with a CSV, for people to look at and for training to read."""
+"""Labelled messages of bags written as image files with a CSV, for inspection and for training."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TABLE = 'touches.csv'
 
 @dataclass(frozen=True)
 class Extracted:
-    """What lies in the folder now."""
+    """What was written."""
 
     table: Path  # the CSV for `--data`
     images: int
@@ -38,15 +38,15 @@ class Extracted:
 
 def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
                     reference_image: Path | None = None) -> TouchTable:
-    """The labelled images of several bags, or folders of bags, in one table; classes by alphabet, one is enough.
+    """The labelled images of several bags, or folders of bags, in one table, which may have a single class.
 
-    labels, reference_image: as in `touches.load_touches`. Raises DataError for what is no bag, for two bags of one name
-    (their touches would be one group), and as `bags.read_bags` does.
+    labels, reference_image: as in `touches.load_touches`. Raises DataError for a path that is not a bag, for two bags
+    of the same name (their touches would be one group), and as `bags.read_bags` does.
     """
     bags = find_recordings(paths)
     if twice := [name for name, count in Counter(bag.name for bag in bags).items() if count > 1]:
         raise DataError(f'{", ".join(str(bag) for bag in bags if bag.name == twice[0])} have the same name, so their '
-                        'touches could not be told apart; rename one of them, or give it once')
+                        'touches could not be distinguished; rename one of them, or give it once')
     touches = read_bags(bags, labels, references=reference_image is None)
     if reference_image is not None:
         if not reference_image.is_file():
@@ -56,7 +56,7 @@ def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
 
 
 def thin(table: TouchTable, every: int) -> TouchTable:
-    """Of each touch the first frame and every `every`-th after it: neighbours are near copies of one another."""
+    """Of each touch the first frame and every `every`-th after it: neighbours are nearly identical."""
     seen = Counter[str]()
     kept = []
     for index, touch in enumerate(table.touches):
@@ -67,12 +67,12 @@ def thin(table: TouchTable, every: int) -> TouchTable:
 
 
 def extract(table: TouchTable, folder: Path, progress: bool | None = None) -> Extracted:
-    """Write the pictures (PNG, bit for bit), the references and `touches.csv` (image, reference, label, group).
+    """Write the images (PNG, lossless), the references and `touches.csv` (image, reference, label, group).
 
-    A folder per class, in it a folder per touch. Whole or not at all: it grows beside `folder` and is moved there at
-    the end; what a killed run left there is begun anew. progress: a bar on stderr; None shows one in a terminal.
+    A folder per class, with a folder per touch. Whole or not at all: everything is written to a temporary folder beside
+    `folder`, which is renamed at the end. progress: a bar on stderr; None shows one in a terminal.
 
-    Raises DataError for a folder that holds something and for a message that can't be read; OSError from the disk.
+    Raises DataError for a folder that is not empty and for a message that cannot be read; OSError if writing fails.
     """
     check_unused(folder)
     with folder_written_whole(folder) as partial:
@@ -81,9 +81,9 @@ def extract(table: TouchTable, folder: Path, progress: bool | None = None) -> Ex
 
 
 def check_unused(folder: Path) -> None:
-    """Raises DataError where there is something already."""
+    """Raises DataError if the folder is not empty."""
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise DataError(f'{folder} is there already and not empty; nothing is overwritten: name another, or remove it')
+        raise DataError(f'{folder} exists and is not empty; nothing is overwritten: give another folder, or remove it')
 
 
 def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
@@ -96,10 +96,10 @@ def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
     reference_names = {source: f'references/{number:04d}_{_plain(source.path.stem + source.topic)}.png'
                        for number, source in enumerate(references)}
     wanted: dict[Source, list[str]] = {}
-    for source, name in (*names.items(), *reference_names.items()):  # one picture may be both
+    for source, name in (*names.items(), *reference_names.items()):  # one image may be both
         wanted.setdefault(source, []).append(name)
     messages = [source for source in wanted if source.topic]
-    with tqdm(total=len(wanted), desc='writing pictures', unit='picture', disable=not progress, leave=False) as bar:
+    with tqdm(total=len(wanted), desc='writing images', unit='image', disable=not progress, leave=False) as bar:
         for source in wanted:
             if not source.topic:
                 _write_picture(folder, wanted[source], read_picture(source.path))
@@ -125,10 +125,10 @@ def _write_picture(folder: Path, names: Sequence[str], picture: NDArray[np.uint8
 
 
 def _once(touches: Sequence[NamedTouch]) -> list[NamedTouch]:
-    """Without images that a bag recorded on one topic at the very same time: only one could be found again."""
+    """Without images that a bag recorded on one topic at the same time: only one of them could be found again."""
     return list({touch.image: touch for touch in touches}.values())
 
 
 def _plain(name: str) -> str:
-    """A name that every file system takes; not unique."""
+    """A name that every file system accepts; not unique."""
     return re.sub(r'[^\w.-]+', '-', name).strip('-.')[:60] or 'x'

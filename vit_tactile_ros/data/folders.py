@@ -1,4 +1,4 @@
-"""Class folders of pictures to touches: data/[train|val|test/]class/[group/]picture.png."""
+"""Class folders of images to touches: data/[train|val|test/]class/[group/]image.png."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source, part_of
 
 IMAGE_SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.tif', '.tiff', '.webp')
-# What systems put into folders by themselves.
+# Files that operating systems create in folders.
 _IGNORED = ('thumbs.db', 'desktop.ini', 'ehthumbs.db')
-_LAYOUT = 'must hold one folder per class with its pictures: data/smooth/a.png, data/rough/b.png'
+_LAYOUT = 'must hold one folder per class with its images: data/smooth/a.png, data/rough/b.png'
 
 logger = logging.getLogger(__name__)
 
@@ -19,32 +19,32 @@ logger = logging.getLogger(__name__)
 def read_folders(folder: Path) -> list[NamedTouch]:
     """Touches of a folder of class folders, in the order of their paths.
 
-    Above the class folders may lie train/, val/ and test/. The group is the subfolder of the class folder, or what
-    comes before '__' in the file's name (where all files have it); equal names are one group, also across classes. The
-    reference is the nearest file named reference.png (or .jpg, ...) in the group's, class's, split's or top folder.
-    Hidden files are passed over; other files in the class folders too, with a logged count of their kinds. Raises
+    The class folders may be in train/, val/ and test/. The group is the subfolder of the class folder, or the prefix
+    before '__' in the file name (if all files have one); the same name is one group even across classes. The
+    reference is the nearest file named reference.png (or .jpg, ...) in the folder of the group, class, part or data.
+    Hidden files are ignored; other files in the class folders too, with a logged count of their kinds. Raises
     DataError for another layout and for an empty class folder.
     """
     if tables := sorted(folder.glob('*.csv')):
-        raise DataError(f'{folder} holds {tables[0].name}; give that file, or move it away to read the folders as '
-                        'classes')
+        raise DataError(f'{folder} holds {tables[0].name}; give that file, or move it elsewhere to read the folders '
+                        'as classes')
     parts = _subfolders(folder)
     has_parts = any(part_of(part.name) == 'train' for part in parts)
     if has_parts:
         if strange := [part.name for part in parts if part_of(part.name) is None]:
-            raise DataError(f'{folder} holds train/ and {strange[0]}/; beside train/ only val/ and test/ can lie')
+            raise DataError(f'{folder} holds train/ and {strange[0]}/; besides train/ only val/ and test/ are allowed')
         touches = [touch for part in parts for touch in _read_part(part, part_of(part.name) or '', _reference(folder))]
     else:
         touches = _read_part(folder, '', None)
     _warn_of_others(folder, [c for part in parts for c in _subfolders(part)] if has_parts else parts)
-    # Half of the names with a group would leave the others without one: then '__' is part of a name, not a separator.
+    # If only some names contain '__', it is part of a name and not a separator.
     if not all(touch.group or '__' in touch.image.path.name for touch in touches):
         return touches
     return [touch if touch.group else _grouped_by_name(touch) for touch in touches]
 
 
 def has_pictures(folder: Path) -> bool:
-    """Whether an image lies anywhere in the folder."""
+    """Whether the folder or a subfolder contains an image."""
     return any(_is_picture(path) for path in folder.rglob('*'))
 
 
@@ -53,7 +53,7 @@ def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouc
     if not classes:
         raise DataError(f'{folder} has no folders; {_LAYOUT}')
     if stray := [path for path in _pictures(folder) if path.stem.lower() != 'reference']:
-        raise DataError(f'{stray[0]} lies beside the class folders; {_LAYOUT}')
+        raise DataError(f'{stray[0]} is not in a class folder; {_LAYOUT}')
     above = _reference(folder) or above
     touches = []
     for class_folder in classes:
@@ -65,7 +65,7 @@ def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouc
             found += [NamedTouch(Source(path), own, class_folder.name, group.name, split)
                       for path in _files_below(group) if _is_picture(path) and path.stem.lower() != 'reference']
         if not found:
-            raise DataError(f'class folder {class_folder} has no pictures ({", ".join(IMAGE_SUFFIXES)}); '
+            raise DataError(f'class folder {class_folder} has no images ({", ".join(IMAGE_SUFFIXES)}); '
                             'add some, or remove the folder')
         touches += found
     return touches
@@ -85,19 +85,19 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def _is_picture(path: Path) -> bool:
-    """A link that leads nowhere is one too: reading it names it, where passing it over would lose it silently."""
+    """A broken link counts too: reading it reports an error, whereas ignoring it would lose the image silently."""
     return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
             and (path.is_file() or (path.is_symlink() and not path.exists())))
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """All that lies in it and its subfolders, but for what is hidden."""
+    """All files in it and its subfolders, except hidden ones."""
     return sorted(path for path in folder.rglob('*')
                   if not any(name.startswith('.') for name in path.relative_to(folder).parts))
 
 
 def _warn_of_others(origin: Path, class_folders: list[Path]) -> None:
-    """One line that counts the files that are not images by their suffix, so that none is passed over silently."""
+    """One line that counts the files that are not images by their suffix, so that none is ignored silently."""
     others = [path for folder in class_folders for path in _files_below(folder)
               if path.is_file() and not _is_picture(path) and path.name.lower() not in _IGNORED]
     if not others:

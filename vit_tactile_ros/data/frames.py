@@ -1,4 +1,4 @@
-"""The pictures of a table, fitted to the network's input once and kept, as a torch dataset."""
+"""The images of a table as a torch dataset, fitted to the input of the network once and stored."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ Frames = Dataset[tuple[Tensor, Tensor, int]]  # frame and reference, uint8 (h, w
 class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
     """Touches as (frame, reference, label): uint8 (h, w, 3) twice, fitted by `preprocess.fit`, and the class index.
 
-    The reference is zeros where the preprocessing uses none. With `cache` every picture is read and fitted at
-    construction into a temporary file, which the workers of a DataLoader share; without, at every access. The file goes
-    when the dataset does; TMPDIR says where it lies.
+    The reference is zeros if the preprocessing does not use one. With `cache` every image is read and fitted at
+    construction into a temporary file, which the workers of a DataLoader share; without, at every access. The file is
+    removed with the dataset; TMPDIR sets its folder.
 
-    Raises DataError at construction for a touch without the reference that the preprocessing needs, and where pictures
-    can't be read (UnreadableImages, of all of them, at construction with `cache`, else at access).
+    Raises DataError at construction for a touch without the reference that the preprocessing needs, and for images that
+    cannot be read (UnreadableImages for all of them, at construction with `cache`, otherwise at access).
     """
 
     def __init__(self, table: TouchTable, preprocessing: PreprocessingConfig, cache: bool = True,
                  progress: bool | None = None) -> None:
-        """progress: show a bar on stderr while pictures are read; None does in a terminal."""
+        """progress: show a bar on stderr while images are read; None shows one in a terminal."""
         self.table = table
         self.preprocessing = preprocessing
         self.labels = table.labels
@@ -54,10 +54,10 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
             missing = table.touches[references.index(None)].image
             raise DataError(
                 f'{table.origin}: {references.count(None)} of {len(table)} touches have no reference, among them '
-                f'{missing}, and this network looks at the difference to one. Give a picture of the same sensor '
+                f'{missing}, and the input of this network is the difference to it. Give an image of the same sensor '
                 'without contact: reference.png in the class or top folder, a reference column, or reference_image '
                 'for all; or train without a reference')
-        # A reference serves many touches: every picture is kept once.
+        # Many touches share a reference: every image is stored once.
         sources = dict.fromkeys([touch.image for touch in table.touches] + [r for r in references if r is not None])
         self._sources = list(sources)
         row_of = {source: row for row, source in enumerate(self._sources)}
@@ -89,14 +89,14 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         self._pixels = None if self._path is None else np.memmap(self._path, np.uint8, 'r', shape=self._shape)
 
     def _picture(self, row: int) -> Image:
-        # A copy: what the cache or a bag's message holds is not to be written to.
+        # A copy, because the cache and the messages of bags must not be modified.
         if self._pixels is not None:
             return np.array(self._pixels[row])
         return np.array(next(iter(read_fitted([self._sources[row]], self.preprocessing)))[1])
 
     def check(self, progress: bool | None = None) -> None:
-        """Read every picture and keep none; raises UnreadableImages."""
-        self._read_all(progress, 'checking pictures', lambda row, picture: None)
+        """Read every image without storing it; raises UnreadableImages."""
+        self._read_all(progress, 'checking images', lambda row, picture: None)
 
     def _read_all(self, progress: bool | None, title: str, take: Callable[[int, Image], None]) -> None:
         broken: list[DataError] = []
@@ -115,18 +115,18 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         size = int(np.prod(self._shape))
         try:
             with self._path.open('wb') as file:
-                # Claimed now: a full disk found out while writing to the mapping would kill the process.
+                # Allocated now: a full disk would kill the process while it writes to the mapping.
                 if hasattr(os, 'posix_fallocate'):
                     os.posix_fallocate(file.fileno(), 0, size)
                 else:
                     file.truncate(size)
         except OSError as error:
             self._remove()
-            raise DataError(f'{self.table.origin}: the fitted pictures take {size / 1e6:.0f} MB in {folder}: '
-                            f'{error.strerror}; make room, or set TMPDIR to a folder that has it') from error
+            raise DataError(f'{self.table.origin}: the fitted images take {size / 1e6:.0f} MB in {folder}: '
+                            f'{error.strerror}; make room, or set TMPDIR to another folder') from error
         pixels = np.memmap(self._path, np.uint8, 'r+', shape=self._shape)
         try:
-            self._read_all(progress, 'reading pictures', pixels.__setitem__)
+            self._read_all(progress, 'reading images', pixels.__setitem__)
         except BaseException:
             self._remove()
             raise
@@ -135,10 +135,10 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
 
 def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, broken: list[DataError] | None = None,
                 ) -> Iterator[tuple[int, Image]]:
-    """(position in `sources`, fitted picture uint8 (h, w, 3)) of all of them, in any order.
+    """(position in `sources`, fitted image uint8 (h, w, 3)) of all of them, in any order.
 
-    Raises DataError naming a picture that can't be read; with `broken`, such errors are collected there and the other
-    files are read (of a bag that can't be read, none after it).
+    Raises DataError naming an image that cannot be read; with `broken`, such errors are collected there and the other
+    files are read (after a bag that cannot be read, no further messages).
     """
     files = [row for row, source in enumerate(sources) if not source.topic]
 
@@ -156,7 +156,7 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, b
         if picture is not None:
             yield files[0], picture
     elif files:
-        # Decoding releases the interpreter's lock. Chunks, since the pool would otherwise run ahead and fill memory.
+        # Decoding releases the GIL. In chunks, because the pool would otherwise run ahead and fill the memory.
         workers = min(8, os.cpu_count() or 1)
         with ThreadPoolExecutor(workers) as pool:
             for start in range(0, len(files), 32 * workers):
@@ -173,7 +173,7 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, b
 
 
 def grey_shares(frames: Frames, most: int = 200) -> tuple[float, float | None]:
-    """The share of grey images, and of grey references (None where there are none), of up to `most` spread evenly."""
+    """The share of grey images, and of grey references (None without references), in up to `most` examples."""
     count = len(frames)  # type: ignore[arg-type]
     images, references = [], []
     for index in sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))}):
@@ -185,13 +185,13 @@ def grey_shares(frames: Frames, most: int = 200) -> tuple[float, float | None]:
 
 
 def _share(found: list[bool | None]) -> float | None:
-    """Of those that are grey among those that can be told."""
-    told = [grey for grey in found if grey is not None]
-    return sum(told) / len(told) if told else None
+    """The share of grey ones among those where it could be determined."""
+    known = [grey for grey in found if grey is not None]
+    return sum(known) / len(known) if known else None
 
 
 def read_picture(path: Path) -> Image:
-    """The image in a file, uint8 RGB (H, W, 3). Raises DataError for what can't be read or is cut short."""
+    """The image in a file, uint8 RGB (H, W, 3). Raises DataError for a file that cannot be read or is truncated."""
     try:
         return read_image(path)
     except ImageFileError as error:

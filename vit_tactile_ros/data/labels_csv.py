@@ -1,4 +1,4 @@
-"""A CSV of pictures to touches: image, label, and if known reference, group and split."""
+"""A CSV of images to touches: image, label, and if known reference, group and split."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
     image, label, group, reference, split: the columns to use. The last three may be missing if they have these names,
     and '' uses none. image and reference may also be patterns with columns in braces ('reference_gel{gel}.png'), group
     several columns joined by '+' ('object+press'). Paths are relative to the CSV's folder. splits: see `table.part_of`;
-    rows whose split it does not name are left out, as are rows with an empty label, both with a logged count.
+    rows whose split it does not name are skipped, as are rows with an empty label, both with a logged count.
 
-    Raises DataError for a missing column or file, no labels at all, an unknown split, or one picture with two labels.
+    Raises DataError for a missing column or file, no labels at all, an unknown split, or one image with two labels.
     """
     columns, rows = read_rows(path)
 
@@ -67,7 +67,7 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
         if name not in columns:
             raise DataError(f'{path} has no column {name!r} for the {what}; its columns are {", ".join(columns)}')
 
-    for pattern, what in ((image, 'pictures'), (reference, 'references')):
+    for pattern, what in ((image, 'images'), (reference, 'references')):
         if pattern and not (pattern == 'reference' and pattern not in columns):
             for name in _columns_of(pattern):
                 check(name, what)
@@ -107,17 +107,17 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
         raise DataError(f'{path}: the column {label!r} is empty in all {len(rows)} rows')
     if left_out and splits is None:
         raise DataError(f'{path}: the column {split!r} holds {_counts(left_out)}; must be {", ".join(PARTS)}, or say '
-                        f'which of them is which: splits test={next(iter(left_out))}')
+                        f'what they mean: splits test={next(iter(left_out))}')
     if not touches:
-        raise DataError(f'{path}: the splits {dict(splits or {})} leave no row; the column {split!r} holds '
+        raise DataError(f'{path}: the splits {dict(splits or {})} match no row; the column {split!r} holds '
                         f'{_counts(left_out)}')
     if unlabelled:
-        logger.warning('%s: left out %d of %d rows, whose %s is empty', path, unlabelled, len(rows), label)
+        logger.warning('%s: skipped %d of %d rows, whose %s is empty', path, unlabelled, len(rows), label)
     if left_out:
-        logger.warning('%s: left out the splits %s', path, _counts(left_out))
+        logger.warning('%s: skipped the splits %s', path, _counts(left_out))
     files = {touch.image.path for touch in touches} | {touch.reference.path for touch in touches if touch.reference}
     if missing := sorted(file for file in files if not file.is_file()):
-        raise DataError(f'{path}: {len(missing)} of {len(files)} pictures are missing, among them {missing[0]}; '
+        raise DataError(f'{path}: {len(missing)} of {len(files)} images are missing, among them {missing[0]}; '
                         'paths must be relative to the folder of the CSV')
     return touches
 

@@ -26,7 +26,7 @@ class Prefetch(Iterator[Item]):
             for item in self._items:
                 if not self._put((item, None)):
                     return
-        except BaseException as error:  # the reader's to handle
+        except BaseException as error:  # raised in the reader
             end = error
         self._put((None, end))
 
@@ -42,7 +42,7 @@ class Prefetch(Iterator[Item]):
     def __next__(self) -> Item:
         item, error = self._queue.get()
         if error is not None:
-            self._queue.put((None, error))  # for whoever asks again: the thread has ended
+            self._queue.put((None, error))  # for the next call: the thread has ended
             raise error
         return item  # type: ignore[return-value]
 

@@ -1,4 +1,4 @@
-"""Simulated touches kept in a file once they are rendered, shared by all processes and by later runs."""
+"""Simulated touches stored in a file after rendering, shared by all processes and later runs."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference import preprocess
 
-_CHECKSUM, _LABEL = 4, 1  # bytes before the two pictures of an example
+_CHECKSUM, _LABEL = 4, 1  # bytes before the two images of an example
 
 
 class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
-    """The examples of `touches`, each rendered when it is first asked for and read from a file in `folder` after that.
+    """The examples of `touches`, each rendered at its first use and read from a file in `folder` after that.
 
-    Rendering an example takes about as long as training four blocks on it, so that a training that goes through
-    the same ones several times takes half the time. The file's name is made of all that the pictures depend on, the
-    simulator's own code among it. An example counts only with its checksum, so that a killed process or several
-    processes in one file do no harm. The file is sparse: it takes what was rendered, about 74 KB an example at 96x128.
+    Rendering an example takes about as long as training four blocks on it, so a training that repeats examples takes
+    half the time. The file name is a hash of everything that the images depend on, including the code of the
+    simulator. Only examples with a valid checksum count, so a killed process or several processes on one file do no
+    harm. The file is sparse: it takes the space of the rendered examples, about 74 KB each at 96x128.
 
-    Raises DataError where the folder can't be written.
+    Raises DataError if the folder cannot be written.
     """
 
     def __init__(self, touches: SimulatedTouches, folder: Path) -> None:
@@ -42,7 +42,7 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with open(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666), 'r+b') as file:
-                # Files of more examples serve fewer as well.
+                # A file with more examples can be used for fewer.
                 records = max(len(touches), os.fstat(file.fileno()).st_size // record)
                 file.truncate(records * record)
             disk = os.statvfs(folder)
@@ -50,9 +50,9 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
             raise DataError(f'{self.path} cannot be written: {error.strerror}; give another folder') from error
         missing = len(touches) * record - self.path.stat().st_blocks * 512
         if missing > disk.f_bavail * disk.f_frsize:
-            # A full disk found out while writing to the mapping would kill the process.
-            raise DataError(f'{self.path} will take {missing / 1e9:.1f} GB more and {folder} has '
-                            f'{disk.f_bavail * disk.f_frsize / 1e9:.1f} GB left; make room, or ask for fewer examples')
+            # A full disk would kill the process while it writes to the mapping.
+            raise DataError(f'{self.path} needs {missing / 1e9:.1f} GB more and {folder} has '
+                            f'{disk.f_bavail * disk.f_frsize / 1e9:.1f} GB left; make room, or use fewer examples')
         self._shape = (records, record)
         self._file: NDArray[np.uint8] | None = None
 
@@ -79,12 +79,12 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
 
 
 def _checksum(record: NDArray[np.uint8]) -> bytes:
-    # Started with 1: the checksum of an empty record, all zeros, must not be zero.
+    # The initial value is 1 because the checksum of an empty record (all zeros) must not be zero.
     return zlib.crc32(record[_CHECKSUM:].data, 1).to_bytes(_CHECKSUM, 'little')
 
 
 def _key(touches: SimulatedTouches) -> str:
-    """A name of the examples that changes with all they depend on but their number."""
+    """A name of the examples that changes with everything that they depend on, except their number."""
     digest = hashlib.sha256(repr((touches.seed, touches.preprocessing)).encode())
     digest.update(repr(touches.sensors and [sensor_key(c) for c in touches.sensors]).encode())
     sources = Path(simulator.__file__).parent

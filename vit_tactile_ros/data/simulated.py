@@ -1,4 +1,4 @@
-"""Simulated touches as a torch dataset: an example is a function of the seed and its index, whoever makes it."""
+"""Simulated touches as a torch dataset: an example is a function of the seed and its index, in every process."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from vit_tactile_ros.simulator import SensorConfig, sample_example
 
 
 def sensor_key(config: SensorConfig) -> str:
-    """A name of a sensor that changes with its figures."""
+    """A name of a sensor that changes with its properties."""
     return f'{config.name} {hashlib.sha256(repr(config).encode()).hexdigest()[:12]}'
 
 
 class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
 
-    Classes are `simulator.CLASS_NAMES`. The reference is zeros where the preprocessing uses none, as in
-    `frames.TouchFrames`. `sensors` are those that touches are drawn from, by default all of the package.
+    Classes are `simulator.CLASS_NAMES`. The reference is zeros if the preprocessing does not use one, as
+    in `frames.TouchFrames`. `sensors` are those that touches are drawn from; default: all of the package.
     """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,

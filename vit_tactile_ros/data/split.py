@@ -1,4 +1,4 @@
-"""Which touches train, which choose, which judge: groups are kept apart, classes are kept in proportion."""
+"""Splits touches into training, validation and test: groups stay whole, classes keep their proportions."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from vit_tactile_ros.data.table import PARTS, DataError, TouchTable
 logger = logging.getLogger(__name__)
 
 Indices = NDArray[np.int64]
-_TRIES = 20  # random orders of the groups that are compared; enough to even out big and small groups
+_TRIES = 20  # random orders of the groups to choose from; enough to balance large and small groups
 
 
 @dataclass(frozen=True)
@@ -32,14 +32,14 @@ class Split:
 
 def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.15, seed: int = 0,
                   by: Literal['auto', 'group', 'frame'] = 'auto') -> Split:
-    """The parts of a table: as its data says, or drawn by chance in the given shares of every class.
+    """The parts of a table: those that its data names, or random ones with the given shares of every class.
 
-    validation, test: shares of the frames, 0 (an empty part) or more, together below 1. Groups are never split apart,
-    nor are files that hold the very same picture. by='frame' is for data whose groups are unknown; 'auto' goes by
-    groups where they are known. Without groups it warns: neighbouring frames of one press are near duplicates.
+    validation, test: shares of the frames, 0 (an empty part) or more, together below 1. Groups are never divided, nor
+    are files with identical content. by='frame' is for data whose groups are unknown; 'auto' uses groups if they are
+    known. Without groups it warns: neighbouring frames of one press are nearly identical.
 
     Raises DataError for by='frame' although groups are known, by='group' although they are not, a class without
-    training pictures, and, where the data gives the parts, a picture or group that lies in two of them.
+    training images, and, if the data names the parts, an image or group that is in two of them.
     """
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ValueError(f'validation is {validation} and test is {test}; must be at least 0 and together below 1')
@@ -47,11 +47,12 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
         raise ValueError(f"by is {by!r}; must be 'auto', 'group' or 'frame'")
     if by == 'frame' and table.has_groups:
         raise DataError(f'{table.origin}: refusing to split by frame, since its {len(set(table.groups))} groups are '
-                        f'known ({table.touches[0].group!r}, ...): frames of one group are near duplicates, and the '
-                        'result would measure memory. Split by group; if the groups mean nothing, load without them')
+                        f'known ({table.touches[0].group!r}, ...): frames of one group are nearly identical, so '
+                        'the result would measure memory. Split by group; if the groups are meaningless, load without '
+                        'them')
     if by == 'group' and not table.has_groups:
         raise DataError(f'{table.origin} names no groups to split by; give a group column, subfolders of the class '
-                        "folders, or file names 'group__picture.png'")
+                        "folders, or file names 'group__image.png'")
     if table.has_splits:
         return _given(table)
     unit_of = _units(table)
@@ -61,8 +62,8 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
         raise DataError(f'{table.origin}: {num_units} group(s) {sorted(set(table.groups))} cannot be split into '
                         f'{wanted} parts; record more, or set validation or test to 0')
     if not table.has_groups:
-        logger.warning('%s names no groups, so it is split by frame: if it holds several frames of one press, they are '
-                       'near duplicates and every figure is too good', table.origin)
+        logger.warning('%s names no groups, so it is split by frame: several frames of one press are nearly identical, '
+                       'and accuracies would be too high', table.origin)
     counts = np.zeros((num_units, len(table.class_names)), np.int64)
     np.add.at(counts, (unit_of, table.labels), 1)
     rng = np.random.default_rng(seed)
@@ -77,14 +78,14 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
 def folds(table: TouchTable, num_folds: int, seed: int = 0, validation: float = 0.0) -> list[Split]:
     """Splits for cross-validation: every touch is in the test part of exactly one of them.
 
-    Groups (without groups: files with the same picture) are kept apart and classes in proportion, by scikit-learn's
-    StratifiedGroupKFold. validation: share of the frames that is taken from the training part, by groups too. What the
-    data says of splits is not used. Raises DataError for fewer groups than folds, and for a class that a training part
-    would lack since one fold holds all of it.
+    Groups (without groups: files with identical content) stay whole and classes keep their proportions, by
+    scikit-learn's StratifiedGroupKFold. validation: share of the frames that is taken from the training part, also by
+    groups. Parts that the data names are ignored. Raises DataError for fewer groups than folds, and for a class that a
+    training part would lack because one fold has all of it.
     """
     if num_folds < 2:
         raise ValueError(f'num_folds is {num_folds}; must be at least 2')
-    from sklearn.model_selection import StratifiedGroupKFold  # here: importing it takes a second
+    from sklearn.model_selection import StratifiedGroupKFold  # not at the top: the import takes a second
 
     unit_of = _units(table)
     num_units = int(unit_of.max()) + 1
@@ -94,7 +95,7 @@ def folds(table: TouchTable, num_folds: int, seed: int = 0, validation: float = 
     units_of_class = [len(np.unique(unit_of[table.labels == c])) for c in range(len(table.class_names))]
     if alone := [name for name, count in zip(table.class_names, units_of_class) if count == 1]:
         raise DataError(f'{table.origin}: class {alone[0]!r} has a single group, so the fold that tests it has no '
-                        'training picture of it; record more groups of it, or leave it out')
+                        'training image of it; record more groups of it, or remove it')
     splits = []
     splitter = StratifiedGroupKFold(num_folds, shuffle=True, random_state=seed)
     for number, (rest, test) in enumerate(splitter.split(unit_of, table.labels, unit_of)):
@@ -118,14 +119,14 @@ def _given(table: TouchTable) -> Split:
     for touch, part in zip(table.touches, parts.tolist()):
         if touch.group and part_of_group.setdefault(touch.group, part) != part:
             raise DataError(f'{table.origin}: group {touch.group!r} is both in {PARTS[part_of_group[touch.group]]} and '
-                            f'in {PARTS[part]} ({touch.image}): frames of one group are near duplicates. Move it to '
+                            f'in {PARTS[part]} ({touch.image}): frames of one group are nearly identical. Move it to '
                             'one of them, or name another group')
     for same in _same_pictures(table):
         first = same[0]
         for other in same[1:]:
             if parts[other] != parts[first]:
                 raise DataError(f'{table.origin}: {table.touches[first].image} ({PARTS[parts[first]]}) and '
-                                f'{table.touches[other].image} ({PARTS[parts[other]]}) are the same picture; '
+                                f'{table.touches[other].image} ({PARTS[parts[other]]}) are the same image; '
                                 'remove it from one of the two')
     split = Split(*(np.flatnonzero(parts == part) for part in range(3)))
     _check(table, split)
@@ -140,18 +141,18 @@ def _check(table: TouchTable, split: Split) -> None:
         if not absent:
             continue
         if name == 'train' and not len(part):
-            raise DataError(f'{table.origin}: {len(table)} pictures, and none of them for training, which says what a '
-                            'network is not judged on; name these too: train=NAMES beside test=NAMES in --splits, or a '
-                            'folder train/')
+            raise DataError(f'{table.origin}: {len(table)} images, but none for training; name these too, so that a '
+                            'network is not evaluated on them: train=NAMES besides test=NAMES in --splits, or a folder '
+                            'train/')
         if name == 'train':
-            raise DataError(f'{table.origin}: no training pictures of the class {absent[0]!r}, which has '
+            raise DataError(f'{table.origin}: no training images of the class {absent[0]!r}, which has '
                             f'{int((labels == table.class_names.index(absent[0])).sum())} in all; add some to train')
         if len(part):
-            logger.warning('%s: the %s part has no pictures of %s', table.origin, name, ', '.join(absent))
+            logger.warning('%s: the %s part has no images of %s', table.origin, name, ', '.join(absent))
 
 
 def _units(table: TouchTable) -> Indices:
-    """For every touch the number of what must stay together: its group, and groups that share a picture."""
+    """For every touch the number of its unit, which must stay together: a group, and groups that share an image."""
     key_of = [touch.group or str(touch.image) for touch in table.touches]
     parent = {key: key for key in key_of}
 
@@ -179,7 +180,7 @@ def _same_pictures(table: TouchTable) -> list[list[int]]:
             by_size[size][touch.image.path].append(index)
     found = []
     for paths in by_size.values():
-        if len(paths) == 1:  # a size that no other file has: nothing to compare
+        if len(paths) == 1:  # no other file has this size: nothing to compare
             found += [indices for indices in paths.values() if len(indices) > 1]
             continue
         by_content: dict[bytes, list[int]] = defaultdict(list)
@@ -206,7 +207,7 @@ def _draw(counts: Indices, validation: float, test: float, rng: np.random.Genera
             continue
         have = np.zeros(counts.shape[1])
         wanted = share * counts.sum(axis=0)
-        # Test comes first and leaves one more for validation, where there are three.
+        # Test comes first and keeps one more for validation if there are three.
         reserve = np.where((part == 2) & (validation > 0) & (holds.sum(axis=0) >= 3), 2, 1)
         for c in scarce_first:
             for unit in members[c]:

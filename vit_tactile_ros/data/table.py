@@ -1,4 +1,4 @@
-"""The table of labelled touches: what a folder, a CSV or a bag is read into, before any picture is opened."""
+"""The table of labelled touches of a folder, a CSV or a bag, before any image is read."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PART_NAMES = {'train': 'train', 'training': 'train', 'val': 'validation', 'vali
 
 
 class DataError(UserError):
-    """A mistake in the data that a user gave: says what is wrong, where, and what would be right."""
+    """A mistake in the data of a user; the message has what is wrong, where, and what would be right."""
 
 
 class UnreadableImages(DataError):
-    """Images that can't be read: all of them, so that they can be mended at once."""
+    """Images that cannot be read: all of them, so that they can be repaired together."""
 
     def __init__(self, origin: str, errors: Sequence[DataError], total: int) -> None:
         self.origin = origin
@@ -38,12 +38,12 @@ class UnreadableImages(DataError):
 
 @dataclass(frozen=True)
 class Source:
-    """Where one picture lies: a file, or a message of a bag."""
+    """The place of one image: a file, or a message of a bag."""
 
     path: Path
     topic: str = ''  # of the bag; '' is a file
     stamp: int = 0  # ns, when the bag recorded the message
-    mean_of: int = 1  # so many pictures of the topic, from that one on, averaged: a no-contact reference
+    mean_of: int = 1  # a reference that averages this many images of the topic, starting with that one
 
     def __str__(self) -> str:
         mean = f' (mean of {self.mean_of})' if self.mean_of > 1 else ''
@@ -58,7 +58,7 @@ class Touch:
     reference: Source | None  # the no-contact frame
     label: int  # index into the table's class_names
     group: str = ''  # object, recording or press: frames of one group are never split apart; '' is unknown
-    split: str = ''  # 'train', 'validation', 'test' as the data says; '' where it does not
+    split: str = ''  # 'train', 'validation', 'test' if the data names the part; '' if not
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ def build_table(found: Sequence[NamedTouch], origin: str, class_names: Sequence[
     a split and others none.
     """
     if not found:
-        raise DataError(f'{origin}: no labelled pictures')
+        raise DataError(f'{origin}: no labelled images')
     labels = {touch.label for touch in found}
     if class_names is None:
         names = tuple(sorted(labels, key=int if all(label.isdecimal() for label in labels) else None))
         if len(names) < 2:
-            raise DataError(f'{origin}: all {len(found)} pictures are of the class {names[0]!r}; '
+            raise DataError(f'{origin}: all {len(found)} images are of the class {names[0]!r}; '
                             'a classifier needs at least two classes')
     else:
         names = tuple(class_names)
@@ -129,7 +129,7 @@ def build_table(found: Sequence[NamedTouch], origin: str, class_names: Sequence[
     for what in ('group', 'split'):
         empty = [touch for touch in found if not getattr(touch, what)]
         if empty and len(empty) < len(found):
-            raise DataError(f'{origin}: {len(empty)} of {len(found)} pictures have no {what}, among them '
+            raise DataError(f'{origin}: {len(empty)} of {len(found)} images have no {what}, among them '
                             f'{empty[0].image}; give all of them one, or none')
     index = {name: i for i, name in enumerate(names)}
     return TouchTable(names, tuple(Touch(t.image, t.reference, index[t.label], t.group, t.split) for t in found),
@@ -137,7 +137,7 @@ def build_table(found: Sequence[NamedTouch], origin: str, class_names: Sequence[
 
 
 def part_of(name: str, splits: Mapping[str, Sequence[str]] | None = None) -> str | None:
-    """The part that a folder or an entry of a split column names; None where it names none.
+    """The part that a folder or an entry of a split column names; None if it does not name one.
 
     splits: for each of 'train', 'validation', 'test' the names that mean it, instead of the usual ones (train,
     training, val, valid, validation, dev, test, testing, in any case). ValueError for another key.

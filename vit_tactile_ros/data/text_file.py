@@ -1,4 +1,4 @@
-"""The text of files that people save from spreadsheets, whatever encoding these chose."""
+"""The text of files saved from spreadsheets, in several encodings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _REMEDY = "save it as 'CSV UTF-8'"
 def read_text(path: Path) -> str:
     """The text of a file in UTF-8, or in UTF-16 or UTF-32 with a byte order mark; line ends stay as they are.
 
-    Raises DataError that names the encoding which it seems to have, and for what is no text.
+    Raises DataError that names the probable encoding, and for a file that is not text.
     """
     try:
         data = path.read_bytes()
@@ -48,7 +48,7 @@ def read_text(path: Path) -> str:
 
 
 def _wide(data: bytes) -> str | None:
-    """UTF-16 without a byte order mark shows by zeros at every other place."""
+    """UTF-16 without a byte order mark is recognised by zeros in every second byte."""
     start = data[:4096]
     even, odd = start[::2].count(0), start[1::2].count(0)
     if max(even, odd) < len(start) / 5 or min(even, odd) > max(even, odd) / 4:

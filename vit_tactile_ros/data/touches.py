@@ -1,4 +1,4 @@
-"""Labelled touches from wherever the user keeps them: a folder of class folders, a CSV, or bags."""
+"""Labelled touches of a folder of class folders, a CSV, or bags."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ def load_touches(path: Path, *, label: str = 'label', group: str = 'group', imag
                  reference: str = 'reference', split: str = 'split', splits: Mapping[str, Sequence[str]] | None = None,
                  labels: Path | None = None, reference_image: Path | None = None,
                  class_names: Sequence[str] | None = None) -> TouchTable:
-    """The touches of `path`; no picture is opened yet.
+    """The touches of `path`; no image is read yet.
 
-    path: a folder of class folders (`folders.read_folders`), a .csv (`labels_csv.read_csv`, which says what label,
-    group, image, reference, split and splits mean), or a bag or a folder of bags (`bags.read_bags`: `labels` is a CSV
-    of intervals for bags without label messages). reference_image: one no-contact picture for the touches without one.
+    path: a folder of class folders (`folders.read_folders`), a .csv (`labels_csv.read_csv`, which explains label,
+    group, image, reference, split and splits), or a bag or a folder of bags (`bags.read_bags`: `labels` is a CSV
+    of intervals for bags without label messages). reference_image: one image for all touches without a reference.
     class_names: the classes and their order, if a checkpoint or the user prescribes them.
 
-    Raises DataError for everything a user can get wrong.
+    Raises DataError for every mistake of the user.
     """
     path = Path(path).expanduser()
     if not path.exists():
         raise DataError(f'{path} does not exist; must be a folder of class folders, a .csv or a bag')
-    # Class folders may hold recordings somewhere below; a folder is of bags if one lies in it, or no images do.
+    # Class folders may contain recordings further down; it is a folder of bags if it contains one, or no images.
     is_direct = path.is_file() or is_recording(path) or any(is_recording(child) for child in path.iterdir())
     bags = find_bags(path) if is_direct or not has_pictures(path) else []
     if labels is not None and not bags:
-        raise DataError(f'labels {labels} are for bags, and {path} is none')
+        raise DataError(f'labels {labels} are for bags, and {path} is not a bag')
     found: list[NamedTouch]
     if bags:
         found = read_bags(bags, labels, references=reference_image is None)

@@ -123,9 +123,19 @@ def calibrate(outputs: ExitOutputs, bounds: Sequence[float] = BOUNDS, confidence
     The default tau is that of the largest verified bound up to `recommend`, otherwise of the strictest verified bound,
     and at least LEAST_TAU. Raises UserError for fewer than LEAST_SAMPLES.
     """
+    check_size(outputs)
+    return calibrate_any(outputs, bounds, confidence, seed, recommend)
+
+
+def check_size(outputs: ExitOutputs) -> None:
     if len(outputs) < LEAST_SAMPLES:
         raise UserError(f'there are {len(outputs)} samples; must be at least {LEAST_SAMPLES}, and '
                         'hundreds to be useful')
+
+
+def calibrate_any(outputs: ExitOutputs, bounds: Sequence[float], confidence: float, seed: int,
+                  recommend: float = 0.001) -> Calibration:
+    """`calibrate` for any number of samples, such as a part of those whose number was checked."""
     fit, test = (outputs.subset(i) for i in split_samples(len(outputs), seed))
     temperatures = fit_temperatures(fit)
     drops = tuple(choose_tau(test, bound, confidence, temperatures) for bound in sorted(set(bounds)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from tqdm import tqdm
 
-from vit_tactile_ros.evaluation.calibration import CONFIDENCE, calibrate, measure_drop
+from vit_tactile_ros.evaluation.calibration import CONFIDENCE, calibrate_any, check_size, measure_drop
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 
 
@@ -34,17 +34,18 @@ def check_promise(pool: ExitOutputs, bounds: Sequence[float], confidence: float 
     The pool represents the population: each resampling draws as many samples as the pool has, with replacement, and the
     drop over the whole pool must be below the bound. In addition, each round calibrates on a random half and measures
     on the other half. That measurement is as noisy as the calibration, so even thresholds that truly keep the bound
-    may sometimes exceed it there.
+    may sometimes exceed it there. Raises UserError as `calibrate` does.
     """
+    check_size(pool)
     rng = np.random.default_rng(seed)
     shares = np.asarray(pool.compute_shares)
     size = len(pool)
     found: dict[float, list[tuple[float, float, float, bool]]] = {bound: [] for bound in sorted(set(bounds))}
     for index in tqdm(range(rounds), desc=progress, leave=False, disable=not progress or not sys.stderr.isatty()):
-        drawn = calibrate(pool.subset(rng.integers(0, size, size)), bounds, confidence, seed=seed + index)
+        drawn = calibrate_any(pool.subset(rng.integers(0, size, size)), bounds, confidence, seed=seed + index)
         order = rng.permutation(size)
         half, rest = pool.subset(order[:size // 2]), pool.subset(order[size // 2:])
-        halves = calibrate(half, bounds, confidence, seed=seed + index)
+        halves = calibrate_any(half, bounds, confidence, seed=seed + index)
         confidences = pool.probabilities(drawn.temperatures).max(axis=2)
         rest_confidences = rest.probabilities(halves.temperatures).max(axis=2)
         for drop, half_drop in zip(drawn.drops, halves.drops, strict=True):

@@ -20,7 +20,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
     """Shows defaults, except for flags that have none."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        none = action.default is None or action.default is False or action.default == []
+        none = action.default is None or action.default is False or action.default in ([], '')
         return action.help if none or action.default is argparse.SUPPRESS else super()._get_help_string(action)
 
 

@@ -1,1 +1,1 @@
-"""Training: what an epoch is made of, how the weights move, and what a run leaves in its folder."""
+"""Training: the examples of an epoch, the optimisation of the weights, and the files of a run."""

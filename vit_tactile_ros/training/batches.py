@@ -1,4 +1,4 @@
-"""Which examples make up an epoch, in which order, and which of them this process takes."""
+"""Which examples make up an epoch, in which order, and which of them this process gets."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from vit_tactile_ros.training.stopping import SIGNALS
 Order = Callable[[int], NDArray[np.int64]]  # epoch (0-based) -> indices of its examples
 Batch = tuple[Tensor, Tensor, Tensor]  # frames and references, uint8 (B, h, w, 3), labels (B,)
 
-# Augmentation draws its random numbers for so many examples at once, and processes share a batch out in such pieces:
-# then an example is augmented the same way whichever process has it.
+# Augmentation draws its random numbers for this many examples at once, and processes divide a batch into such pieces:
+# so an example is augmented in the same way in whichever process it is.
 PIECE = 8
 
 
@@ -48,7 +48,7 @@ def balanced(labels: NDArray[np.int64], seed: int) -> Order:
 
 
 def consecutive(epoch_size: int) -> Order:
-    """Fresh examples in every epoch, one after another, of a dataset that makes as many as one asks for."""
+    """Fresh examples in every epoch, one after another, of a dataset that can make any number of them."""
     return lambda epoch: np.arange(epoch * epoch_size, (epoch + 1) * epoch_size)
 
 
@@ -65,7 +65,7 @@ def resized(order: Order, epoch_size: int) -> Order:
 
 
 def own_rows(batch_size: int, processes: Processes) -> slice:
-    """The rows of a batch that this process takes: whole pieces, possibly none."""
+    """The rows of a batch for this process: whole pieces, possibly none."""
     pieces = math.ceil(batch_size / PIECE)
     first, last = (pieces * r // processes.count for r in (processes.rank, processes.rank + 1))
     return slice(first * PIECE, min(last * PIECE, batch_size))

@@ -14,10 +14,7 @@ Precision = Literal['auto', 'float32', 'bfloat16']
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a model is trained; the fields are the flags of `python -m vit_tactile_ros.train`.
-
-    Raises ValueError naming the field that is out of its range.
-    """
+    """How a model is trained; raises UserError naming the field that is out of its range."""
 
     batch_size: int = 64  # examples, over all processes
     epochs: int = 100
@@ -26,12 +23,12 @@ class TrainingConfig:
     weight_decay: float = 0.05  # of AdamW, on matrices only
     clip: float = 1.0  # largest norm of the gradient
     loss_weights: tuple[float, ...] = ()  # one per exit; empty: 0.3 each and 1 for the last
-    # Share of an early exit's loss that is the distance to the last exit's answer instead of to the label, 0..1.
+    # Share of an early exit's loss that is the distance to the prediction of the last exit, not to the label, 0..1.
     distillation: float = 0.5
     distillation_temperature: float = 2.0  # divides both sides' logits
     label_smoothing: float = 0.0  # 0..1, of the labels only, not of the teacher
     balance: bool = False  # draw all classes equally often
-    freeze: int = 0  # the patch embedding and so many first blocks keep their weights; 0: nothing is kept
+    freeze: int = 0  # this many first blocks and the patch embedding keep their weights; 0: everything is trained
     ema: float = 0.998  # decay per step of the moving average of the weights, 0..1
     precision: Precision = 'auto'  # of the forward pass; 'auto': bfloat16 where the device computes in it
     seed: int = 0  # of the weights, the order of the examples and their augmentation
@@ -52,7 +49,7 @@ class TrainingConfig:
                  f'one of {", ".join(typing.get_args(Precision))}')
 
     def weights(self, num_exits: int) -> tuple[float, ...]:
-        """Weight of each exit's loss; raises ValueError when `loss_weights` is for another number of exits."""
+        """Weight of each exit's loss; raises UserError when `loss_weights` is for another number of exits."""
         if not self.loss_weights:
             return (0.3,) * (num_exits - 1) + (1.0,)
         _require(len(self.loss_weights) == num_exits, 'loss_weights', self.loss_weights,

@@ -1,37 +1,31 @@
-"""What a training command's --data becomes: examples to train on, to validate on and to test on."""
+"""The data of a training run: from its settings to examples for training, validation and test."""
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vit_tactile_ros.data.arguments import (
-    SIMULATOR,
-    add_split_arguments,
-    add_table_arguments,
-    check_split_arguments,
-    read_parts,
-    split_table,
-)
-from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
+from vit_tactile_ros.data.augment import AUGMENTATIONS, Augmentation, AugmentConfig
 from vit_tactile_ros.data.frames import Frames, grey_shares
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
+from vit_tactile_ros.data.source import SIMULATOR, DataSource, SplitSettings, read_parts, split_table
 from vit_tactile_ros.data.table import Source
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
-from vit_tactile_ros.simulator import CLASS_NAMES, SensorFileError, load_sensor
+from vit_tactile_ros.simulator import CLASS_NAMES, SensorConfig, SensorFileError, load_sensor
 from vit_tactile_ros.training.batches import Order, balanced, consecutive, resized, shuffled
+from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.inputs import strengthened
 
 logger = logging.getLogger(__name__)
@@ -39,104 +33,100 @@ logger = logging.getLogger(__name__)
 # Keep simulated validation and test examples apart from every training seed.
 VALIDATION_SEED_OFFSET = 1_000_000
 TEST_SEED_OFFSET = 2_000_000
+SIMULATED_EPOCH, SIMULATED_VALIDATION = 6400, 1000  # examples
+
+
+InputKind = Literal['auto', 'difference', 'frame']
+
+
+@dataclass(frozen=True)
+class TrainingSource:
+    """The data of a training run and how the network sees it; raises UserError naming the field that is wrong."""
+
+    source: DataSource = DataSource()
+    split: SplitSettings = SplitSettings()
+    input: InputKind = 'auto'
+    epoch_size: int | None = None  # None: all images, or `SIMULATED_EPOCH` simulated touches
+    validation_size: int | None = None  # simulated touches; None: `SIMULATED_VALIDATION`
+    rendered: Path | None = None
+    distinct: int | None = None
+    sensors: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.source.is_simulated:
+            if self.validation_size is not None:
+                raise UserError(f'validation_size is {self.validation_size}, which is for simulated touches; '
+                                '--validation sets the share of the images for validation')
+            for name in ('rendered', 'distinct', 'sensors'):
+                if value := getattr(self, name):
+                    value = ' '.join(value) if isinstance(value, tuple) else value
+                    raise UserError(f'{name} is {value}, which is for simulated touches; remove it or --data')
+        if self.distinct is not None and self.rendered is None:
+            raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
+        for name in ('epoch_size', 'validation_size', 'distinct'):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f'{name} is {getattr(self, name)}; must be at least 1')
+        try:
+            self.sensor_configs()
+        except SensorFileError as error:
+            raise UserError(f'sensors: {error}') from error
+
+    def sensor_configs(self) -> list[SensorConfig] | None:
+        """The sensors that simulated touches are drawn from; None: all of the package."""
+        return [load_sensor(name) for name in self.sensors] or None
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """Examples by part, with the order of the training examples and a description for people."""
+    """Examples by part, with the order of the training examples and a description for messages."""
 
     train: Frames
     validation: Frames | None
-    make_test: Callable[[], Frames | None]  # only made when it is asked for
+    make_test: Callable[[], Frames | None]  # made only when needed
     order: Order | None  # None: all of them, as the config says
     description: str
-    settings: dict[str, Any]  # what must not change when a run goes on
+    settings: dict[str, Any]  # what must match for a run to resume
     training_part: dict[str, str] = field(default_factory=dict)  # for the provenance
     grey_share: float = 0.0  # of the training images
-
-
-def add_data_arguments(parser: argparse.ArgumentParser) -> None:
-    add_table_arguments(parser)
-    add_split_arguments(parser)
-    group = parser.add_argument_group('what is trained on')
-    group.add_argument('--input', choices=('auto', 'difference', 'frame'), default='auto',
-                       help='what the network sees: difference to the reference, or the frame; '
-                            'auto: the difference where every image has a reference')
-    group.add_argument('--epoch_size', type=int, default=None,
-                       help='examples in an epoch; by default all images, or 6400 simulated ones')
-    group.add_argument('--validation_size', type=int, default=None,
-                       help='simulated examples for validation; by default 1000')
-    group.add_argument('--rendered', type=Path, default=None, metavar='FOLDER',
-                       help='keep simulated touches there once they are rendered, for later epochs and runs')
-    group.add_argument('--distinct', type=int, default=None,
-                       help='different simulated touches to train on, over and over, with --rendered; by default all '
-                            'epochs bring new ones')
-    group.add_argument('--sensors', nargs='+', default=None, metavar='NAME|FILE',
-                       help='sensors that simulated touches are drawn from, .json files among them; by default all of '
-                            'the package')
-
-
-def check_data_arguments(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
-    if arguments.data == SIMULATOR:
-        arguments.epoch_size = 6400 if arguments.epoch_size is None else arguments.epoch_size
-        arguments.validation_size = 1000 if arguments.validation_size is None else arguments.validation_size
-    elif arguments.validation_size is not None:
-        parser.error(f'--validation_size {arguments.validation_size} is for simulated touches; --validation says which '
-                     'share of the images is for validation')
-    for name in ('rendered', 'distinct'):
-        if getattr(arguments, name) is not None and arguments.data != SIMULATOR:
-            parser.error(f'--{name} {getattr(arguments, name)} is for simulated touches; leave out --data')
-    if arguments.distinct is not None and arguments.rendered is None:
-        parser.error(f'--distinct {arguments.distinct} goes with --rendered FOLDER, which keeps them')
-    if arguments.sensors and arguments.data != SIMULATOR:
-        parser.error(f'--sensors {" ".join(arguments.sensors)} is for simulated touches; leave out --data')
-    try:
-        arguments.sensor_configs = [load_sensor(name) for name in arguments.sensors] if arguments.sensors else None
-    except SensorFileError as error:
-        parser.error(f'--sensors: {error}')
-    for name in ('epoch_size', 'validation_size', 'distinct'):
-        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
-            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least 1')
-    check_split_arguments(parser, arguments)
 
 
 def class_names_of(table: TouchTable | None) -> tuple[str, ...]:
     return CLASS_NAMES if table is None else table.class_names
 
 
-def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: str,
+def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: InputKind,
                          checkpoint: Checkpoint | None, control: str = 'none') -> PreprocessingConfig:
-    """Differences to the reference where there is one for every image, unless `asked` says what to take; logs which.
+    """Differences to the reference if every image has one, unless `asked` names the input; logs the choice.
 
-    The control 'reference' leaves no difference, so it takes frames. A checkpoint to start from keeps its
-    preprocessing, but for the image size, where the kind of input is the same. Raises DataError for touches of which
+    The control 'reference' uses frames, because the difference would be zero. A checkpoint to start from keeps its
+    preprocessing, except for the image size, if the kind of input is the same. Raises DataError for touches of which
     only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
     """
     difference = _takes_difference(table, asked, control)
     same = checkpoint is not None and (checkpoint.preprocessing.reference == 'difference') == difference
     if checkpoint and not same and asked == 'auto':
         kinds = {True: 'differences to the reference', False: 'frames'}
-        remedy = '--input difference to change to these' if difference else '--input frame to change to these'
+        remedy = f'--input {"difference" if difference else "frame"} to train on these'
         if difference:
             remedy += ', or --input frame'
         elif control != 'reference':
             remedy += ', or a reference for every image (--reference_image)'
-        raise DataError(f'--init names a network that looks at {kinds[not difference]}, and this data would be shown '
-                        f'as {kinds[difference]}: give {remedy}')
-    logger.info('input: %s', 'the difference of each image to its reference' if difference else
-                'the references, as frames' if control == 'reference' else 'the frames, without a reference')
+        raise DataError(f'--init names a network whose input is {kinds[not difference]}, but that of this data would '
+                        f'be {kinds[difference]}: give {remedy}')
+    logger.info('input: %s', 'difference of each image to its reference' if difference else
+                'references, as frames' if control == 'reference' else 'frames, without a reference')
     if checkpoint and same:
         return dataclasses.replace(checkpoint.preprocessing, image_size=image_size)
-    # Differences of a gel's frames are small: a std of 0.1 brings them to the scale that the network starts with.
+    # Differences between frames of a gel are small: a std of 0.1 scales them to what the initial weights expect.
     return PreprocessingConfig(image_size=image_size, reference='difference' if difference else 'none',
                                orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3)
 
 
-def _takes_difference(table: TouchTable | None, asked: str, control: str) -> bool:
+def _takes_difference(table: TouchTable | None, asked: InputKind, control: str) -> bool:
     if control == 'reference':
         if asked == 'difference':
-            raise DataError('--input difference: with --control reference the reference stands in for the image, and '
-                            'nothing would be left of the difference; leave --input out')
+            raise DataError('--input difference with --control reference: the reference replaces the image, so the '
+                            'difference would be zero; remove --input')
         return False
     if table is None or asked == 'frame':
         return asked != 'frame'
@@ -145,64 +135,66 @@ def _takes_difference(table: TouchTable | None, asked: str, control: str) -> boo
         return False
     if missing:
         raise DataError(f'{table.origin}: {len(missing)} of {len(table)} images have no reference, the first is '
-                        f'{missing[0]}; give --reference_image, a picture without contact for these, or --input frame '
-                        'to do without references')
+                        f'{missing[0]}; give --reference_image, an image without contact for these, or --input frame '
+                        'to train without references')
     return True
 
 
-def choose_augmentation(kind: str, data: str, strength: float = 1.0) -> AugmentConfig:
-    """The variation called `kind`; 'auto' is 'gel' for images, 'simulated' for simulated touches."""
+def choose_augmentation(augmentation: Augmentation, source: DataSource) -> AugmentConfig:
+    """The augmentation that is asked for; 'auto' is 'gel' for images, 'simulated' for simulated touches."""
+    kind = augmentation.augment
     if kind == 'auto':
-        kind = 'simulated' if data == SIMULATOR else 'gel'
-    return strengthened(AUGMENTATIONS[kind](), strength)
+        kind = 'simulated' if source.is_simulated else 'gel'
+    return strengthened(AUGMENTATIONS[kind](), augmentation.augment_strength)
 
 
-def prepare_data(table: TouchTable | None, arguments: argparse.Namespace, preprocessing: PreprocessingConfig,
-                 progress: bool = True) -> TrainingData:
-    """Split and read what `read_table` found; raises `data.touches.DataError` for what is wrong with it.
+def prepare_data(table: TouchTable | None, data: TrainingSource, preprocessing: PreprocessingConfig,
+                 config: TrainingConfig, workers: int = 0, keep_test: bool = False, progress: bool = True,
+                 ) -> TrainingData:
+    """Split and read the table of `read_table`; raises `data.touches.DataError` for mistakes in it.
 
-    Of the arguments it takes those of `add_data_arguments` and epochs, seed, balance and workers.
+    keep_test: keep the test images in memory for an evaluation after training.
     """
-    seed = arguments.seed
+    seed = config.seed
     if table is None:
-        if arguments.balance:
-            logger.warning('--balance has no effect: the simulator makes all classes equally often')
-        sensors = arguments.sensor_configs
-        validation = SimulatedTouches(arguments.validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors)
-        description = 'simulated touches' + (f' of {", ".join(c.name for c in sensors)}' if sensors else '')
-        touches = SimulatedTouches(arguments.distinct or arguments.epochs * arguments.epoch_size, preprocessing,
-                                   seed, sensors)
-        order: Order | None = consecutive(arguments.epoch_size)
-        if arguments.distinct:
-            order = resized(shuffled(arguments.distinct, seed), arguments.epoch_size)
-        return TrainingData(
-            train=RenderedTouches(touches, arguments.rendered) if arguments.rendered else touches,
-            validation=_HeldInMemory(validation, arguments.workers, 'validation examples', progress),
-            make_test=lambda: SimulatedTouches(arguments.validation_size, preprocessing, seed + TEST_SEED_OFFSET,
-                                               sensors),
-            order=order, description=description,
-            settings={'data': SIMULATOR, 'epoch_size': arguments.epoch_size, 'distinct': arguments.distinct,
-                      'validation_size': arguments.validation_size,
-                      # None, as in the states of runs that could not choose
-                      'sensors': sensors and [sensor_key(c) for c in sensors]})
-    split = split_table(arguments, table)
+        return _simulated(data, preprocessing, config, workers, progress)
+    split = split_table(data.split, table)
     parts = table.subset(split.train), table.subset(split.validation), table.subset(split.test)
     order = None
-    if arguments.epoch_size is not None:
+    if data.epoch_size is not None:
         labels = parts[0].labels
-        order = resized(balanced(labels, seed) if arguments.balance else shuffled(len(labels), seed),
-                        arguments.epoch_size)
-    # The test images too, which are looked at when days of training are over: a broken one is found now.
-    train, held_back, test = read_parts(arguments, parts, preprocessing,
-                                        (True, True, getattr(arguments, 'evaluate', False)))
+        order = resized(balanced(labels, seed) if config.balance else shuffled(len(labels), seed), data.epoch_size)
+    # Test images too: a broken one is found now, not after days of training.
+    train, held_back, test = read_parts(data.source, parts, preprocessing, (True, True, keep_test))
     assert train is not None
     return TrainingData(
-        train=train, validation=held_back, make_test=lambda: test,
-        order=order,
+        train=train, validation=held_back, make_test=lambda: test, order=order,
         description=f'{table.origin}: {len(parts[0])} training, {len(parts[1])} validation and {len(parts[2])} test '
                     f'images of {len(table.class_names)} classes{_groups_told(parts)}',
-        settings=data_settings(arguments, parts[0]), training_part=training_part(arguments, table, parts[0]),
-        grey_share=_note_grey(train))
+        settings=data_settings(data.source, data.epoch_size, parts[0]),
+        training_part=training_part(data.source, data.split.values(), table, parts[0]), grey_share=_note_grey(train))
+
+
+def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config: TrainingConfig, workers: int,
+               progress: bool) -> TrainingData:
+    seed, sensors = config.seed, data.sensor_configs()
+    epoch_size, validation_size = data.epoch_size or SIMULATED_EPOCH, data.validation_size or SIMULATED_VALIDATION
+    if config.balance:
+        logger.warning('--balance has no effect: the simulator draws all classes equally often')
+    touches = SimulatedTouches(data.distinct or config.epochs * epoch_size, preprocessing, seed, sensors)
+    validation = SimulatedTouches(validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors)
+    order = consecutive(epoch_size)
+    if data.distinct:
+        order = resized(shuffled(data.distinct, seed), epoch_size)
+    return TrainingData(
+        train=RenderedTouches(touches, data.rendered) if data.rendered else touches,
+        validation=_HeldInMemory(validation, workers, 'validation examples', progress),
+        make_test=lambda: SimulatedTouches(validation_size, preprocessing, seed + TEST_SEED_OFFSET, sensors),
+        order=order, description='simulated touches' + (f' of {", ".join(c.name for c in sensors)}' if sensors else ''),
+        settings={'data': SIMULATOR, 'epoch_size': epoch_size, 'distinct': data.distinct,
+                  'validation_size': validation_size,
+                  # None, as in the states of runs from before there was a choice
+                  'sensors': sensors and [sensor_key(c) for c in sensors]})
 
 
 def _note_grey(train: Frames) -> float:
@@ -220,23 +212,23 @@ def _note_grey(train: Frames) -> float:
 
 
 def _groups_told(parts: Sequence[TouchTable]) -> str:
-    """The groups of each part, of which a figure's worth depends more than on the images."""
+    """The number of groups in each part: a result depends on it more than on the number of images."""
     if not parts[0].has_groups:
         return ''
     return f' (of {", ".join(str(len(set(part.groups))) for part in parts)} groups)'
 
 
-def data_settings(arguments: argparse.Namespace, train: TouchTable) -> dict[str, Any]:
-    """What says which real images a run trains on and how they are shown."""
+def data_settings(source: DataSource, epoch_size: int | None, train: TouchTable) -> dict[str, Any]:
+    """What must match for a run to resume: which real images it trains on and how the network sees them."""
     averaged = max((t.reference.mean_of for t in train.touches if isinstance(t.reference, Source)), default=1)
-    return {'data': str(arguments.data), 'control': arguments.control,
+    return {'data': source.data, 'control': source.control,
             'references': f'mean of {averaged} images' if averaged > 1 else '',
-            'border': arguments.border if arguments.control == 'border' else None, 'epoch_size': arguments.epoch_size,
+            'border': source.border if source.control == 'border' else None, 'epoch_size': epoch_size,
             'images': f'{len(train)} for training, {digest(train)}'}
 
 
 class _HeldInMemory(Dataset[tuple[Tensor, Tensor, int]]):
-    """Examples made once, when first asked for: a validation set is gone through in every epoch."""
+    """Examples made once, at the first access: every epoch uses the whole validation set."""
 
     def __init__(self, frames: SimulatedTouches, workers: int, name: str, progress: bool) -> None:
         self._frames = frames

@@ -1,4 +1,4 @@
-"""Several processes as one: who they are, and the sum of their gradients."""
+"""Training with several processes: their ranks, and the sum of their gradients."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ T = TypeVar('T')
 
 @dataclass(frozen=True)
 class Processes:
-    """This process among those that train together."""
+    """The rank of this process among those that train together."""
 
     rank: int = 0
     count: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process is the one that writes and speaks."""
+        """Whether this process is the one that writes files and logs."""
         return self.rank == 0
 
 
@@ -38,7 +38,7 @@ def started_by_torchrun() -> bool:
 
 
 def join(device: str) -> tuple[Processes, torch.device]:
-    """Meet the other processes that torchrun started: gloo on the CPU, NCCL on CUDA, one device for each.
+    """Connect to the other processes of torchrun: gloo on the CPU, NCCL on CUDA, one device for each.
 
     Alone when torchrun did not start this process. `device` is as for `inference.runtime.select_device`, which says
     what it raises.
@@ -57,7 +57,7 @@ def join(device: str) -> tuple[Processes, torch.device]:
 
 
 def leave() -> None:
-    """Part from the other processes; nothing if alone."""
+    """Disconnect from the other processes, if any."""
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
 

@@ -1,4 +1,4 @@
-"""A batch of uint8 pictures to the network's input, augmented, on the device that trains."""
+"""A batch of uint8 images to the input of the network, augmented, on the training device."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vit_tactile_ros.data.augment import Augment, AugmentConfig, to_input
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.training.batches import PIECE
 
-# Their scale is not one of strength.
+# These are not strengths.
 _NOT_STRENGTHS = {'flip', 'marker_size'}
 _AT_MOST = {'shift': 0.5, 'rotation_deg': 180.0, 'hue_deg': 180.0} | dict.fromkeys(
     ('swap', 'blur', 'markers', 'erase_markers', 'tone'), 1.0)
@@ -32,10 +32,10 @@ def strengthened(augment: AugmentConfig, factor: float) -> AugmentConfig:
 
 
 class Inputs:
-    """Augmentation that is a function of the seed, the epoch, the step and the row, whoever has the row.
+    """Augmentation that is a function of the seed, the epoch, the step and the row, in every process.
 
-    On a GPU, which small pieces would leave idle, it is one of the rows that are augmented together: there a run is the
-    same again with as many processes.
+    On a GPU, which small pieces would not use fully, it also depends on the rows that are augmented together: a run is
+    repeated exactly only with the same number of processes.
     """
 
     def __init__(self, augment: AugmentConfig, preprocessing: PreprocessingConfig, device: torch.device,
@@ -45,7 +45,7 @@ class Inputs:
         self.device = device
         self.seed = seed
         self._generator = torch.Generator(device)
-        # What decides shapes is drawn where it is needed: on the host.
+        # Random numbers that decide shapes are drawn on the host, which needs them.
         self._luck = self._generator if device.type == 'cpu' else torch.Generator()
 
     @torch.no_grad()

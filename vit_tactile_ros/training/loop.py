@@ -1,4 +1,4 @@
-"""The training loop: epochs, each ending in a checkpoint and a state to go on from; a stop in between saves a state."""
+"""The training loop: each epoch ends with a checkpoint and a state to resume from; a stop saves a state."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,21 +19,21 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from vit_tactile_ros.data.augment import AugmentConfig
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
-from vit_tactile_ros.model import Calibration, Checkpoint, PreprocessingConfig, Provenance, ViTTactile, save_checkpoint
+from vit_tactile_ros.model import Calibration, Checkpoint, ViTTactile, save_checkpoint
 from vit_tactile_ros.model.config import check_class_names
 from vit_tactile_ros.training.batches import EpochBatches, Order, balanced, make_loader, own_rows, shuffled
 from vit_tactile_ros.training.config import TrainingConfig
-from vit_tactile_ros.training.distributed import ALONE, Processes, from_first, sum_over_processes
+from vit_tactile_ros.training.distributed import Processes, from_first, sum_over_processes
 from vit_tactile_ros.training.inputs import Inputs
 from vit_tactile_ros.training.loss import exit_losses
 from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
 from vit_tactile_ros.training.optimizer import average_decay, freeze, learning_rate, make_optimizer, move_average
-from vit_tactile_ros.training.settings import check_settings, settings_of
+from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
+from vit_tactile_ros.training.settings import check_settings
 from vit_tactile_ros.training.state import RunFolder
 from vit_tactile_ros.training.stopping import Stop, StopAsked, signals_blocked
 
@@ -42,59 +41,55 @@ logger = logging.getLogger(__name__)
 
 
 class TrainingError(RunError):
-    """Training that can't go on; the message says at which step, why, and what to do."""
+    """Training that cannot continue; the message names the step, the reason and what to do."""
 
 
 class SaveError(OSError):
-    """An epoch that the disk refuses; the message says why and what is saved."""
+    """An epoch that could not be written; the message has the reason and what is saved."""
 
 
 class Stopped(KeyboardInterrupt):
     """Ctrl-C or SIGTERM, with what is saved."""
 
 
-def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | None, preprocessing: PreprocessingConfig,
-        config: TrainingConfig, augment: AugmentConfig, device: torch.device, output: Path | None = None, *,
-        class_names: Sequence[str] = (), order: Order | None = None, workers: int = 0, processes: Processes = ALONE,
-        use_wandb: bool = False, settings: Mapping[str, Any] | None = None, provenance: Provenance | None = None,
-        on_epoch: Callable[[int, dict[str, float]], None] | None = None, progress: bool = True,
-        stop: Stop | None = None) -> ViTTactile:
+def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine, output: RunOutput | None = None, *,
+        on_epoch: Callable[[int, dict[str, float]], None] | None = None, stop: Stop | None = None) -> ViTTactile:
     """Train `model` and return the moving average of its weights, in eval mode on the CPU.
 
-    `order` says which examples make up each epoch (default: all of them, shuffled). With `output`, the folder gets a
-    checkpoint (that needs `class_names`), a state and logs after every epoch, and a run that was killed goes on where
-    its last whole epoch ended; `settings` are the caller's own that must not change in between. `on_epoch` is called
-    after every epoch with the number of epochs done and their metrics; what it raises ends the training.
+    With `output`, a run that was killed resumes from its last whole epoch. `on_epoch` is called after every epoch with
+    the number of epochs done and their metrics; what it raises ends the training.
 
-    When `stop` is asked, the step is finished and the state saved, so that going on gives what no stop would have
-    given. All processes leave after the same step, whichever was asked. A KeyboardInterrupt that does not come from
-    `stop`, a second Ctrl-C for one, ends at once with what was saved before.
+    When `stop` is requested, the step is finished and the state saved, so that the resumed run gives the same result as
+    an uninterrupted one. All processes end after the same step, whichever was signalled. A KeyboardInterrupt that does
+    not come from `stop`, such as a second Ctrl-C, ends at once with what was saved before.
 
-    Raises TrainingError when the loss is not finite, StateError or SettingsError when `output` cannot be gone on from,
-    SaveError when the disk refuses, Stopped at Ctrl-C. What `output` held before stays whole in each case.
+    Raises TrainingError when the loss is not finite, StateError or SettingsError when `output` cannot be resumed,
+    SaveError when a file cannot be written, Stopped at Ctrl-C. What `output` held before stays whole in each case.
     """
+    config, processes, device = recipe.config, machine.processes, machine.device
     stop = stop or Stop()
-    check_class_names(class_names)  # a checkpoint would refuse them after the first epoch
+    if output:
+        check_class_names(output.class_names)  # a checkpoint would refuse them after the first epoch
     with contextlib.ExitStack() as stack:
         if device.type == 'cpu':
-            # Attention's small features are denormal soon, and those are slow. A setting of the whole thread.
+            # Small features of attention become denormal, which is slow. This setting affects the whole thread.
             torch.set_flush_denormal(True)
             stack.callback(torch.set_flush_denormal, False)
-        folder = stack.enter_context(RunFolder(output)) if output and processes.first else None
-        run = _Run(model, train_frames, preprocessing, config, augment, device, order, workers, processes, stop)
-        everything = settings_of(run.model.config, preprocessing, config, augment, settings or {})
+        folder = stack.enter_context(RunFolder(output.folder)) if output and processes.first else None
+        run = _Run(model, examples, recipe, machine, stop)
+        settings = recipe.settings(run.model.config, output.settings if output else {})
         state = from_first(folder.load() if folder else None, processes)
-        if state is not None:
-            check_settings(state, everything, class_names, output)
+        if output and state is not None:
+            check_settings(state, settings, output.class_names, output.folder)
             run.restore(state)
-            logger.info('going on after epoch %d of %d%s', run.epoch, config.epochs,
+            logger.info('resuming after epoch %d of %d%s', run.epoch, config.epochs,
                         f' and {run.done} of {len(run.batches)} steps' if run.done else '')
             if state['settings']['epochs'] != config.epochs:
-                logger.info('the run was started for %d epochs: the cosine now goes over %d, so that the learning '
-                            'rate goes on at %.3g', state['settings']['epochs'], config.epochs,
+                logger.info('the run was started for %d epochs: the cosine schedule now covers %d, so the learning '
+                            'rate continues at %.3g', state['settings']['epochs'], config.epochs,
                             run.rate(run.step + run.done))
-        if folder and run.epoch < config.epochs:
-            run.log = RunLog(folder.path, everything, run.step + run.done, use_wandb)
+        if output and folder and run.epoch < config.epochs:
+            run.log = RunLog(folder.path, settings, run.step + run.done, output.use_wandb)
             stack.callback(run.log.close)
         begun, share = time.monotonic(), 1 / len(run.batches)
         first_epoch = run.epoch + run.done * share
@@ -103,10 +98,10 @@ def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | Non
         try:
             while run.epoch < config.epochs:
                 started = time.monotonic()
-                loss = run.train_epoch(progress and processes.first)
-                metrics = run.end_epoch(validation_frames, progress)
-                if folder:
-                    _save(folder, run, class_names, everything, provenance or Provenance(), metrics)
+                loss = run.train_epoch(machine.progress and processes.first)
+                metrics = run.end_epoch(examples.validation, machine.progress)
+                if output and folder:
+                    _save(folder, run, output, settings, metrics)
                 taken = time.monotonic() - begun
                 left = taken / max(run.epoch - first_epoch, share) * (config.epochs - run.epoch)
                 logger.info('epoch %d/%d: loss %.3f%s, %.0f s, %s left', run.epoch, config.epochs, loss,
@@ -115,50 +110,49 @@ def fit(model: ViTTactile, train_frames: Frames, validation_frames: Frames | Non
                     on_epoch(run.epoch, {'loss': loss, **metrics})
         except StopAsked:
             try:
-                if folder:
-                    _save_part(folder, run, class_names, everything, provenance or Provenance())
+                if output and folder:
+                    _save_part(folder, run, output, settings)
                 if not run.validating:
                     _wait_for_the_first(processes)
             except OSError as error:
                 raise SaveError(f'stopped, but step {run.done} of epoch {run.epoch + 1} could not be written: {error}; '
-                                f'{_what_is_saved(folder)}') from error
+                                f'{_saved(folder)}') from error
             except KeyboardInterrupt:
                 pass
-            raise Stopped(_what_is_saved(folder)) from None
+            raise Stopped(_saved(folder)) from None
         except KeyboardInterrupt:
-            raise Stopped(_what_is_saved(folder)) from None
+            raise Stopped(_saved(folder)) from None
         except TrainingError as error:
-            raise TrainingError(f'{error}; {_what_is_saved(folder)}') from None
+            raise TrainingError(f'{error}; {_saved(folder)}') from None
         except torch.cuda.OutOfMemoryError as error:
             raise TrainingError(f'{error}: lower --batch_size (it is {config.batch_size}) or --image_size; '
-                                f'{_what_is_saved(folder)}') from None
+                                f'{_saved(folder)}') from None
         except OSError as error:  # of the epoch's files or of the logs
-            raise SaveError(f'epoch {max(run.epoch, 1)} could not be written: {error}; {_what_is_saved(folder)}'
+            raise SaveError(f'epoch {max(run.epoch, 1)} could not be written: {error}; {_saved(folder)}'
                             ) from error
         return run.average.cpu().eval()
 
 
 class _Run:
-    """Everything that moves while a model is trained."""
+    """Everything that changes while a model is trained."""
 
-    def __init__(self, model: ViTTactile, frames: Frames, preprocessing: PreprocessingConfig, config: TrainingConfig,
-                 augment: AugmentConfig, device: torch.device, order: Order | None, workers: int,
-                 processes: Processes, stop: Stop) -> None:
+    def __init__(self, model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine, stop: Stop) -> None:
+        config, device = recipe.config, machine.device
         self.model = model.to(device).train()
         self.average = copy.deepcopy(self.model).eval()
         freeze(self.model, config.freeze)
         self.config = config
-        self.preprocessing = preprocessing
-        self.augment = augment
+        self.preprocessing = recipe.preprocessing
         self.device = device
-        self.processes = processes
+        self.processes = machine.processes
         self.stop = stop
         self.weights = torch.tensor(config.weights(len(model.config.exits)), device=device)
         self.bfloat16 = config.precision == 'bfloat16' or (config.precision == 'auto' and computes_in_bfloat16(device))
         self.optimizer = make_optimizer(self.model, config)
-        self.inputs = Inputs(augment, preprocessing, device, config.seed)
-        self.batches = EpochBatches(order or _order(frames, config), config.batch_size, processes)
-        self.loader: DataLoader[Any] = make_loader(frames, self.batches, workers, device)
+        self.inputs = Inputs(recipe.augment, recipe.preprocessing, device, config.seed)
+        self.batches = EpochBatches(examples.order or _order(examples.train, config), config.batch_size,
+                                    machine.processes)
+        self.loader: DataLoader[Any] = make_loader(examples.train, self.batches, machine.workers, device)
         self.watch = CollapseWatch(model.config.attention, model.config.qk_norm)
         self.epoch = 0  # whole epochs done
         self.done = 0  # steps done of the next one
@@ -166,10 +160,10 @@ class _Run:
         self.validating = False
         self.log: RunLog | None = None
         self._last_inputs: Tensor | None = None
-        if processes.count > 1:  # the same start even where the machines draw differently
-            # From the CPU: another process's device may not be pickled, nor may it hold a second copy.
+        if self.processes.count > 1:  # the same initial weights even if the machines' random numbers differ
+            # Through the CPU: tensors of another process's device cannot be pickled, and a second copy may not fit.
             start = {name: tensor.cpu() for name, tensor in self.model.state_dict().items()}
-            self.model.load_state_dict(from_first(start, processes))
+            self.model.load_state_dict(from_first(start, self.processes))
             self.average.load_state_dict(self.model.state_dict())
 
     @property
@@ -191,7 +185,7 @@ class _Run:
         self.epoch, self.done, self.loss_sum = state['epoch'], state['step'], state['loss_sum']
 
     def train_epoch(self, progress: bool) -> float:
-        """One pass over the epoch's examples that are not done; returns the mean weighted loss of all of them.
+        """One pass over the remaining examples of the epoch; returns the mean weighted loss of the whole epoch.
 
         Raises StopAsked between two steps, the same ones in all processes.
         """
@@ -200,11 +194,11 @@ class _Run:
             self.stop.check()
         self.batches.epoch, self.batches.first = self.epoch, self.done
         sizes = self.batches.sizes()
-        # Reading a figure waits for the device, so on CUDA it is done every ten steps only.
+        # Reading a value waits for the device, so on CUDA it is done only every ten steps.
         every = 1 if self.device.type == 'cpu' else 10
         pending: list[Tensor] = []
         first, started = self.done, time.monotonic()
-        with signals_blocked():  # a worker that has only just started would die of one
+        with signals_blocked():  # a signal would kill a worker that has just started
             batches = iter(self.loader)
         bar = tqdm(batches, total=len(self.loader), desc=f'epoch {self.epoch + 1}/{self.config.epochs}', initial=first,
                    mininterval=1.0, leave=False, disable=not (progress and sys.stderr.isatty()))
@@ -229,8 +223,8 @@ class _Run:
         return self.loss_sum / sum(sizes)
 
     def _train_step(self, batch: Any, i: int, size: int) -> Tensor:
-        """One step of AdamW; returns (E + 2,): each exit's loss over the whole batch, the gradient's norm, and how many
-        processes were asked to stop.
+        """One step of AdamW; returns (E + 2,): each exit's loss over the whole batch, the norm of the gradient, and the
+        number of processes that were asked to stop.
         """
         step = self.step + i
         for group in self.optimizer.param_groups:
@@ -260,7 +254,7 @@ class _Run:
         return torch.cat((losses, norm.detach().reshape(1), asked))
 
     def _read(self, row: list[float], step: int) -> float:
-        """Log the figures of a step; returns its weighted loss. Raises TrainingError if they are not finite."""
+        """Log the figures of a step; returns its weighted loss. Raises TrainingError if it is not finite."""
         *losses, norm = row
         loss = sum(w * value for w, value in zip(self.weights.tolist(), losses, strict=True))
         if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -273,9 +267,9 @@ class _Run:
         return loss
 
     def end_epoch(self, validation_frames: Frames | None, progress: bool) -> dict[str, float]:
-        """Look at attention and validate, in the first process, and count the epoch; returns the metrics.
+        """Check attention and validate, in the first process, and count the epoch; returns the metrics.
 
-        Raises StopAsked in the midst of it, as it can be done again.
+        A stop interrupts it at once (StopAsked), because it can be repeated.
         """
         metrics: dict[str, float] = {}
         if self.processes.first:
@@ -310,7 +304,7 @@ def _order(frames: Frames, config: TrainingConfig) -> Order:
         return shuffled(len(frames), config.seed)  # type: ignore[arg-type]
     labels = getattr(frames, 'labels', None)
     if labels is None:
-        raise ValueError(f'balance needs to know the classes beforehand, and {type(frames).__name__} has no labels')
+        raise ValueError(f'balance needs the labels in advance; {type(frames).__name__} has none')
     return balanced(labels, config.seed)
 
 
@@ -320,45 +314,37 @@ def _gradient(parameter: torch.nn.Parameter) -> Tensor:
     return parameter.grad
 
 
-def _save(folder: RunFolder, run: _Run, class_names: Sequence[str], settings: dict[str, Any], provenance: Provenance,
-          metrics: dict[str, float]) -> None:
-    provenance = dataclasses.replace(provenance, created=date.today().isoformat(),
-                                     metrics=provenance.metrics | metrics | {'epoch': run.epoch})
+def _save(folder: RunFolder, run: _Run, output: RunOutput, settings: dict[str, Any], metrics: dict[str, float]) -> None:
+    provenance = dataclasses.replace(output.provenance, created=date.today().isoformat(),
+                                     metrics=output.provenance.metrics | metrics | {'epoch': run.epoch})
     save_checkpoint(folder.checkpoint, Checkpoint(copy.deepcopy(run.average).cpu(), run.preprocessing,
-                                                  tuple(class_names), Calibration(), provenance))
-    # Last: a run killed in between does the epoch again, where the other order would lose its checkpoint.
-    folder.save({**run.state(), 'settings': settings, 'class_names': list(class_names)})
+                                                  output.class_names, Calibration(), provenance))
+    # Last: a run killed in between repeats the epoch; in the other order it would lose the checkpoint of the epoch.
+    _save_state(folder, run, output, settings)
 
 
-def _save_part(folder: RunFolder, run: _Run, class_names: Sequence[str], settings: dict[str, Any],
-               provenance: Provenance) -> None:
-    """Save an epoch as far as it got; a checkpoint only where there is none, as a whole epoch's is worth more."""
+def _save_state(folder: RunFolder, run: _Run, output: RunOutput, settings: dict[str, Any]) -> None:
+    folder.save({**run.state(), 'settings': settings, 'class_names': list(output.class_names)})
+
+
+def _save_part(folder: RunFolder, run: _Run, output: RunOutput, settings: dict[str, Any]) -> None:
+    """Save an unfinished epoch; a checkpoint only if there is none, because that of a whole epoch is better."""
     if (run.epoch, run.done) == (folder.saved_epoch, folder.saved_step):
         return
-    if not folder.checkpoint.exists():
-        _save(folder, run, class_names, settings, provenance, {'step': run.done})
+    if folder.checkpoint.exists():
+        _save_state(folder, run, output, settings)
     else:
-        folder.save({**run.state(), 'settings': settings, 'class_names': list(class_names)})
+        _save(folder, run, output, settings, {'step': run.done})
 
 
 def _wait_for_the_first(processes: Processes) -> None:
-    """torchrun ends all processes when one has ended: not before the first one has saved."""
-    with contextlib.suppress(RuntimeError):  # it has ended already, and said why
+    """torchrun ends all processes when one has ended: wait until the first one has saved."""
+    with contextlib.suppress(RuntimeError):  # it has ended already and reported why
         from_first(None, processes)
 
 
-def _what_is_saved(folder: RunFolder | None) -> str:
-    if folder is None:
-        return 'nothing was to be saved'
-    go_on = f'the same command with --output {folder.path} goes on from there'
-    if folder.saved_step:
-        checkpoint = (f'{folder.checkpoint.name} is that of epoch {folder.saved_epoch}' if folder.saved_epoch else
-                      f'{folder.checkpoint.name} is the moving average so far')
-        return (f'{folder.path} holds all up to step {folder.saved_step} of epoch {folder.saved_epoch + 1}: {go_on}; '
-                f'{checkpoint}')
-    if not folder.saved_epoch:
-        return f'{folder.path} holds no epoch yet: the first one was not finished'
-    return f'{folder.path} holds the last whole epoch, {folder.saved_epoch}: {go_on}'
+def _saved(folder: RunFolder | None) -> str:
+    return folder.told() if folder else 'nothing was to be saved'
 
 
 def _accuracies(model: ViTTactile, metrics: dict[str, float]) -> str:

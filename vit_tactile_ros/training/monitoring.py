@@ -1,4 +1,4 @@
-"""What a run tells while it goes on: TensorBoard, Weights & Biases, and a warning before attention collapses."""
+"""Logs of a run: TensorBoard, Weights & Biases, and a warning before attention collapses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ COLLAPSE_RMS = 1.25
 
 
 class LogError(RunError):
-    """A log that can't be kept; the message says what to install or to set."""
+    """A log that cannot be written; the message has what to install or to set."""
 
 
 class MissingLogError(MissingPackageError, LogError):
@@ -33,7 +33,7 @@ class MissingLogError(MissingPackageError, LogError):
 
 
 class RunLog:
-    """Figures of a run to TensorBoard (`folder`/tensorboard) and, if asked for, to W&B; steps count from 0."""
+    """Metrics of a run to TensorBoard (`folder`/tensorboard) and optionally to W&B; steps count from 0."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any], first_step: int = 0, use_wandb: bool = False) -> None:
         """Raises LogError when tensorboard or wandb is missing, or when W&B can't be reached."""
@@ -42,7 +42,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise LogError(f'{error}: training logs to TensorBoard: pip install tensorboard') from error
-        # purge_step: what a killed run logged after its last whole epoch will be logged again.
+        # purge_step: metrics that a killed run logged after its last whole epoch are logged again.
         self._writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=first_step or None)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
@@ -63,7 +63,7 @@ class RunLog:
             self._wandb.log({name: wandb.Image(grid.permute(1, 2, 0).numpy()), 'step': step})
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # a full disk was found out before, and explained
+        with contextlib.suppress(OSError):  # a full disk was reported before
             self._writer.close()
         if self._wandb:
             self._wandb.finish()
@@ -73,7 +73,7 @@ def check_wandb() -> None:
     """Raises UserError where W&B is not installed, or would need a login that there is not: before anything is read."""
     wandb = _import_wandb()
     if wandb.setup().settings.mode in ('online', 'run', 'shared') and not wandb.api.api_key:
-        raise UserError('--use-wandb: nobody is logged in to Weights & Biases here: run `wandb login`, set '
+        raise UserError('--use-wandb: not logged in to Weights & Biases: run `wandb login`, set '
                         'WANDB_API_KEY, or set WANDB_MODE=offline to keep the figures here for `wandb sync` later')
 
 
@@ -88,7 +88,7 @@ def _import_wandb() -> Any:
 
 def _start_wandb(folder: Path, settings: Mapping[str, Any]) -> Any:
     wandb = _import_wandb()
-    name = folder / 'wandb_id'  # the same run on the server's page when this one goes on after a stop
+    name = folder / 'wandb_id'  # so that a resumed run stays the same run on the server
     if not name.exists():
         with written_whole(name) as temporary:
             temporary.write_text(uuid.uuid4().hex[:12])
@@ -98,13 +98,13 @@ def _start_wandb(folder: Path, settings: Mapping[str, Any]) -> Any:
     except wandb.errors.Error as error:
         raise LogError(f'Weights & Biases: {error}; WANDB_MODE=offline keeps the figures here, for `wandb sync` later'
                        ) from error
-    # Steps of its own: W&B's count may only grow, and a run that goes on logs some steps again.
+    # A separate step metric: W&B's own count may only grow, but a resumed run logs some steps again.
     run.define_metric('*', step_metric='step')
     return run
 
 
 def _grid(pictures: Tensor, columns: int) -> Tensor:
-    """(B, 3, h, w) to one picture (3, rows * h, columns * w), black where there is none."""
+    """(B, 3, h, w) to one image (3, rows * h, columns * w), black in empty cells."""
     missing = -len(pictures) % columns
     pictures = torch.cat((pictures, pictures.new_zeros(missing, *pictures.shape[1:])))
     rows = pictures.unflatten(0, (-1, columns))  # (rows, columns, 3, h, w)
@@ -129,7 +129,7 @@ def query_key_rms(model: ViTTactile, inputs: Tensor) -> list[tuple[float, float]
 
 
 class CollapseWatch:
-    """Warns once per block whose queries or keys have outgrown what FAVOR+ softmax features can tell apart."""
+    """Warns once per block whose queries or keys are too large for FAVOR+ softmax features to distinguish."""
 
     def __init__(self, attention: str, qk_norm: bool) -> None:
         self.attention = attention
@@ -137,7 +137,7 @@ class CollapseWatch:
         self._warned: set[int] = set()
 
     def look(self, rms: list[tuple[float, float]]) -> list[int]:
-        """The blocks (1-based) that are warned of now."""
+        """The blocks (1-based) for which it warns now."""
         if self.attention != 'favor_softmax':
             return []  # ReLU features and exact softmax have no such epsilon
         new = [block for block, pair in enumerate(rms, start=1) if max(pair) > COLLAPSE_RMS

@@ -1,4 +1,4 @@
-"""How the weights move: AdamW, the learning rate of every step, the moving average."""
+"""The optimisation of the weights: AdamW, the learning rate of every step, the moving average."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vit_tactile_ros.training.config import TrainingConfig
 
 
 def freeze(model: ViTTactile, blocks: int) -> None:
-    """Keep the patch embedding and the first `blocks` blocks as they are; heads go on learning, whichever they follow.
+    """Keep the patch embedding and the first `blocks` blocks unchanged; heads are always trained.
 
     0 keeps nothing. Raises ValueError where the network has fewer blocks.
     """
@@ -25,7 +25,7 @@ def freeze(model: ViTTactile, blocks: int) -> None:
 
 
 def make_optimizer(model: ViTTactile, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over what is not frozen; decays matrices only: gains and biases have no scale to be kept small."""
+    """AdamW over what is not frozen; decays matrices only: gains and biases do not need a small scale."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {'params': [p for p in parameters if p.ndim >= 2], 'weight_decay': config.weight_decay},
@@ -33,7 +33,7 @@ def make_optimizer(model: ViTTactile, config: TrainingConfig) -> torch.optim.Ada
     ]
     try:
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
-    except RuntimeError:  # a device that the fused form does not know
+    except RuntimeError:  # a device without the fused form
         return torch.optim.AdamW(groups, lr=config.lr)
 
 
@@ -47,7 +47,7 @@ def learning_rate(step: int, total: int, peak: float, warmup: float) -> float:
 
 
 def average_decay(step: int, decay: float) -> float:
-    """Decay at a step: a young average follows quickly, so that it is of use before 1 / (1 - decay) steps."""
+    """Decay at a step: an early average follows quickly, so that it is useful before 1 / (1 - decay) steps."""
     return min(decay, (1 + step) / (10 + step))
 
 

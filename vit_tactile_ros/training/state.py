@@ -1,4 +1,4 @@
-"""The folder of a run: what is needed to go on, written so that no kill and no full disk can spoil it."""
+"""The folder of a run: what is needed to resume, written so that a kill or a full disk cannot damage it."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ PREVIOUS = 'training_state.previous'
 CHECKPOINT = 'checkpoint.safetensors'
 VERSION = 3
 KEYS = {'version', 'epoch', 'step', 'loss_sum', 'model', 'average', 'optimizer', 'settings', 'class_names'}
-# What states of version 2 lack, which were only written where an epoch ended.
+# Missing in states of version 2, which were only written at the end of an epoch.
 ADDED = {'step': 0, 'loss_sum': 0.0}
 
 
 class StateError(RunError):
-    """A folder that a run cannot go on from; the message says what to do."""
+    """A folder that a run cannot resume from; the message says what to do."""
 
 
 class RunFolder:
-    """One run's folder, this process's alone while it is open: `with RunFolder(path) as folder`."""
+    """The folder of a run, locked while it is open: `with RunFolder(path) as folder`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = path / CHECKPOINT
         self.saved_epoch = 0  # whole epochs in what the folder holds
-        self.saved_step = 0  # and steps of the one after them
+        self.saved_step = 0  # and steps of the next one
         self._lock: Any = None
 
     def __enter__(self) -> RunFolder:
@@ -46,12 +46,12 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = (self.path / 'lock').open('a')
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system lets go of it when the process dies
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the system unlocks it when the process dies
         except BlockingIOError:
             self._lock.close()
-            raise StateError(f'{self.path}: another run trains in this folder at the moment; give another '
-                             '--output, or wait') from None
-        # Of a run that was killed while it wrote; the first name is that of earlier releases.
+            raise StateError(f'{self.path}: another run trains in this folder; give another --output, or wait'
+                             ) from None
+        # Of a run that was killed while writing; earlier releases used the first name.
         for left in (self.path / f'{STATE}.tmp', *(left for name in (STATE, PREVIOUS, CHECKPOINT)
                                                    for left in leftovers(self.path / name))):
             left.unlink(missing_ok=True)
@@ -64,7 +64,7 @@ class RunFolder:
     def load(self) -> dict[str, Any] | None:
         """The last whole state, on the CPU; None in a new folder.
 
-        A damaged state is explained (a warning) and the one before it is taken. Raises StateError when that is
+        If the state is damaged, a warning explains it and the previous one is used. Raises StateError when that is
         damaged too, or when another release wrote it.
         """
         current, previous = self.path / STATE, self.path / PREVIOUS
@@ -84,16 +84,28 @@ class RunFolder:
             raise StateError(f'{current}: {reason}; {previous}: {error}. The weights of the last epoch may still be '
                              f'in {self.checkpoint.name}: start in another --output, with --init {self.checkpoint}'
                              ) from None
-        logger.warning('%s: %s; going on from the state before it, %s', current, reason, previous.name)
+        logger.warning('%s: %s; resuming from the previous state, %s', current, reason, previous.name)
         return state
+
+    def told(self) -> str:
+        """What is saved and how to resume, for a message."""
+        resume = f'the same command with --output {self.path} resumes from there'
+        if self.saved_step:
+            checkpoint = (f'{self.checkpoint.name} is that of epoch {self.saved_epoch}' if self.saved_epoch else
+                          f'{self.checkpoint.name} is the moving average so far')
+            return (f'{self.path} holds everything up to step {self.saved_step} of epoch {self.saved_epoch + 1}: '
+                    f'{resume}; {checkpoint}')
+        if not self.saved_epoch:
+            return f'{self.path} holds no epoch yet: the first one was not finished'
+        return f'{self.path} holds the last whole epoch, {self.saved_epoch}: {resume}'
 
     def save(self, state: dict[str, Any]) -> None:
         """Make `state` the current one and the current one the previous; all or nothing.
 
-        Raises OSError when the disk refuses.
+        Raises OSError when it cannot be written.
         """
         current, previous = self.path / STATE, self.path / PREVIOUS
-        buffer = io.BytesIO()  # torch's own writer says nothing of why it failed
+        buffer = io.BytesIO()  # torch's own writer does not report why it failed
         torch.save({'version': VERSION, **state}, buffer)
         with written_whole(current) as temporary:
             with temporary.open('wb') as file:
@@ -114,18 +126,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        raise _Damaged('is not there') from None
+        raise _Damaged('is missing') from None
     except OSError as error:
         raise _Damaged(f'cannot be read: {error.strerror}') from error
     try:
-        # torch.load does not look at the checksums that torch.save writes: it would take a flipped bit for a weight.
+        # torch.load ignores the checksums that torch.save writes: it would accept a flipped bit as a weight.
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if damaged := archive.testzip():
                 raise zipfile.BadZipFile(damaged)
         state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:  # whatever readers of archives and pickles raise of damaged bytes
+    except Exception as error:  # readers of archives and pickles raise many types for damaged bytes
         # torch's own text is long and tells users to trust the file with weights_only=False
-        raise _Damaged(f'is not a whole state file ({len(data)} bytes, {type(error).__name__}), cut off or '
+        raise _Damaged(f'is not a whole state file ({len(data)} bytes, {type(error).__name__}); it was truncated or '
                        'overwritten') from error
     if isinstance(state, dict) and state.get('version') == 2:
         state = ADDED | state | {'version': VERSION}
@@ -136,7 +148,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _keep(current: Path, previous: Path) -> None:
-    """Make the current file the previous one while it stays where it is, so that a kill always finds one."""
+    """Make the current file the previous one without moving it, so that one of them exists at any time."""
     link = temporary_beside(previous)
     try:
         os.link(current, link)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, held back while leaving would lose what was learned."""
+"""Ctrl-C and SIGTERM, delayed while an immediate end would lose training results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Both wait until it is left. A process started meanwhile has them blocked until it unblocks them itself."""
+    """Block both signals inside. A process started meanwhile has them blocked until it unblocks them itself."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         yield
@@ -26,19 +26,19 @@ def signals_blocked() -> Iterator[None]:
 
 
 class StopAsked(KeyboardInterrupt):
-    """Somebody wants the program to end; what is in memory is whole."""
+    """A stop was requested; the data in memory is consistent."""
 
 
 class Stop:
-    """Whether somebody wants the program to end: `with Stop() as stop`, in the main thread.
+    """Whether a stop was requested: `with Stop() as stop`, in the main thread.
 
-    A signal raises StopAsked where it arrives; within `holding(True)` it is only noted in `number`, for the code there
-    to look at, and a second one raises KeyboardInterrupt. torchrun hands each signal on, so that one Ctrl-C arrives
-    twice: there a second one is ignored, and it is torchrun that kills what has not ended after 30 s.
+    A signal raises StopAsked where it arrives; within `holding(True)` it is only stored in `number`, for the code there
+    to check, and a second one raises KeyboardInterrupt. torchrun forwards each signal, so one Ctrl-C arrives twice:
+    there a second one is ignored, and torchrun kills processes that have not ended after 30 s.
     """
 
     def __init__(self) -> None:
-        self.number = 0  # of the signal; 0: none so far
+        self.number = 0  # of the signal; 0: none yet
         self._held = False
         self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
@@ -56,13 +56,13 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """As shells count it: 130 for Ctrl-C, 143 for SIGTERM."""
+        """130 for Ctrl-C, 143 for SIGTERM, as in shells."""
         return 128 + (self.number or signal.SIGINT)
 
     def ask(self, number: int = signal.SIGINT, _frame: FrameType | None = None) -> None:
-        """What a signal does."""
+        """The handler of both signals."""
         if os.getpid() != self._process:
-            return  # a worker, which ends with the process that it works for
+            return  # a worker, which ends with its parent process
         if self.number:
             if started_by_torchrun():
                 return
@@ -72,10 +72,10 @@ class Stop:
             raise StopAsked
         with contextlib.suppress(OSError):
             # Not by print, which the signal may have interrupted.
-            os.write(2, b'stopping after this step, to save what was learned; Ctrl-C again stops at once\n')
+            os.write(2, b'stopping after this step to save the state; Ctrl-C again stops at once\n')
 
     def check(self) -> None:
-        """Raises StopAsked when somebody has asked."""
+        """Raises StopAsked if a stop was requested."""
         if self.number:
             raise StopAsked
 

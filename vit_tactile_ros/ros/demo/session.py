@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import re
@@ -25,6 +24,7 @@ from rich.live import Live
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED
 from vit_tactile_ros.ros.demo.monitor import Monitor
+from vit_tactile_ros.ros.demo.settings import DemoSettings
 from vit_tactile_ros.ros.demo.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
 from vit_tactile_ros.ros.live.node_process import wait_all
 from vit_tactile_ros.ros.run import spin_once
@@ -38,7 +38,7 @@ DIAGNOSTICS_PERIOD = 0.4  # s; short, because the demo waits for the last counte
 HINT = 'up/down: change tau   q: quit'
 
 
-def run_demo(arguments: argparse.Namespace) -> int:
+def run_demo(settings: DemoSettings) -> int:
     """Run until the user stops it or the time is over.
 
     Returns 0 if every finger had results, 130 for Ctrl-C before that, otherwise 1. Raises StartError.
@@ -54,8 +54,8 @@ def run_demo(arguments: argparse.Namespace) -> int:
     init_ros()
     try:
         with tempfile.TemporaryDirectory(prefix='vit_tactile_demo_') as folder:
-            with _nodes(arguments, Path(folder)) as processes:
-                session = _Session(arguments, console, processes)
+            with _nodes(settings, Path(folder)) as processes:
+                session = _Session(settings, console, processes)
                 try:
                     session.run()
                 except KeyboardInterrupt:
@@ -79,10 +79,10 @@ def run_demo(arguments: argparse.Namespace) -> int:
 class _Session:
     """The monitor, the terminal and the clock."""
 
-    def __init__(self, arguments: argparse.Namespace, console: Console, processes: list[subprocess.Popen[bytes]],
+    def __init__(self, settings: DemoSettings, console: Console, processes: list[subprocess.Popen[bytes]],
                  ) -> None:
         self.problem = ''
-        self._arguments = arguments
+        self._settings = settings
         self._console = console
         self._processes = processes
         self._monitor = Monitor(list(FINGERS))
@@ -108,8 +108,8 @@ class _Session:
                 self.problem = f'not every finger had a result after {START_TIMEOUT:.0f} s'
                 return
         self._console.print(f'first results after {time.monotonic() - self._started:.1f} s')
-        if self._arguments.picture:
-            self._take_picture(self._arguments.picture)
+        if self._settings.picture:
+            self._take_picture(self._settings.picture)
         elif sys.stdin.isatty() and self._console.is_terminal:
             with _single_keys(), Live(console=self._console, auto_refresh=False) as live:
                 self._follow(live)
@@ -119,7 +119,7 @@ class _Session:
     def _follow(self, live: Live | None) -> None:
         """Refresh the view ten times a second; without a terminal, print a line every 2 s."""
         begun = time.monotonic()
-        seconds, late_tau_set, next_line = self._arguments.seconds, False, 0.0
+        seconds, late_tau_set, next_line = self._settings.seconds, False, 0.0
         while not self._node_ended():
             self.spin(0.1)
             elapsed = time.monotonic() - begun
@@ -174,14 +174,14 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _nodes(arguments: argparse.Namespace, log_folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _nodes(settings: DemoSettings, log_folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The classifier and the simulators as processes, which end with the block."""
     commands = {'classifier': ['classifier_node', '-p', f'sensors:=[{", ".join(FINGERS)}]',
-                               '-p', f'diagnostics_period:={DIAGNOSTICS_PERIOD}', '-p', f'device:={arguments.device}',
-                               '-p', f'checkpoint:={arguments.checkpoint!r}',
-                               *(['-p', f'tau:={arguments.tau}'] if arguments.tau is not None else [])]}
+                               '-p', f'diagnostics_period:={DIAGNOSTICS_PERIOD}', '-p', f'device:={settings.device}',
+                               '-p', f'checkpoint:={settings.checkpoint!r}',
+                               *(['-p', f'tau:={settings.tau}'] if settings.tau is not None else [])]}
     commands |= {name: ['simulator_node', '-r', f'__ns:=/{name}', '-p', f'sensor:={kind}', '-p', f'seed:={seed}',
-                        '-p', f'rate:={arguments.rate}', '-p', f'frame_id:={name}_finger']
+                        '-p', f'rate:={settings.rate}', '-p', f'frame_id:={name}_finger']
                  for name, (kind, seed) in FINGERS.items()}
     processes: list[subprocess.Popen[bytes]] = []
     try:

@@ -1,0 +1,135 @@
+"""The flags that commands share: each one is defined here, its name, type and default by a field of a dataclass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from vit_tactile_ros.foundation.command_flags import (
+    HIDDEN,
+    REQUIRED,
+    Field,
+    Flag,
+    SettingsParser,
+    command_words,
+    flag,
+    module_command,
+)
+
+__all__ = ['HIDDEN', 'REQUIRED', 'Flag', 'command_of', 'flag', 'parse']
+
+Settings = TypeVar('Settings')
+Flags = Mapping[str, Flag]  # by the name of the field
+
+DEVICE = Flag("'auto', 'cpu', 'cuda' or 'cuda:N'")
+CHECKPOINT = Flag('.safetensors file; default: the shipped one')
+THREADS = Flag('CPU threads of the network; 0 measures which number is faster')
+WORKERS = Flag('processes that read or simulate')
+HEIGHT_WIDTH = ('HEIGHT', 'WIDTH')
+
+# By dataclass.
+SHARED: dict[str, Flags] = {
+    'DataSource': {
+        'data': Flag("folder of class folders, CSV, or bag; 'simulator' for simulated touches", 'PATH'),
+        'label': Flag('column of a CSV with the class', 'COLUMN'),
+        'group': Flag('column with the object, recording or press; a+b joins two', 'COLUMN'),
+        'image': Flag('column with the path of the image', 'COLUMN'),
+        'reference': Flag('column with the path of the image without contact, or a pattern of columns: gel{gel}.png',
+                          'COLUMN'),
+        'split': Flag('column with train, validation or test', 'COLUMN'),
+        'splits': Flag('what the names in that column mean, for instance test=new_pose,regrasp', 'PART=NAMES'),
+        'labels': Flag('intervals with the labels of a bag: start,end,label', 'CSV'),
+        'reference_image': Flag('image without contact, for all images that name no reference', 'IMAGE'),
+        'control': Flag('replace each image by one that does not show the touch, but still tells recordings apart: its '
+                        'reference, or only its border'),
+        'border': Flag('width of that border, relative to the image', 'SHARE'),
+    },
+    'SplitSettings': {
+        'split_by': Flag('what stays together; default: auto, groups if they are known'),
+        'validation': Flag('of the images, 0 to 1; default: 0.15', 'SHARE'),
+        'test': Flag('of the images, 0 to 1; default: 0.15', 'SHARE'),
+        'split_seed': Flag('of the split, independent of --seed: all commands must use the same parts'),
+    },
+    'EvaluationData': {
+        'size': Flag('simulated touches per part (validation, test)'),
+        'seed': Flag('of simulated touches and of random choices'),
+        'workers': Flag(f'{WORKERS.help}; 0: this process'),
+        'cache': Flag('stores the outputs of the network there, so that calibrate and sweep need one pass', 'FOLDER'),
+    },
+    'TrainingSource': {
+        'input': Flag('of the network: difference to the reference, or the frame; auto: the difference if every image '
+                      'has a reference'),
+        'epoch_size': Flag('examples in an epoch; default: all images, or 6400 simulated touches'),
+        'validation_size': Flag('simulated touches for validation; default: 1000'),
+        'rendered': Flag('stores simulated touches there after rendering, for later epochs and runs', 'FOLDER'),
+        'distinct': Flag('number of different simulated touches to train on repeatedly, with --rendered; default: new '
+                         'ones in every epoch'),
+        'sensors': Flag('sensors of the simulated touches, or .json files of sensors; default: all of the package',
+                        'NAME|FILE'),
+    },
+    'Start': {
+        'init': Flag("'shipped', or a file: start from these weights, and their architecture unless a flag changes it; "
+                     'with several, the first one sets the architecture, and later ones replace the weights of the '
+                     'blocks that they have', 'CHECKPOINT'),
+        'attention': Flag('attention kernel; default: that of --init, or favor_softmax'),
+        'stem': Flag('what makes tokens of the image: convolution learns fine texture faster; default: that of --init, '
+                     'or convolution'),
+        'feature_map_dim': Flag('random features per head; default: that of --init, or 64'),
+        'exits': Flag('blocks that an exit follows; the last one is the depth; default: those of --init, or 4 8 12; 12 '
+                      'alone is a plain ViT', 'BLOCK'),
+        'image_size': Flag('px, multiples of 16; default: that of --init, or 96 128', HEIGHT_WIDTH),
+    },
+    'TrainingConfig': {
+        'batch_size': Flag('examples, over all processes'),
+        'epochs': Flag('may change when a run resumes'),
+        'lr': Flag('peak learning rate of AdamW'),
+        'warmup': Flag('share of the steps with a rising learning rate'),
+        'weight_decay': Flag('of AdamW'),
+        'clip': HIDDEN,
+        'loss_weights': Flag('one per exit; default: 0.3 each and 1 for the last'),
+        'distillation': Flag("share of the early exits' loss that comes from the prediction of the last exit"),
+        'distillation_temperature': Flag('divides the logits of both'),
+        'label_smoothing': Flag('0 to 1'),
+        'balance': Flag('draw all classes equally often'),
+        'freeze': Flag('this many first blocks keep the weights of --init; if all do, only the heads are trained, '
+                       'which takes a third of the time and suits a few hundred images', 'BLOCKS'),
+        'ema': Flag('decay per step of the moving average of the weights'),
+        'precision': Flag('of the forward pass; auto: bfloat16 if the GPU or CPU supports it'),
+        'seed': Flag('of the weights, the order of the examples and their augmentation'),
+    },
+    'Augmentation': {
+        'augment': Flag('what varies; auto: gel for images, simulated for simulated touches; other_gel is strong, for '
+                        'use on units unlike those of the data'),
+        'augment_strength': Flag('multiplies the strength of every variation', 'FACTOR'),
+    },
+    'TrainingRequest': {
+        'output': Flag('folder for checkpoint, logs and the state to resume from; default: runs/<date-time>'),
+        'evaluate': Flag('at the end, accuracy per exit on the test images, which are not used otherwise'),
+        'device': DEVICE,
+        'workers': WORKERS,
+        'use_wandb': Flag('also log to Weights & Biases', name='use-wandb'),
+    },
+}
+TITLES = {'DataSource': 'data', 'SplitSettings': 'split, if the data does not name the parts',
+          'EvaluationData': 'evaluation data', 'TrainingSource': 'training data'}
+
+
+def parse(name: str, doc: str | None, examples: Sequence[str], settings: type[Settings],
+          argv: Sequence[str] | None, flags: Flags = MappingProxyType({})) -> Settings:
+    """The settings of the command `name` from its flags; `flags` has those that differ from the shared ones."""
+    return SettingsParser(name, doc, examples, settings, partial(_flag, flags), TITLES).parse_settings(argv)
+
+
+def command_of(name: str, *settings: Any, flags: Flags = MappingProxyType({}), first: Sequence[str] = ()) -> str:
+    """The command line that gives these settings: `first`, and the flags that are not at their default."""
+    words = [word for each in settings for word in command_words(each, partial(_flag, flags))]
+    return module_command(name, [*first, *words])
+
+
+def _flag(own: Flags, field: Field) -> Flag:
+    found = own.get(field.name) or field.flag or SHARED.get(field.owner, {}).get(field.name)
+    if found is None:
+        raise LookupError(f'{field.owner}.{field.name}: has no flag; add it to vit_tactile_ros/flags.py')
+    return found
