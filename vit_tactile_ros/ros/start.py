@@ -87,7 +87,7 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
     for unknown in sorted(overrides):
         if node.has_parameter(unknown) or unknown.startswith('qos_overrides.'):
             continue
-        text = f'{unknown} is not a parameter of this node' + _nearest(unknown, declared)
+        text = f'{unknown} is not a parameter of this node' + nearest(unknown, declared)
         if unknown in own:
             raise StartError(f'{own[unknown]}: {text}')
         warnings.append(f'{text} (ignored: it may be meant for another node of its section)')
@@ -106,7 +106,7 @@ def reason_of(error: Exception) -> str:
 def unused_qos_overrides(node: Node) -> list[str]:
     """Warnings about qos_overrides that no topic of `node` has taken; call it when all topics exist."""
     declared = [name for name in node.get_parameters_by_prefix('') if name.startswith('qos_overrides.')]
-    return [f'{name} has no effect: this node has no such topic or policy' + _nearest(name, declared)
+    return [f'{name} has no effect: this node has no such topic or policy' + nearest(name, declared)
             for name in sorted(getattr(node, '_parameter_overrides', {}))
             if name.startswith('qos_overrides.') and not node.has_parameter(name)]
 
@@ -142,7 +142,7 @@ def _not_read(words: Sequence[str], parameters: Sequence[str]) -> str:
     return f'{word} is not read; parameters are given as --ros-args -p NAME:=VALUE{known}'
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     return f'; do you mean {close[0]}?' if close else ''
 
