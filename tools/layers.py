@@ -31,7 +31,7 @@ LAYERS: tuple[Layer, ...] = (
           ('foundation', 'model', 'simulator', 'inference', 'data')),
     Layer('training', 'the loop, loss, batches, resuming, monitoring',
           ('foundation', 'model', 'simulator', 'inference', 'data', 'evaluation')),
-    Layer('ros', 'the nodes, parameters, messages, diagnostics; the demo, nodes run beside a command',
+    Layer('ros', 'the nodes, parameters, messages, diagnostics; cameras, the demo, nodes run beside a command',
           ('foundation', 'model', 'simulator', 'inference', 'data', 'evaluation', 'training')),
 )
 BY_NAME = {layer.name: layer for layer in LAYERS}

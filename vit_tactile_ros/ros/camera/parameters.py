@@ -11,7 +11,7 @@ from rclpy.node import Node
 from vit_tactile_ros.ros.camera.devices import attached, listed
 from vit_tactile_ros.ros.camera.profiles import PROFILES, Profile
 from vit_tactile_ros.ros.parameter_rule import ParameterRule, is_bool, is_integer, is_number, is_one_of, short
-from vit_tactile_ros.ros.start import StartError, nearest
+from vit_tactile_ros.ros.start import StartError, check_parameters, nearest
 from vit_tactile_ros.ros.topics import SENSOR_NAME
 
 SOURCES = ('serial', 'device', 'video')
@@ -20,6 +20,10 @@ SOURCES = ('serial', 'device', 'video')
 def _is_text(value: Any) -> str:
     """rclpy reads a serial number of digits as a number, and has lost its leading zeros."""
     return '' if isinstance(value, str) else "text; quote a number twice: '\"20025\"'"
+
+
+def _is_path(value: Any) -> str:
+    return '' if isinstance(value, str) else 'a path such as /dev/video0'
 
 
 def _is_profile(value: Any) -> str:
@@ -54,8 +58,8 @@ def _override(name: str, description: str, check: Callable[[Any], str]) -> Param
 
 RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     _rule('serial', '', 'USB serial number of the camera. Give one of serial, device and video.', _is_text),
-    _rule('device', '', 'Path of the camera: /dev/video0, or a link in /dev/v4l/by-path.', _is_text),
-    _rule('video', '', 'Video file, or folder of images, that is played as a camera.', _is_text),
+    _rule('device', '', 'Path of the camera: /dev/video0, or a link in /dev/v4l/by-path.', _is_path),
+    _rule('video', '', 'Video file, or folder of images, that is played as a camera.', _is_path),
     _rule('loop', False, 'Repeat the video or folder; otherwise the node exits at its end.', is_bool, False),
     _rule('profile', 'generic', f'Settings of a kind of sensor: {", ".join(PROFILES)}.', _is_profile, False),
     _rule('camera_name', '', "'left' publishes left/image_raw, which tactile_classifier subscribes with sensors "
@@ -86,6 +90,7 @@ def declared(node: Node) -> tuple[dict[str, Any], Profile]:
             raise StartError(f'{name} is {short(value)}; must be {right}')
     given = [name for name in SOURCES if values[name]]
     if len(given) != 1:
+        check_parameters(node)  # a misspelt name is the likelier reason
         raise StartError(f'{" and ".join(given) or "no camera"} given; give one of the parameters '
                          f'{", ".join(SOURCES)}, such as --ros-args -p serial:=D20025 ({listed(attached())})')
     fields = {field.name for field in dataclasses.fields(Profile)}

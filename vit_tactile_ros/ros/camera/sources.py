@@ -70,7 +70,7 @@ def open_v4l2(path: Path) -> Any:
 
 def device_frames(find: Callable[[], Path], profile: Profile, note: Callable[[str], object],
                   open_device: Callable[[Path], Any] = open_v4l2) -> Frames:
-    """`note` is told once what the camera does not do as asked."""
+    """The images of a camera; `note` is told what it does not do as asked."""
     path = find()
     capture = open_device(path)
     try:
