@@ -66,7 +66,7 @@ def test_two_of_one_serial_are_refused_with_the_way_to_choose(tmp_path):
             f'device:={by_path}/pci-0000:00:14.0-usb-0:2:1.0-video-index0') in str(raised.value)
 
 
-def test_a_serial_is_no_match_for_cameras_without_one(tmp_path):
+def test_cameras_without_a_serial_do_not_match(tmp_path):
     plug_in(tmp_path, 0, '1-1', '')
     with pytest.raises(CameraError, match='no serial number'):
         find('D20025', tmp_path / 'class')

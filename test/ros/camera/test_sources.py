@@ -83,7 +83,7 @@ def test_a_jpeg_is_decoded_at_the_reduced_size():
 
 
 def test_damaged_jpegs_are_passed_over():
-    """Cut, empty, no JPEG; extra bytes before the end marker, which many cameras send, are no damage."""
+    """Cut, empty, not a JPEG; extra bytes before the end marker, which many cameras send, are not damage."""
     whole = jpeg()
     extra = np.concatenate([whole[:, :-2], np.zeros((1, 3), np.uint8), whole[:, -2:]], axis=1)
     padded = np.concatenate([whole, np.zeros((1, 500), np.uint8)], axis=1)
@@ -138,7 +138,7 @@ def test_unplugged(tmp_path):
 
 
 def test_a_device_that_cannot_be_opened():
-    """The real OpenCV on something that is no camera."""
+    """The real OpenCV on something that is not a camera."""
     with pytest.raises(CameraError, match='/dev/null cannot be opened'):
         next(device_frames(lambda: Path('/dev/null'), PROFILES['generic'], print))
 
