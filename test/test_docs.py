@@ -16,6 +16,7 @@ import reference
 from command_reference import commands as command_names
 from documentation import PAGES, ROOT, broken_links, commands, of_package
 
+from vit_tactile_ros.ros.camera.parameters import RULES as CAMERA_RULES
 from vit_tactile_ros.ros.parameters import RULES
 
 # First words of the shell lines that are no command of this package.
@@ -162,7 +163,7 @@ def test_executables_exist():
     """Every `ros2 run` names an executable."""
     cmake = (ROOT / 'CMakeLists.txt').read_text(encoding='utf-8')
     named = {command.text.split()[3] for command in ALL if command.text.startswith('ros2 run')}
-    assert named == {'tactile_classifier', 'tactile_simulator'}
+    assert named == {'tactile_classifier', 'tactile_camera', 'tactile_simulator'}
     assert [name for name in named if f'install_node({name} ' not in cmake] == []
 
 
@@ -176,7 +177,8 @@ def test_parameters_that_are_set_exist():
             names.append(match[1])
             value = float(match[2]) if re.fullmatch(r'[\d.]+', match[2]) else match[2]
             assert RULES[match[1]].check(value) == '', str(command)
-        known = simulated if 'tactile_simulator' in command.text else RULES.keys()
+        known = (simulated if 'tactile_simulator' in command.text else
+                 CAMERA_RULES.keys() if 'tactile_camera' in command.text else RULES.keys())
         assert set(names) <= set(known), str(command)
     guide = (ROOT / 'docs/guides/ros.md').read_text(encoding='utf-8').split('## Simulated sensors')[1]
     assert {name for name in simulated if f'| `{name}` |' in guide} == simulated

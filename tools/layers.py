@@ -31,7 +31,7 @@ LAYERS: tuple[Layer, ...] = (
           ('foundation', 'model', 'simulator', 'inference', 'data')),
     Layer('training', 'the loop, loss, batches, resume, monitoring',
           ('foundation', 'model', 'simulator', 'inference', 'data', 'evaluation')),
-    Layer('ros', 'the nodes, parameters, messages, diagnostics; the demo, commands that run the real node',
+    Layer('ros', 'the nodes, parameters, messages, diagnostics; cameras, the demo, commands that run the real node',
           ('foundation', 'model', 'simulator', 'inference', 'data', 'evaluation', 'training')),
 )
 BY_NAME = {layer.name: layer for layer in LAYERS}

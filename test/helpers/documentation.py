@@ -25,7 +25,7 @@ class Command(NamedTuple):
 
 def without_code(text: str) -> str:
     """The page with its fenced blocks and inline code blanked out, line by line."""
-    text = re.sub(r'^```.*?^```', lambda m: '\n' * m[0].count('\n'), text, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r'^ *```.*?^ *```', lambda m: '\n' * m[0].count('\n'), text, flags=re.DOTALL | re.MULTILINE)
     return re.sub(r'`[^`\n]*`', '', text)
 
 
@@ -34,8 +34,8 @@ def commands(page: Path) -> list[Command]:
     found: list[Command] = []
     joined, started, is_shell = '', 0, False
     for number, line in enumerate(page.read_text(encoding='utf-8').splitlines(), 1):
-        if line.startswith('```'):
-            is_shell = line == '```sh'
+        if line.lstrip().startswith('```'):  # also those of a list, which are indented
+            is_shell = line.strip() == '```sh'
         elif is_shell and line.strip():
             started = started if joined else number
             joined += line.split(' #')[0].strip()

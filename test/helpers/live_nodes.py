@@ -166,18 +166,18 @@ class Client(Node):
         return self.call(ChangeState, f'{node}/change_state',
                          ChangeState.Request(transition=Transition(id=transition))).success
 
-    def status(self, name: str = 'sensor'):
+    def status(self, name: str = 'sensor', node: str = 'tactile_classifier'):
         """The sensor's newest status on /diagnostics, None before the first."""
-        wanted = f'tactile_classifier: {name}'
+        wanted = f'{node}: {name}'
         for message in reversed(self.diagnostics):
             for status in message.status:
                 if status.name == wanted:
                     return status
         return None
 
-    def values(self, name: str = 'sensor') -> dict[str, str]:
+    def values(self, name: str = 'sensor', node: str = 'tactile_classifier') -> dict[str, str]:
         """The values of the newest status on /diagnostics; empty before the first."""
-        status = self.status(name)
+        status = self.status(name, node)
         return {v.key: v.value for v in status.values} if status else {}
 
     def counter(self, key: str, name: str = 'sensor') -> int:

@@ -9,6 +9,7 @@ import subprocess
 
 import pytest
 from live_nodes import TIMEOUT, image, wait_until
+from toy_clips import write_clip
 
 pytestmark = pytest.mark.skipif(
     shutil.which('ros2') is None,
@@ -95,3 +96,12 @@ def test_demo_launch(launch, client):
         results = client.listen(f'/{finger}/tactile')
         client.wait(lambda results=results: results, f'a result of {finger}')
         assert list(results[0].tau) == [0.5, 0.5]
+
+
+def test_camera_launch(launch, client, tiny_checkpoint, tmp_path):
+    """A video in place of the camera, repeated, with the parameter file of the sensor; its images are classified."""
+    clip = write_clip(tmp_path / 'clip.avi', 20, size=(320, 240))
+    launch('tactile_camera.launch.py', sensor='digit', video=clip, checkpoint=tiny_checkpoint)
+    results = client.listen()
+    client.wait(lambda: len(results) > 20, 'results')
+    assert client.get_parameter_of('profile', '/tactile_camera') == 'digit'

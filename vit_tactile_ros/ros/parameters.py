@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
-
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 
 from vit_tactile_ros.foundation.files import file_problem
 from vit_tactile_ros.inference.engines.select import engine_names
@@ -16,59 +12,10 @@ from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION
 from vit_tactile_ros.model import thresholds
 from vit_tactile_ros.ros.exit_policy import NO_DROP
-from vit_tactile_ros.ros.topics import MAX_TOPIC, QOS_PREFIX, longest_sensor_name, qos_refusal
+from vit_tactile_ros.ros.parameter_rule import ParameterRule, is_bool, is_integer, is_number, is_one_of, short
+from vit_tactile_ros.ros.topics import MAX_TOPIC, QOS_PREFIX, SENSOR_NAME, longest_sensor_name, qos_refusal
 
 MAX_SENSORS = 64
-_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
-
-
-@dataclass(frozen=True)
-class ParameterRule:
-    """One parameter; `check` returns what would be right if the value is wrong, else an empty string."""
-
-    name: str
-    default: Any
-    description: str
-    check: Callable[[Any], str]
-    live: bool = False  # may change while the node is configured; the others are read at configure
-    dynamic: bool = False  # takes more than one type
-    float_range: tuple[float, float] | None = None
-    integer_range: tuple[int, int] | None = None
-
-    def descriptor(self) -> ParameterDescriptor:
-        when = 'Live.' if self.live else 'Read at configure.'
-        descriptor = ParameterDescriptor(name=self.name, description=f'{self.description} {when}',
-                                         dynamic_typing=self.dynamic)
-        if self.float_range:
-            low, high = self.float_range
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high, step=0.0)]
-        if self.integer_range:
-            low_int, high_int = self.integer_range
-            descriptor.integer_range = [IntegerRange(from_value=low_int, to_value=high_int, step=1)]
-        return descriptor
-
-
-def _is_bool(value: Any) -> str:
-    return '' if isinstance(value, bool) else 'true or false'
-
-
-def _is_one_of(*choices: str) -> Callable[[Any], str]:
-    return lambda value: '' if value in choices else f'one of {", ".join(choices)}'
-
-
-def _is_integer(low: int, high: int) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        ok = isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
-        return '' if ok else f'an integer from {low} to {high}'
-    return check
-
-
-def _is_number(low: float, high: float) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and (
-            low <= value <= high)
-        return '' if ok else f'a number from {low} to {high}'
-    return check
 
 
 def _is_device(value: Any) -> str:
@@ -88,7 +35,7 @@ def _are_reference_files(value: Any) -> str:
     right = "a list with the path of an existing image, or '', per sensor"
     if not isinstance(value, Sequence) or isinstance(value, str) or not all(isinstance(v, str) for v in value):
         return right
-    problems = [f'{_short(v)}: {problem}' for v in value if v and (problem := file_problem(v))]
+    problems = [f'{short(v)}: {problem}' for v in value if v and (problem := file_problem(v))]
     return f'{right} ({"; ".join(problems)})' if problems else ''
 
 
@@ -102,7 +49,7 @@ def _are_sensors(value: Any) -> str:
     names = list(value)
     if names in ([], ['']):
         return ''
-    ok = len(names) <= MAX_SENSORS and len(set(names)) == len(names) and all(_NAME.fullmatch(n) for n in names)
+    ok = len(names) <= MAX_SENSORS and len(set(names)) == len(names) and all(SENSOR_NAME.fullmatch(n) for n in names)
     return '' if ok else right
 
 
@@ -131,16 +78,16 @@ def _is_accuracy_drop(value: Any) -> str:
 
 
 RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
-    ParameterRule('autostart', True, 'Configure and activate at start; false: wait for a lifecycle manager.', _is_bool),
+    ParameterRule('autostart', True, 'Configure and activate at start; false: wait for a lifecycle manager.', is_bool),
     ParameterRule('checkpoint', '', "Path of a .safetensors checkpoint; '' is the shipped one.", _is_checkpoint),
     ParameterRule('device', 'auto', "'auto' (CUDA if there is a GPU), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
     ParameterRule('engine', 'auto', "What runs the network: 'auto' measures and picks the fastest engine whose outputs "
-                  f"match 'torch'; or a name, one of {', '.join(engine_names()[1:])}.", _is_one_of(*engine_names())),
+                  f"match 'torch'; or a name, one of {', '.join(engine_names()[1:])}.", is_one_of(*engine_names())),
     ParameterRule('precision', 'float32', "'float32', 'bfloat16', 'int8' (engine 'openvino', a checkpoint that "
                   "vit_tactile_ros.calibrate has been run on), or 'auto': measures and picks the fastest that matches "
-                  'float32 within its tolerance, which takes about 2 s at configure.', _is_one_of(*AUTO_OR_PRECISION)),
+                  'float32 within its tolerance, which takes about 2 s at configure.', is_one_of(*AUTO_OR_PRECISION)),
     ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one is faster.',
-                  _is_integer(0, 256), integer_range=(0, 256)),
+                  is_integer(0, 256), integer_range=(0, 256)),
     ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): an image exits at the first head whose '
                   'largest probability reaches it. One number, or one per early exit (one more, for the last exit, has '
                   "no effect). Default: the checkpoint's.", check_tau, live=True, dynamic=True),
@@ -152,15 +99,15 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes left/image_raw and publishes left/tactile. "
                   "[''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",
-                  _is_one_of('raw', 'compressed')),
+                  is_one_of('raw', 'compressed')),
     ParameterRule('reference_files', [''], "Image of each sensor without contact, in the order of sensors; '' "
                   'averages the first frames instead.', _are_reference_files, dynamic=True),
     ParameterRule('reference_frames', REFERENCE_FRAMES, 'Frames averaged into the no-contact reference, 1 to 1000.',
-                  _is_integer(1, 1000), integer_range=(1, 1000)),
+                  is_integer(1, 1000), integer_range=(1, 1000)),
     ParameterRule('silence_timeout', 1.0, 'Time in s without an image that makes a sensor silent, 0.05 to 3600.',
-                  _is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
+                  is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
     ParameterRule('diagnostics_period', 1.0, 'Time in s between two messages on /diagnostics, 0.1 to 60.',
-                  _is_number(0.1, 60.0), dynamic=True, float_range=(0.1, 60.0)),
+                  is_number(0.1, 60.0), dynamic=True, float_range=(0.1, 60.0)),
 )}
 
 
@@ -185,7 +132,7 @@ def refusal(name: str, value: Any, is_declared: bool, current: Any, node_name: s
     right = check_tau(value, num_exits) if name == 'tau' else rule.check(value)
     if not right and name == 'sensors':
         right = _have_room(value or [], longest_sensor_name(node_name))
-    return f'{name} is {_short(value)}; must be {right}' if right else ''
+    return f'{name} is {short(value)}; must be {right}' if right else ''
 
 
 def _have_room(names: Sequence[str], limit: int) -> str:
@@ -204,7 +151,3 @@ def _is_same(value: Any, current: Any) -> bool:
 
     return bool(plain(value) == plain(current))
 
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else f'{text[:150]} ... ({len(text)} characters)'

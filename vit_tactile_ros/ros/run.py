@@ -90,8 +90,8 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
     """Create a node and spin until Ctrl-C or SIGTERM. Returns the status of the process.
 
     `create` makes a node that has a method `finish`; a lifecycle node is brought up if its parameter `autostart` is
-    true. `parameters` are the names that it declares. 0: stopped; 1: it can't start, or its attribute `failure` is not
-    empty; 2: a mistake in the start-up parameters; 130: stopped before it was up.
+    true. `parameters` are the names that it declares. 0: stopped, or its attribute `is_done` is true; 1: the start failed,
+    or its attribute `failure` is not empty; 2: a mistake in the start-up parameters; 130: stopped before it was up.
     """
     signals = StopSignals()
     try:
@@ -120,9 +120,9 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
         if hasattr(node, 'trigger_configure') and not _bring_up(node, signals):
             return INTERRUPTED if signals.received else 1
         signals.limit = STOP_LIMIT
-        while not signals.received and not getattr(node, 'failure', ''):
+        while not signals.received and not getattr(node, 'failure', '') and not getattr(node, 'is_done', False):
             executor.spin_once(timeout_sec=SIGNAL_POLL)
-        if signals.received:
+        if not getattr(node, 'failure', '') or signals.received:
             return 0
         node.get_logger().fatal(f'stopping: {node.failure}')
         return 1
