@@ -19,6 +19,7 @@ from toy_bags import write_bag, write_intervals
 from toy_outputs import NAMES, toy_checkpoint
 from toy_touches import picture
 
+from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.ranges import activation_ranges
@@ -26,6 +27,7 @@ from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.runtime import has_vnni
 from vit_tactile_ros.model import GREY_SHARE, load_checkpoint, save_checkpoint
 from vit_tactile_ros.replay import main
+from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
 
 TAU = 0.9
 
@@ -263,3 +265,19 @@ def test_grey_images_get_a_note(tmp_path, replay, checkpoint):
         assert replay(bag)[1]['notes'] == []
     finally:
         save_checkpoint(checkpoint, loaded)
+
+
+def test_touches(tmp_path):
+    """The summary, the files and the line of a recorded touch, with the shipped checkpoint."""
+    rng = np.random.default_rng(3)
+    unit = SensorUnit(GELSIGHT, rng)
+    contact = sample_contact('ring', GELSIGHT, rng, depth_fraction=0.8)
+    images = [unit.render(c, rng) for c in [None] * 8 + [contact] * 8 + [None] * 8]
+    bag = write_bag(tmp_path / 'b', {'left': ['no_contact'] * 8 + ['ring'] * 8 + ['no_contact'] * 8}, of=images)
+    output = tmp_path / 'out'
+    assert main([str(bag), '--output', str(output), '--timing_frames', '0', '--report']) == 0
+    touches = json.loads((output / 'summary.json').read_text())['touches']
+    assert {k: touches[k] for k in ('touches', 'labelled_touches', 'found', 'false', 'accuracy')} == {
+        'touches': 1, 'labelled_touches': 1, 'found': 1, 'false': 0, 'accuracy': 1.0}
+    assert touches['onset_error']['max'] == 0.0
+    assert [i.label for i in read_intervals(output / 'touches.csv').intervals] == ['ring']

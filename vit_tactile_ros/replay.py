@@ -1,8 +1,9 @@
 """Recorded bags through the network: predictions, confidences, times.
 
-rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and
-summary.json to --output; the last line printed is the summary. The exit status is 0 only if all requested inputs were
-found. With --live the images are also sent to the real node, at --speed, and both results are compared.
+rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and summary.json
+to --output, and for a checkpoint with the class no_contact events.csv and touches.csv, which --labels reads. The last
+line printed is the summary. The exit status is 0 only if all requested inputs were found. With --live the images are
+also sent to the real node, at --speed, and both results are compared.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.cluster import replay_on_cluster
+from vit_tactile_ros.evaluation.recordings.events import find_touches, write_events
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.evaluation.recordings.summary import summarise
@@ -125,8 +127,11 @@ def main(argv: list[str] | None = None) -> int:
     table = FrameTable.concatenate([result.table for result in results])
     for result in results:  # only the joined one is needed from here on
         result.table = result.table.subset(np.empty(0, np.int64))
-    summary = {'checkpoint': str(path)} | summarise(results, table, seconds, missing)
+    touches = find_touches(table)
+    summary = {'checkpoint': str(path)} | summarise(results, table, touches, seconds, missing)
     table.write_csv(arguments.output / 'frames.csv')
+    if touches is not None:
+        write_events(touches, table.class_names, arguments.output)
     if arguments.live and not summary['stopped']:
         live, wrong = _play_live(arguments, path, settings, bags, table)
         summary |= {'live': live}
@@ -141,7 +146,9 @@ def main(argv: list[str] | None = None) -> int:
     for what in summary['missing']:
         print(f'replay: missing: {what}', file=sys.stderr)
     _print(summary)
-    print(f'wrote frames.csv, {"report.html, " if arguments.report else ""}summary.json to {arguments.output}')
+    files = ['frames.csv', *(['events.csv', 'touches.csv'] if touches is not None else []),
+             *(['report.html'] if arguments.report else []), 'summary.json']
+    print(f'wrote {", ".join(files)} to {arguments.output}')
     print(text)
     return 130 if summary['stopped'] else 1 if summary['missing'] else 0
 
@@ -276,6 +283,15 @@ def _print(summary: dict[str, Any]) -> None:
               f'{live["superseded"]} superseded; of {live["common"]} frames {live["class_differs"]} with another '
               f'class, {live["exit_differs"]} with another exit than offline; probabilities within '
               f'{live["probability_difference"]:.1g}')
+    if touches := summary['touches']:
+        text = f'  {touches["touches"]} touches'
+        if count := touches['labelled_touches']:
+            text += (f'; of {count} labelled ones {touches["found"]} found once, {touches["split"]} split, '
+                     f'{touches["missed"]} missed; {touches["false"]} false')
+        if touches['accuracy'] is not None:
+            error = touches['onset_error']['max']
+            text += f'; class right {touches["accuracy"]:.1%}, onset error at most {error:.2f} s'
+        print(text)
     if summary['latency_ms']:
         print('  one image alone: {p50:.2f} ms median, {p99:.2f} ms 99 % (n={n}), {cores} cores'.format(
             **summary['latency_ms'], cores=os.cpu_count()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
+import numpy as np
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
@@ -19,10 +21,12 @@ LABEL_TYPE = 'vit_tactile_ros/msg/TactileLabel'
 
 
 def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3', compressed: bool = False,
-              encoding: str = 'rgb8', broken: int | None = None, still: int = 0) -> Path:
+              encoding: str = 'rgb8', broken: int | None = None, still: int = 0,
+              of: Sequence[np.ndarray] | None = None) -> Path:
     """One image of each sensor every 0.1 s, the n-th is picture(n), with its label unless that is None.
 
     broken: the number of an image that can't be decoded. still: so many images at the start are all picture(0).
+    of: these images instead, uint8 RGB (H, W, 3).
     """
     store = get_typestore(Stores.ROS1_NOETIC if kind == 'bag' else Stores.ROS2_JAZZY)
     text = TACTILE_LABEL
@@ -49,13 +53,13 @@ def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3'
                 # Stamped by the camera a little before the bag records it.
                 stamp = types['builtin_interfaces/msg/Time'](*divmod(START + number * STEP - 3_000_000, 10**9))
                 header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='gel', **header_extra)
-                pixels = picture(number if number >= still else 0)
+                pixels = picture(number if number >= still else 0) if of is None else of[number]
                 if compressed:
                     _, data = cv2.imencode('.png', cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
                     message = types[image_type](header, 'png', data.ravel())
                 else:
-                    message = types[image_type](header, 24, 32, 'none' if number == broken else encoding, 0, 96,
-                                                pixels.ravel())
+                    message = types[image_type](header, *pixels.shape[:2], 'none' if number == broken else encoding, 0,
+                                                pixels.shape[1] * 3, pixels.ravel())
                 writer.write(images, START + number * STEP, serialise(message, image_type))
                 if told is not None and name is not None:
                     label = types[LABEL_TYPE](header, name, 0.0)

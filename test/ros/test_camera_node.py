@@ -160,14 +160,14 @@ def test_without_its_camera_it_waits_and_ends_at_once(camera, client):
     ({'video': '/no/such.avi'}, 'video: /no/such.avi cannot be read: No such file or directory'),
     ({'video': str(ROOT / 'README.md')}, 'README.md cannot be read as a video'),
     ({'video': str(ROOT / 'config')}, 'holds no images'),
-    ({'serial': 'D20025', 'profile': 'gelsight'}, 'do you mean gelsight_mini?'),
+    ({'serial': 'D20025', 'profile': 'gelsight'}, 'did you mean gelsight_mini?'),
     ({'serial': 'D20025', 'rate': '-1.0'}, 'rate is -1.0; must be a number from 0.0 to 1000.0'),
     ({'serial': 'D20025', 'rotation': '45'}, 'rotation is 45; must be one of 0, 90, 180, 270'),
     ({'serial': 'D20025', 'pixel_format': 'MJPEG'}, "pixel_format is 'MJPEG'; must be four characters"),
     ({'serial': 'D20025', 'crop': '[0.5, 0.0, 0.5, 0.0]'}, 'left and right together at most 0.9'),
     ({'serial': 'D20025', 'camera_name': '/left'}, "camera_name is '/left'; must be a name"),
     ({'serial': 'D20025', 'exposure': 'auto'}, "exposure is 'auto'; must be a number"),
-    ({'seriol': 'D20025'}, 'seriol is not a parameter of this node; do you mean serial?'),
+    ({'seriol': 'D20025'}, 'seriol is not a parameter of this node; did you mean serial?'),
 ])
 def test_a_mistake_is_one_line(camera, parameters, message):
     node = camera(**parameters)

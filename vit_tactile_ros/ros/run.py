@@ -90,8 +90,8 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
     """Create a node and spin until Ctrl-C or SIGTERM. Returns the status of the process.
 
     `create` makes a node that has a method `finish`; a lifecycle node is brought up if its parameter `autostart` is
-    true. `parameters` are the names that it declares. 0: stopped, or its attribute `is_done` is true; 1: the start failed,
-    or its attribute `failure` is not empty; 2: a mistake in the start-up parameters; 130: stopped before it was up.
+    true. `parameters` are the names that it declares. 0: stopped, or its attribute `is_done` is true; 1: the start
+    failed, or its attribute `failure` is not empty; 2: a mistake in the start-up parameters; 130: stopped before that.
     """
     signals = StopSignals()
     try:

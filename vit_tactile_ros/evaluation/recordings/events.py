@@ -89,8 +89,8 @@ def judge_touches(table: FrameTable, touches: Sequence[Touch]) -> dict[str, Any]
         labelled = stream.seconds
         false += sum(id(t) not in overlapped and bool(((labelled >= t.start) & (labelled <= t.end)).any()) for t in own)
     count = found + split + missed
-    return {'labelled_touches': count, 'found': found, 'split': split, 'missed': missed, 'false': false,
-            'accuracy': right / found if found else None,
+    return {'touches': len(touches), 'labelled_touches': count, 'found': found, 'split': split, 'missed': missed,
+            'false': false, 'accuracy': right / found if found else None,
             'onset_error': _quantiles(np.abs(onset_errors)), 'decision_delay': _quantiles(np.asarray(delays))}
 
 

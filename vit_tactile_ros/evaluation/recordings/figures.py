@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.figures import BLUE, ORANGE
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
+from vit_tactile_ros.evaluation.recordings.events import Touch
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.model import thresholds
 
@@ -67,9 +68,10 @@ def sweep_figure(points: Sequence[SweepPoint], tau: float, is_labelled: bool, ti
     return figure
 
 
-def timeline_figure(table: FrameTable, title: str) -> Figure:
-    """One sensor of one bag: labels as grey bars, predictions as marks in the colour of their exit."""
-    shown = np.unique(np.concatenate([table.label[table.is_labelled], table.class_id]))
+def timeline_figure(table: FrameTable, touches: Sequence[Touch], title: str) -> Figure:
+    """One sensor of one bag: labels as bars, touches as boxes, predictions as marks in the colour of their exit."""
+    found = [touch.class_id for touch in touches]
+    shown = np.unique(np.concatenate([table.label[table.is_labelled], table.class_id, np.array(found, np.int64)]))
     place_of = {int(c): place for place, c in enumerate(shown)}
     figure = Figure(figsize=(11.0, 1.7 + 0.3 * len(shown)), layout='constrained')
     axes = figure.subplots()
@@ -78,6 +80,9 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
         bars.setdefault(label, []).append((start, stop - start))
     for label, spans in bars.items():  # one artist per class: one per bar would take minutes
         axes.broken_barh(spans, (place_of[label] - 0.4, 0.8), color=_LABEL, linewidth=0)
+    for class_id in set(found):
+        spans = [(t.start, t.end - t.start) for t in touches if t.class_id == class_id]
+        axes.broken_barh(spans, (place_of[class_id] - 0.45, 0.9), facecolor='none', edgecolor='black', linewidth=0.9)
     places = np.searchsorted(shown, table.class_id)
     marks: list[Line2D | Patch] = []
     for index, block in enumerate(table.exits):
@@ -94,6 +99,8 @@ def timeline_figure(table: FrameTable, title: str) -> Figure:
                             label=f'block {block}: {here.mean():.0%}'.replace('%', ' %')))
     if table.is_labelled.any():
         marks.insert(0, Patch(color=_LABEL, label='label'))
+    if touches:
+        marks.insert(0, Patch(facecolor='none', edgecolor='black', label='touch (all its frames)'))
     axes.set_yticks(range(len(shown)), [table.class_names[c] for c in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel('time since the start of the bag, s')

@@ -18,6 +18,7 @@ from vit_tactile_ros.evaluation.figures import confusion_figure, reliability_fig
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, reliability
 from vit_tactile_ros.evaluation.recordings.alignment import answers_of
 from vit_tactile_ros.evaluation.recordings.comparison import FEW_TOUCHES, Estimate, compare
+from vit_tactile_ros.evaluation.recordings.events import find_touches
 from vit_tactile_ros.evaluation.recordings.figures import (
     exits_figure,
     latency_figure,
@@ -157,13 +158,14 @@ def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, A
 
 def _timelines(table: FrameTable, folder: Path) -> dict[str, Any]:
     streams = dict.fromkeys(zip(table.bag.tolist(), table.topic.tolist()))
-    figures = []
+    figures, touches = [], find_touches(table) or []
     for number, (bag, topic) in enumerate(list(streams)[:MAX_TIMELINES], 1):
         own = table.subset((table.bag == bag) & (table.topic == topic))
         own = own.subset(np.argsort(own.seconds, kind='stable'))
         judged = own.right[own.is_labelled]
         title = f'{bag}: {topic}, {len(own)} frames' + (f', accuracy {_percent(judged.mean())}' if len(judged) else '')
-        figures.append(_plot(timeline_figure(own, title), folder, f'timeline_{number:02d}.png',
+        here = [t for t in touches if (t.bag, t.sensor) == (bag, own.sensor[0])]
+        figures.append(_plot(timeline_figure(own, here, title), folder, f'timeline_{number:02d}.png',
                               f'Labels and predictions over time: {title}'))
     return {'timelines': figures, 'not_drawn': len(streams) - len(figures)}
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy
+from vit_tactile_ros.evaluation.recordings.events import Touch, judge_touches
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed
 
 
-def summarise(results: Sequence[Replayed], table: FrameTable, seconds: float, missing: Sequence[str]) -> dict[str, Any]:
-    """`table`: the joined tables of the results; `seconds`: wall time of the replay."""
+def summarise(results: Sequence[Replayed], table: FrameTable, touches: Sequence[Touch] | None, seconds: float,
+              missing: Sequence[str]) -> dict[str, Any]:
+    """`table`: the joined tables of the results, with its touches; `seconds`: wall time of the replay."""
     rejected: Counter[str] = Counter()
     for rejection in table.rejections:
         rejected[rejection.reason] += rejection.count
@@ -26,7 +28,8 @@ def summarise(results: Sequence[Replayed], table: FrameTable, seconds: float, mi
         'sensors': {str(sensor): judged(part) | {'latency_ms': latency(part)} for sensor, part in (
             (sensor, table.subset(table.sensor == sensor)) for sensor in np.unique(table.sensor))},
         'tau': list(table.tau), 'frames_per_s': images / seconds if seconds else None, 'seconds': seconds,
-        'latency_ms': latency(table), 'notes': [note for result in results for note in result.notes],
+        'touches': None if touches is None else judge_touches(table, touches), 'latency_ms': latency(table),
+        'notes': [note for result in results for note in result.notes],
         'missing': list(missing), 'stopped': any(result.is_stopped for result in results)}
 
 
