@@ -1,0 +1,127 @@
+"""Touch events of the shipped checkpoint, against the truth of simulated streams or contacts labelled by eye.
+
+    python tools/measure_touch_events.py                                    simulated, three sensors
+    python tools/measure_touch_events.py --clips FOLDER --contacts FILE     recorded clips; FILE: CSV of clip,first,last
+
+first and last: frames of a clip, 0-based, with visible contact. Prints a table; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+
+from vit_tactile_ros.evaluation.recordings.events import find_touches, judge_touches
+from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.simulator import CLASS_NAMES, SensorUnit, TouchSequence, load_sensor, sensor_names
+
+Frame = tuple[np.ndarray, str]  # uint8 RGB (H, W, 3), and the class: one of the checkpoint, or 'contact' of any kind
+
+
+def simulated(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Iterator[Frame]:
+    rng = np.random.default_rng(seed)
+    config = load_sensor(sensor)
+    unit, touches = SensorUnit(config, rng), TouchSequence(config, rng)
+    for number in range(int(seconds * rate)):
+        contact = touches.at(number / rate)
+        yield unit.render(contact, rng), contact.class_name if contact else CLASS_NAMES[0]
+
+
+def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Frame]:
+    video = cv2.VideoCapture(str(clip))
+    number = 0
+    while (read := video.read())[0]:
+        touched = any(first <= number <= last for first, last in contacts)
+        yield np.ascontiguousarray(read[1][:, :, ::-1]), 'contact' if touched else CLASS_NAMES[0]
+        number += 1
+
+
+def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: TactileClassifier) -> FrameTable:
+    """As replay makes it, at a tau of 0.95. Contact of an unknown class gets the class predicted most often in it."""
+    sensor = SensorFrames(Reference(), classifier.preprocessing)
+    decisions, labels = [], []
+    for image, label in frames:
+        message = SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
+                                  is_bigendian=0, data=image.tobytes())
+        frame = sensor.update(message, 0)
+        decisions += classifier.classify([frame.image], [frame.reference], classifier.thresholds(0.95))
+        labels.append(label)
+    count = len(labels)
+    order = np.arange(count)
+    touched = np.array([label != CLASS_NAMES[0] for label in labels])
+    classes = [CLASS_NAMES.index(label) if label in CLASS_NAMES else 1 for label in labels]
+    runs = np.cumsum(np.concatenate([[0], touched[1:] != touched[:-1]]))
+    probabilities = np.stack([d.probabilities for d in decisions])
+    exits = len(classifier.exits)
+    # Only the exit that was taken is known here: its probabilities stand for all.
+    logits = np.repeat(np.log(np.maximum(probabilities, 1e-12))[None].astype(np.float32), exits, axis=0)
+    stamps = 10**9 + (order * 1e9 / rate).astype(np.int64)
+    return FrameTable(
+        bag=np.full(count, name), sensor=np.full(count, ''), topic=np.full(count, '/image_raw'), index=order,
+        stamp=stamps, received=stamps, seconds=order / rate, label=np.array(classes),
+        touch=np.array([f'{name}/{run}' for run in runs]), logits=logits,
+        exit_index=np.array([d.exit_index for d in decisions]), class_id=probabilities.argmax(axis=1),
+        confidence=probabilities.max(axis=1), inference_time=np.full(count, np.nan), class_names=CLASS_NAMES,
+        exits=classifier.exits, compute_shares=classifier.compute_shares, temperatures=(1.0,) * exits,
+        tau=classifier.thresholds(0.95))
+
+
+def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:
+    found: dict[str, list[tuple[int, int]]] = {}
+    with file.open(newline='', encoding='utf-8') as text:
+        for row in csv.DictReader(text):
+            found.setdefault(row['clip'], []).append((int(row['first']), int(row['last'])))
+    return found
+
+
+def measure(streams: Iterator[tuple[str, Iterator[Frame], float]]) -> list[dict]:
+    checkpoint = load_checkpoint(shipped_checkpoint())
+    if checkpoint.class_names != CLASS_NAMES:
+        raise RuntimeError('the shipped checkpoint has other classes than the simulator')
+    classifier = TactileClassifier(checkpoint, engine='auto', threads=1)
+    rows = []
+    for name, frames, rate in streams:
+        table = frame_table(name, frames, rate, classifier)
+        rows.append({'stream': name, 'frames': len(table)} | judge_touches(table, find_touches(table) or []))
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--clips', type=Path, help='folder of video files; default: simulated streams')
+    parser.add_argument('--contacts', type=Path, help='CSV with the contacts of the clips')
+    parser.add_argument('--rate', type=float, default=25.0, help='frames/s of the clips (default: 25)')
+    parser.add_argument('--seconds', type=float, default=60.0, help='s of each simulated stream (default: 60)')
+    parser.add_argument('--seeds', type=int, default=3, help='simulated streams per sensor (default: 3)')
+    arguments = parser.parse_args()
+    if arguments.clips:
+        if not arguments.contacts:
+            parser.error('--clips needs --contacts')
+        streams = ((clip, recorded(arguments.clips / clip, contacts), arguments.rate)
+                   for clip, contacts in contacts_of(arguments.contacts).items())
+    else:
+        streams = ((f'{sensor} {seed}', simulated(sensor, 9000 + seed, arguments.seconds), 30.0)
+                   for sensor in sensor_names() for seed in range(arguments.seeds))
+    rows = measure(streams)
+    columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
+    print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
+    for row in rows:
+        onset, delay = row['onset_error'], row['decision_delay']
+        print(f'{row["stream"]:28}', *(f'{row[c]:16}' for c in columns),
+              f'{onset["max"] if onset else float("nan"):16.3f}', f'{delay["p50"] if delay else float("nan"):10.3f}')
+    print(json.dumps({c: sum(row[c] for row in rows) for c in columns}))
+
+
+if __name__ == '__main__':
+    main()
