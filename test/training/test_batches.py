@@ -1,5 +1,10 @@
 """Which examples an epoch holds, and that processes share them without one being lost or taken twice."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +97,18 @@ def test_a_loader_serves_one_epoch_after_another(workers):
         assert torch.equal(first[0], frames.frames[wanted]) and torch.equal(first[1], frames.references[wanted])
         rest = shuffled(20, seed=0)(epoch)[16:]
         assert (second is None and idle) or second[2].tolist() == frames.labels[rest].tolist()
+
+
+def test_workers_start_after_opencv_has_used_its_threads():
+    """A fork has none of the threads of OpenCV, and a worker that ended them waited for ever."""
+    program = ('import cv2, numpy as np, torch\n'
+               'from toy_training import Colours\n'
+               'from vit_tactile_ros.training.batches import EpochBatches, consecutive, make_loader\n'
+               'cv2.setNumThreads(4)\n'
+               'cv2.GaussianBlur(np.zeros((2000, 2000, 3), np.uint8), (31, 31), 5)\n'
+               'batches = EpochBatches(consecutive(8), 4)\n'
+               'print(len(list(make_loader(Colours(8), batches, 1, torch.device("cpu")))))')
+    helpers = str(Path(__file__).parents[1] / 'helpers')
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, timeout=120,
+                          env=os.environ | {'PYTHONPATH': f'{os.environ.get("PYTHONPATH", "")}:{helpers}'})
+    assert done.stdout.split() == ['2'], done.stderr

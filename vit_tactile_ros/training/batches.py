@@ -99,6 +99,8 @@ class EpochBatches(Sampler[list[int]]):
 
 def make_loader(frames: Frames, batches: EpochBatches, workers: int, device: torch.device) -> DataLoader[Any]:
     """Yields a `Batch`, or None where this process has no share of it. The workers live as long as the loader."""
+    if workers:
+        cv2.setNumThreads(1)  # ends its threads: a forked worker would wait for them for ever
     return DataLoader(frames, batch_sampler=batches, num_workers=workers, collate_fn=_collate,
                       worker_init_fn=_prepare_worker, persistent_workers=workers > 0,
                       pin_memory=device.type == 'cuda')
