@@ -48,7 +48,7 @@ def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Frame]:
 
 
 def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: TactileClassifier) -> FrameTable:
-    """As replay makes it, at a tau of 0.95. Contact of an unknown class gets the class predicted most often in it."""
+    """As replay makes it, at a tau of 0.95. Contact of an unknown class is labelled with class 1."""
     sensor = SensorFrames(Reference(), classifier.preprocessing)
     decisions, labels = [], []
     for image, label in frames:
@@ -89,7 +89,7 @@ def measure(streams: Iterator[tuple[str, Iterator[Frame], float]]) -> list[dict]
     checkpoint = load_checkpoint(shipped_checkpoint())
     if checkpoint.class_names != CLASS_NAMES:
         raise RuntimeError('the shipped checkpoint has other classes than the simulator')
-    classifier = TactileClassifier(checkpoint, engine='auto', threads=1)
+    classifier = TactileClassifier(checkpoint, engine='torch', threads=1)
     rows = []
     for name, frames, rate in streams:
         table = frame_table(name, frames, rate, classifier)
@@ -97,14 +97,14 @@ def measure(streams: Iterator[tuple[str, Iterator[Frame], float]]) -> list[dict]
     return rows
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--clips', type=Path, help='folder of video files; default: simulated streams')
     parser.add_argument('--contacts', type=Path, help='CSV with the contacts of the clips')
     parser.add_argument('--rate', type=float, default=25.0, help='frames/s of the clips (default: 25)')
     parser.add_argument('--seconds', type=float, default=60.0, help='s of each simulated stream (default: 60)')
     parser.add_argument('--seeds', type=int, default=3, help='simulated streams per sensor (default: 3)')
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     if arguments.clips:
         if not arguments.contacts:
             parser.error('--clips needs --contacts')

@@ -29,7 +29,7 @@ from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.cluster import replay_on_cluster
-from vit_tactile_ros.evaluation.recordings.events import find_touches, write_events
+from vit_tactile_ros.evaluation.recordings.events import Touch, find_touches, write_events
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.evaluation.recordings.summary import summarise
@@ -127,9 +127,9 @@ def main(argv: list[str] | None = None) -> int:
     table = FrameTable.concatenate([result.table for result in results])
     for result in results:  # only the joined one is needed from here on
         result.table = result.table.subset(np.empty(0, np.int64))
+    table.write_csv(arguments.output / 'frames.csv')
     touches = find_touches(table)
     summary = {'checkpoint': str(path)} | summarise(results, table, touches, seconds, missing)
-    table.write_csv(arguments.output / 'frames.csv')
     if touches is not None:
         write_events(touches, table.class_names, arguments.output)
     if arguments.live and not summary['stopped']:
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
     with written_whole(arguments.output / 'summary.json') as temporary:
         temporary.write_text(text + '\n', encoding='utf-8')
     if arguments.report:
-        _report(arguments, path, bags, table, summary)
+        _report(arguments, path, bags, table, touches or [], summary)
     for note in summary['notes']:
         print(f'replay: note: {note}', file=sys.stderr)
     for what in summary['missing']:
@@ -172,7 +172,7 @@ def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Call
     return update
 
 
-def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: FrameTable,
+def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: FrameTable, touches: list[Touch],
             summary: dict[str, Any]) -> None:
     from vit_tactile_ros.evaluation.recordings.report import write_report  # matplotlib takes seconds to load
 
@@ -180,7 +180,8 @@ def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: 
     facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device,
              'engine': arguments.engine, 'precision': arguments.precision}
     write_report(table, arguments.output, title=f'Replay of {", ".join(names[:3])}{", ..." if names[3:] else ""}',
-                 bags=dict(zip(names, bags, strict=True)), missing=summary['missing'], facts=facts)
+                 bags=dict(zip(names, bags, strict=True)), missing=summary['missing'], facts=facts,
+                 touches=touches)
 
 
 def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySettings:

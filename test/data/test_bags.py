@@ -235,3 +235,14 @@ def test_the_label_type_is_the_package_s():
     text = (Path(__file__).parents[2] / 'msg' / 'TactileLabel.msg').read_text()
     fields = re.findall(r'^(\S+) +(\w+)', re.sub('#.*', '', text), re.MULTILINE)
     assert [' '.join(field) for field in fields] == TACTILE_LABEL.split('\n')[:-1]
+
+
+def test_bags_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    """As replay names them in touches.csv."""
+    for folder in ('one', 'two'):
+        (tmp_path / folder).mkdir()
+        write_bag(tmp_path / folder / 'rec', {'left': [None] * 8})
+    intervals = write_intervals(tmp_path / 'labels.csv', '0,0.35,ring,one/rec', '0.35,2,none,one/rec',
+                                '0,2,none,two/rec', columns='start,end,label,bag')
+    table = load_touches(tmp_path, labels=intervals)
+    assert [table.class_names[t.label] for t in table.touches] == ['ring'] * 4 + ['none'] * 12

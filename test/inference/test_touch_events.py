@@ -46,7 +46,7 @@ def test_one_touch():
     assert onset.first_stamp == at(10) and at(10) < onset.stamp <= at(13)
     assert settled.first_stamp <= at(12) and settled.class_id == 1 and settled.confidence >= 0.95
     assert release.first_stamp == at(30) and at(30) < release.stamp <= at(33)
-    assert (release.class_id, release.touch, release.frames) == (1, 1, 20 - (onset.stamp - at(10)) // STEP)
+    assert (release.class_id, release.touch, release.frames) == (1, 1, 20)
     assert release.duration == pytest.approx(20 * STEP / 1e9)
     assert sum(release.exits) == release.frames and max(release.exits) - min(release.exits) <= 1
 
@@ -75,12 +75,14 @@ def test_numbers_count_up():
     assert [e.touch for e in events if e.kind == ONSET] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(('rate', 'most'), [(15, 0.2), (30, 0.1), (60, 0.07), (120, 0.05)])
+@pytest.mark.parametrize(('rate', 'most'), [(1, 2.0), (2, 1.0), (5, 0.4), (15, 0.2), (30, 0.1), (60, 0.07),
+                                            (120, 0.05)])
 def test_delay_does_not_grow_with_the_rate(rate, most):
     """s from the first frame of contact to the event."""
     step = 10**9 // rate
-    onset = events_of('n' * rate + 's' * rate, step=step)[0]
-    assert onset.first_stamp == at(rate, step) and (onset.stamp - onset.first_stamp) / 1e9 <= most
+    count = max(rate, 10)
+    onset = events_of('n' * count + 's' * count, step=step)[0]
+    assert onset.first_stamp == at(count, step) and (onset.stamp - onset.first_stamp) / 1e9 <= most
 
 
 def test_uncertain_predictions_take_longer():
@@ -94,7 +96,7 @@ def test_a_stream_that_breaks_off(next_stamp):
     tracker = TouchTracker(NAMES, 3)
     events = [e for i, row in enumerate(predictions('n' * 10 + 's' * 10)) for e in tracker.update(at(i), row, 0)]
     events += tracker.update(next_stamp, predictions('n')[0], 0)
-    assert kinds(events) == [ONSET, SETTLED, INTERRUPTED] and not tracker.is_touching
+    assert kinds(events) == [ONSET, SETTLED, INTERRUPTED]
     assert (events[2].stamp, events[2].class_id) == (at(19), 1)
     after = [e for i, row in enumerate(predictions('n' * 9 + 's' * 9)) for e in
              tracker.update(next_stamp + (i + 1) * STEP, row, 0)]
@@ -104,8 +106,9 @@ def test_a_stream_that_breaks_off(next_stamp):
 def test_a_repeated_stamp_is_ignored():
     tracker = TouchTracker(NAMES, 3)
     row = predictions('s')[0]
-    assert [e for _ in range(50) for e in tracker.update(START, row, 0)] == []
-    assert tracker.contact == pytest.approx(TouchTracker(NAMES, 3).contact, abs=0.5)
+    tracker.update(START, row, 0)
+    contact = tracker.contact
+    assert [e for _ in range(50) for e in tracker.update(START, row, 0)] == [] and tracker.contact == contact
 
 
 def test_started_in_contact():

@@ -85,8 +85,9 @@ class SensorFrames:
         """What is wrong if no image follows: too few for the reference; '' if nothing."""
         if not self.needs_reference or not self.images or self.reference.is_complete:
             return ''
-        return (f'has {self.reference.gathered} usable images, fewer than the {self.reference.num_frames} of its '
-                'no-contact reference, which is their mean and shows any touch in them. Give an image without contact '
+        since = ' since its resolution changed' if self.resolution_changes else ''
+        return (f'has {self.reference.gathered} usable images{since}, fewer than the {self.reference.num_frames} '
+                'of its no-contact reference, which is their mean and shows any touch in them. Give an image without contact '
                 'instead, or use fewer reference images')
 
     def _change_resolution(self, shape: tuple[int, ...], notes: list[Note]) -> None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.foundation.errors import UserError
 
+MAX_STEP = 0.2  # s; in a slower stream every frame would be as likely to end the contact as not
 NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
 
 
@@ -35,7 +36,7 @@ class EventSettings:
     class_rate: float = 0.5  # 1/s, how often the class changes while the contact lasts
     weight: float = 0.5  # exponent of each frame's probabilities: neighbouring frames share their errors, 0..1
     floor: float = 0.001  # smallest probability that one frame may give a class, so that none is decisive alone
-    max_gap: float = 0.5  # s between two frames, above which the stream counts as broken off
+    max_gap: float = 0.5  # s between two frames, above which the stream was interrupted; more for slow streams
 
     def __post_init__(self) -> None:
         for name, low, high in (('confidence', 0.5, 1), ('contact_rate', 0, 100), ('class_rate', 0, 100),
@@ -94,12 +95,10 @@ class TouchTracker:
         self._stamp: int | None = None  # of the last frame
         self._touch: _Touch | None = None
         self._touches = 0
-        self._since: int | None = None  # first stamp of the frames that speak against the present state
+        self._step = 0.0  # s between the last two frames
+        self._since: int | None = None  # first stamp of the frames that contradict the present state
+        self._exits: Counter[int] = Counter()  # of the frames of contact since then
         self._candidate: tuple[int, int] | None = None  # the leading class, and the stamp since which it leads
-
-    @property
-    def is_touching(self) -> bool:
-        return self._touch is not None
 
     @property
     def contact(self) -> float:
@@ -112,24 +111,26 @@ class TouchTracker:
         if self._touch is not None and self._stamp is not None:
             events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))
         self._touch = self._since = self._candidate = self._stamp = None
+        self._exits.clear()
         self._belief = self._stationary
         return events
 
     def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int) -> list[TouchEvent]:
         """The events that this frame decides.
 
-        stamp: ns. One that is not after the last frame's, or more than `max_gap` after it, breaks the stream off; a
-        repeated one is ignored. probabilities: (C,), sum 1.
+        stamp: ns. One before the last frame's, or more than `max_gap` and three times the last interval after it,
+        interrupts the stream; a repeated one is ignored. probabilities: (C,), sum 1.
         """
         events: list[TouchEvent] = []
         if self._stamp is not None:
             step = (stamp - self._stamp) / 1e9
             if step == 0:
                 return events
-            if not 0 < step <= self.settings.max_gap:
-                events += self.reset()
+            if 0 < step <= max(self.settings.max_gap, 3 * self._step):
+                self._predict(min(step, MAX_STEP))
             else:
-                self._predict(step)
+                events += self.reset()
+            self._step = step
         self._stamp = stamp
         evidence = np.clip(np.asarray(probabilities, np.float64), self.settings.floor, None)
         belief = self._belief * (evidence / evidence.sum()) ** self.settings.weight
@@ -153,30 +154,28 @@ class TouchTracker:
         events: list[TouchEvent] = []
         if touches == (self._touch is not None):
             self._since = None
+            self._exits.clear()
         elif self._since is None:
             self._since = stamp
         changed_at = stamp if self._since is None else self._since
+        if touches:
+            self._exits[exit_index] += 1
         if self._touch is None:
             if self.contact >= self.settings.confidence:
                 self._touches += 1
-                self._touch = _Touch(self._touches, changed_at, stamp, Counter())
+                self._touch = _Touch(self._touches, changed_at, stamp, self._exits.copy())
                 self._candidate, self._since = (self._leading, changed_at), None
-                self._count(stamp, touches, exit_index)
                 events.append(self._event(EventKind.ONSET, stamp, changed_at, self.contact))
         else:
-            self._count(stamp, touches, exit_index)
+            if touches:
+                self._touch.exits[exit_index] += 1
+                self._touch.last_stamp = stamp
             if 1 - self.contact >= self.settings.confidence:
                 events.append(self._event(EventKind.RELEASE, stamp, changed_at, 1 - self.contact))
                 self._touch = self._since = self._candidate = None
         if self._touch is not None and (event := self._settle(stamp)) is not None:
             events.append(event)
         return events
-
-    def _count(self, stamp: int, touches: bool, exit_index: int) -> None:
-        assert self._touch is not None
-        if touches:
-            self._touch.exits[exit_index] += 1
-            self._touch.last_stamp = stamp
 
     def _settle(self, stamp: int) -> TouchEvent | None:
         assert self._touch is not None

@@ -197,11 +197,14 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def _publish(self, sensor: Sensor, image: WaitingImage, decision: Decision) -> float | None:
         """Publish one result and its events; returns its image's age in s, None if unknown. Called by the worker."""
         header = image.message.header
-        if not image.stamp_ns:
-            # Simulated time is 0 until the first /clock.
-            header.stamp = rclpy.time.Time(nanoseconds=image.received_ns or time.time_ns()).to_msg()
+        stamp_ns = image.stamp_ns
+        if not stamp_ns:
+            stamp_ns = image.received_ns or time.time_ns()  # simulated time is 0 until the first /clock
+            header.stamp = rclpy.time.Time(nanoseconds=stamp_ns).to_msg()
         age, warning = sensor.age(image, self._clock_ns())
-        self._outputs[sensor.name].publish(decision, header, age)
+        outputs = self._outputs[sensor.name]
+        outputs.publish_result(decision, header, age)
+        self._guard('touch events', outputs.publish_events)(decision, stamp_ns, header.frame_id)
         if warning:
             self._throttled.warning(f'{sensor.name} age', f'{sensor.label}: {warning}')
         return age

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import rclpy.time
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
@@ -38,15 +37,16 @@ class SensorPublishers:
         if self._events is not None:
             self._tracker = TouchTracker(self._class_names, self._num_exits)
 
-    def publish(self, decision: Decision, header: Header, age: float | None) -> None:
-        """A result, then the events that it decides; `age` of the image in s, None if unknown."""
+    def publish_result(self, decision: Decision, header: Header, age: float | None) -> None:
+        """`age` of the image in s, None if unknown."""
         message = classification_message(decision, header, self._sensor, self._class_names)
         message.image_age = math.nan if age is None else age
         self._results.publish(message)
+
+    def publish_events(self, decision: Decision, stamp_ns: int, frame_id: str) -> None:
+        """The events that this result decides."""
         if self._tracker is not None:
-            stamp = rclpy.time.Time.from_msg(header.stamp).nanoseconds
-            self._publish_events(self._tracker.update(stamp, decision.probabilities, decision.exit_index),
-                                 header.frame_id)
+            self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index), frame_id)
 
     def stop(self) -> None:
         """No image follows: a touch that is in progress is interrupted."""

@@ -82,9 +82,10 @@ def test_bags_are_labelled_by_touch(tmp_path):
     table = stream('n' * 15 + 's' * 20 + 'n' * 15 + 'e' * 20)
     touches = find_touches(table)
     write_events(touches, NAMES, tmp_path)
-    found = [(i.label, i.sensor, round(i.start / STEP), round(i.end / STEP))
+    times = [round(s * 1e9) for s in table.seconds]
+    found = [(i.label, i.sensor, [n for n, time in enumerate(times) if i.start <= time < i.end])
              for i in read_intervals(tmp_path / 'touches.csv').intervals]
-    assert found == [('sphere', 'left', 15, 35), ('edge', 'left', 50, 69)]
+    assert found == [('sphere', 'left', list(range(15, 35))), ('edge', 'left', list(range(50, 70)))]
     with (tmp_path / 'events.csv').open() as file:
         rows = list(csv.DictReader(file))
     assert [(r['event'], r['class_name']) for r in rows] == [

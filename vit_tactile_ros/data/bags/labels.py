@@ -42,10 +42,11 @@ class Interval:
     sensor: str  # '' is every sensor
     label: str
     line: int
-    bag: str = ''  # name of its file or folder; '' is every bag
+    bag: str = ''  # name of its file or folder, or with the folders above it as in replay; '' is every bag
 
     def is_of(self, bag: Path) -> bool:
-        return self.bag in ('', bag.name, bag.stem)
+        parts = tuple(self.bag.split('/'))
+        return self.bag in ('', bag.name, bag.stem) or (len(parts) > 1 and bag.absolute().parts[-len(parts):] == parts)
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,7 @@ class LabelFile:
 
     def others(self, bags: Collection[Path]) -> list[str]:
         """The names of other bags in it."""
-        given = {name for bag in bags for name in ('', bag.name, bag.stem)}
-        return sorted({row.bag for row in self.intervals} - given)
+        return sorted({row.bag for row in self.intervals if not any(row.is_of(bag) for bag in bags)})
 
     def unused(self, bags: Collection[Path], used: Collection[int]) -> list[str]:
         """Messages about the rows of these bags whose line is not in `used`."""

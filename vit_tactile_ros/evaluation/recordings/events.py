@@ -12,9 +12,7 @@ import numpy as np
 
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.foundation.files import written_whole
-from vit_tactile_ros.inference.touch_events import NO_CONTACT, EventKind, EventSettings, TouchEvent, TouchTracker
-
-ENDS = (EventKind.RELEASE, EventKind.INTERRUPTED)
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, EventKind, TouchEvent, TouchTracker
 
 
 @dataclass(frozen=True)
@@ -24,7 +22,7 @@ class Touch:
     bag: str
     sensor: str
     start: float  # of the first frame of contact
-    end: float  # of the first frame without contact; of the last frame of the bag if the touch lasts until then
+    end: float  # of the first frame without contact, or 1 ns after the last frame if that shows or ended with contact
     events: tuple[TouchEvent, ...]
 
     @property
@@ -33,11 +31,11 @@ class Touch:
         return self.events[-1].class_id
 
 
-def find_touches(table: FrameTable, settings: EventSettings | None = None) -> list[Touch] | None:
+def find_touches(table: FrameTable) -> list[Touch] | None:
     """The touches of all sensors, bag by bag; None if the checkpoint has no class `no_contact`."""
     if NO_CONTACT not in table.class_names:
         return None
-    return [touch for own in _streams(table) for touch in _touches_of(own, settings)]
+    return [touch for own in _streams(table) for touch in _touches_of(own)]
 
 
 def _streams(table: FrameTable) -> Iterator[FrameTable]:
@@ -45,8 +43,8 @@ def _streams(table: FrameTable) -> Iterator[FrameTable]:
         yield table.subset((table.bag == bag) & (table.topic == topic))
 
 
-def _touches_of(table: FrameTable, settings: EventSettings | None) -> Iterator[Touch]:
-    tracker = TouchTracker(table.class_names, len(table.exits), settings)
+def _touches_of(table: FrameTable) -> Iterator[Touch]:
+    tracker = TouchTracker(table.class_names, len(table.exits))
     seconds_of = dict(zip(table.stamp.tolist(), table.seconds.tolist(), strict=True))
     probabilities = table.probabilities
     events: list[TouchEvent] = []
@@ -54,9 +52,10 @@ def _touches_of(table: FrameTable, settings: EventSettings | None) -> Iterator[T
         events += tracker.update(stamp, probabilities[row], int(table.exit_index[row]))
     for number in dict.fromkeys(event.touch for event in events):
         own = tuple(event for event in events if event.touch == number)
-        ended = own[-1].kind in ENDS
-        yield Touch(str(table.bag[0]), str(table.sensor[0]), seconds_of[own[0].first_stamp],
-                    seconds_of[own[-1].first_stamp] if ended else float(table.seconds[-1]), own)
+        last = own[-1]
+        end = seconds_of[last.first_stamp] if last.kind == EventKind.RELEASE else 1e-9 + (
+            seconds_of[last.first_stamp] if last.kind == EventKind.INTERRUPTED else float(table.seconds[-1]))
+        yield Touch(str(table.bag[0]), str(table.sensor[0]), seconds_of[own[0].first_stamp], end, own)
 
 
 def judge_touches(table: FrameTable, touches: Sequence[Touch]) -> dict[str, Any]:
@@ -105,9 +104,9 @@ def write_events(touches: Sequence[Touch], class_names: Sequence[str], folder: P
         writer.writerow(['bag', 'sensor', 'touch', 'event', 'stamp', 'first_stamp', 'class_name', 'confidence',
                          'duration', 'frames'])
         writer.writerows([t.bag, t.sensor, e.touch, e.kind.name.lower(), e.stamp, e.first_stamp,
-                          class_names[e.class_id], f'{e.confidence:.4f}', f'{e.duration:.6f}', e.frames]
+                          class_names[e.class_id], f'{e.confidence:.4f}', f'{e.duration:.9f}', e.frames]
                          for t in touches for e in t.events)
     with written_whole(folder / 'touches.csv') as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['bag', 'sensor', 'start', 'end', 'label'])
-        writer.writerows([t.bag, t.sensor, f'{t.start:.6f}', f'{t.end:.6f}', class_names[t.class_id]] for t in touches)
+        writer.writerows([t.bag, t.sensor, f'{t.start:.9f}', f'{t.end:.9f}', class_names[t.class_id]] for t in touches)

@@ -154,7 +154,7 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
                                     for sensor, frames in sensors.items() if frames.shortage]
         problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short])
         return Replayed(collected.table(), collected.images, tuple(problems),
-                        (*recording.notes, *short, *collected.grey_notes(recording.path)), truth.used, stopped)
+                        (*recording.notes, *short, *collected.sensor_notes(recording.path)), truth.used, stopped)
 
 
 @dataclass
@@ -179,9 +179,12 @@ class _Collected:
         if len(self.rejections) > 1000:
             self.rejections = list(merge_rejections(self.rejections))
 
-    def grey_notes(self, path: Path) -> list[str]:
-        return [f'{path}: {frames.grey_images} of {frames.images} images of sensor {sensor!r} are grey; {GREY_NOTE}'
+    def sensor_notes(self, path: Path) -> list[str]:
+        grey = [f'{path}: {frames.grey_images} of {frames.images} images of sensor {sensor!r} are grey; {GREY_NOTE}'
                 for sensor, frames in self.sensors.items() if frames.grey_images]
+        return grey + [f'{path}: the resolution of sensor {sensor!r} changed, {frames.resolution_changes} times; a '
+                       'reference that is captured is captured again each time'
+                       for sensor, frames in self.sensors.items() if frames.resolution_changes]
 
     @torch.inference_mode()
     def add(self, classifier: TactileClassifier, inputs: NDArray[np.float32], rows: list[Row],

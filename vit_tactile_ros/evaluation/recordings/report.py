@@ -18,7 +18,7 @@ from vit_tactile_ros.evaluation.figures import confusion_figure, reliability_fig
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, reliability
 from vit_tactile_ros.evaluation.recordings.alignment import answers_of
 from vit_tactile_ros.evaluation.recordings.comparison import FEW_TOUCHES, Estimate, compare
-from vit_tactile_ros.evaluation.recordings.events import find_touches
+from vit_tactile_ros.evaluation.recordings.events import Touch
 from vit_tactile_ros.evaluation.recordings.figures import (
     exits_figure,
     latency_figure,
@@ -44,13 +44,13 @@ class _Picture:
 
 
 def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[str, Path] | None = None,
-                 missing: Sequence[str] = (), facts: Mapping[str, str] | None = None, mistakes: int = 12,
-                 per_touch: int = 2) -> Path:
+                 touches: Sequence[Touch] = (), missing: Sequence[str] = (), facts: Mapping[str, str] | None = None,
+                 mistakes: int = 12, per_touch: int = 2) -> Path:
     """Write `report.html` and its PNG files into the folder, which is created; returns the page's path.
 
-    bags: path of each bag by name, for the images of mistakes. missing: missing inputs, a sentence each. facts: more
-    lines for the top (checkpoint, machine, ...). mistakes: maximum number of mistakes shown, at most per_touch of one
-    touch. Without labels, sections that need them are left out; without frames, only rejections and missing inputs are
+    bags: path of each bag by name, for the images of mistakes. touches: for the timelines. missing: missing inputs, a
+    sentence each. facts: more lines for the top (checkpoint, machine, ...). mistakes: maximum number of mistakes shown,
+    at most per_touch of one touch. Without labels, sections that need them are left out; without frames, only rejections and missing inputs are
     shown. Raises OSError if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,15 +63,15 @@ def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[s
         'frames': len(table), 'labelled': len(labelled), 'few': 0, 'latency': None}
     if len(table):
         context |= _exits_and_times(table, folder) | _sweep(table, labelled, folder)
-        context |= _timelines(table, folder)
+        context |= _timelines(table, touches, folder)
     if len(labelled):
         context |= _accuracy(labelled, folder)
         shown = fetch_mistakes(table, worst_mistakes(table, mistakes, per_touch), bags or {})
         context['mistakes'] = [_mistake(number, one, table, folder) for number, one in enumerate(shown, 1)]
         context['num_wrong'] = int((~labelled.right).sum())
         context['per_touch'] = per_touch
-        touches = len(np.unique(labelled.touch))
-        context['few'] = touches if touches < FEW_TOUCHES else 0
+        count = len(np.unique(labelled.touch))
+        context['few'] = count if count < FEW_TOUCHES else 0
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True,
                                   lstrip_blocks=True).from_string(
         Path(__file__).with_name(PAGE).read_text(encoding='utf-8'))
@@ -156,9 +156,9 @@ def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, A
             'blocks': table.exits}
 
 
-def _timelines(table: FrameTable, folder: Path) -> dict[str, Any]:
+def _timelines(table: FrameTable, touches: Sequence[Touch], folder: Path) -> dict[str, Any]:
     streams = dict.fromkeys(zip(table.bag.tolist(), table.topic.tolist()))
-    figures, touches = [], find_touches(table) or []
+    figures = []
     for number, (bag, topic) in enumerate(list(streams)[:MAX_TIMELINES], 1):
         own = table.subset((table.bag == bag) & (table.topic == topic))
         own = own.subset(np.argsort(own.seconds, kind='stable'))

@@ -79,3 +79,15 @@ def test_a_checkpoint_without_no_contact(classifier, client, tiny_checkpoint):
     results = client.listen()
     client.send_until(image(), lambda: results, 'a result')
     assert client.count_publishers('/touch_event') == 0
+
+
+def test_stamps_before_1970(classifier, client):
+    """A clock that was never set: the events, too, cope with it."""
+    classifier(checkpoint=shipped_checkpoint())
+    results, events = client.listen(), listen(client)
+    for number, picture in enumerate(touch(8)[:16]):
+        header = image(1).header
+        header.stamp.sec, header.stamp.nanosec = divmod(number * STEP - 10**12, 10**9)
+        client.send_until(image_message(picture, header), lambda n=number: len(results) > n, 'a result')
+    client.wait(lambda: events, 'an event')
+    assert events[0].kind == TouchEvent.ONSET and events[0].first_stamp.sec < 0

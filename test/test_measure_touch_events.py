@@ -1,0 +1,33 @@
+"""The command that measures touch events, on simulated streams and on a clip with contacts labelled by eye."""
+
+import json
+from pathlib import Path
+
+import pytest
+from measure_touch_events import main
+
+CLIPS = Path(__file__).parents[1].resolve().parent / 'shared' / 'data' / 'gelsight_clips'
+CONTACTS = Path(__file__).parent / 'helpers' / 'contacts_by_eye.csv'
+
+
+def last_line(capsys) -> dict:
+    return json.loads(capsys.readouterr().out.splitlines()[-1])
+
+
+def test_simulated(capsys):
+    """Seven seconds of each sensor: every touch found once, none invented."""
+    main(['--seconds', '7', '--seeds', '1'])
+    found = last_line(capsys)
+    assert found['frames'] == 630 and found['labelled_touches'] >= 6
+    assert found['found'] == found['labelled_touches'] and found['false'] == found['split'] == 0
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no real clips at {CLIPS}')
+def test_real_clip(tmp_path, capsys):
+    contacts = tmp_path / 'contacts.csv'
+    contacts.write_text('\n'.join(line for line in CONTACTS.read_text().splitlines()
+                                  if line.startswith(('clip,', 'egg_1', 'avocado'))))
+    main(['--clips', str(CLIPS), '--contacts', str(contacts)])
+    found = last_line(capsys)
+    assert {k: found[k] for k in ('labelled_touches', 'found', 'split', 'missed', 'false')} == {
+        'labelled_touches': 2, 'found': 2, 'split': 0, 'missed': 0, 'false': 0}
