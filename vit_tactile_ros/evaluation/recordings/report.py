@@ -50,8 +50,8 @@ def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[s
 
     bags: path of each bag by name, for the images of mistakes. touches: for the timelines. missing: missing inputs, a
     sentence each. facts: more lines for the top (checkpoint, machine, ...). mistakes: maximum number of mistakes shown,
-    at most per_touch of one touch. Without labels, sections that need them are left out; without frames, only rejections and missing inputs are
-    shown. Raises OSError if the folder cannot be written.
+    at most per_touch of one touch. Without labels, sections that need them are left out; without frames, only
+    rejections and missing inputs are shown. Raises OSError if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for old in (*folder.glob('timeline_*.png'), *folder.glob('mistake_*.png')):  # of an earlier report
