@@ -57,11 +57,11 @@ def commands_page(note: str) -> str:
         text += f'## {name}\n\n{description(parsers[name])}'
         for title, body in groups[name]:
             if body in shared:
-                text += f'{title[0].upper()}{title[1:]}: see [{title}](#{anchor(shared_title(title))}).\n\n'
+                text += f'Options for {title}: see [{title}](#{anchor(shared_title(title))}).\n\n'
             elif title in ('options', 'positional arguments'):
                 text += body + '\n'
             else:
-                text += f'{title[0].upper()}{title[1:]}:\n\n{body}\n'
+                text += f'Options for {title}:\n\n{body}\n'
     for body, title in shared.items():
         text += f'## {shared_title(title)}\n\nThe same in several commands.\n\n{body}\n'
     return text.rstrip('\n') + '\n'

@@ -35,8 +35,8 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
     """The parts of a table: those that its data names, or random ones with the given shares of every class.
 
     validation, test: shares of the frames, 0 (an empty part) or more, together below 1. Groups are never divided, nor
-    are files with identical content. by='frame' is for data whose groups are unknown; 'auto' uses groups if they are
-    known. Without groups it warns: neighbouring frames of one press are nearly identical.
+    are files with identical content. by='frame' is for data whose groups are unknown; 'auto' uses groups if they
+    are known. Without groups it warns: neighbouring frames of one press are nearly identical.
 
     Raises DataError for by='frame' although groups are known, by='group' although they are not, a class without
     training images, and, if the data names the parts, an image or group that is in two of them.
@@ -48,7 +48,7 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
     if by == 'frame' and table.has_groups:
         raise DataError(f'{table.origin}: refusing to split by frame, since its {len(set(table.groups))} groups are '
                         f'known ({table.touches[0].group!r}, ...): frames of one group are nearly identical, so '
-                        'the result would measure memory. Split by group; if the groups are meaningless, load without '
+                        'the result would measure memorisation. Split by group; if the groups are meaningless, load without '
                         'them')
     if by == 'group' and not table.has_groups:
         raise DataError(f'{table.origin} names no groups to split by; give a group column, subfolders of the class '

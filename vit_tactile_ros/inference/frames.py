@@ -86,8 +86,8 @@ class SensorFrames:
         if not self.needs_reference or not self.images or self.reference.is_complete:
             return ''
         return (f'has {self.reference.gathered} usable images, fewer than the {self.reference.num_frames} of its '
-                'no-contact reference, which is their mean and shows any touch in them. Give an image without contact '
-                'instead, or use fewer reference images')
+                'no-contact reference, which is their mean, so any touch in them spoils it. Give an image without '
+                'contact instead, or use fewer reference images')
 
     def _change_resolution(self, shape: tuple[int, ...], notes: list[Note]) -> None:
         previous, self._shape = self._shape, shape

@@ -24,7 +24,9 @@ class Touch:
     bag: str
     sensor: str
     start: float  # of the first frame of contact
-    end: float  # of the first frame without contact; of the last frame of the bag if the touch lasts until then
+    # Of the first frame without contact; after an interruption, of the last frame of contact; if the touch lasts until the
+    # end of the bag, of its last frame.
+    end: float
     events: tuple[TouchEvent, ...]
 
     @property
