@@ -130,10 +130,10 @@ def _configure(capture: Any, profile: Profile) -> Iterator[str]:
 
 
 def _decode(jpeg: bytes, profile: Profile) -> Image:
-    """BGR. Not `decode_image`: it refuses the harmless extra bytes that many UVC cameras put before the end marker."""
+    """BGR. Not `decode_image`: it rejects the harmless extra bytes that many UVC cameras put before the end marker."""
     if not jpeg.startswith(b'\xff\xd8'):
         raise DecodeError('compressed', f'the camera sent {jpeg[:4].hex() or "no bytes"} instead of a JPEG')
-    header = read_jpeg_header(jpeg)  # refuses what is cut
+    header = read_jpeg_header(jpeg)  # rejects a truncated file
     flag = _REDUCED[reduction(header.width, profile.least_width)]
     image = cv2.imdecode(np.frombuffer(jpeg[:header.end], np.uint8), flag)
     if image is None:
@@ -199,7 +199,7 @@ def folder_images(folder: Path) -> list[Path]:
 
 
 def folder_frames(folder: Path, profile: Profile, loop: bool, pace: Pace) -> Frames:
-    """The images of a folder at the rate of `pace`; one that can't be read takes its turn as a BadFrame."""
+    """The images of a folder at the rate of `pace`; yields a BadFrame in place of one that cannot be read."""
     while True:
         for path in folder_images(folder):
             try:
