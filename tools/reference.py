@@ -43,7 +43,8 @@ def parameters_page() -> str:
 ## The node `tactile_classifier`
 
 `start`: read when the process starts. `configure`: read when the node is configured; see
-[Lifecycle](../guides/ros.md#lifecycle). `live`: may be changed while the node runs (`ros2 param set`). A wrong value is refused with the reason, and the old value stays in force.
+[Lifecycle](../guides/ros.md#lifecycle). `live`: may be changed while the node runs (`ros2 param set`). A wrong value is
+refused with the reason, and the old value stays in force.
 `config/tactile.yaml` lists all of them with their defaults.
 
 {table(('parameter', 'default', 'read', 'meaning'), rows('parameters'))}

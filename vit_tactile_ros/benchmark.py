@@ -70,8 +70,8 @@ class BenchmarkRequest:
     tau: float | None = flag(None, "exit threshold, 0 to 1; default: the checkpoint's")
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     random: bool = flag(False, 'an untrained network of create_vit_tactile(), 224x224; its predictions are random')
-    image_size: tuple[int, int] | None = flag(None, "input size in px, multiples of the patch size; default: the checkpoint's",
-                                              flags.HEIGHT_WIDTH)
+    image_size: tuple[int, int] | None = flag(
+        None, "input size in px, multiples of the patch size; default: the checkpoint's", flags.HEIGHT_WIDTH)
     engines: tuple[str, ...] = flag((), f'engines to time: {", ".join(ENGINES)}; default: all that can run here; the '
                                         'fastest of them is measured in detail', 'ENGINE', choices=ENGINES)
     device: str = flag('auto', flags.DEVICE)

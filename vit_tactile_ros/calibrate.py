@@ -60,8 +60,8 @@ class CalibrationRequest:
         BOUNDS, 'bounds on the accuracy drop to store, each above 0 and below 1 (0.005: half a percentage '
                 'point)', 'BOUND')
     confidence: float = flag(CONFIDENCE, 'confidence with which each bound holds, above 0 and below 1')
-    recommend: float = flag(0.001, 'sets the default tau from the largest verified bound up to this one, otherwise from '
-                                   'the strictest verified bound; at least 0.5', 'BOUND')
+    recommend: float = flag(0.001, 'sets the default tau from the largest verified bound up to this one, otherwise '
+                                   'from the strictest verified bound; at least 0.5', 'BOUND')
     check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
                          'checkpoint', 'N')
     plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')

@@ -1,8 +1,8 @@
 """Train and test on groups of labelled touches kept apart: cross-validation.
 
 Trains one network per fold and tests it on the groups that it was not trained on. With `--control reference` or
-`--control border` the images do not show the touch, but still reveal which recording they come from: a result counts only
-insofar as it beats these controls. Can be stopped; started again it resumes with the unfinished fold.
+`--control border` the images do not show the touch, but still reveal which recording they come from: a result counts
+only insofar as it beats these controls. Can be stopped; started again it resumes with the unfinished fold.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help='size in px of the images that --from_table was made from; default: the size of the base sensor')
     add('--picture', type=Path, help=f'PNG of {NUM_SHOWN} held-out presses, real and simulated')
     add('--base', default='gelsight', help='sensor for what presses do not determine: noise, texture, skin, lens')
-    add('--hold_out', type=float, default=0.25, help='share of the presses that are not fitted, to measure the error (0.25)')
+    add('--hold_out', type=float, default=0.25,
+        help='share of the presses that are not fitted, to measure the error (0.25)')
     add('--lights', type=int, default=3, help='how many lights to fit (3); 6 fit slightly better and render slower')
     add('--positive_colours', action='store_true', help='no light may darken a channel (slightly worse fit)')
     add('--rounds', type=int, default=ROUNDS, help=f'how often lights and ball positions are fitted in turn ({ROUNDS})')

@@ -39,11 +39,12 @@ SHARED: dict[str, Flags] = {
         'reference': Flag('column with the path of the image without contact, or a pattern of columns: gel{gel}.png',
                           'COLUMN'),
         'split': Flag('column with train, validation or test', 'COLUMN'),
-        'splits': Flag('which names in that column belong to which split, for instance test=new_pose,regrasp', 'SPLIT=NAMES'),
+        'splits': Flag('which names in that column belong to which split, for instance test=new_pose,regrasp',
+                       'SPLIT=NAMES'),
         'labels': Flag('intervals with the labels of a bag: start,end,label', 'CSV'),
         'reference_image': Flag('image without contact, for all images that name no reference', 'IMAGE'),
-        'control': Flag('replace each image by one that does not show the touch but still reveals which recording it comes '
-                        'from: its reference, or only its border'),
+        'control': Flag('replace each image by one that does not show the touch but still reveals which recording it '
+                        'comes from: its reference, or only its border'),
         'border': Flag('width of the border of --control, as a share of the image', 'SHARE'),
     },
     'SplitSettings': {
@@ -56,26 +57,27 @@ SHARED: dict[str, Flags] = {
         'size': Flag('simulated touches per split (validation, test)'),
         'seed': Flag('seed of the simulated touches and of random choices'),
         'workers': Flag(f'{WORKERS.help}; 0: this process'),
-        'cache': Flag('folder for the outputs of the network, so that calibrate and sweep together need only one pass', 'FOLDER'),
+        'cache': Flag('folder for the outputs of the network, so that calibrate and sweep together need only one pass',
+                      'FOLDER'),
     },
     'TrainingSource': {
-        'input': Flag('input of the network: difference from the reference, or the frame itself; auto: the difference if '
-                      'every image has a reference'),
+        'input': Flag('input of the network: difference from the reference, or the frame itself; auto: the difference '
+                      'if every image has a reference'),
         'epoch_size': Flag('examples in an epoch; default: all images, or 6400 simulated touches'),
         'validation_size': Flag('simulated touches for validation; default: 1000'),
         'rendered': Flag('folder for rendered simulated touches, which later epochs and runs read', 'FOLDER'),
         'distinct': Flag('number of different simulated touches, which are repeated; needs --rendered; default: new '
                          'ones in every epoch'),
-        'sensors': Flag('sensors of the simulated touches, by name or as sensor files (.json); default: all of the package',
-                        'NAME|FILE'),
+        'sensors': Flag('sensors of the simulated touches, by name or as sensor files (.json); default: all of the '
+                        'package', 'NAME|FILE'),
     },
     'Start': {
         'init': Flag("'shipped', or a file: start from these weights, and their architecture unless a flag changes it; "
                      'with several, the first one sets the architecture, and later ones replace the weights of the '
                      'blocks that they have', 'CHECKPOINT'),
         'attention': Flag('attention kernel; default: that of --init, or favor_softmax'),
-        'stem': Flag('what turns the image into tokens: convolution learns fine texture faster; default: that of --init, '
-                     'or convolution'),
+        'stem': Flag('what turns the image into tokens: convolution learns fine texture faster; default: that of '
+                     '--init, or convolution'),
         'feature_map_dim': Flag('random features per head; default: that of --init, or 64'),
         'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or 4 8 12; '
                       '12 alone is a plain ViT', 'BLOCK'),
@@ -106,7 +108,8 @@ SHARED: dict[str, Flags] = {
     },
     'TrainingRequest': {
         'output': Flag('folder for checkpoint, logs and the state to resume from; default: runs/<date-time>'),
-        'evaluate': Flag('at the end, measure the accuracy of each exit on the test split, which is not used otherwise'),
+        'evaluate': Flag('at the end, measure the accuracy of each exit on the test split, which is not used '
+                         'otherwise'),
         'device': DEVICE,
         'workers': WORKERS,
         'use_wandb': Flag('also log to Weights & Biases', name='use-wandb'),

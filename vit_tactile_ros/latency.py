@@ -46,7 +46,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--rounds', type=int, default=1, help='how often every clip is played to every variant')
     parser.add_argument('--cold_starts', type=int, default=0,
                         help='number of nodes of each variant that are started, one at a time, to measure the start')
-    parser.add_argument('--image_transport', choices=('raw', 'compressed'), default='raw', help='raw: rgb8; compressed: JPEG')
+    parser.add_argument('--image_transport', choices=('raw', 'compressed'), default='raw',
+                        help='raw: rgb8; compressed: JPEG')
     arguments = parser.parse_args(argv)
     for name, least in (('images', 1), ('rounds', 1), ('cold_starts', 0)):
         if getattr(arguments, name) < least:

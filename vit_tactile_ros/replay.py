@@ -56,7 +56,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--labels', type=Path, help='CSV of start,end,label[,sensor][,bag] in s from the start of the '
                         'bag or since 1970; default: the TactileLabel messages in the bag, if any')
     parser.add_argument('--topics', nargs='+', default=[], help='image topics to read; default: all')
-    parser.add_argument('--sensors', nargs='+', default=[], help='sensors to read, for instance left for /left/image_raw; default: all')
+    parser.add_argument('--sensors', nargs='+', default=[],
+                        help='sensors to read, for instance left for /left/image_raw; default: all')
     parser.add_argument('--start', type=float, help="first time to read, s from the bag's first message")
     parser.add_argument('--stop', type=float, help="end of the time to read, s from the bag's first message")
     parser.add_argument('--reference_frames', type=int, default=REFERENCE_FRAMES,
@@ -66,7 +67,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('--checkpoint', type=Path, help=flags.CHECKPOINT.help)
     parser.add_argument('--tau', type=float, nargs='+', help="exit threshold, one or one per early exit; "
                         "default: the checkpoint's")
-    parser.add_argument('--max_accuracy_drop', type=float, help='accepted accuracy drop, instead of --tau; needs a calibrated checkpoint')
+    parser.add_argument('--max_accuracy_drop', type=float,
+                        help='accepted accuracy drop, instead of --tau; needs a calibrated checkpoint')
     parser.add_argument('--device', default='auto', help=flags.DEVICE.help)
     parser.add_argument('--threads', type=int, default=1, help=flags.THREADS.help)
     parser.add_argument('--batch_size', type=int, default=32, help='images per batch')

@@ -48,8 +48,8 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
     if by == 'frame' and table.has_groups:
         raise DataError(f'{table.origin}: refusing to split by frame, since its {len(set(table.groups))} groups are '
                         f'known ({table.touches[0].group!r}, ...): frames of one group are nearly identical, so '
-                        'the result would measure memorisation. Split by group; if the groups are meaningless, load without '
-                        'them')
+                        'the result would measure memorisation. Split by group; if the groups are meaningless, load '
+                        'without them')
     if by == 'group' and not table.has_groups:
         raise DataError(f'{table.origin} names no groups to split by; give a group column, subfolders of the class '
                         "folders, or file names 'group__image.png'")

@@ -52,7 +52,7 @@ class TouchEvent:
     kind: EventKind
     touch: int  # number of the touch, from 1
     stamp: int  # of the frame that decided; interrupted: of the last frame before
-    first_stamp: int  # of the first frame of contact, of this class, or without contact; interrupted: the last of contact
+    first_stamp: int  # of the first frame of contact, of the class, or without contact; interrupted: last of contact
     class_id: int  # most probable class of the touch so far; release, interrupted: the settled one, if there is one
     confidence: float  # probability of contact (onset, interrupted), of no contact (release), or of the class, 0..1
     duration: float  # s, from the first frame of contact to first_stamp (release, interrupted) or stamp

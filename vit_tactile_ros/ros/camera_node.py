@@ -39,7 +39,8 @@ from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, topic
 from vit_tactile_ros.ros.transport import publisher_profile
 
 LOW_RATE = 0.8  # of the rate asked for: below it is a warning
-LAST_WORDS = 0.5  # s from the end of a video to that of the node: a publisher that is destroyed drops messages in transit
+# s from the end of a video to that of the node: a publisher that is destroyed drops messages in transit.
+LAST_WORDS = 0.5
 
 
 class TactileCameraNode(Node):

@@ -93,20 +93,20 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
                   'confidence reaches it. One number, or one per early exit (one more, for the last exit, has '
                   "no effect). Default: the checkpoint's.", check_tau, live=True, dynamic=True),
     ParameterRule('max_accuracy_drop', NO_DROP, 'Accepted accuracy drop of early exits, instead of tau, such as 0.005 '
-                  'for half a percentage point. Needs a checkpoint that vit_tactile_ros.calibrate has been run on, and uses the '
-                  'next stricter bound stored there; tau then shows the thresholds in use. '
-                  f'{NO_DROP:g}: tau is used. Whichever of the two was set last takes effect.', _is_accuracy_drop, live=True,
-                  dynamic=True, float_range=(NO_DROP, 1.0)),
-    ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes to left/image_raw and publishes left/tactile. "
-                  "[''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
+                  'for half a percentage point. Needs a checkpoint that vit_tactile_ros.calibrate has been run on, and '
+                  'uses the next stricter bound stored there; tau then shows the thresholds in use. '
+                  f'{NO_DROP:g}: tau is used. Whichever of the two was set last takes effect.', _is_accuracy_drop,
+                  live=True, dynamic=True, float_range=(NO_DROP, 1.0)),
+    ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes to left/image_raw and publishes "
+                  "left/tactile. [''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",
                   is_one_of('raw', 'compressed')),
     ParameterRule('reference_files', [''], "Image of each sensor without contact, in the order of sensors; '' "
                   'averages its first images instead.', _are_reference_files, dynamic=True),
-    ParameterRule('reference_frames', REFERENCE_FRAMES, 'Number of images averaged into the no-contact reference, 1 to 1000.',
-                  is_integer(1, 1000), integer_range=(1, 1000)),
-    ParameterRule('silence_timeout', 1.0, 'Time without an image, in s, after which a sensor is reported as silent, 0.05 to 3600.',
-                  is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
+    ParameterRule('reference_frames', REFERENCE_FRAMES, 'Number of images averaged into the no-contact reference, 1 '
+                  'to 1000.', is_integer(1, 1000), integer_range=(1, 1000)),
+    ParameterRule('silence_timeout', 1.0, 'Time without an image, in s, after which a sensor is reported as silent, '
+                  '0.05 to 3600.', is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
     ParameterRule('diagnostics_period', 1.0, 'Time in s between two messages on /diagnostics, 0.1 to 60.',
                   is_number(0.1, 60.0), dynamic=True, float_range=(0.1, 60.0)),
 )}

@@ -56,12 +56,12 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
         on_epoch: Callable[[int, dict[str, float]], None] | None = None, stop: Stop | None = None) -> ViTTactile:
     """Train `model` and return the moving average of its weights, in eval mode on the CPU.
 
-    With `output`, a run that was killed resumes from its last complete epoch. `on_epoch` is called after every epoch with
-    the number of epochs done and their metrics; what it raises ends the training.
+    With `output`, a run that was killed resumes from its last complete epoch. `on_epoch` is called after every epoch
+    with the number of epochs done and their metrics; what it raises ends the training.
 
     When a stop is requested, the step is finished and the state saved, so that the resumed run gives the same result as
-    an uninterrupted one. All processes end after the same step, whichever process received the signal. A KeyboardInterrupt that does
-    not come from `stop`, such as a second Ctrl-C, ends at once with what was saved before.
+    an uninterrupted one. All processes end after the same step, whichever process received the signal. A KeyboardInterrupt
+    that does not come from `stop`, such as a second Ctrl-C, ends at once with what was saved before.
 
     Raises TrainingError when the loss is not finite, StateError or SettingsError when `output` cannot be resumed,
     SaveError when a file cannot be written, Stopped at Ctrl-C. Earlier contents of `output` are never damaged.

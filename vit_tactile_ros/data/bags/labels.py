@@ -82,8 +82,8 @@ def read_intervals(path: Path) -> LabelFile:
     columns, rows = read_rows(path)
     for name in ('start', 'end', 'label'):
         if name not in columns:
-            raise DataError(f'{path} has no column {name!r}; it needs start, end and label, and optionally sensor and bag; '
-                            f'its columns are {", ".join(columns)}')
+            raise DataError(f'{path} has no column {name!r}; it needs start, end and label, and optionally sensor and '
+                            f'bag; its columns are {", ".join(columns)}')
     intervals = []
     for line, row in rows:
         try:

@@ -24,8 +24,8 @@ class Touch:
     bag: str
     sensor: str
     start: float  # of the first frame of contact
-    # Of the first frame without contact; after an interruption, of the last frame of contact; if the touch lasts until the
-    # end of the bag, of its last frame.
+    # Of the first frame without contact; after an interruption, of the last frame of contact; if the touch lasts until
+    # the end of the bag, of its last frame.
     end: float
     events: tuple[TouchEvent, ...]
 
