@@ -246,7 +246,7 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
                       'below the full depth in plain torch', soft_wrap=True)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
-        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (half of the '
+        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its stages (half of the '
                       'images exit at each exit)', soft_wrap=True)
     console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
                   f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '

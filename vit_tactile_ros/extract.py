@@ -32,8 +32,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the '
                              'bag or since 1970; default: the TactileLabel messages in the bags')
     parser.add_argument('--reference_image', type=Path, metavar='IMAGE',
-                        help='image without contact, for all images; default: in each bag the mean of the first 5 images '
-                             'of each sensor')
+                        help='image without contact, for all images; default: in each bag the mean of the first '
+                             '5 images of each sensor')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='use only every N-th image of each touch')
     parser.add_argument('--output', type=Path, required=True, help='new or empty folder')
     arguments = parser.parse_args(argv)

@@ -60,8 +60,8 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
     with the number of epochs done and their metrics; what it raises ends the training.
 
     When a stop is requested, the step is finished and the state saved, so that the resumed run gives the same result as
-    an uninterrupted one. All processes end after the same step, whichever process received the signal. A KeyboardInterrupt
-    that does not come from `stop`, such as a second Ctrl-C, ends at once with what was saved before.
+    an uninterrupted one. All processes end after the same step, whichever process received the signal. A
+    KeyboardInterrupt that does not come from `stop`, such as a second Ctrl-C, ends at once with what was saved before.
 
     Raises TrainingError when the loss is not finite, StateError or SettingsError when `output` cannot be resumed,
     SaveError when a file cannot be written, Stopped at Ctrl-C. Earlier contents of `output` are never damaged.

@@ -73,7 +73,8 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     _override('rate', "Images per second, up to 1000; 0: the camera's or the video's own.", is_number(0.0, 1000.0)),
     _override('pixel_format', "MJPG, YUYV, or another V4L2 format; '': OpenCV picks one.", _is_format),
     _override('least_width', 'Images are reduced by the largest factor of 2, 4 or 8 that leaves them at least this '
-              'wide, px; 0: never. A JPEG is decoded at the reduced size, which takes less time.', is_integer(0, 16384)),
+              'wide, px; 0: never. A JPEG is decoded at the reduced size, which takes less time.',
+              is_integer(0, 16384)),
     _override('crop', 'Shares of the image cut off at the left, top, right and bottom.', _is_crop),
     _override('rotation', 'Degrees clockwise, after the crop: 0, 90, 180 or 270.',
               lambda value: is_one_of('0', '90', '180', '270')(str(value))),
