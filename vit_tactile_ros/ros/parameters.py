@@ -90,8 +90,8 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one is faster.',
                   is_integer(0, 256), integer_range=(0, 256)),
     ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): an image exits at the first exit whose '
-                  'confidence reaches it. One number, or one per early exit (one more, for the last exit, has '
-                  "no effect). Default: the checkpoint's.", check_tau, live=True, dynamic=True),
+                  'confidence reaches it. One number, or one per early exit (a value for the last exit is '
+                  "accepted and ignored). Default: the checkpoint's.", check_tau, live=True, dynamic=True),
     ParameterRule('max_accuracy_drop', NO_DROP, 'Accepted accuracy drop of early exits, instead of tau, such as 0.005 '
                   'for half a percentage point. Needs a checkpoint that vit_tactile_ros.calibrate has been run on, and '
                   'uses the next stricter bound stored there; tau then shows the thresholds in use. '
