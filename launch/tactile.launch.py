@@ -18,10 +18,10 @@ ARGUMENTS = {
     'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; default: image_raw -> tactile"),
     'checkpoint': ('', 'path of a .safetensors checkpoint; default: from params_file, else the shipped one'),
     'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; default: from params_file"),
-    'engine': ('', "what runs the network: 'auto', 'torch' or 'openvino'; default: from params_file"),
+    'engine': ('', "what runs the network: 'auto', 'torch', 'openvino' or 'cuda_graph'; default: from params_file"),
     'precision': ('', "'float32', 'bfloat16', 'int8' (calibrated checkpoints) or 'auto'; default: from params_file"),
     'tau': ('', "exit threshold, 0 to 1, or one per early exit; default: from params_file, else the checkpoint's"),
-    'max_accuracy_drop': ('', 'accepted accuracy loss, instead of tau; default: from params_file'),
+    'max_accuracy_drop': ('', 'accepted accuracy drop, instead of tau; default: from params_file'),
     'image_transport': ('', "'raw' or 'compressed'; default: from params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
     'autostart': ('', "'false': wait for a lifecycle manager; default: from params_file"),
@@ -59,7 +59,7 @@ def generate_launch_description():
         DeclareLaunchArgument(
             'params_file',
             default_value=PathJoinSubstitution([FindPackageShare('vit_tactile_ros'), 'config', 'tactile.yaml']),
-            description='YAML of parameters'),
+            description='YAML file of parameters'),
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
         OpaqueFunction(function=start_node),

@@ -9,11 +9,11 @@ from launch import LaunchDescription
 
 ARGUMENTS = {
     'sensor': ('generic', "'gelsight_mini', 'digit' or 'generic': the file config/camera_<sensor>.yaml"),
-    'camera_params_file': ('', 'YAML of parameters of the camera; none: the file of the sensor'),
+    'camera_params_file': ('', 'YAML file of parameters of the camera; default: the file of the sensor'),
     'serial': ('', 'USB serial number of the camera'),
     'device': ('', 'path of the camera, in place of serial'),
     'video': ('', 'video or folder of images to repeat, in place of serial'),
-    'checkpoint': ('', "path of a .safetensors checkpoint; none: the classifier's own"),
+    'checkpoint': ('', "path of a .safetensors checkpoint; default: the classifier's own"),
 }
 
 

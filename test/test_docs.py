@@ -14,7 +14,9 @@ import architecture_figure
 import pytest
 import reference
 from command_reference import commands as command_names
+from command_reference import commands_page
 from documentation import PAGES, ROOT, broken_links, commands, of_package
+from markdown_text import prose
 
 from vit_tactile_ros.ros.camera.parameters import RULES as CAMERA_RULES
 from vit_tactile_ros.ros.parameters import RULES
@@ -39,6 +41,17 @@ def generated() -> dict[Path, str]:
 def test_generated_pages_are_up_to_date(generated, page):
     """A parameter, a message field, an option, a docstring or a layer that was changed without `make reference`."""
     assert (ROOT / page).read_text(encoding='utf-8') == generated[ROOT / page], f'{page}: run `make reference`'
+
+
+@pytest.mark.parametrize('name', command_names())
+def test_the_summary_of_a_command_is_in_its_page(name):
+    """The table showed the second paragraph of the docstring, and no section had the first."""
+    module = importlib.import_module(f'vit_tactile_ros.{name}')
+    summary = prose(module.__doc__.split('\n\n')[0])
+    page = commands_page('')
+    assert f'| [`{name}`](#{name}) | {summary} |\n' in page
+    section = page.split(f'\n## {name}\n\n')[1].split('\n\n')[0]
+    assert ' '.join(section.split()) == summary
 
 
 def test_the_figure_is_up_to_date():

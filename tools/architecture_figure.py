@@ -55,8 +55,8 @@ BOXES = (
         'model/'),
     Box(1061, 95, 'live', 'replay', ('decision', 'first exit', 'that reaches', 'tau'), 'model/'),
     Box(1061, 95, 'training', 'training', ('loss', 'over all exits'), 'training/'),
-    Box(1182, 120, 'live', 'live', ('result', 'Tactile-', 'Classification'), 'ros/'),
-    Box(1182, 120, 'replay', 'replay', ('frames.csv', 'summary, report,', 'comparison'), 'evaluation/'),
+    Box(1182, 120, 'live', 'live', ('result', 'tactile,', 'touch_event'), 'ros/'),
+    Box(1182, 120, 'replay', 'replay', ('frames.csv', 'events.csv, report,', 'comparison'), 'evaluation/'),
     Box(1182, 120, 'training', 'training', ('checkpoint', 'after each epoch'), 'training/'),
 )
 CHECKPOINT = (547, 340, 755, 44)  # x, y, width, height

@@ -7,37 +7,31 @@ import importlib
 import re
 import textwrap
 from collections import Counter
-from pathlib import Path
 from typing import NoReturn
 from unittest import mock
 
-from markdown_text import anchor, code, first_sentence, prose, table
+from markdown_text import anchor, code, prose, table
 
-PACKAGE = 'vit_tactile_ros'
-SOURCE = Path(__file__).resolve().parents[1] / PACKAGE
-GROUPS = {'Try': ('demo',), 'Train': ('train', 'tune', 'cross_validate', 'average', 'fit_sensor'),
-          'Evaluate recordings': ('replay', 'compare', 'extract'),
-          'Tune and measure speed': ('calibrate', 'sweep', 'benchmark', 'latency')}
+from vit_tactile_ros.__main__ import COMMANDS
+from vit_tactile_ros.foundation.command_line import CommandParser
 
 
 class Captured(BaseException):
     """Carries the parser out of a command; a BaseException, so that no command catches it."""
 
-    def __init__(self, parser: argparse.ArgumentParser) -> None:
+    def __init__(self, parser: CommandParser) -> None:
         self.parser = parser
 
 
 def commands() -> list[str]:
-    """The entry points: files beside the layers' folders that define a parser."""
-    return sorted(file.stem for file in SOURCE.glob('*.py')
-                  if not file.stem.startswith('_') and 'def parse_arguments' in file.read_text(encoding='utf-8'))
+    return sorted(name for group in COMMANDS.values() for name in group)
 
 
-def parser_of(command: str) -> argparse.ArgumentParser:
-    def stop(parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
+def parser_of(command: str) -> CommandParser:
+    def stop(parser: CommandParser, *_: object, **__: object) -> NoReturn:
         raise Captured(parser)
 
-    module = importlib.import_module(f'{PACKAGE}.{command}')
+    module = importlib.import_module(f'vit_tactile_ros.{command}')
     with mock.patch.object(argparse.ArgumentParser, 'parse_args', stop), \
             mock.patch.object(argparse.ArgumentParser, 'parse_known_args', stop):
         try:
@@ -53,25 +47,21 @@ def commands_page(note: str) -> str:
     groups = {name: option_groups(parsers[name]) for name in names}
     uses = Counter(body for name in names for _, body in groups[name])
     shared = {body: title for name in names for title, body in groups[name] if uses[body] > 1}
-    text = f'# Commands\n\n{note}\n'
-    if (SOURCE / '__main__.py').is_file():
-        text += ('`vit-tactile COMMAND ...` is the same as `python -m vit_tactile_ros.COMMAND ...`; without a command '
-                 'it lists the commands.\n\n')
+    text = (f'# Commands\n\n{note}\n`vit-tactile COMMAND ...` is the same as `python -m vit_tactile_ros.COMMAND ...`; '
+            'without a command it lists the commands.\n\n')
     text += 'Exit status of all commands: 0 success, 1 failure, 2 wrong usage or input, 130 stopped with Ctrl-C.\n\n'
-    rows = []
-    others = tuple(name for name in names if not any(name in members for members in GROUPS.values()))
-    for title, members in {**GROUPS, 'Other': others}.items():
-        rows += [(title, f'[`{name}`](#{name})', headline(parsers[name])) for name in members if name in names]
+    rows = [(title, f'[`{name}`](#{name})', prose(parsers[name].summary)) for title, group in COMMANDS.items()
+            for name in group]
     text += table(('to', 'command', ''), rows) + '\n'
     for name in names:
         text += f'## {name}\n\n{description(parsers[name])}'
         for title, body in groups[name]:
             if body in shared:
-                text += f'{title[0].upper()}{title[1:]}: see [{title}](#{anchor(shared_title(title))}).\n\n'
+                text += f'Options for {title}: see [{title}](#{anchor(shared_title(title))}).\n\n'
             elif title in ('options', 'positional arguments'):
                 text += body + '\n'
             else:
-                text += f'{title[0].upper()}{title[1:]}:\n\n{body}\n'
+                text += f'Options for {title}:\n\n{body}\n'
     for body, title in shared.items():
         text += f'## {shared_title(title)}\n\nThe same in several commands.\n\n{body}\n'
     return text.rstrip('\n') + '\n'
@@ -128,16 +118,11 @@ def default_of(action: argparse.Action) -> str:
     return code(' '.join(map(str, value)) if isinstance(value, (list, tuple)) else str(value))
 
 
-def headline(parser: argparse.ArgumentParser) -> str:
-    """The first sentence of a command's description, without the example that may follow it."""
-    first = first_sentence(parser.description)
-    return prose(re.split(r'(?<=\w): `|\. (?=[A-Z])|\.$', first)[0]) + '.'
-
-
-def description(parser: argparse.ArgumentParser) -> str:
-    """Description and epilog as Markdown; indented lines become code blocks."""
+def description(parser: CommandParser) -> str:
+    """Summary, description and epilog as Markdown; indented lines become code blocks."""
     text = ''
-    for block in re.split(r'\n\s*\n', textwrap.dedent(f'{parser.description or ""}\n\n{parser.epilog or ""}')):
+    parts = (parser.summary, parser.description, parser.epilog)
+    for block in re.split(r'\n\s*\n', '\n\n'.join(textwrap.dedent(part) for part in parts if part)):
         run: list[str] = []
         is_code = False
         for line in [*block.splitlines(), None]:

@@ -18,12 +18,14 @@ class Layer:
 
 
 LAYERS: tuple[Layer, ...] = (
-    Layer('foundation', 'user errors, atomic writes, strict JSON', (), STANDARD_LIBRARY),
+    Layer('foundation', 'command line, flags, exit status, Ctrl-C, user errors, atomic writes, strict JSON', (),
+          STANDARD_LIBRARY),
     Layer('model', 'attention, the ViT, the exit decision, the checkpoint', ('foundation',),
           frozenset({'torch', 'numpy', 'safetensors', 'performer_pytorch'})),
     Layer('simulator', 'a simulated gel, its lights and contacts over time', ('foundation',),
           frozenset({'numpy', 'cv2'})),
-    Layer('inference', 'decode, fit, reference, engines, the classifier that joins them', ('foundation', 'model')),
+    Layer('inference', 'decode, fit, reference, engines, the classifier that joins them, touch events',
+          ('foundation', 'model')),
     Layer('data', 'datasets, bags, labels, augmentation', ('foundation', 'model', 'simulator', 'inference')),
     Layer('sensor_fit', 'fit of a simulated sensor to real presses of a ball',
           ('foundation', 'model', 'simulator', 'inference', 'data')),

@@ -13,25 +13,25 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.interrupt import PROGRAM
 
 COMMANDS = {
-    'try it': {
+    'try': {
         'demo': 'two simulated fingers, classified live by the ROS 2 node',
     },
     'train': {
         'train': 'train a network on labelled touches, or on simulated ones',
         'tune': 'search for good training settings',
         'cross_validate': 'train and test on groups kept apart (objects, recordings)',
-        'calibrate': 'fit confidences and thresholds of a checkpoint to validation data',
-        'average': 'average checkpoints that were trained from one another',
+        'average': 'average checkpoints that were fine-tuned from the same one',
         'fit_sensor': 'fit the simulator to your own sensor',
-        'extract': 'labelled images of bags as files with a CSV',
     },
-    'judge': {
-        'replay': 'recorded bags through the network: predictions, confidences, times',
+    'evaluate recordings': {
+        'replay': 'run bags offline: predictions, confidences, times',
         'compare': 'compare two replays of the same bags',
-        'sweep': 'accuracy, compute and time over exit thresholds',
+        'extract': 'write the labelled images of bags as files with a CSV',
     },
-    'measure': {
-        'benchmark': 'how fast the network is, beside ViT-Tiny and softmax attention',
+    'choose and measure speed': {
+        'calibrate': 'fit confidences and thresholds of a checkpoint to validation data',
+        'sweep': 'accuracy, compute and time for several exit thresholds',
+        'benchmark': 'time of the network, compared with ViT-Tiny and softmax attention',
         'latency': 'time from image to result in the live node',
     },
 }

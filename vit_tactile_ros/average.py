@@ -1,6 +1,6 @@
-"""Average checkpoints that were trained from one another.
+"""Average checkpoints that were fine-tuned from the same one.
 
-A model soup (Wortsman et al. 2022): the average of networks that were fine-tuned from one another is often more
+A model soup (Wortsman et al. 2022): the average of networks that were fine-tuned from the same one is often more
 accurate than each of them. Weights that the others do not have, such as those of deeper blocks, are kept from the first
 one.
 """

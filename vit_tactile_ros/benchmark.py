@@ -1,4 +1,4 @@
-"""How fast the network is, beside ViT-Tiny and softmax attention.
+"""Time of the network, compared with ViT-Tiny and softmax attention.
 
 First checks that the outputs of every engine match plain torch, then times all of them in turns in one process. If
 others use the machine too, only ratios within one run are meaningful. --accuracy measures what the precision costs.
@@ -66,24 +66,24 @@ EXAMPLES = (
 class BenchmarkRequest:
     """The settings of the command; raises UserError naming the field that is wrong."""
 
-    batch_size: int = flag(16, 'images that run at once; 1 is one sensor')
+    batch_size: int = flag(16, 'images that run at once; 1: one sensor')
     tau: float | None = flag(None, "exit threshold, 0 to 1; default: the checkpoint's")
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     random: bool = flag(False, 'an untrained network of create_vit_tactile(), 224x224; its predictions are random')
-    image_size: tuple[int, int] | None = flag(None, "px, multiples of the patch size; default: the checkpoint's",
-                                              flags.HEIGHT_WIDTH)
-    engines: tuple[str, ...] = flag((), f'of {", ".join(ENGINES)}; default: all that can run here; the fastest of them '
-                                        'is measured in detail', 'ENGINE', choices=ENGINES)
+    image_size: tuple[int, int] | None = flag(
+        None, "input size in px, multiples of the patch size; default: the checkpoint's", flags.HEIGHT_WIDTH)
+    engines: tuple[str, ...] = flag((), f'engines to time: {", ".join(ENGINES)}; default: all that can run here; the '
+                                        'fastest of them is measured in detail', 'ENGINE', choices=ENGINES)
     device: str = flag('auto', flags.DEVICE)
     precision: Precision | Literal['auto'] = flag(
-        'float32', "of the engines; int8 needs a calibrated checkpoint, 'auto' tries all that can run here and "
-                   'measures the fastest whose outputs match in detail', choices=AUTO_OR_PRECISION)
-    accuracy: int = flag(0, "also the accuracy of that engine on N simulated touches, or at most N of --data's test "
-                            'part, compared with plain torch in float32; 0: skip', 'N')
+        'float32', "number format of the engines; int8 needs a calibrated checkpoint; 'auto' tries all that can run "
+                   'here, and measures in detail the fastest whose outputs match', choices=AUTO_OR_PRECISION)
+    accuracy: int = flag(0, 'also measure the accuracy of the fastest engine, on N simulated touches or on at most N '
+                            'images of the test split of --data, compared with plain torch in float32; 0: skip', 'N')
     threads: int = flag(1, 'CPU threads')
-    seconds: float = flag(40.0, 's for the timing, shared by its three parts')
-    rounds: int = flag(200, 'at most, of each part')
-    quick: bool = flag(False, 'a rough measurement: 8 s of timing, nothing compiled')
+    seconds: float = flag(40.0, 'total seconds of the three measurements')
+    rounds: int = flag(200, 'maximum number of rounds per measurement')
+    quick: bool = flag(False, 'a rough measurement: 8 s of timing, without torch.compile')
     output: Path = flag(Path('runs/benchmark'), 'folder for benchmark.csv and benchmark.png')
     data: EvaluationData = EvaluationData(size=128)
 
@@ -246,7 +246,7 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
                       'below the full depth in plain torch', soft_wrap=True)
     growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
     if mixed is not None:
-        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its parts (half of the '
+        console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its stages (half of the '
                       'images exit at each exit)', soft_wrap=True)
     console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
                   f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '

@@ -55,12 +55,13 @@ class CalibrationRequest:
 
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     output: Path | None = flag(
-        None, '.safetensors file to write; default: the file of --checkpoint, replaced as a whole')
+        None, '.safetensors file to write; default: overwrite --checkpoint (atomically)')
     max_accuracy_drop: tuple[float, ...] = flag(
-        BOUNDS, 'accuracy bounds to store, shares of all images between 0 and 1 (0.005 is half a point)', 'BOUND')
-    confidence: float = flag(CONFIDENCE, 'of each bound, between 0 and 1')
-    recommend: float = flag(0.001, "the checkpoint's default tau becomes that of this bound, or of the next one that "
-                                   'could be verified', 'BOUND')
+        BOUNDS, 'bounds on the accuracy drop to store, each above 0 and below 1 (0.005: half a percentage '
+                'point)', 'BOUND')
+    confidence: float = flag(CONFIDENCE, 'confidence with which each bound holds, above 0 and below 1')
+    recommend: float = flag(0.001, 'sets the default tau from the largest verified bound up to this one, otherwise '
+                                   'from the strictest verified bound; at least 0.5', 'BOUND')
     check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
                          'checkpoint', 'N')
     plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')
@@ -124,7 +125,7 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
     _, indices = split_samples(len(outputs), seed)
     held = outputs.subset(indices)
     right, before = held.right, held.probabilities().max(axis=2)
-    confidences = held.probabilities(calibration.temperatures).max(axis=2)
+    scores = held.scores(calibration.temperatures)
     table = Table('exit after block', 'accuracy', 'temperature', 'ECE before', 'ECE after',
                   title=f'{FIT_SHARE:.0%} of {len(outputs)} samples fit the temperatures, the other {len(held)} '
                         'are measured')
@@ -137,8 +138,8 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
                         'confidence')
     shares, rows = np.asarray(outputs.compute_shares), []
     for kept in calibration.drops:
-        drop: Drop = measure_drop(confidences, right, kept.tau)
-        chosen = choose_exits(confidences, kept.tau)
+        drop: Drop = measure_drop(scores, right, kept.tau)
+        chosen = choose_exits(scores, kept.tau)
         needed = samples_needed(kept.max_accuracy_drop, 1 - kept.confidence)
         if kept.is_shown:
             remark = ''

@@ -44,10 +44,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                             help=f'output folder of a replay, or its {FRAMES}')
     for side in 'ab':
         parser.add_argument(f'--tau_{side}', type=float, nargs='+', metavar='TAU',
-                            help=f'threshold for {side.upper()} instead of that of the replay; times are omitted')
-    parser.add_argument('--resamples', type=int, default=2000, help='draws of the bootstrap')
-    parser.add_argument('--confidence', type=float, default=0.95, help='of the intervals, above 0 and below 1')
-    parser.add_argument('--seed', type=int, default=0, help='of the draws')
+                            help=f'threshold for {side.upper()}, one or one per early exit, instead of that of the '
+                                 'replay; times are omitted')
+    parser.add_argument('--resamples', type=int, default=2000, help='number of draws of the bootstrap')
+    parser.add_argument('--confidence', type=float, default=0.95,
+                        help='confidence of the intervals, above 0 and below 1')
+    parser.add_argument('--seed', type=int, default=0, help='seed of the draws')
     parser.add_argument('--output', type=Path, help=f'folder for {FIGURE}; default: no figure')
     arguments = parser.parse_args(argv)
     if arguments.resamples < 100:

@@ -1,8 +1,8 @@
 """Train and test on groups of labelled touches kept apart: cross-validation.
 
 Trains one network per fold and tests it on the groups that it was not trained on. With `--control reference` or
-`--control border` the images do not show the touch, but still tell recordings apart: a result is meaningful only as far
-as it is above these. Can be stopped; started again it resumes with the unfinished fold.
+`--control border` the images do not show the touch, but still reveal which recording they come from: a result counts
+only insofar as it beats these controls. Can be stopped; started again it resumes with the unfinished fold.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class CrossValidation:
 
     output: Path = flag(REQUIRED, 'folder for the checkpoint and outputs of each fold, and groups.csv: accuracy on '
                                   'each group')
-    folds: int = flag(5, 'each group is tested in exactly one')
+    folds: int = flag(5, 'number of folds; each group is tested in exactly one of them')
     start: Start = Start()
     config: TrainingConfig = TrainingConfig(batch_size=32, epochs=10, lr=3e-4, label_smoothing=0.1, ema=0.98)
     epoch_size: int | None = flag(None, 'images in an epoch, all classes equally often; default: all training images')
@@ -84,10 +84,10 @@ class CrossValidation:
 
 FLAGS = {
     'init': Flag("'shipped', or a file: start from these weights", 'CHECKPOINT', is_single=True),
-    'batch_size': Flag('images'),
-    'epochs': Flag('per fold'),
-    'augment': Flag('what varies', choices=('none', 'gel', 'simulated', 'other_gel')),
-    'seed': Flag('of the folds, the weights and the order'),
+    'batch_size': Flag('images per step'),
+    'epochs': Flag('epochs per fold'),
+    'augment': Flag('variations of the images', choices=('none', 'gel', 'simulated', 'other_gel')),
+    'seed': Flag('seed of the folds, the weights and the order of the images'),
     'data': Flag('folder of class folders, CSV, or bag', 'PATH', is_required=True),
     **dict.fromkeys(('warmup', 'loss_weights', 'distillation', 'distillation_temperature', 'balance', 'precision',
                      'augment_strength'), HIDDEN),

@@ -28,7 +28,7 @@ EXAMPLES = (
 FLAGS = {
     'seconds': Flag('s to run, from the first results; default: $DEMO_SECONDS, or until stopped'),
     'tau': Flag("exit threshold, 0 to 1; default: the checkpoint's"),
-    'rate': Flag('images/s per finger, 1 to 120'),
+    'rate': Flag('images per second and finger, 1 to 120'),
     'device': flags.DEVICE,
     'checkpoint': flags.CHECKPOINT,
     'picture': Flag('write a picture of the view while both fingers touch something, then end', 'FILE.svg'),

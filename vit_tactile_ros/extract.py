@@ -1,4 +1,4 @@
-"""Labelled touches of bags as images with a CSV.
+"""Write the labelled images of bags as files with a CSV.
 
 Labels are TactileLabel messages in the bag, or a CSV of intervals (start,end,label and if needed sensor, bag). The
 folder gets a file per labelled image, the reference of each sensor, and touches.csv, which `train --data` reads; the
@@ -32,8 +32,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the '
                              'bag or since 1970; default: the TactileLabel messages in the bags')
     parser.add_argument('--reference_image', type=Path, metavar='IMAGE',
-                        help='image without contact, for all; default: in each bag the mean of the first 5 images of '
-                             'each sensor')
+                        help='image without contact, for all images; default: in each bag the mean of the first '
+                             '5 images of each sensor')
     parser.add_argument('--every', type=int, default=1, metavar='N', help='use only every N-th image of each touch')
     parser.add_argument('--output', type=Path, required=True, help='new or empty folder')
     arguments = parser.parse_args(argv)

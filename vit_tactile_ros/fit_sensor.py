@@ -63,13 +63,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add('--table_channels', choices=('bgr', 'rgb'), default='bgr',
         help="'bgr' (default) if the table's grad_r holds blue, as in Taxim's GelSight tables; 'rgb' if it is red")
     add('--table_size', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
-        help='px of the images that --from_table was made from; default: the size of the base sensor')
+        help='size in px of the images that --from_table was made from; default: the size of the base sensor')
     add('--picture', type=Path, help=f'PNG of {NUM_SHOWN} held-out presses, real and simulated')
     add('--base', default='gelsight', help='sensor for what presses do not determine: noise, texture, skin, lens')
-    add('--hold_out', type=float, default=0.25, help='share of the presses kept for measuring (0.25)')
+    add('--hold_out', type=float, default=0.25,
+        help='share of the presses that are not fitted, to measure the error (0.25)')
     add('--lights', type=int, default=3, help='how many lights to fit (3); 6 fit slightly better and render slower')
     add('--positive_colours', action='store_true', help='no light may darken a channel (slightly worse fit)')
-    add('--rounds', type=int, default=ROUNDS, help=f'of fitting lights and ball positions in turn ({ROUNDS})')
+    add('--rounds', type=int, default=ROUNDS, help=f'how often lights and ball positions are fitted in turn ({ROUNDS})')
     add('--scale', type=float, default=1.0, help='resolution of the written sensor relative to the images (1)')
     add('--name', help="the sensor's name; default: that of the output file")
     add('--source', help='origin and licence of the presses, stored in the file')

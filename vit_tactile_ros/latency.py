@@ -42,11 +42,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
                         'checkout=PATH runs the code of another built checkout. Repeat it to compare. Default: a node '
                         'with default parameters')
     parser.add_argument('--rate', type=float, default=30.0, help='images per second')
-    parser.add_argument('--images', type=int, default=150, help='maximum of each clip')
+    parser.add_argument('--images', type=int, default=150, help='maximum number of images of each clip')
     parser.add_argument('--rounds', type=int, default=1, help='how often every clip is played to every variant')
     parser.add_argument('--cold_starts', type=int, default=0,
                         help='number of nodes of each variant that are started, one at a time, to measure the start')
-    parser.add_argument('--image_transport', choices=('raw', 'compressed'), default='raw', help='rgb8, or JPEG')
+    parser.add_argument('--image_transport', choices=('raw', 'compressed'), default='raw',
+                        help='raw: rgb8; compressed: JPEG')
     arguments = parser.parse_args(argv)
     for name, least in (('images', 1), ('rounds', 1), ('cold_starts', 0)):
         if getattr(arguments, name) < least:

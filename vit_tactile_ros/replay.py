@@ -1,9 +1,9 @@
-"""Recorded bags through the network: predictions, confidences, times.
+"""Run bags offline through the network: predictions, confidences, times.
 
-rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and summary.json
-to --output, and for a checkpoint with the class no_contact events.csv and touches.csv, which --labels reads. The last
-line printed is the summary. The exit status is 0 only if all requested inputs were found. With --live the images are
-also sent to the real node, at --speed, and both results are compared.
+Reads rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and
+summary.json to --output. With a checkpoint that has the class no_contact it also writes events.csv and touches.csv;
+--labels reads the latter. The last line printed is the summary. The exit status is 0 only if all requested inputs were
+found. With --live the images are also sent to the real node, at --speed, and both results are compared.
 """
 
 from __future__ import annotations
@@ -55,36 +55,38 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='bags, or folders of bags')
     parser.add_argument('--labels', type=Path, help='CSV of start,end,label[,sensor][,bag] in s from the start of the '
                         'bag or since 1970; default: the TactileLabel messages in the bag, if any')
-    parser.add_argument('--topics', nargs='+', default=[], help='image topics; default: all')
-    parser.add_argument('--sensors', nargs='+', default=[], help='for instance left for /left/image_raw; default: all')
-    parser.add_argument('--start', type=float, help="s from the bag's first message")
-    parser.add_argument('--stop', type=float, help="s from the bag's first message")
+    parser.add_argument('--topics', nargs='+', default=[], help='image topics to read; default: all')
+    parser.add_argument('--sensors', nargs='+', default=[],
+                        help='sensors to read, for instance left for /left/image_raw; default: all')
+    parser.add_argument('--start', type=float, help="first time to read, s from the bag's first message")
+    parser.add_argument('--stop', type=float, help="end of the time to read, s from the bag's first message")
     parser.add_argument('--reference_frames', type=int, default=REFERENCE_FRAMES,
-                        help='first images of a sensor, whose average is its reference')
+                        help='number of first images of a sensor whose mean is its reference')
     parser.add_argument('--reference_files', nargs='+', default=[], metavar='SENSOR=FILE',
-                        help='images without contact, instead; =FILE for the sensor on /image_raw')
+                        help='images without contact, used in place of the first images; =FILE for the unnamed sensor')
     parser.add_argument('--checkpoint', type=Path, help=flags.CHECKPOINT.help)
     parser.add_argument('--tau', type=float, nargs='+', help="exit threshold, one or one per early exit; "
                         "default: the checkpoint's")
-    parser.add_argument('--max_accuracy_drop', type=float, help='instead of tau, for a calibrated checkpoint')
+    parser.add_argument('--max_accuracy_drop', type=float,
+                        help='accepted accuracy drop, instead of --tau; needs a calibrated checkpoint')
     parser.add_argument('--device', default='auto', help=flags.DEVICE.help)
     parser.add_argument('--threads', type=int, default=1, help=flags.THREADS.help)
-    parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument('--batch_size', type=int, default=32, help='images per batch')
     parser.add_argument('--timing_frames', type=int, default=100,
                         help='frames per bag that also run one by one, to measure the latency; 0: skip')
     parser.add_argument('--output', type=Path, default=Path('runs/replay'), help='folder for the results')
     parser.add_argument('--report', action='store_true',
                         help='also write report.html, a self-contained page with images, to --output')
     parser.add_argument('--engine', choices=engine_names(), default='torch',
-                        help="what computes the network, also in the node of --live; 'auto' is the fastest, the "
-                             'default of the node')
+                        help="what runs the network, also in the node of --live; 'auto' (the default of the node): "
+                             'the fastest')
     parser.add_argument('--precision', choices=PRECISIONS, default='float32',
-                        help="of the engine, also in the node of --live; 'int8' needs engine 'openvino' or 'auto' and "
-                             'a calibrated checkpoint')
-    parser.add_argument('--live', action='store_true', help='also play each bag into the real node, over ROS 2')
-    parser.add_argument('--speed', type=float, default=1.0, help='of --live; 1 is as recorded')
+                        help="number format of the engine, also in the node of --live; 'int8' needs engine 'openvino' "
+                             "or 'auto' and a calibrated checkpoint")
+    parser.add_argument('--live', action='store_true', help='also play each bag to the real node, over ROS 2')
+    parser.add_argument('--speed', type=float, default=1.0, help='playback speed of --live; 1: as recorded')
     parser.add_argument('--find_speed', action='store_true',
-                        help='with --live: also find the highest speed with less than 5 %% superseded')
+                        help='with --live: also find the highest speed with less than 5 %% of the images superseded')
     parser.add_argument('--ray', nargs='?', const='', metavar='ADDRESS',
                         help='one bag per task on a Ray cluster; without an address: on this machine')
     arguments = parser.parse_args(argv)

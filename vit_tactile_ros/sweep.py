@@ -1,4 +1,4 @@
-"""Accuracy, compute and time over exit thresholds.
+"""Accuracy, compute and time for several exit thresholds.
 
 One forward pass over the data, then for every tau: accuracy, drop, the share of each exit, compute, and the measured
 time of images that run one by one with early exits, interleaved with runs at full depth.
@@ -73,11 +73,11 @@ class SweepRequest:
 
     tau_start: float = flag(0.6, 'first threshold, 0 to 1')
     tau_end: float = flag(0.99, 'last threshold, 0 to 1')
-    n_steps: int = flag(10, 'number of thresholds, evenly from the first to the last')
+    n_steps: int = flag(10, 'number of thresholds, evenly spaced from the first to the last')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     output: Path = flag(Path('runs/sweep'), 'folder for sweep.csv and the figures')
     timing_images: int = flag(64, 'images that run one by one at every tau')
-    timing_rounds: int = flag(3, 'number of runs of each of them; 0: no timing')
+    timing_rounds: int = flag(3, 'runs per image; 0: no timing')
     threads: int = flag(1, flags.THREADS)
     device: str = flag('auto', flags.DEVICE)
     data: EvaluationData = EvaluationData(size=2000)
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     rows = [evaluate(name, tau, test, temperatures) for name, tau in choices]
     timing = None
     if request.timing_rounds:
-        sample = spread_sample(test.probabilities(temperatures)[0].max(axis=1), request.timing_images)
+        sample = spread_sample(test.scores(temperatures)[0], request.timing_images)
         inputs = inputs_of(parts['test'].frames(), checkpoint.preprocessing, sample.tolist())
         taus = list(dict.fromkeys(row.tau for row in rows))
         timing = measure_times(classifier, inputs, taus, request.timing_rounds, 'timing')

@@ -1,8 +1,8 @@
 """Train the early-exit ViT on labelled touches, or on simulated ones.
 
 Ctrl-C and SIGTERM finish the current step and save the state (exit status 130 or 143); a second Ctrl-C stops at once.
-Started again with the same --output, a stopped run resumes and gives the same result as without the stop; a run that
-was killed resumes from its last whole epoch.
+Started again with the same --output, a stopped run resumes and gives the same result as if it had not been stopped; a
+run that was killed resumes from its last complete epoch.
 On several GPUs: `torchrun --nproc_per_node 4 -m vit_tactile_ros.train ...`; --batch_size is the sum over all of them.
 """
 

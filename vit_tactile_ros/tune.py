@@ -53,7 +53,7 @@ EXAMPLES = (
 class Search:
     """The settings of a search; raises UserError naming the field that is wrong."""
 
-    trials: int = flag(20, 'of the study, over all processes and earlier runs')
+    trials: int = flag(20, 'number of trials in the study, over all processes and earlier runs')
     storage: str = flag('sqlite:///runs/tune.db', 'database of the study', 'URL')
     study: str = flag('vit_tactile', 'name of the study in the storage')
     objective: Literal['mean', 'last'] = flag(
@@ -73,10 +73,11 @@ class Search:
 
 
 FLAGS = {
-    'batch_size': Flag('examples'),
-    'epochs': Flag('of a trial; poor trials end earlier'),
-    'seed': Flag('of every trial: weights, order, augmentation'),
-    'augment': Flag('what varies; auto: gel for images, simulated for simulated touches; its strength is searched'),
+    'batch_size': Flag('examples per step'),
+    'epochs': Flag('epochs per trial; poor trials end earlier'),
+    'seed': Flag('seed of every trial: weights, order, augmentation'),
+    'augment': Flag('variations of the images; auto: gel for images, simulated for simulated touches; their strength '
+                    'is searched'),
     'init': Flag("'shipped', or a file: start each trial from it", 'CHECKPOINT', is_single=True),
     # Searched, or as train has them.
     **dict.fromkeys(('lr', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'distillation_temperature',

@@ -126,7 +126,7 @@ def test_copies_of_a_picture_stay_together(tmp_path, grouped):
 
 
 def test_too_few_groups():
-    with pytest.raises(DataError, match=r"2 group\(s\) \['a', 'b'\] cannot be split into 3 parts"):
+    with pytest.raises(DataError, match=r"2 group\(s\) \['a', 'b'\] cannot be divided into 3 splits"):
         split_touches(table_of([0, 1, 0, 1], 'aabb'))
 
 

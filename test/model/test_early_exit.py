@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vit_tactile_ros.model import early_exit, exit_probabilities, thresholds
+from vit_tactile_ros.model import early_exit, exit_probabilities, exit_score, thresholds
 
 
 class HandMade:
@@ -167,3 +167,13 @@ def test_tau_is_compared_in_float32(count):
     for tau, exit_index in ((same, 0), (above, 1)):
         result = early_exit(HandMade(logits).stages(), (tau,), (1.0, 1.0))
         assert result.exit_index.tolist() == [exit_index] * count
+
+
+@pytest.mark.parametrize('shape', [(3,), (1, 3), (2, 4, 3)])
+def test_the_score_of_arrays_and_tensors(shape):
+    """One axis fewer, the same values of the same type."""
+    probabilities = torch.rand(shape, generator=torch.Generator().manual_seed(0)).softmax(dim=-1)
+    score = exit_score(probabilities)
+    assert score.shape == shape[:-1] and score.dtype == torch.float32
+    np.testing.assert_array_equal(exit_score(probabilities.numpy()), score.numpy())
+    assert exit_score(probabilities.numpy()).dtype == np.float32

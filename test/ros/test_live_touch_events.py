@@ -20,10 +20,12 @@ def listen(client: Client) -> list[TouchEvent]:
     return events
 
 
-def send(client: Client, results: list, images: list[np.ndarray], first: int = 0) -> None:
+def send(client: Client, results: list, images: list[np.ndarray], first: int = 0,
+         frame_id: str = 'finger_1') -> None:
     """One after the other, each when the result of the one before has come; stamped at 25 Hz."""
     for number, picture in enumerate(images, first):
         header = image(1).header
+        header.frame_id = frame_id
         header.stamp.sec, header.stamp.nanosec = divmod(10**9 + number * STEP, 10**9)
         wanted = len(results) + 1
         client.send_until(image_message(picture, header), lambda wanted=wanted: len(results) >= wanted, 'a result')
@@ -57,8 +59,11 @@ def test_the_events_are_those_of_the_results(classifier, client):
     assert events[0].first_stamp.sec * 10**9 + events[0].first_stamp.nanosec == 10**9 + 12 * STEP
 
 
-def test_deactivated_in_a_touch(classifier, client):
-    """The touch is interrupted, and the next activation counts from 1."""
+def test_interrupted(classifier, client):
+    """By deactivation, and by a gap between the images. The next activation counts from 1.
+
+    The event of a deactivation had no frame_id, that of a gap the frame_id of the image after it.
+    """
     classifier(checkpoint=shipped_checkpoint())
     results, events = client.listen(), listen(client)
     images = touch()
@@ -71,6 +76,12 @@ def test_deactivated_in_a_touch(classifier, client):
     send(client, results, images[:24], first=100)
     client.wait(lambda: len(events) >= 5, 'the events of the next touch')
     assert (events[3].kind, events[3].touch) == (TouchEvent.ONSET, 1)
+    send(client, results, images[:1], first=200, frame_id='finger_2')
+    client.wait(lambda: len(events) >= 6, 'the second interruption')
+    assert events[5].kind == TouchEvent.INTERRUPTED
+    for event, last in ((events[2], 23), (events[5], 123)):
+        assert event.header.stamp.sec * 10**9 + event.header.stamp.nanosec == 10**9 + last * STEP
+        assert event.header.frame_id == 'finger_1'
 
 
 def test_a_checkpoint_without_no_contact(classifier, client, tiny_checkpoint):

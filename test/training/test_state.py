@@ -44,7 +44,7 @@ def test_a_truncated_state_is_explained_and_the_previous_one_taken(folder, caplo
     (folder.path / STATE).write_bytes(data[:int(len(data) * left) if left < 1 else 1])
     with caplog.at_level(logging.WARNING):
         assert folder.load()['epoch'] == 1
-    assert 'is not a whole state file' in caplog.text and PREVIOUS in caplog.text
+    assert 'is not a complete state file' in caplog.text and PREVIOUS in caplog.text
     assert 'weights_only' not in caplog.text
 
 
@@ -71,7 +71,7 @@ def test_a_mutated_state_is_whole_or_refused(folder):
 def test_no_whole_state_is_an_error_that_says_what_to_do(folder):
     folder.save(content(1))
     (folder.path / STATE).write_bytes(b'garbage')
-    with pytest.raises(StateError, match=r'is not a whole state file.*training_state.previous: is missing.*--init'):
+    with pytest.raises(StateError, match=r'is not a complete state file.*training_state.previous: is missing.*--init'):
         folder.load()
 
 

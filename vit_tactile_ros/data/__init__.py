@@ -1,1 +1,1 @@
-"""Where images come from offline: the tactile simulator and datasets. Imports no ROS client."""
+"""Datasets for training and evaluation. Imports no ROS client."""

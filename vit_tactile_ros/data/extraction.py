@@ -56,7 +56,7 @@ def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
 
 
 def thin(table: TouchTable, every: int) -> TouchTable:
-    """Of each touch the first frame and every `every`-th after it: neighbours are nearly identical."""
+    """The first frame of each touch and every `every`-th one after it: neighbours are nearly identical."""
     seen = Counter[str]()
     kept = []
     for index, touch in enumerate(table.touches):

@@ -50,7 +50,7 @@ class DataSource:
 class SplitSettings:
     """How touches are split whose data does not name parts; the same values give the same parts in every command.
 
-    None means that the user did not choose: other values are refused where the data names the parts. Raises UserError
+    None means that the user did not choose: other values are refused where the data names the splits. Raises UserError
     naming the field that is wrong.
     """
 
@@ -75,7 +75,7 @@ class SplitSettings:
         return {name: _DEFAULT_SPLIT.get(name) if value is None else value for name, value in vars(self).items()}
 
     def overrides(self) -> dict[str, Any]:
-        """The values that the user chose and that have no effect where the data names the parts, by field."""
+        """The values that the user chose and that have no effect where the data names the splits, by field."""
         return {name: value for name, value in vars(self).items() if name in _DEFAULT_SPLIT and value is not None}
 
 

@@ -35,11 +35,11 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
     """The parts of a table: those that its data names, or random ones with the given shares of every class.
 
     validation, test: shares of the frames, 0 (an empty part) or more, together below 1. Groups are never divided, nor
-    are files with identical content. by='frame' is for data whose groups are unknown; 'auto' uses groups if they are
-    known. Without groups it warns: neighbouring frames of one press are nearly identical.
+    are files with identical content. by='frame' is for data whose groups are unknown; 'auto' uses groups if they
+    are known. Without groups it warns: neighbouring frames of one press are nearly identical.
 
     Raises DataError for by='frame' although groups are known, by='group' although they are not, a class without
-    training images, and, if the data names the parts, an image or group that is in two of them.
+    training images, and, if the data names the splits, an image or group that is in two of them.
     """
     if not (validation >= 0 and test >= 0 and validation + test < 1):
         raise ValueError(f'validation is {validation} and test is {test}; must be at least 0 and together below 1')
@@ -48,8 +48,8 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
     if by == 'frame' and table.has_groups:
         raise DataError(f'{table.origin}: refusing to split by frame, since its {len(set(table.groups))} groups are '
                         f'known ({table.touches[0].group!r}, ...): frames of one group are nearly identical, so '
-                        'the result would measure memory. Split by group; if the groups are meaningless, load without '
-                        'them')
+                        'the result would measure memorisation. Split by group; if the groups are meaningless, load '
+                        'without them')
     if by == 'group' and not table.has_groups:
         raise DataError(f'{table.origin} names no groups to split by; give a group column, subfolders of the class '
                         "folders, or file names 'group__image.png'")
@@ -59,8 +59,8 @@ def split_touches(table: TouchTable, validation: float = 0.15, test: float = 0.1
     num_units = int(unit_of.max()) + 1
     wanted = 1 + (validation > 0) + (test > 0)
     if num_units < wanted:
-        raise DataError(f'{table.origin}: {num_units} group(s) {sorted(set(table.groups))} cannot be split into '
-                        f'{wanted} parts; record more, or set validation or test to 0')
+        raise DataError(f'{table.origin}: {num_units} group(s) {sorted(set(table.groups))} cannot be divided into '
+                        f'{wanted} splits; record more, or set validation or test to 0')
     if not table.has_groups:
         logger.warning('%s names no groups, so it is split by frame: several frames of one press are nearly identical, '
                        'and accuracies would be too high', table.origin)
@@ -148,7 +148,7 @@ def _check(table: TouchTable, split: Split) -> None:
             raise DataError(f'{table.origin}: no training images of the class {absent[0]!r}, which has '
                             f'{int((labels == table.class_names.index(absent[0])).sum())} in all; add some to train')
         if len(part):
-            logger.warning('%s: the %s part has no images of %s', table.origin, name, ', '.join(absent))
+            logger.warning('%s: the %s split has no images of %s', table.origin, name, ', '.join(absent))
 
 
 def _units(table: TouchTable) -> Indices:

@@ -58,7 +58,7 @@ class Touch:
     reference: Source | None  # the no-contact frame
     label: int  # index into the table's class_names
     group: str = ''  # object, recording or press: frames of one group are never split apart; '' is unknown
-    split: str = ''  # 'train', 'validation', 'test' if the data names the part; '' if not
+    split: str = ''  # 'train', 'validation', 'test' if the data names the split; '' if not
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def part_of(name: str, splits: Mapping[str, Sequence[str]] | None = None) -> str
     if splits is None:
         return _PART_NAMES.get(name.strip().lower())
     if unknown := sorted(set(splits) - set(PARTS)):
-        raise ValueError(f'splits names the part {unknown[0]!r}; must be one of {", ".join(PARTS)}')
+        raise ValueError(f'splits names the split {unknown[0]!r}; must be one of {", ".join(PARTS)}')
     return next((part for part, names in splits.items() if name.strip() in names), None)
 
 

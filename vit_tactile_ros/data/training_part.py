@@ -46,7 +46,7 @@ def check_training_part(before: Mapping[str, str], now: Mapping[str, str], origi
     same_data = before and (before['place'] == now['place'] or before['all'] == now['all'])
     if not same_data or before['train'] == now['train']:
         return
-    why = 'so the parts differ and the network would be evaluated on images that it was trained on'
+    why = 'so the splits differ and the network would be evaluated on images that it was trained on'
     for name in (*_TABLE, *_PARTS):
         if name in before and before[name] != now.get(name, ''):
             raise DataError(f'{origin}: this checkpoint was trained with --{name} {before[name] or "(not given)"}, now '

@@ -10,7 +10,7 @@ from torch import Tensor
 from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.runtime import Precision, Runtime
-from vit_tactile_ros.model import early_exit, exit_probabilities
+from vit_tactile_ros.model import early_exit, exit_probabilities, exit_score
 
 # Largest difference of logits over the largest logit. float32 engines differ only by rounding and order of sums. On 512
 # simulated touches (shipped weights, 96x128 and 224x224 px) bfloat16 differed by at most 0.037, int8 by at most 0.088
@@ -47,14 +47,14 @@ def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Se
         result = decide(engine, batch, tau, temperatures)
         expected = early_exit(reference.stages(batch), tau, temperatures)
         ours, theirs = result.exit_index.cpu(), expected.exit_index.cpu()
-        confidences = torch.stack([exit_probabilities(logits, t).amax(dim=-1).cpu() for logits, t in
-                                   zip(reference.stages(batch), temperatures, strict=True)], dim=1)
+        scores = torch.stack([exit_score(exit_probabilities(logits, t)).cpu() for logits, t in
+                              zip(reference.stages(batch), temperatures, strict=True)], dim=1)
         for sample in torch.nonzero(ours != theirs).flatten().tolist():
             first = int(min(ours[sample], theirs[sample]))
-            if abs(float(confidences[sample, first]) - tau[first]) > 2 * tolerance:
+            if abs(float(scores[sample, first]) - tau[first]) > 2 * tolerance:
                 raise DisagreementError(
                     f'engine {engine.name!r}: a sample exits at exit {int(ours[sample])}, with plain torch at '
-                    f'{int(theirs[sample])}; its confidence there is {float(confidences[sample, first]):.4f}, '
+                    f'{int(theirs[sample])}; its confidence there is {float(scores[sample, first]):.4f}, '
                     f'tau {tau[first]:g}')
         off = (result.probabilities.float().cpu() - expected.probabilities.cpu()).abs()[ours == theirs]
         if len(off) and not float(off.max()) <= 2 * tolerance:

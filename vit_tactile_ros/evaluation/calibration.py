@@ -68,9 +68,9 @@ def fit_temperatures(outputs: ExitOutputs) -> tuple[float, ...]:
     return tuple(best(logits.astype(np.float64)) for logits in outputs.logits)
 
 
-def measure_drop(confidences: NDArray[np.float32], right: NDArray[np.bool_], tau: Tau) -> Drop:
-    """`confidences` and `right` are (E, N)."""
-    used = right[choose_exits(confidences, tau), np.arange(right.shape[1])]
+def measure_drop(scores: NDArray[np.float32], right: NDArray[np.bool_], tau: Tau) -> Drop:
+    """`scores` and `right` are (E, N)."""
+    used = right[choose_exits(scores, tau), np.arange(right.shape[1])]
     return Drop(int((right[-1] & ~used).sum()), int((~right[-1] & used).sum()), right.shape[1])
 
 
@@ -87,10 +87,10 @@ def choose_tau(outputs: ExitOutputs, max_accuracy_drop: float, confidence: float
 
     Assumes independent samples from the later distribution; `temperatures` must not have been fitted to them.
     """
-    confidences, right = outputs.probabilities(temperatures).max(axis=2), outputs.right
+    scores, right = outputs.scores(temperatures), outputs.right
     chosen: Tau = (1.0,) * (outputs.num_exits - 1)
     for tau in candidates(outputs.num_exits):
-        drop = measure_drop(confidences, right, tau)
+        drop = measure_drop(scores, right, tau)
         if drop_p_value(drop.worse, drop.better, drop.num_samples, max_accuracy_drop) > 1.0 - confidence:
             break
         chosen = tau
@@ -99,10 +99,10 @@ def choose_tau(outputs: ExitOutputs, max_accuracy_drop: float, confidence: float
 
 def lowest_tau(outputs: ExitOutputs, max_accuracy_drop: float, temperatures: Sequence[float]) -> Tau:
     """The lowest threshold with a drop within the bound on these samples, without any guarantee for others."""
-    confidences, right = outputs.probabilities(temperatures).max(axis=2), outputs.right
+    scores, right = outputs.scores(temperatures), outputs.right
     chosen: Tau = (1.0,) * (outputs.num_exits - 1)
     for tau in candidates(outputs.num_exits):
-        if measure_drop(confidences, right, tau).mean > max_accuracy_drop:
+        if measure_drop(scores, right, tau).mean > max_accuracy_drop:
             break
         chosen = tau
     return chosen

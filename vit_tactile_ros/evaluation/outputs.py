@@ -23,6 +23,7 @@ from vit_tactile_ros.model import (
     ViTTactile,
     compute_shares,
     exit_probabilities,
+    exit_score,
     thresholds,
 )
 
@@ -49,6 +50,10 @@ class ExitOutputs:
         return np.stack([exit_probabilities(torch.from_numpy(logits), temperature).numpy() for logits, temperature
                          in zip(self.logits, temperatures or (1.0,) * self.num_exits, strict=True)])
 
+    def scores(self, temperatures: Sequence[float] = ()) -> NDArray[np.float32]:
+        """What each exit compares with tau, (E, N)."""
+        return exit_score(self.probabilities(temperatures))
+
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether each exit's prediction is correct, (E, N)."""
@@ -59,7 +64,7 @@ class ExitOutputs:
                ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
         """Exit index, class and confidence at the exit that is used, (N,) each, as `model.early_exit` decides."""
         probabilities = self.probabilities(temperatures)
-        chosen = choose_exits(probabilities.max(axis=2), thresholds(tau, self.num_exits))
+        chosen = choose_exits(exit_score(probabilities), thresholds(tau, self.num_exits))
         at_exit = probabilities[chosen, np.arange(len(self))]
         return chosen, at_exit.argmax(axis=1), at_exit.max(axis=1)
 
@@ -72,10 +77,10 @@ class ExitOutputs:
         return replace(self, logits=self.logits[:, indices], labels=self.labels[indices])
 
 
-def choose_exits(confidences: NDArray[np.float32], tau: Sequence[float]) -> NDArray[np.int64]:
-    """The first exit whose confidence, (E, N), reaches its threshold, (N,); `tau` has one value per early exit."""
+def choose_exits(scores: NDArray[np.float32], tau: Sequence[float]) -> NDArray[np.int64]:
+    """The first exit whose score, (E, N), reaches its threshold, (N,); `tau` has one value per early exit."""
     limits = np.asarray([*tau, 0.0], np.float32)[:, None]  # float32, as torch compares; the last exit has no threshold
-    exits = (confidences >= limits) & (np.asarray([*tau, 0.0])[:, None] < 1.0)
+    exits = (scores >= limits) & (np.asarray([*tau, 0.0])[:, None] < 1.0)
     return exits.argmax(axis=0)
 
 

@@ -46,13 +46,12 @@ def check_promise(pool: ExitOutputs, bounds: Sequence[float], confidence: float 
         order = rng.permutation(size)
         half, rest = pool.subset(order[:size // 2]), pool.subset(order[size // 2:])
         halves = calibrate_any(half, bounds, confidence, seed=seed + index)
-        confidences = pool.probabilities(drawn.temperatures).max(axis=2)
-        rest_confidences = rest.probabilities(halves.temperatures).max(axis=2)
+        scores, rest_scores = pool.scores(drawn.temperatures), rest.scores(halves.temperatures)
         for drop, half_drop in zip(drawn.drops, halves.drops, strict=True):
             found[drop.max_accuracy_drop].append((
-                measure_drop(confidences, pool.right, drop.tau).mean,
-                measure_drop(rest_confidences, rest.right, half_drop.tau).mean,
-                float(shares[choose_exits(confidences, drop.tau)].mean()), drop.is_shown))
+                measure_drop(scores, pool.right, drop.tau).mean,
+                measure_drop(rest_scores, rest.right, half_drop.tau).mean,
+                float(shares[choose_exits(scores, drop.tau)].mean()), drop.is_shown))
     return [PromiseCheck(
         bound=bound, rounds=rounds,
         kept=sum(r[0] <= bound for r in rows), kept_on_rest=sum(r[1] <= bound for r in rows),

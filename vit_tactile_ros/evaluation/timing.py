@@ -1,4 +1,4 @@
-"""Measured time of early exit, image by image as in the live node, and of the full depth in the same minutes."""
+"""Time of early exit, image by image as in the live node, and of the full depth measured at the same time."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Timing:
         return self.full / self.early[index] - 1.0
 
 
-def spread_sample(confidence: NDArray[np.floating], count: int) -> NDArray[np.int64]:
-    """`count` indices spread evenly over the sorted confidences of the first exit.
+def spread_sample(scores: NDArray[np.floating], count: int) -> NDArray[np.int64]:
+    """`count` indices spread evenly over the sorted scores of the first exit.
 
     At every threshold, about the same share of this sample exits as of all samples.
     """
-    order = np.argsort(confidence, kind='stable')
+    order = np.argsort(scores, kind='stable')
     places = (np.arange(min(count, len(order))) + 0.5) * len(order) / min(count, len(order))
     return order[places.astype(int)]
 

@@ -24,7 +24,7 @@ REQUIRED = dataclasses.MISSING
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """What --help shows of a field, and how to read it where its type does not tell."""
+    """What --help shows of a field, and how to parse it if the type is not enough."""
 
     help: str = ''
     metavar: str | tuple[str, ...] | None = None
@@ -40,7 +40,7 @@ HIDDEN = Flag()  # of a field that the command sets itself
 
 
 def flag(default: Any, help: str | Flag, metavar: str | tuple[str, ...] | None = None, **others: Any) -> Any:
-    """A field with its flag, for a dataclass that only one command uses; a default of `REQUIRED` is none."""
+    """A field with its flag, for a dataclass that only one command uses; `REQUIRED` means no default."""
     found = help if isinstance(help, Flag) else Flag(help, metavar, **others)
     return dataclasses.field(default=default, metadata={'flag': found})
 

@@ -27,10 +27,10 @@ class WriteError(OSError):
 def written_whole(path: str | Path, sync: bool = True) -> Iterator[Path]:
     """Yields a new, empty file beside `path` to write to; it replaces `path` when the block ends without an exception.
 
-    The parent folder is created. Of a symbolic link, the target is replaced. The mode follows the umask. The temporary
-    name is random, so nobody else can prepare a file or link of that name. Raises WriteError for every OSError, also
-    those raised in the block, and removes the temporary file. `sync` False is some milliseconds faster but not safe
-    against a power cut: for a file that is one of many, or easy to write again.
+    The parent folder is created. If `path` is a symbolic link, its target is replaced. The mode follows the umask. The
+    temporary name is random, so nobody else can prepare a file or link of that name. Raises WriteError for every
+    OSError, also those raised in the block, and removes the temporary file. `sync` False is some milliseconds faster
+    but not safe against a power cut: for a file that is one of many, or easy to write again.
     """
     path = Path(path)
     temporary = None

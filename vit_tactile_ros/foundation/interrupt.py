@@ -29,7 +29,7 @@ def install_if_command() -> None:
 def install() -> None:
     """Make Ctrl-C end this process immediately without a traceback; call it before the imports, which take seconds.
 
-    Within `as_exception` it is a KeyboardInterrupt, so that the command can clean up. An uncaught KeyboardInterrupt is
+    Inside `as_exception` it is a KeyboardInterrupt, so that the command can clean up. An uncaught KeyboardInterrupt is
     not printed. A command may replace the handler.
     """
     if (threading.current_thread() is not threading.main_thread()
@@ -41,13 +41,13 @@ def install() -> None:
 
 
 def as_exception() -> contextlib.AbstractContextManager[None]:
-    """Within, Ctrl-C raises KeyboardInterrupt as usual; before and after, it ends the command immediately."""
+    """Inside the block, Ctrl-C raises KeyboardInterrupt as usual; before and after, it ends the command immediately."""
     return _handled(_end_now, signal.default_int_handler)
 
 
 @contextlib.contextmanager
 def held() -> Iterator[None]:
-    """Within, signals with a Python handler are deferred; the first is raised at the end.
+    """Inside the block, signals with a Python handler are deferred; the first is raised at the end.
 
     For short calls of C++ code that calls Python: there, a KeyboardInterrupt becomes another error or is lost.
     """

@@ -1,8 +1,8 @@
 """ROS image messages to uint8 RGB arrays: the one decoder, live and from bags.
 
 It takes anything with the fields of sensor_msgs/Image or sensor_msgs/CompressedImage and imports no ROS client. The
-pixels are those of cv_bridge's 'rgb8', pinned in test/ros/test_messages.py. cv_bridge itself is not used: it knows no
-other encodings, and replay and training run without ROS.
+pixels are those of cv_bridge's 'rgb8', pinned in test/ros/test_messages.py. cv_bridge itself is not used: it supports
+fewer encodings, and replay and training run without ROS.
 """
 
 from __future__ import annotations

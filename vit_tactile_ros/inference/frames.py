@@ -87,7 +87,7 @@ class SensorFrames:
             return ''
         since = ' since its resolution changed' if self.resolution_changes else ''
         return (f'has {self.reference.gathered} usable images{since}, fewer than the {self.reference.num_frames} '
-                'of its no-contact reference, which is their mean and shows any touch in them. Give an image '
+                'of its no-contact reference, which is their mean, so any touch spoils it. Give an image '
                 'without contact instead, or use fewer reference images')
 
     def _change_resolution(self, shape: tuple[int, ...], notes: list[Note]) -> None:

@@ -24,7 +24,7 @@ class EventKind(IntEnum):
     CLASS_SETTLED = 2  # the first class of a touch that is certain enough
     CLASS_CHANGED = 3  # a class other than the one that had settled
     RELEASE = 4
-    INTERRUPTED = 5  # the touch was still in progress when the stream broke off; how it ended is unknown
+    INTERRUPTED = 5  # the stream was interrupted during the touch; how it ended is unknown
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,12 @@ class TouchEvent:
 
     kind: EventKind
     touch: int  # number of the touch, from 1
-    stamp: int  # of the frame that decided
-    first_stamp: int  # of the frame with which it began: the first of contact, of this class, or without contact
-    class_id: int  # most probable class of the touch so far
-    confidence: float  # probability of contact (onset), of no contact (release), or of the class, 0..1
-    duration: float  # s, from the first frame of contact to first_stamp (release) or stamp
-    frames: int  # of this touch so far
+    stamp: int  # of the frame that decided; interrupted: of the last frame before
+    first_stamp: int  # of the first frame of contact, of the class, or without contact; interrupted: last of contact
+    class_id: int  # most probable class of the touch so far; release, interrupted: the settled one, if there is one
+    confidence: float  # probability of contact (onset, interrupted), of no contact (release), or of the class, 0..1
+    duration: float  # s, from the first frame of contact to first_stamp (release, interrupted) or stamp
+    frames: int  # of this touch that show contact, from the one that decided the onset
     exits: tuple[int, ...]  # those frames by exit index
 
 
@@ -78,12 +78,12 @@ class TouchTracker:
     """Follows one sensor: a hidden Markov model over the network's classes, `no_contact` among them.
 
     The forward recursion (Rabiner 1989, eq. 20) with the frame's probabilities, raised to `weight`, as the likelihood
-    of each class: a change has to outweigh how rarely contact begins, ends or changes its class. That is a hysteresis
-    in units of time, the same at every frame rate. Not thread-safe.
+    of each class. The evidence for a change must outweigh its low prior rate, so decisions have a hysteresis in seconds
+    that does not depend on the frame rate. Not thread-safe.
     """
 
     def __init__(self, class_names: Sequence[str], num_exits: int, settings: EventSettings | None = None) -> None:
-        """Raises UserError for classes without `no_contact`, from which no onset can be told."""
+        """Raises UserError for classes without `no_contact`, without which no onset can be detected."""
         if NO_CONTACT not in class_names or len(class_names) < 2:
             raise UserError(f'classes are {", ".join(class_names)}; touch events need {NO_CONTACT} and another one')
         self.settings = settings or EventSettings()
@@ -106,7 +106,7 @@ class TouchTracker:
         return float(1 - self._belief[self._nothing])
 
     def reset(self) -> list[TouchEvent]:
-        """Forget what was seen: the stream broke off, or the reference has changed."""
+        """Forget everything: the stream was interrupted, or the node is deactivated."""
         events = []
         if self._touch is not None and self._stamp is not None:
             events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))

@@ -1,6 +1,6 @@
-"""The exit decision: a sample exits at the first exit whose largest softmax probability reaches tau.
+"""The exit decision: a sample exits at the first exit whose score reaches tau; the score is its confidence.
 
-With tau 1 every sample uses the full depth, even if its float32 probability is exactly 1.
+With tau 1 every sample uses the full depth, even if its float32 score is exactly 1.
 """
 
 from __future__ import annotations
@@ -8,9 +8,11 @@ from __future__ import annotations
 import math
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
@@ -18,6 +20,7 @@ from vit_tactile_ros.foundation.errors import UserError
 # A staged network yields the logits of each exit, (remaining samples, classes). Sending row indices keeps only those
 # samples for the later stages; sending None keeps all.
 Stages = Generator[Tensor, 'Tensor | None', None]
+Probabilities = TypeVar('Probabilities', Tensor, NDArray[Any])
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class ExitResult:
     logits: Tensor  # (B, C), of the exit that was used
     probabilities: Tensor  # (B, C), float32
     exit_index: Tensor  # (B,), int64, 0-based
-    confidences: Tensor  # (B, E), float32; NaN at the exits that were not evaluated
+    confidences: Tensor  # (B, E), float32, `exit_score`; NaN at the exits that were not evaluated
 
 
 def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...]:
@@ -54,6 +57,15 @@ def exit_probabilities(logits: Tensor, temperature: float = 1.0) -> Tensor:
     return torch.softmax(logits.float() / temperature, dim=-1)
 
 
+def exit_score(probabilities: Probabilities) -> Probabilities:
+    """What is compared with tau at an exit, 0 to 1, from the probabilities of that exit, (..., classes).
+
+    The largest probability. Every engine, calibration and evaluation use this function, so another score is written
+    here.
+    """
+    return probabilities.max(-1) if isinstance(probabilities, np.ndarray) else probabilities.amax(-1)
+
+
 def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
     """Run stages until every sample has exited; samples that exited are removed from the batch.
 
@@ -75,7 +87,7 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
     rows = torch.arange(batch, device=device)  # which sample each remaining row is
     for exit_index in range(num_exits):
         probabilities = exit_probabilities(logits, temperatures[exit_index])
-        confidence = probabilities.amax(dim=-1)
+        confidence = exit_score(probabilities)
         result.confidences[rows, exit_index] = confidence
         last = exit_index == num_exits - 1
         if last:
@@ -109,7 +121,7 @@ def _early_exit_of_one(logits: Tensor, stages: Stages, tau: Sequence[float], tem
             probabilities -= probabilities.max()
         np.exp(probabilities, out=probabilities)
         probabilities /= probabilities.sum()
-        confidence = confidences[0, exit_index] = probabilities.max()
+        confidence = confidences[0, exit_index] = exit_score(probabilities)[0]
         if exit_index == len(tau):
             break
         # Both in float32, as for batches: 0.7 is slightly less there.

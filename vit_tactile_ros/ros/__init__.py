@@ -1,1 +1,1 @@
-"""ROS 2 nodes: the only place that imports rclpy and generated messages."""
+"""ROS 2 nodes. Only this folder and the command demo import rclpy and generated messages."""

@@ -39,11 +39,12 @@ from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, topic
 from vit_tactile_ros.ros.transport import publisher_profile
 
 LOW_RATE = 0.8  # of the rate asked for: below it is a warning
-LAST_WORDS = 0.5  # s from the end of a video to that of the node: a publisher that ends drops what is under way
+# s from the end of a video to that of the node: a publisher that is destroyed drops messages in transit.
+LAST_WORDS = 0.5
 
 
 class TactileCameraNode(Node):
-    """Publishes what its reader reads, and reports how it goes."""
+    """Publishes what its reader reads, and reports its state."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Raises StartError naming the parameter that is wrong."""
@@ -74,7 +75,7 @@ class TactileCameraNode(Node):
 
     @property
     def is_done(self) -> bool:
-        """Whether the video has ended, and everybody has been told."""
+        """Whether the video has ended, and subscribers had time to receive the last images."""
         ended = self._reader.ended
         if ended is not None and not self._has_ended:
             self._has_ended = True
@@ -83,7 +84,7 @@ class TactileCameraNode(Node):
         return ended is not None and time.monotonic() > ended + LAST_WORDS
 
     def _device(self, look_up: Callable[[str], Path], name: str) -> Callable[[Callable[[float], bool]], Frames]:
-        """Looks the device up at every attempt: it may come back under another number."""
+        """Looks the device up at every attempt: it may come back under another device number."""
         return lambda _: device_frames(lambda: look_up(name), self._profile,
                                        lambda text: self.get_logger().warning(text))
 
@@ -93,7 +94,7 @@ class TactileCameraNode(Node):
             stored = stored_rate(path)
         except CameraError as error:
             raise StartError(f'video: {error}; must be a video file, or a folder of images') from error
-        # A profile's rate is what its camera delivers; a video has been recorded at its own.
+        # A profile's rate is that of its camera; a video has its own recorded rate.
         self._rate = values['rate'] or stored or self._profile.rate or DEFAULT_RATE
         frames = folder_frames if path.is_dir() else video_frames
         return lambda wait: frames(path, self._profile, values['loop'], Pace(self._rate, wait))
@@ -143,7 +144,7 @@ def _create() -> TactileCameraNode:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run until told to stop or a video ends; the status of the process, as `run_node` has it."""
+    """Run until stopped or a video ends; returns the status, see `run_node`."""
     cv2.setNumThreads(1)
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # its warnings at every attempt to reconnect
     return run_node(_create, tuple(RULES), args)

@@ -43,7 +43,7 @@ from vit_tactile_ros.ros.worker import ClassificationWorker
 
 
 class TactileClassifierNode(ExplainingLifecycleNode):
-    """Declares, subscribes, passes images to the worker and publishes its decisions."""
+    """Declares parameters, subscribes to images, passes them to the worker and publishes its decisions."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Raises rclpy's parameter exceptions for a start-up parameter that is wrong."""

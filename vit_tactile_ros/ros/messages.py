@@ -60,7 +60,7 @@ def event_message(event: touch_events.TouchEvent, frame_id: str, sensor: str, cl
 def image_message(image: NDArray[np.uint8], header: Header, encoding: str = 'rgb8') -> Image:
     """A uint8 (H, W, 3) image as a message without padding; `encoding` describes its channels, they are not converted.
 
-    cv_bridge makes it if it works here.
+    Made by cv_bridge where that works.
     """
     bridge = _cv_bridge()
     message = _own_image_message(image, encoding) if bridge is None else bridge.cv2_to_imgmsg(image, encoding)
@@ -80,7 +80,7 @@ def _own_image_message(image: NDArray[np.uint8], encoding: str) -> Image:
 def _cv_bridge() -> Any:
     """The CvBridge; None if it cannot make a message.
 
-    The package index's build calls `ndarray.tostring`, which numpy 2.3 removed; one of a ROS installation cannot be
+    The package index's build calls `ndarray.tostring`, which numpy 2.3 removed; that of a ROS installation cannot be
     imported with another major version of numpy. Imported at the first image: nothing else needs it.
     """
     try:

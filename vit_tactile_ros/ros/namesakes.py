@@ -32,7 +32,7 @@ class Namesakes:
             self.problem = ''
             return
         # A process that was killed is in the graph until its lease ends.
-        self.problem = (f'{count} nodes are called {self._node.get_fully_qualified_name()}: requests reach any of '
-                        'them, and their results mix; give each its own namespace (-r __ns:=/left), or stop the others '
-                        '(a killed one is listed for up to 20 s)')
+        self.problem = (f'{count} nodes are called {self._node.get_fully_qualified_name()}: a request may reach any '
+                        'of them, and their results are mixed; give each its own namespace (-r __ns:=/left), or stop '
+                        'the others (a killed one is listed for up to 20 s)')
         self._throttled.warning('namesakes', self.problem)

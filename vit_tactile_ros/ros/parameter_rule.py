@@ -20,12 +20,18 @@ class ParameterRule:
     check: Callable[[Any], str]
     live: bool = False  # may change while the node is configured; the others are read at configure
     read_only: bool = False  # of a node without a lifecycle: read when it starts, and fixed from then on
+    at_start: bool = False  # read once, when the process starts
     dynamic: bool = False  # takes more than one type
     float_range: tuple[float, float] | None = None
     integer_range: tuple[int, int] | None = None
 
+    @property
+    def when(self) -> str:
+        """When it is read: 'start', 'configure' or 'live'."""
+        return 'start' if self.read_only or self.at_start else 'live' if self.live else 'configure'
+
     def descriptor(self) -> ParameterDescriptor:
-        when = 'Read at start.' if self.read_only else 'Live.' if self.live else 'Read at configure.'
+        when = {'live': 'Live.'}.get(self.when, f'Read at {self.when}.')
         descriptor = ParameterDescriptor(name=self.name, description=f'{self.description} {when}',
                                          dynamic_typing=self.dynamic, read_only=self.read_only)
         if self.float_range:

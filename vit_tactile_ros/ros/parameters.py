@@ -74,11 +74,12 @@ def check_tau(value: Any, num_exits: int | None = None) -> str:
 
 def _is_accuracy_drop(value: Any) -> str:
     ok = isinstance(value, (int, float)) and not isinstance(value, bool) and (value == NO_DROP or 0 < value < 1)
-    return '' if ok else f'above 0 and below 1 (0.005 is half a point), or {NO_DROP:g}: tau decides'
+    return '' if ok else f'above 0 and below 1 (0.005: half a percentage point), or {NO_DROP:g}: tau decides'
 
 
 RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
-    ParameterRule('autostart', True, 'Configure and activate at start; false: wait for a lifecycle manager.', is_bool),
+    ParameterRule('autostart', True, 'Configure and activate at start; false: wait for a lifecycle manager.', is_bool,
+                  at_start=True),
     ParameterRule('checkpoint', '', "Path of a .safetensors checkpoint; '' is the shipped one.", _is_checkpoint),
     ParameterRule('device', 'auto', "'auto' (CUDA if there is a GPU), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
     ParameterRule('engine', 'auto', "What runs the network: 'auto' measures and picks the fastest engine whose outputs "
@@ -88,24 +89,24 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
                   'float32 within its tolerance, which takes about 2 s at configure.', is_one_of(*AUTO_OR_PRECISION)),
     ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one is faster.',
                   is_integer(0, 256), integer_range=(0, 256)),
-    ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): an image exits at the first head whose '
-                  'largest probability reaches it. One number, or one per early exit (one more, for the last exit, has '
-                  "no effect). Default: the checkpoint's.", check_tau, live=True, dynamic=True),
-    ParameterRule('max_accuracy_drop', NO_DROP, 'Accepted accuracy loss of early exits, instead of tau, such as 0.005 '
-                  'for half a point. Needs a checkpoint that vit_tactile_ros.calibrate has been run on, and uses the '
-                  'next stricter bound stored there; tau then shows the thresholds in use. '
-                  f'{NO_DROP:g}: tau is used. Of tau and this, the last one set wins.', _is_accuracy_drop, live=True,
-                  dynamic=True, float_range=(NO_DROP, 1.0)),
-    ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes left/image_raw and publishes left/tactile. "
-                  "[''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
+    ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): an image exits at the first exit whose '
+                  'confidence reaches it. One number, or one per early exit (a value for the last exit is '
+                  "accepted and ignored). Default: the checkpoint's.", check_tau, live=True, dynamic=True),
+    ParameterRule('max_accuracy_drop', NO_DROP, 'Accepted accuracy drop of early exits, instead of tau, such as 0.005 '
+                  'for half a percentage point. Needs a checkpoint that vit_tactile_ros.calibrate has been run on, and '
+                  'uses the next stricter bound stored there; tau then shows the thresholds in use. '
+                  f'{NO_DROP:g}: tau is used. Whichever of the two was set last takes effect.', _is_accuracy_drop,
+                  live=True, dynamic=True, float_range=(NO_DROP, 1.0)),
+    ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes to left/image_raw and publishes "
+                  "left/tactile. [''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",
                   is_one_of('raw', 'compressed')),
     ParameterRule('reference_files', [''], "Image of each sensor without contact, in the order of sensors; '' "
-                  'averages the first frames instead.', _are_reference_files, dynamic=True),
-    ParameterRule('reference_frames', REFERENCE_FRAMES, 'Frames averaged into the no-contact reference, 1 to 1000.',
-                  is_integer(1, 1000), integer_range=(1, 1000)),
-    ParameterRule('silence_timeout', 1.0, 'Time in s without an image that makes a sensor silent, 0.05 to 3600.',
-                  is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
+                  'averages its first images instead.', _are_reference_files, dynamic=True),
+    ParameterRule('reference_frames', REFERENCE_FRAMES, 'Number of images averaged into the no-contact reference, 1 '
+                  'to 1000.', is_integer(1, 1000), integer_range=(1, 1000)),
+    ParameterRule('silence_timeout', 1.0, 'Time without an image, in s, after which a sensor is reported as silent, '
+                  '0.05 to 3600.', is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
     ParameterRule('diagnostics_period', 1.0, 'Time in s between two messages on /diagnostics, 0.1 to 60.',
                   is_number(0.1, 60.0), dynamic=True, float_range=(0.1, 60.0)),
 )}

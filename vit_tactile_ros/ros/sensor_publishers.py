@@ -9,7 +9,7 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from vit_tactile_ros.inference.classifier import Decision
-from vit_tactile_ros.inference.touch_events import NO_CONTACT, TouchEvent, TouchTracker
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, EventKind, TouchEvent, TouchTracker
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.msg import TouchEvent as TouchEventMessage
 from vit_tactile_ros.ros.messages import classification_message, event_message
@@ -31,6 +31,7 @@ class SensorPublishers:
         self._results = publisher(TactileClassification, 'tactile')
         self._events = publisher(TouchEventMessage, 'touch_event') if NO_CONTACT in class_names else None
         self._tracker: TouchTracker | None = None
+        self._frame_id = ''  # of the last image
 
     def start(self) -> None:
         """The node was activated: touches are counted from 1 again."""
@@ -51,7 +52,7 @@ class SensorPublishers:
     def stop(self) -> None:
         """No image follows: a touch that is in progress is interrupted."""
         if self._tracker is not None:
-            self._publish_events(self._tracker.reset(), '')
+            self._publish_events(self._tracker.reset(), self._frame_id)
             self._tracker = None
 
     def destroy(self) -> None:
@@ -60,6 +61,9 @@ class SensorPublishers:
                 self._node.destroy_lifecycle_publisher(publisher)
 
     def _publish_events(self, events: Sequence[TouchEvent], frame_id: str) -> None:
+        """`frame_id` of the newest image; an interruption has the stamp and the frame_id of the image before it."""
         for event in events:
             assert self._events is not None
-            self._events.publish(event_message(event, frame_id, self._sensor, self._class_names))
+            of_event = self._frame_id if event.kind is EventKind.INTERRUPTED else frame_id
+            self._events.publish(event_message(event, of_event, self._sensor, self._class_names))
+        self._frame_id = frame_id

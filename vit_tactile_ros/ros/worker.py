@@ -57,7 +57,7 @@ class ClassificationWorker:
         """Why no more images are classified; empty while the thread works, and after `stop`."""
         if self._stopping or self._thread.ident is None or self._thread.is_alive():
             return ''
-        return f'the classification thread has ended: {self.last_failure or "for no reason that it could log"}'
+        return f'the classification thread has ended: {self.last_failure or "no reason was logged"}'
 
     def start(self) -> None:
         self._thread.start()

@@ -76,6 +76,6 @@ def press_figure(views: Sequence[View], renders: Sequence[np.ndarray],
             if row == 0:
                 axis.set_title(title, fontsize=9)
         axes[0].set_ylabel(view.press.name, fontsize=8)
-    figure.suptitle(f'Held-out presses: difference to the reference (grey: none), out to {RING:g} contact radii',
+    figure.suptitle(f'Held-out presses: difference from the reference (grey: none), out to {RING:g} contact radii',
                     fontsize=10)
     return figure

@@ -56,15 +56,15 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
         on_epoch: Callable[[int, dict[str, float]], None] | None = None, stop: Stop | None = None) -> ViTTactile:
     """Train `model` and return the moving average of its weights, in eval mode on the CPU.
 
-    With `output`, a run that was killed resumes from its last whole epoch. `on_epoch` is called after every epoch with
-    the number of epochs done and their metrics; what it raises ends the training.
+    With `output`, a run that was killed resumes from its last complete epoch. `on_epoch` is called after every epoch
+    with the number of epochs done and their metrics; what it raises ends the training.
 
-    When `stop` is requested, the step is finished and the state saved, so that the resumed run gives the same result as
-    an uninterrupted one. All processes end after the same step, whichever was signalled. A KeyboardInterrupt that does
-    not come from `stop`, such as a second Ctrl-C, ends at once with what was saved before.
+    When a stop is requested, the step is finished and the state saved, so that the resumed run gives the same result as
+    an uninterrupted one. All processes end after the same step, whichever process received the signal. A
+    KeyboardInterrupt that does not come from `stop`, such as a second Ctrl-C, ends at once with what was saved before.
 
     Raises TrainingError when the loss is not finite, StateError or SettingsError when `output` cannot be resumed,
-    SaveError when a file cannot be written, Stopped at Ctrl-C. What `output` held before stays whole in each case.
+    SaveError when a file cannot be written, Stopped at Ctrl-C. Earlier contents of `output` are never damaged.
     """
     config, processes, device = recipe.config, machine.processes, machine.device
     stop = stop or Stop()
@@ -154,7 +154,7 @@ class _Run:
                                     machine.processes)
         self.loader: DataLoader[Any] = make_loader(examples.train, self.batches, machine.workers, device)
         self.watch = CollapseWatch(model.config.attention, model.config.qk_norm)
-        self.epoch = 0  # whole epochs done
+        self.epoch = 0  # complete epochs
         self.done = 0  # steps done of the next one
         self.loss_sum = 0.0  # of the examples of these
         self.validating = False
@@ -328,7 +328,7 @@ def _save_state(folder: RunFolder, run: _Run, output: RunOutput, settings: dict[
 
 
 def _save_part(folder: RunFolder, run: _Run, output: RunOutput, settings: dict[str, Any]) -> None:
-    """Save an unfinished epoch; a checkpoint only if there is none, because that of a whole epoch is better."""
+    """Save an unfinished epoch; a checkpoint only if there is none, because that of a complete epoch is better."""
     if (run.epoch, run.done) == (folder.saved_epoch, folder.saved_step):
         return
     if folder.checkpoint.exists():
@@ -344,7 +344,7 @@ def _wait_for_the_first(processes: Processes) -> None:
 
 
 def _saved(folder: RunFolder | None) -> str:
-    return folder.told() if folder else 'nothing was to be saved'
+    return folder.told() if folder else 'no output folder was given, so nothing is saved'
 
 
 def _accuracies(model: ViTTactile, metrics: dict[str, float]) -> str:

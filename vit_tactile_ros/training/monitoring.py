@@ -42,7 +42,7 @@ class RunLog:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise LogError(f'{error}: training logs to TensorBoard: pip install tensorboard') from error
-        # purge_step: metrics that a killed run logged after its last whole epoch are logged again.
+        # purge_step: metrics that a killed run logged after its last complete epoch are logged again.
         self._writer = SummaryWriter(str(folder / 'tensorboard'), purge_step=first_step or None)
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:

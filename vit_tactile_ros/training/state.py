@@ -37,7 +37,7 @@ class RunFolder:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.checkpoint = path / CHECKPOINT
-        self.saved_epoch = 0  # whole epochs in what the folder holds
+        self.saved_epoch = 0  # complete epochs in what the folder holds
         self.saved_step = 0  # and steps of the next one
         self._lock: Any = None
 
@@ -62,7 +62,7 @@ class RunFolder:
         self._lock.close()
 
     def load(self) -> dict[str, Any] | None:
-        """The last whole state, on the CPU; None in a new folder.
+        """The last complete state, on the CPU; None in a new folder.
 
         If the state is damaged, a warning explains it and the previous one is used. Raises StateError when that is
         damaged too, or when another release wrote it.
@@ -97,7 +97,7 @@ class RunFolder:
                     f'{resume}; {checkpoint}')
         if not self.saved_epoch:
             return f'{self.path} holds no epoch yet: the first one was not finished'
-        return f'{self.path} holds the last whole epoch, {self.saved_epoch}: {resume}'
+        return f'{self.path} holds the last complete epoch, {self.saved_epoch}: {resume}'
 
     def save(self, state: dict[str, Any]) -> None:
         """Make `state` the current one and the current one the previous; all or nothing.
@@ -137,7 +137,7 @@ def _read(path: Path) -> dict[str, Any]:
         state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
     except Exception as error:  # readers of archives and pickles raise many types for damaged bytes
         # torch's own text is long and tells users to trust the file with weights_only=False
-        raise _Damaged(f'is not a whole state file ({len(data)} bytes, {type(error).__name__}); it was truncated or '
+        raise _Damaged(f'is not a complete state file ({len(data)} bytes, {type(error).__name__}); it was truncated or '
                        'overwritten') from error
     if isinstance(state, dict) and state.get('version') == 2:
         state = ADDED | state | {'version': VERSION}

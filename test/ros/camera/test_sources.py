@@ -116,7 +116,7 @@ def test_what_the_camera_does_not_take_is_told():
                     refused=(cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_EXPOSURE))
     next(played(device, Profile(width=640, height=480, rate=25.0, exposure=5.0), notes=notes))
     assert len(notes) == 2
-    assert 'does not take an exposure of 5 ms' in notes[0]
+    assert 'rejects an exposure of 5 ms' in notes[0]
     assert 'delivers 3280x2464 YUYV at 25 Hz instead of 640x480' in notes[1]
 
 

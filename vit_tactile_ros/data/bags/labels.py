@@ -82,7 +82,7 @@ def read_intervals(path: Path) -> LabelFile:
     columns, rows = read_rows(path)
     for name in ('start', 'end', 'label'):
         if name not in columns:
-            raise DataError(f'{path} has no column {name!r}; needed are start, end, label, and if need be sensor and '
+            raise DataError(f'{path} has no column {name!r}; it needs start, end and label, and optionally sensor and '
                             f'bag; its columns are {", ".join(columns)}')
     intervals = []
     for line, row in rows:

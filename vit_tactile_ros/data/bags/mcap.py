@@ -341,5 +341,5 @@ def _text(record: bytes | memoryview, at: int) -> tuple[str, int]:
     size = struct.unpack_from('<I', record, at)[0]
     text = bytes(record[at + 4:at + 4 + size])
     if len(text) < size:
-        raise ValueError('a text extends beyond the end of its record')
+        raise ValueError('a string extends beyond the end of its record')
     return text.decode(errors='replace'), at + 4 + size

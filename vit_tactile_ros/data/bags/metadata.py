@@ -59,7 +59,7 @@ def parse_metadata(text: str) -> Metadata:
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f'{value!r} must be a text')
+        raise ValueError(f'{value!r} must be a string')
     return value
 
 

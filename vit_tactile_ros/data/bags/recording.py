@@ -109,7 +109,7 @@ class Recording:
         try:
             metadata = storage.metadata()
         except ValueError as error:
-            self.problems.note(f'{file}: the metadata in it are damaged: {error}')
+            self.problems.note(f'{file}: its metadata is damaged: {error}')
             return None
         return metadata if metadata and len(metadata.files) == 1 and any(metadata.counts.values()) else None
 

@@ -46,7 +46,7 @@ def message_types(ros1: bool = False) -> Any:
 class MessageTypes:
     """Deserialises the messages of one recording, each type as the recording defines it.
 
-    A definition is only used if it matches its digest; otherwise the usual definition is used, and `problems` reports
+    A definition is only used if it matches its digest; otherwise the standard one is used, and `problems` reports
     it.
     """
 
@@ -97,8 +97,8 @@ class MessageTypes:
             trouble = f'its digest is {digest} and should be {topic.digest}'
         if msgtype not in self._known.fielddefs:
             raise ValueError(f'the definition of {msgtype} is damaged: {trouble}')
-        self.problems.append(f'the definition of {msgtype} in the recording is damaged ({trouble}); the usual one is '
-                             'taken')
+        self.problems.append(f'the definition of {msgtype} in the recording is damaged ({trouble}); the standard one '
+                             'is used')
         return self._known
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from vit_tactile_ros.evaluation.benchmark.contest import Run
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.runtime import Runtime
-from vit_tactile_ros.model import ModelConfig, ViTTactile, exit_probabilities
+from vit_tactile_ros.model import ModelConfig, ViTTactile, exit_probabilities, exit_score
 from vit_tactile_ros.model.config import Attention
 
 
@@ -46,7 +46,7 @@ def mixed_exits(runtime: Runtime, images: Tensor, staying: Sequence[int]) -> Run
         stages = runtime.stages(images)
         logits = next(stages)
         for count in staying:
-            exit_probabilities(logits).amax(dim=-1).cpu()
+            exit_score(exit_probabilities(logits)).cpu()
             rows = torch.arange(count, device=logits.device) * len(logits) // count
             logits = stages.send(rows)
         stages.close()

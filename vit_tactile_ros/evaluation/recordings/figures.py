@@ -36,10 +36,10 @@ class SweepPoint:
 
 def sweep_recording(outputs: ExitOutputs, temperatures: Sequence[float], taus: Sequence[float]) -> list[SweepPoint]:
     """Accuracy, compute and exits at each tau, from stored logits."""
-    confidences, right = outputs.probabilities(temperatures).max(axis=2), outputs.right
+    scores, right = outputs.scores(temperatures), outputs.right
     points = []
     for tau in taus:
-        chosen = choose_exits(confidences, thresholds(tau, outputs.num_exits))
+        chosen = choose_exits(scores, thresholds(tau, outputs.num_exits))
         rates, compute_share = outputs.spent(chosen)
         points.append(SweepPoint(tau, float(right[chosen, np.arange(len(outputs))].mean()), compute_share,
                                  tuple(rates.tolist())))

@@ -167,7 +167,7 @@ def _timelines(table: FrameTable, touches: Sequence[Touch], folder: Path) -> dic
         here = [t for t in touches if (t.bag, t.sensor) == (bag, own.sensor[0])]
         figures.append(_plot(timeline_figure(own, here, title), folder, f'timeline_{number:02d}.png',
                               f'Labels and predictions over time: {title}'))
-    return {'timelines': figures, 'not_drawn': len(streams) - len(figures)}
+    return {'timelines': figures, 'not_drawn': len(streams) - len(figures), 'has_boxes': bool(touches)}
 
 
 def _mistake(number: int, one: Mistake, table: FrameTable, folder: Path) -> dict[str, Any]:

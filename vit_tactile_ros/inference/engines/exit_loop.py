@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.backend import Backend
-from vit_tactile_ros.model import ExitResult, ViTTactile
+from vit_tactile_ros.model import ExitResult, ViTTactile, exit_score
 from vit_tactile_ros.model.early_exit import Stages
 
 MAX_BATCH = 64
@@ -52,7 +52,7 @@ class _Graphs:
                     self.hidden.copy_(x)
                 logits = logits.float()
                 probabilities = torch.softmax(logits / temperatures[index], dim=-1)
-                reached = probabilities.amax(dim=-1, keepdim=True) >= limits[index]
+                reached = exit_score(probabilities).unsqueeze(-1) >= limits[index]
                 self.outputs[index].copy_(torch.cat((logits, probabilities, reached.float()), dim=-1))
             return run
 
@@ -113,7 +113,7 @@ class ExitLoop:
             wait()
             output = self._graphs[of_size].outputs_host[index].numpy()[:len(rows)]
             here = still[rows]
-            confidences[rows[here], index] = output[here, classes:2 * classes].max(axis=1)
+            confidences[rows[here], index] = exit_score(output[here, classes:2 * classes])
             exiting = here & (output[:, -1] > 0.5) if not last else here
             exited = rows[exiting]
             logits[exited], probabilities[exited] = output[exiting, :classes], output[exiting, classes:2 * classes]

@@ -27,7 +27,7 @@ from vit_tactile_ros.inference.runtime import (
     computes_in_bfloat16,
     select_device,
 )
-from vit_tactile_ros.model import ViTTactile, early_exit, exit_probabilities
+from vit_tactile_ros.model import ViTTactile, early_exit, exit_probabilities, exit_score
 
 # Share of the largest logit by which an engine may differ from plain torch in float32 on `check_images`. Int8, with the
 # shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half
@@ -173,7 +173,7 @@ def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> floa
         return worst
     # An engine that decides itself may decide wrongly even if its stages are right.
     temperatures = (1.0,) * len(model.config.exits)
-    tau = (float(exit_probabilities(next(reference.stages(images))).amax(dim=1).median()),) * (len(temperatures) - 1)
+    tau = (float(exit_score(exit_probabilities(next(reference.stages(images)))).median()),) * (len(temperatures) - 1)
     result = decide(runtime, images, tau, temperatures)
     expected = early_exit(reference.stages(images), tau, temperatures)
     same = result.exit_index.cpu() == expected.exit_index.cpu()  # the one at tau may exit later by rounding

@@ -63,22 +63,24 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     _rule('video', '', 'Video file, or folder of images, that is played as a camera.', _is_path),
     _rule('loop', False, 'Repeat the video or folder; otherwise the node exits at its end.', is_bool, False),
     _rule('profile', 'generic', f'Settings of a kind of sensor: {", ".join(PROFILES)}.', _is_profile, False),
-    _rule('camera_name', '', "'left' publishes left/image_raw, which tactile_classifier subscribes with sensors "
+    _rule('camera_name', '', "'left' publishes left/image_raw, to which tactile_classifier subscribes if sensors is "
           "[left]; '' publishes image_raw.", _is_name, False),
     _rule('frame_id', '', "frame_id of the images; '': camera_name, or tactile_sensor.", _is_text, False),
-    _rule('diagnostics_period', 1.0, 's between two messages on /diagnostics, 0.1 to 60.', is_number(0.1, 60.0)),
+    _rule('diagnostics_period', 1.0, 'Time in s between two messages on /diagnostics, 0.1 to 60.',
+          is_number(0.1, 60.0)),
     _override('width', 'Width to ask the camera for, px.', is_integer(0, 16384)),
     _override('height', 'Height to ask the camera for, px.', is_integer(0, 16384)),
     _override('rate', "Images per second, up to 1000; 0: the camera's or the video's own.", is_number(0.0, 1000.0)),
     _override('pixel_format', "MJPG, YUYV, or another V4L2 format; '': OpenCV picks one.", _is_format),
-    _override('least_width', 'Images are reduced by 2, 4 or 8 while they stay at least this wide, px; 0: never. A JPEG '
-              'is decoded at the reduced size, which takes less time.', is_integer(0, 16384)),
+    _override('least_width', 'Images are reduced by the largest factor of 2, 4 or 8 that leaves them at least this '
+              'wide, px; 0: never. A JPEG is decoded at the reduced size, which takes less time.',
+              is_integer(0, 16384)),
     _override('crop', 'Shares of the image cut off at the left, top, right and bottom.', _is_crop),
     _override('rotation', 'Degrees clockwise, after the crop: 0, 90, 180 or 270.',
               lambda value: is_one_of('0', '90', '180', '270')(str(value))),
-    _override('exposure', "Exposure, ms; 0: the camera's setting is left as it is.", is_number(0.0, 1000.0)),
+    _override('exposure', "Exposure, ms; 0: keep the camera's setting.", is_number(0.0, 1000.0)),
     _override('lighting', "Value of the camera's zoom control, which sets the LEDs of a DIGIT: red * 256 + green * 16 "
-              '+ blue, 0 to 15 each; -1: left as it is.', is_integer(-1, 65535)),
+              "+ blue, 0 to 15 each; -1: keep the camera's setting.", is_integer(-1, 65535)),
 )}
 
 

@@ -21,8 +21,10 @@ RATE_WINDOW = 2.0  # s
 class CameraReader:
     """Hands every frame to `on_frame`, in its own thread.
 
-    `open_frames` gets a function that waits for some s, or until the reader stops. `problem` is why no images come, ''
-    while they do; `failure` is a bug that ended the thread; `ended` is when a video did (time.monotonic()).
+    `open_frames` gets a function that waits for a number of seconds, or until the reader stops.
+    `problem` is the reason why no images arrive; '' while they do.
+    `failure` is a bug that ended the thread; '' if there was none.
+    `ended` is the time at which a video ended, in s of time.monotonic(); None before.
     """
 
     def __init__(self, open_frames: Callable[[Callable[[float], bool]], Frames], on_frame: Callable[[Frame], object],

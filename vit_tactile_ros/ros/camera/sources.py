@@ -22,7 +22,7 @@ from vit_tactile_ros.inference.image_header import DecodeError, read_jpeg_header
 from vit_tactile_ros.ros.camera.devices import CameraError
 from vit_tactile_ros.ros.camera.profiles import Image, Profile, prepared, reduction
 
-READ_TIMEOUT = 1  # s without an image that are a failed read; OpenCV takes whole seconds
+READ_TIMEOUT = 1  # s without an image that count as a failed read; OpenCV takes whole seconds
 MAX_FAILURES = 3  # failed reads in a row after which the device is opened again
 MAX_AGE = 2.0  # s; a buffer's time stamp that is older is not on the monotonic clock
 DEFAULT_RATE = 30.0  # Hz, of a folder of images or a video without a rate
@@ -36,7 +36,7 @@ class Frame(NamedTuple):
 
 
 class BadFrame(NamedTuple):
-    """One image that could not be read, in words."""
+    """One image that could not be read, with the reason."""
 
     reason: str
 
@@ -70,7 +70,7 @@ def open_v4l2(path: Path) -> Any:
 
 def device_frames(find: Callable[[], Path], profile: Profile, note: Callable[[str], object],
                   open_device: Callable[[Path], Any] = open_v4l2) -> Frames:
-    """The images of a camera; `note` is told what it does not do as asked."""
+    """The images of a camera; `note` is called for every setting that the camera did not accept."""
     path = find()
     capture = open_device(path)
     try:
@@ -103,7 +103,7 @@ def device_frames(find: Callable[[], Path], profile: Profile, note: Callable[[st
 
 
 def _configure(capture: Any, profile: Profile) -> Iterator[str]:
-    """Yields what the camera does not take."""
+    """Yields the settings that the camera rejects."""
     size = f'{profile.width}x{profile.height}'
     # The format first: each one has sizes and rates of its own.
     if profile.pixel_format:
@@ -115,25 +115,25 @@ def _configure(capture: Any, profile: Profile) -> Iterator[str]:
     # 1: manual exposure; V4L2 counts in units of 0.1 ms.
     if profile.exposure and not (capture.set(cv2.CAP_PROP_AUTO_EXPOSURE, 1)
                                  and capture.set(cv2.CAP_PROP_EXPOSURE, round(10 * profile.exposure))):
-        yield f'does not take an exposure of {profile.exposure:g} ms'
+        yield f'rejects an exposure of {profile.exposure:g} ms'
     if profile.lighting >= 0 and not capture.set(cv2.CAP_PROP_ZOOM, profile.lighting):
-        yield f'does not take lighting {profile.lighting}'
+        yield f'rejects lighting {profile.lighting}'
     pixel_format = int(capture.get(cv2.CAP_PROP_FOURCC)).to_bytes(4, 'little').decode('ascii', 'replace')
     is_size = f'{capture.get(cv2.CAP_PROP_FRAME_WIDTH):.0f}x{capture.get(cv2.CAP_PROP_FRAME_HEIGHT):.0f}'
     rate = capture.get(cv2.CAP_PROP_FPS)
     if (profile.width and is_size != size) or (profile.pixel_format and pixel_format != profile.pixel_format) or (
             profile.rate and abs(rate - profile.rate) > 0.5):
         yield (f'delivers {is_size} {pixel_format} at {rate:g} Hz instead of {size} {profile.pixel_format} at '
-               f'{profile.rate:g} Hz; `v4l2-ctl --list-formats-ext` lists what it can')
+               f'{profile.rate:g} Hz; `v4l2-ctl --list-formats-ext` lists what the camera supports')
     if pixel_format in ('MJPG', 'JPEG'):
         capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)  # the JPEG itself, to decode it at a reduced size
 
 
 def _decode(jpeg: bytes, profile: Profile) -> Image:
-    """BGR. Not `decode_image`: it refuses the harmless extra bytes that many UVC cameras put before the end marker."""
+    """BGR. Not `decode_image`: it rejects the harmless extra bytes that many UVC cameras put before the end marker."""
     if not jpeg.startswith(b'\xff\xd8'):
         raise DecodeError('compressed', f'the camera sent {jpeg[:4].hex() or "no bytes"} instead of a JPEG')
-    header = read_jpeg_header(jpeg)  # refuses what is cut
+    header = read_jpeg_header(jpeg)  # rejects a truncated file
     flag = _REDUCED[reduction(header.width, profile.least_width)]
     image = cv2.imdecode(np.frombuffer(jpeg[:header.end], np.uint8), flag)
     if image is None:
@@ -199,7 +199,7 @@ def folder_images(folder: Path) -> list[Path]:
 
 
 def folder_frames(folder: Path, profile: Profile, loop: bool, pace: Pace) -> Frames:
-    """The images of a folder at the rate of `pace`; one that can't be read takes its turn as a BadFrame."""
+    """The images of a folder at the rate of `pace`; yields a BadFrame in place of one that cannot be read."""
     while True:
         for path in folder_images(folder):
             try:
