@@ -9,28 +9,32 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.ros.camera.devices import CameraError
 from vit_tactile_ros.ros.camera.sources import BadFrame, Frame, Frames
+from vit_tactile_ros.ros.status import rate_of
 from vit_tactile_ros.ros.throttle import ThrottledLog
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 1.0  # s between two attempts to open the camera, doubled every time
 STOP_TIMEOUT = 1.2  # s; a read of a device that sends nothing ends within sources.READ_TIMEOUT
 RATE_WINDOW = 2.0  # s
+NOT_OPENED = 'not opened yet'
 
 
 class CameraReader:
     """Hands every frame to `on_frame`, in its own thread.
 
     `open_frames` gets a function that waits for some s, or until the reader stops. `problem` is why no images come, ''
-    while they do; `failure` is a bug that ended the thread; `ended` is when a video did (time.monotonic()).
+    while they do; `failure` is why the thread has ended for good: a bug, or a video without images; `has_ended` is
+    true after the end of a video.
     """
 
     def __init__(self, open_frames: Callable[[Callable[[float], bool]], Frames], on_frame: Callable[[Frame], object],
                  log: ThrottledLog) -> None:
         self.images = self.failed_reads = self.reconnects = 0
-        self.problem = 'not opened yet'
+        self.problem = NOT_OPENED
         self.failure = ''
-        self.ended: float | None = None
+        self.has_ended = False
         self._open_frames = open_frames
         self._on_frame = on_frame
         self._log = log
@@ -50,7 +54,7 @@ class CameraReader:
         """Hz over the last RATE_WINDOW s, by the times of capture; 0 while no images come."""
         with self._lock:
             times = [t for t in self._captured if t > time.monotonic() - RATE_WINDOW]
-        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+        return rate_of(times)
 
     def last_image(self) -> float | None:
         """Time of capture of the newest image."""
@@ -71,13 +75,16 @@ class CameraReader:
                         else:
                             self._take(frame)
                             delay = FIRST_DELAY
-                self.ended = time.monotonic()
+                self.has_ended = True
                 return
             except CameraError as error:
                 self.problem = str(error)
                 self._log.warning('lost', f'{error}; trying again until it can be read')
                 self._stop.wait(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
+            except RunError as error:
+                self.failure = str(error)
+                return
             except Exception as error:
                 self.failure = f'internal error while reading the camera: {"".join(traceback.format_exception(error))}'
                 return
