@@ -47,7 +47,7 @@ def camera_name_in(file):
     """The camera_name of a parameter file, which the classifier needs too; '' if it has none."""
     sections = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
     return next((section['ros__parameters'].get('camera_name', '') for section in sections.values()
-                 if 'ros__parameters' in section), '')
+                 if isinstance(section, dict) and 'ros__parameters' in section), '')
 
 
 def camera(**settings):
