@@ -30,8 +30,8 @@ def start_camera(context):
     file = Path(given['camera_params_file'] or Path(
         FindPackageShare('vit_tactile_ros').perform(context), 'config', f'camera_{given["sensor"]}.yaml'))
     if not file.is_file():  # launch_ros would start the node without it, on defaults
-        raise RuntimeError(f'{file} does not exist; sensor is {given["sensor"]!r}, which must be gelsight_mini, digit or '
-                           f'generic, and camera_params_file {given["camera_params_file"]!r}, which must be a YAML file')
+        raise RuntimeError(f'{file} does not exist; camera_params_file must be the path of a YAML file, or sensor (which '
+                           f'is {given["sensor"]!r}) one of gelsight_mini, digit, generic')
     name = given['camera_name'] or camera_name_in(file)
     if name:
         context.launch_configurations['sensors'] = f'[{name}]'

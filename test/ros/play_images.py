@@ -1,8 +1,8 @@
 """A camera driver in a process of its own: play_images.py VIDEO|WIDTHxHEIGHT*COUNT RATE reliable|best_effort.
 
-Waits for a subscriber and publishes rgb8 images on /image_raw. Black ones start with a tiny one and end with three, since
-a loss is known once a later image has arrived. Then it prints the [seconds, nanoseconds, frame_id] of every image as one
-line of JSON, and waits to be ended: a publisher that ends drops unsent images.
+Waits for a subscriber and publishes rgb8 images on /image_raw. Black ones start with a tiny one and end with three,
+since a loss is known once a later image has arrived. Then it prints the [seconds, nanoseconds, frame_id] of every image
+as one line of JSON, and waits to be ended: a publisher that ends drops unsent images.
 """
 
 from __future__ import annotations

@@ -174,8 +174,9 @@ def node_of(client, monkeypatch):
 
     def create(find, **parameters: object) -> TactileCameraNode:
         monkeypatch.setattr(camera_node, 'find', find)
+        parameters = {'serial': 'D0', 'diagnostics_period': 0.1} | parameters
         nodes.append(TactileCameraNode(parameter_overrides=[
-            Parameter(name, value=value) for name, value in {'serial': 'D0', 'diagnostics_period': 0.1, **parameters}.items()]))
+            Parameter(name, value=value) for name, value in parameters.items()]))
         return nodes[-1]
 
     yield create

@@ -124,9 +124,10 @@ def test_camera_launch_names_both_nodes(launch, client, tiny_checkpoint, tmp_pat
     """The classifier alone had the namespace, and the camera alone the name in its file: no result, no error."""
     clip = write_clip(tmp_path / 'clip.avi', 20)
     file = tmp_path / 'camera.yaml'
-    file.write_text('/**/tactile_camera:\n  ros__parameters:\n    rate: 30.0\n' + '    camera_name: left\n' * is_in_file)
-    launch('tactile_camera.launch.py', camera_params_file=file, video=clip, namespace='hand', checkpoint=tiny_checkpoint,
-           **{} if is_in_file else {'camera_name': 'left'})
+    file.write_text('/**/tactile_camera:\n  ros__parameters:\n'
+                    f'    {"camera_name: left" if is_in_file else "rate: 30.0"}\n')
+    launch('tactile_camera.launch.py', camera_params_file=file, video=clip, namespace='hand',
+           checkpoint=tiny_checkpoint, **{} if is_in_file else {'camera_name': 'left'})
     results = client.listen('/hand/left/tactile')
     client.wait(lambda: len(results) > 5, 'results')
     assert results[0].sensor == 'left'
@@ -161,7 +162,7 @@ def test_a_mistake_is_not_repeated(launch, client, tiny_checkpoint, tmp_path):
 def test_a_camera_file_that_is_not_there_ends_the_launch(tmp_path):
     """launch_ros starts the node without it, on defaults."""
     for argument, message in ((f'camera_params_file:={tmp_path}/no.yaml', f'{tmp_path}/no.yaml does not exist'),
-                              ('sensor:=gelsight', "sensor is 'gelsight', which must be gelsight_mini")):
+                              ('sensor:=gelsight', "sensor (which is 'gelsight') one of gelsight_mini")):
         ended = subprocess.run(['ros2', 'launch', 'vit_tactile_ros', 'tactile_camera.launch.py', argument],
                                capture_output=True, text=True, timeout=TIMEOUT)
         assert ended.returncode != 0

@@ -42,5 +42,5 @@ def test_gelsight_mini_is_reduced_and_cropped():
 def test_a_crop_keeps_a_pixel(crop):
     """An image of no pixels cannot be rotated or published."""
     for size in range(1, 12):
-        height, width, _ = prepared(IMAGE[:1].repeat(size, 0)[:, :1].repeat(size, 1), Profile(crop=crop, rotation=90)).shape
-        assert min(height, width) >= 1
+        image = np.zeros((size, size, 3), np.uint8)
+        assert min(prepared(image, Profile(crop=crop, rotation=90)).shape) >= 1
