@@ -30,8 +30,8 @@ def start_camera(context):
     file = Path(given['camera_params_file'] or Path(
         FindPackageShare('vit_tactile_ros').perform(context), 'config', f'camera_{given["sensor"]}.yaml'))
     if not file.is_file():  # launch_ros would start the node without it, on defaults
-        raise RuntimeError(f'{file} does not exist; camera_params_file must be the path of a YAML file, or sensor (which '
-                           f'is {given["sensor"]!r}) one of gelsight_mini, digit, generic')
+        raise RuntimeError(f'{file} does not exist; camera_params_file must be the path of a YAML file, or sensor '
+                           f'(which is {given["sensor"]!r}) one of gelsight_mini, digit, generic')
     name = given['camera_name'] or camera_name_in(file)
     if name:
         context.launch_configurations['sensors'] = f'[{name}]'
