@@ -1,8 +1,12 @@
 """A camera and the classifier of its images: ros2 launch vit_tactile_ros tactile_camera.launch.py --show-args."""
 
-from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from pathlib import Path
+
+import yaml
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction, TimerAction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
@@ -11,30 +15,60 @@ ARGUMENTS = {
     'sensor': ('generic', "'gelsight_mini', 'digit' or 'generic': the file config/camera_<sensor>.yaml"),
     'camera_params_file': ('', 'YAML file of parameters of the camera; default: the file of the sensor'),
     'serial': ('', 'USB serial number of the camera'),
-    'device': ('', 'path of the camera, in place of serial'),
-    'video': ('', 'video or folder of images to repeat, in place of serial'),
-    'checkpoint': ('', "path of a .safetensors checkpoint; default: the classifier's own"),
+    'device': ('', 'path of the camera, instead of serial'),
+    'video': ('', 'video or folder of images to repeat, instead of serial'),
+    'camera_name': ('', "'left': left/image_raw -> left/tactile; default: from camera_params_file"),
+    'namespace': ('', 'namespace of both nodes and their relative topics'),
+    'checkpoint': ('', "path of a .safetensors checkpoint; default: the classifier's"),
 }
+MISTAKE = 2  # exit status for wrong parameters, with which a restart would fail again
 
 
 def start_camera(context):
-    """Arguments that were not given leave the values of the file alone."""
+    """Arguments that are given replace the values of the file."""
     given = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
-    file = given['camera_params_file'] or PathJoinSubstitution(
-        [FindPackageShare('vit_tactile_ros'), 'config', f'camera_{given["sensor"]}.yaml'])
-    parameters = {name: given[name] for name in ('serial', 'device', 'video') if given[name]}
+    file = Path(given['camera_params_file'] or Path(
+        FindPackageShare('vit_tactile_ros').perform(context), 'config', f'camera_{given["sensor"]}.yaml'))
+    if not file.is_file():  # launch_ros would start the node without it, on defaults
+        raise RuntimeError(f'{file} does not exist; camera_params_file must be the path of a YAML file, or sensor '
+                           f'(which is {given["sensor"]!r}) one of gelsight_mini, digit, generic')
+    name = given['camera_name'] or camera_name_in(file)
+    if name:
+        context.launch_configurations['sensors'] = f'[{name}]'
+    # As text: a serial number of digits would become a number.
+    parameters = {key: ParameterValue(value, value_type=str) for key, value in {**given, 'camera_name': name}.items()
+                  if value and key in ('serial', 'device', 'video', 'camera_name')}
     if given['video']:
         parameters['loop'] = True
-    return [Node(package='vit_tactile_ros', executable='tactile_camera', name='tactile_camera',
-                 parameters=[file, parameters], output='screen', emulate_tty=True, respawn=True, respawn_delay=2.0)]
+    return [camera(namespace=given['namespace'], parameters=[str(file), parameters])]
+
+
+def camera_name_in(file):
+    """The camera_name of a parameter file, which the classifier needs too; '' if it has none."""
+    sections = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
+    return next((section['ros__parameters'].get('camera_name', '') for section in sections.values()
+                 if isinstance(section, dict) and 'ros__parameters' in section), '')
+
+
+def camera(**settings):
+    """The node, restarted when it ends, except after a mistake in its parameters."""
+    def restart(event, context):
+        is_final = event.returncode == MISTAKE or context.is_shutdown
+        return None if is_final else TimerAction(period=2.0, actions=[camera(**settings)])
+
+    return Node(package='vit_tactile_ros', executable='tactile_camera', name='tactile_camera', output='screen',
+                emulate_tty=True, on_exit=restart, **settings)
 
 
 def generate_launch_description():
     return LaunchDescription([
         *(DeclareLaunchArgument(name, default_value=default, description=description)
           for name, (default, description) in ARGUMENTS.items()),
-        OpaqueFunction(function=start_camera),
-        IncludeLaunchDescription(
-            PathJoinSubstitution([FindPackageShare('vit_tactile_ros'), 'launch', 'tactile.launch.py']),
-            launch_arguments={'checkpoint': LaunchConfiguration('checkpoint')}.items()),
+        GroupAction([  # so that what is set for the classifier is not set for the launch file that includes this one
+            OpaqueFunction(function=start_camera),
+            IncludeLaunchDescription(
+                PathJoinSubstitution([FindPackageShare('vit_tactile_ros'), 'launch', 'tactile.launch.py']),
+                # The classifier's argument `device` has another meaning: not the camera.
+                launch_arguments={'device': ''}.items()),
+        ]),
     ])

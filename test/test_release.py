@@ -27,6 +27,16 @@ def test_one_version(file, pattern):
     assert re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)[1] == vit_tactile_ros.__version__
 
 
+def test_ros_packages_are_declared():
+    """An import that works only because another package brings it along."""
+    text = (ROOT / 'package.xml').read_text()
+    ros_import = re.compile(r'^ *(?:from|import) (rclpy|launch\w*|\w+(?=\.(?:msg|srv) import))', re.MULTILINE)
+    used = {name for folder in ('vit_tactile_ros', 'launch') for path in (ROOT / folder).rglob('*.py')
+            for name in ros_import.findall(path.read_text())}
+    assert {'rclpy', 'launch', 'rcl_interfaces'} <= used
+    assert [name for name in used - {'vit_tactile_ros'} if f'depend>{name}</' not in text] == []
+
+
 @pytest.mark.parametrize('path', sorted((ROOT / '.github').rglob('*.yml')), ids=lambda path: path.name)
 def test_yaml_is_valid(path):
     """A duplicate key is not an error for PyYAML, but GitHub refuses it."""

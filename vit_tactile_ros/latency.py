@@ -21,7 +21,7 @@ from rich.table import Table
 
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
-from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
+from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 
 if TYPE_CHECKING:  # needs ROS
     from vit_tactile_ros.ros.live.latency import Variant
@@ -110,19 +110,15 @@ def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
-        from vit_tactile_ros.ros.live.latency import LatencyError, Variant, measure
-        from vit_tactile_ros.ros.live.node_process import NodeError
+        from vit_tactile_ros.ros.live.latency import Variant, measure
     except ImportError as error:
         raise MissingPackageError(f'needs ROS 2 and the built package ({error}): `make build` and `. ./env.sh`; with '
                                   'ROS, source the workspace first') from error
     variants = [Variant(*words) for words in arguments.variants]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # end the nodes with this process
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            measured = measure(variants, arguments.clips, arguments.rate, arguments.images, arguments.rounds,
-                               arguments.cold_starts, arguments.image_transport, Path(folder))
-    except (LatencyError, NodeError) as error:
-        raise RunError(str(error)) from error
+    with tempfile.TemporaryDirectory() as folder:
+        measured = measure(variants, arguments.clips, arguments.rate, arguments.images, arguments.rounds,
+                           arguments.cold_starts, arguments.image_transport, Path(folder))
     result = {'clips': len(arguments.clips), 'rate': arguments.rate, 'image_transport': arguments.image_transport,
               'variants': {name: m.summary() for name, m in measured.items()}}
     _print(variants, result)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import threading
 import time
 from array import array
@@ -24,6 +23,7 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 
 from vit_tactile_ros.msg import TactileClassification
+from vit_tactile_ros.ros.live.node_process import launched
 
 TIMEOUT = 60.0  # s; generous, since no test depends on being fast
 CLASSES = ('nothing', 'ball', 'edge')
@@ -34,10 +34,7 @@ class NodeProcess:
 
     def __init__(self, module: str, folder: Path, *arguments: str) -> None:
         self.log = folder / f'{module}_{time.monotonic_ns()}.log'
-        with self.log.open('wb') as log:
-            self.process = subprocess.Popen(
-                [sys.executable, '-m', f'vit_tactile_ros.ros.{module}', '--ros-args', *arguments],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        self.process = launched(module, ['--ros-args', *arguments], self.log)
 
     @property
     def output(self) -> str:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -89,6 +93,23 @@ def start(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
     yield start_node
     for node in started:
         node.stop()
+
+
+@pytest.fixture
+def play() -> Iterator[Callable[..., list]]:
+    """Plays a video or black images as a camera driver does (play_images.py); returns their headers."""
+    processes: list[subprocess.Popen] = []
+
+    def run(source: object, rate: float, reliability: str, **environment: str) -> list:
+        command = [sys.executable, str(Path(__file__).with_name('play_images.py')), str(source), str(rate), reliability]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment))
+        return json.loads(processes[-1].stdout.readline())
+
+    yield run
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,14 @@ def launch(tmp_path):
         assert process.wait(TIMEOUT) == 0, start.log()
 
 
+def kill(process: subprocess.Popen, executable: str) -> None:
+    """The launch process runs in a session of its own, and so do its children."""
+    pids = subprocess.run(['pgrep', '-s', str(process.pid), '-f', f'lib/vit_tactile_ros/{executable}'],
+                          capture_output=True, text=True, check=True).stdout.split()
+    for pid in pids:
+        os.kill(int(pid), signal.SIGKILL)
+
+
 def test_tactile_launch_passes_its_arguments(launch, client, tiny_checkpoint):
     """Every argument reaches the node; what is not given comes from the parameter file."""
     launch('tactile.launch.py', sensors='[left, right]', checkpoint=tiny_checkpoint, tau='[1, 0]', device='cpu',
@@ -53,11 +62,7 @@ def test_killed_node_comes_back(launch, client, tiny_checkpoint):
     process = launch('tactile.launch.py', checkpoint=tiny_checkpoint)
     results = client.listen()
     client.send_until(image(1), lambda: results, 'a result')
-    # The launch process runs in a session of its own, and so do its children.
-    pids = subprocess.run(['pgrep', '-s', str(process.pid), '-f', 'lib/vit_tactile_ros/tactile_classifier'],
-                          capture_output=True, text=True, check=True).stdout.split()
-    for pid in pids:
-        os.kill(int(pid), signal.SIGKILL)
+    kill(process, 'tactile_classifier')
     wait_until(lambda: 'process has died' in launch.log(), launch.log)
     count = len(results)
     client.send_until(image(2), lambda: len(results) > count, 'a result after the crash')
@@ -99,9 +104,66 @@ def test_demo_launch(launch, client):
 
 
 def test_camera_launch(launch, client, tiny_checkpoint, tmp_path):
-    """A video in place of the camera, repeated, with the parameter file of the sensor; its images are classified."""
+    """A video in place of the camera, repeated, with the parameter file of the sensor; its images are classified.
+
+    A camera that is killed comes back.
+    """
     clip = write_clip(tmp_path / 'clip.avi', 20, size=(320, 240))
-    launch('tactile_camera.launch.py', sensor='digit', video=clip, checkpoint=tiny_checkpoint)
+    process = launch('tactile_camera.launch.py', sensor='digit', video=clip, checkpoint=tiny_checkpoint)
     results = client.listen()
     client.wait(lambda: len(results) > 20, 'results')
     assert client.get_parameter_of('profile', '/tactile_camera') == 'digit'
+    kill(process, 'tactile_camera')
+    wait_until(lambda: 'process has died' in launch.log(), launch.log)
+    count = len(results)
+    client.wait(lambda: len(results) > count + 20, 'results after the crash')
+
+
+@pytest.mark.parametrize('is_in_file', [False, True])
+def test_camera_launch_names_both_nodes(launch, client, tiny_checkpoint, tmp_path, is_in_file):
+    """The classifier alone had the namespace, and the camera alone the name in its file: no result, no error."""
+    clip = write_clip(tmp_path / 'clip.avi', 20)
+    file = tmp_path / 'camera.yaml'
+    file.write_text('/**/tactile_camera:\n  ros__parameters:\n'
+                    f'    {"camera_name: left" if is_in_file else "rate: 30.0"}\n')
+    launch('tactile_camera.launch.py', camera_params_file=file, video=clip, namespace='hand',
+           checkpoint=tiny_checkpoint, **{} if is_in_file else {'camera_name': 'left'})
+    results = client.listen('/hand/left/tactile')
+    client.wait(lambda: len(results) > 5, 'results')
+    assert results[0].sensor == 'left'
+
+
+def test_device_of_the_camera_is_not_that_of_the_classifier(launch, client, tiny_checkpoint):
+    """`device` means a path for one and a processor for the other, which ended with status 2 every 2 s."""
+    launch('tactile_camera.launch.py', device='/dev/no_camera', checkpoint=tiny_checkpoint)
+    assert client.get_parameter_of('device', '/tactile_camera') == '/dev/no_camera'
+    assert client.get_parameter_of('device', '/tactile_classifier') == 'auto'
+    assert client.get_parameter_of('checkpoint', '/tactile_classifier') == str(tiny_checkpoint)
+
+
+def test_a_serial_number_of_digits_is_text(launch, client, tiny_checkpoint):
+    """launch makes a number of it, which the camera refuses."""
+    launch('tactile_camera.launch.py', serial='0020025', checkpoint=tiny_checkpoint)
+    assert client.get_parameter_of('serial', '/tactile_camera') == '0020025'
+
+
+def test_a_mistake_is_not_repeated(launch, client, tiny_checkpoint, tmp_path):
+    """A camera with a wrong parameter was started every 2 s, and each time with the same message."""
+    file = tmp_path / 'camera.yaml'
+    file.write_text('/**/tactile_camera:\n  ros__parameters:\n    rotation: 45\n')
+    process = launch('tactile_camera.launch.py', camera_params_file=file, serial='D0', checkpoint=tiny_checkpoint)
+    wait_until(lambda: 'exit code 2' in launch.log(), launch.log)
+    assert client.state() == 'active'
+    kill(process, 'tactile_classifier')  # it is started again after 2 s, which is when the camera would have been
+    wait_until(lambda: len(re.findall(r'tactile_classifier-\d+\]: process started', launch.log())) == 2, launch.log)
+    assert len(re.findall(r'tactile_camera-\d+\]: process started', launch.log())) == 1
+
+
+def test_a_camera_file_that_is_not_there_ends_the_launch(tmp_path):
+    """launch_ros starts the node without it, on defaults."""
+    for argument, message in ((f'camera_params_file:={tmp_path}/no.yaml', f'{tmp_path}/no.yaml does not exist'),
+                              ('sensor:=gelsight', "sensor (which is 'gelsight') one of gelsight_mini")):
+        ended = subprocess.run(['ros2', 'launch', 'vit_tactile_ros', 'tactile_camera.launch.py', argument],
+                               capture_output=True, text=True, timeout=TIMEOUT)
+        assert ended.returncode != 0
+        assert message in ended.stdout + ended.stderr

@@ -6,7 +6,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -36,21 +36,11 @@ def _nothing_configured(monkeypatch):
 
 
 @pytest.fixture
-def publish() -> Iterator[Callable[..., None]]:
-    """Runs publish_images.py until it has published, with variables added to its environment."""
-    processes: list[subprocess.Popen] = []
-
+def publish(play) -> Callable[..., None]:
+    """Plays COUNT black images, with variables added to the environment."""
     def run(reliability: str, width: int = 640, height: int = 480, **environment: str) -> None:
-        script = Path(__file__).with_name('publish_images.py')
-        command = [sys.executable, str(script), str(width), str(height), '30', str(COUNT), reliability]
-        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | environment))
-        assert processes[-1].stdout.readline() == 'published\n'
-
-    yield run
-    for process in processes:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        assert len(play(f'{width}x{height}*{COUNT}', 30, reliability, **environment)) == COUNT
+    return run
 
 
 def subscribed(client) -> ReliabilityPolicy | None:

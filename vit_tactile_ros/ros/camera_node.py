@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.qos import qos_profile_sensor_data
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from vit_tactile_ros.ros.camera.devices import CameraError, existing, find
 from vit_tactile_ros.ros.camera.parameters import RULES, SOURCES, declared
-from vit_tactile_ros.ros.camera.reader import CameraReader
+from vit_tactile_ros.ros.camera.reader import NOT_OPENED, CameraReader
 from vit_tactile_ros.ros.camera.sources import (
     DEFAULT_RATE,
     Frame,
@@ -34,13 +33,13 @@ from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.messages import image_message
 from vit_tactile_ros.ros.run import run_node
 from vit_tactile_ros.ros.start import StartError
+from vit_tactile_ros.ros.status import status_of
 from vit_tactile_ros.ros.throttle import ThrottledLog
-from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, topic
+from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, image_qos, topic
 from vit_tactile_ros.ros.transport import publisher_profile
 
 LOW_RATE = 0.8  # of the rate asked for: below it is a warning
-# s from the end of a video to that of the node: a publisher that is destroyed drops messages in transit.
-LAST_WORDS = 0.5
+LAST_MESSAGES = 0.5  # s from the end of a video to that of the node: a publisher that ends drops unsent messages
 
 
 class TactileCameraNode(Node):
@@ -56,11 +55,10 @@ class TactileCameraNode(Node):
         self._rate = self._profile.rate
         self._size = ''
         self._known = 0, 0
-        self._has_ended = False
         open_frames = (self._files(Path(values['video']).expanduser(), values) if values['video'] else
                        self._device(find, values['serial']) if values['serial'] else
                        self._device(existing, values['device']))
-        self._images = self.create_publisher(Image, topic(values['camera_name'], 'image_raw'), qos_profile_sensor_data,
+        self._images = self.create_publisher(Image, topic(values['camera_name'], 'image_raw'), image_qos(),
                                              qos_overriding_options=OVERRIDABLE_QOS)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._reader = CameraReader(open_frames, self._publish, throttled)
@@ -75,13 +73,8 @@ class TactileCameraNode(Node):
 
     @property
     def is_done(self) -> bool:
-        """Whether the video has ended, and subscribers had time to receive the last images."""
-        ended = self._reader.ended
-        if ended is not None and not self._has_ended:
-            self._has_ended = True
-            self.get_logger().info(f'{self._source} has ended after {self._reader.images} images')
-            self._report()
-        return ended is not None and time.monotonic() > ended + LAST_WORDS
+        """Whether the video has ended."""
+        return self._reader.has_ended
 
     def _device(self, look_up: Callable[[str], Path], name: str) -> Callable[[Callable[[float], bool]], Frames]:
         """Looks the device up at every attempt: it may come back under another device number."""
@@ -116,25 +109,27 @@ class TactileCameraNode(Node):
             values['last image [s ago]'] = f'{time.monotonic() - last:.2f}'
         failed, reconnected = reader.failed_reads - self._known[0], reader.reconnects - self._known[1]
         self._known = reader.failed_reads, reader.reconnects
-        level, message = DiagnosticStatus.OK, 'publishing'
-        if reader.ended is not None:
-            message = 'the video has ended'
-        elif reader.problem:
-            level, message = DiagnosticStatus.ERROR, reader.problem
+        errors: list[str] = [reader.failure] if reader.failure else []
+        warnings: list[str] = []
+        if reader.problem and not reader.has_ended:
+            (warnings if reader.problem == NOT_OPENED else errors).append(reader.problem)
         elif failed or reconnected:
-            level, message = DiagnosticStatus.WARN, (f'since the last report: failed reads {failed}, reconnects '
-                                                     f'{reconnected}')
-        elif rate < LOW_RATE * self._rate:
-            level, message = DiagnosticStatus.WARN, f'{rate:.1f} images per second instead of {self._rate:g}'
+            warnings.append(f'since the last report: failed reads {failed}, reconnects {reconnected}')
+        elif rate < LOW_RATE * self._rate and not reader.has_ended:
+            warnings.append(f'{rate:.1f} images per second instead of {self._rate:g}')
         name = self.get_fully_qualified_name().lstrip('/')
         self._diagnostics.publish(DiagnosticArray(
-            header=Header(stamp=self.get_clock().now().to_msg()), status=[DiagnosticStatus(
-                level=level, name=f'{name}: camera', message=message, hardware_id=self._source,
-                values=[KeyValue(key=key, value=str(value)) for key, value in values.items()])]))
+            header=Header(stamp=self.get_clock().now().to_msg()), status=[status_of(
+                f'{name}: camera', values, errors, warnings,
+                'the video has ended' if reader.has_ended else 'publishing', self._source)]))
 
     def finish(self) -> None:
         self._reader.stop()
+        if self.is_done:
+            self.get_logger().info(f'{self._source} has ended after {self._reader.images} images')
         self._report()
+        if self.is_done:
+            time.sleep(LAST_MESSAGES)
         self.destroy_node()
 
 

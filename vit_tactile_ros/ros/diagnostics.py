@@ -18,6 +18,7 @@ from vit_tactile_ros.ros.image_subscription import ImageSubscription
 from vit_tactile_ros.ros.namesakes import Namesakes
 from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.sensor import Sensor
+from vit_tactile_ros.ros.status import rate_of, status_of
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
@@ -92,11 +93,12 @@ class Reporter:
             errors.append(f'internal error in {self._guard.last_error}')
         self._known_errors = worker.failures, self._guard.errors
         facts = {
-            'checkpoint': str(checkpoint), 'device': str(classifier.runtime.device), 'engine': classifier.runtime.name,
-            'precision': classifier.runtime.precision, 'threads': str(classifier.threads),
+            'checkpoint': checkpoint, 'device': classifier.runtime.device, 'engine': classifier.runtime.name,
+            'precision': classifier.runtime.precision, 'threads': classifier.threads,
             'tau': ', '.join(f'{t:g}' for t in settings.thresholds()), 'tau_from': settings.source,
-            'internal errors': str(worker.failures + self._guard.errors)}
-        statuses.append(node_status(name, facts, errors, [self._namesakes.problem] if self._namesakes.problem else []))
+            'internal errors': worker.failures + self._guard.errors}
+        warnings = [self._namesakes.problem] if self._namesakes.problem else []
+        statuses.append(status_of(f'{name}: model', facts, errors, warnings))
         return statuses
 
 
@@ -123,8 +125,7 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
                            else 'captured' if reference.is_complete else 'waiting for frames')
     if grey is not None:
         values['colour'] = 'grey' if grey else 'colour'
-    is_flowing = len(times) > 1 and not is_silent
-    values['rate [Hz]'] = f'{(len(times) - 1) / (times[-1] - times[0]):.1f}' if is_flowing else '0.0'
+    values['rate [Hz]'] = '0.0' if is_silent else f'{rate_of(times):.1f}'
     if ages:
         values['image age p50 [ms]'] = f'{1e3 * float(np.median(ages)):.2f}'
         values['image age p99 [ms]'] = f'{1e3 * float(np.percentile(ages, 99)):.2f}'
@@ -150,11 +151,3 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
     if status.level == DiagnosticStatus.STALE and grown:  # for instance silent because every image is lost
         status.message += f'; {since}'
     return status
-
-
-def node_status(node_name: str, values: dict[str, str], errors: list[str], warnings: list[str]) -> DiagnosticStatus:
-    """The device and settings of the node, and what is wrong with the node itself."""
-    level = DiagnosticStatus.ERROR if errors else DiagnosticStatus.WARN if warnings else DiagnosticStatus.OK
-    return DiagnosticStatus(level=level, name=f'{node_name}: model', message='; '.join(errors + warnings) or 'active',
-                            values=[KeyValue(key=k, value=v) for k, v in values.items()])
-

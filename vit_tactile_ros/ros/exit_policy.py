@@ -84,12 +84,12 @@ class ExitPolicy:
             tau = calibration.tau if self.tau is None else self.tau
             try:
                 return InForce(thresholds(_numbers(tau), num_exits), tau, NO_DROP)
-            except ValueError as error:
+            except UserError as error:
                 raise PolicyError(str(error)) from error
         asked = self.max_accuracy_drop
         try:
             bound = calibration.bound_for(asked)
-        except ValueError as error:
+        except UserError as error:
             raise PolicyError(f'max_accuracy_drop is {asked:g}: {error}') from error
         notes = () if bound.max_accuracy_drop == asked else (
             f'max_accuracy_drop {asked:g} is not a bound of the calibration of this checkpoint: the next stricter one, '

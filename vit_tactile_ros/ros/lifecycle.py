@@ -10,10 +10,11 @@ from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.ros.start import reason_of
 
 RCLError = rclpy_implementation.RCLError
-USERS_ERRORS = (ValueError, OSError, ParameterException, InvalidParameterValueException, NameValidationException,
+USERS_ERRORS = (UserError, OSError, ParameterException, InvalidParameterValueException, NameValidationException,
                 InvalidQosOverridesError)
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.node import Node
+
+from vit_tactile_ros.ros.start import StartError
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,16 @@ class ParameterRule:
             low_int, high_int = self.integer_range
             descriptor.integer_range = [IntegerRange(from_value=low_int, to_value=high_int, step=1)]
         return descriptor
+
+
+def declared_values(node: Node, rules: Iterable[ParameterRule]) -> dict[str, Any]:
+    """Declare the parameters and return their values; raises StartError for the first one that is wrong."""
+    values = {}
+    for rule in rules:
+        value = values[rule.name] = node.declare_parameter(rule.name, rule.default, rule.descriptor()).value
+        if right := rule.check(value):
+            raise StartError(f'{rule.name} is {short(value)}; must be {right}')
+    return values
 
 
 def is_bool(value: Any) -> str:

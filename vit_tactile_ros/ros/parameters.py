@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import file_problem
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
@@ -67,7 +68,7 @@ def check_tau(value: Any, num_exits: int | None = None) -> str:
         return right
     try:
         thresholds(value if isinstance(value, Sequence) else float(value), num_exits or len(values))
-    except ValueError as error:
+    except UserError as error:
         return f'{right} ({error})'
     return ''
 

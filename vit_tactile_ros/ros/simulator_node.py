@@ -9,7 +9,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
@@ -18,6 +17,7 @@ from std_msgs.msg import Header
 from vit_tactile_ros.foundation.files import file_problem
 from vit_tactile_ros.msg import TactileLabel
 from vit_tactile_ros.ros.messages import compressed_message, image_message
+from vit_tactile_ros.ros.parameter_rule import ParameterRule, declared_values, is_integer, is_number, is_one_of
 from vit_tactile_ros.ros.run import run_node
 from vit_tactile_ros.ros.start import StartError
 from vit_tactile_ros.ros.transport import publisher_profile
@@ -30,7 +30,22 @@ from vit_tactile_ros.simulator import (
     sensor_names,
 )
 
-PARAMETERS = ('sensor', 'rate', 'seed', 'frame_id', 'image_transport')
+
+def _is_sensor(value: str) -> str:
+    problem = '' if value in sensor_names() else file_problem(value)
+    return f'one of {", ".join(sensor_names())}, or the path of a .json sensor file ({problem})' if problem else ''
+
+
+RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
+    ParameterRule('sensor', 'gelsight', f'One of {", ".join(sensor_names())}, or the path of a .json sensor file.',
+                  _is_sensor, read_only=True),
+    ParameterRule('rate', 30.0, 'Images per second, 1 to 120.', is_number(1, 120), read_only=True, dynamic=True),
+    ParameterRule('seed', 0, 'Determines the unit and its sequence of touches.', is_integer(0, 2**31 - 1),
+                  read_only=True, integer_range=(0, 2**31 - 1)),
+    ParameterRule('frame_id', 'tactile_sensor', 'frame_id of the images.', lambda _: '', read_only=True),
+    ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).",
+                  is_one_of('raw', 'compressed'), read_only=True),
+)}
 
 
 class TactileSimulatorNode(Node):
@@ -40,40 +55,24 @@ class TactileSimulatorNode(Node):
         """Raises StartError naming the parameter that is wrong."""
         super().__init__('tactile_simulator', **kwargs)
 
-        def declare(name: str, default: Any, description: str, **limits: Any) -> Any:
-            descriptor = ParameterDescriptor(description=description, read_only=True, **limits)
-            return self.declare_parameter(name, default, descriptor).value
-
-        kind = declare('sensor', 'gelsight', f'One of {", ".join(sensor_names())}, or the path of a .json sensor file.')
-        rate = declare('rate', 30.0, 'Images per second, 1 to 120.', dynamic_typing=True)  # 60 as well as 60.0
-        seed = declare('seed', 0, 'Determines the unit and its sequence of touches.',
-                       integer_range=[IntegerRange(from_value=0, to_value=2**31 - 1, step=1)])
-        frame_id = declare('frame_id', 'tactile_sensor', 'frame_id of the images.')
-        transport = declare('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).")
-        if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 1 <= rate <= 120:
-            raise StartError(f'rate is {rate!r}; must be a number from 1 to 120')
-        if kind not in sensor_names() and (problem := file_problem(kind)):
-            raise StartError(f'sensor is {kind[:200]!r} ({problem}); must be the path of a .json sensor file, or one '
-                             f'of {", ".join(sensor_names())}')
+        values = declared_values(self, RULES.values())
+        kind = values['sensor']
         try:
             config = load_sensor(kind if kind in sensor_names() else Path(kind).expanduser())
         except SensorFileError as error:
             raise StartError(f'sensor is {kind!r}: {error}') from error
-        if transport not in ('raw', 'compressed'):
-            raise StartError(f"image_transport is {transport!r}; must be 'raw' or 'compressed'")
-
-        self._rng = np.random.default_rng(seed)
+        self._rng = np.random.default_rng(values['seed'])
         self._unit = SensorUnit(config, self._rng)
         self._sequence = TouchSequence(config, self._rng)
-        self._frame_id = frame_id
-        self._compressed = transport == 'compressed'
+        self._frame_id = values['frame_id']
+        self._compressed = values['image_transport'] == 'compressed'
         self._images = self.create_publisher(
             CompressedImage if self._compressed else Image,
             'image_raw/compressed' if self._compressed else 'image_raw', qos_profile_sensor_data)
         self._labels = self.create_publisher(TactileLabel, 'label', 10)
         self._started: float | None = None
-        self._timer = self.create_timer(1.0 / rate, self._publish)
-        self.get_logger().info(f'{kind} at {rate:g} Hz on {self._images.topic_name}')
+        self._timer = self.create_timer(1.0 / values['rate'], self._publish)
+        self.get_logger().info(f'{kind} at {values["rate"]:g} Hz on {self._images.topic_name}')
 
     def _publish(self) -> None:
         # No touch before there is a subscriber, and then for a second: a classifier that has just started captures its
@@ -104,7 +103,7 @@ def _create() -> TactileSimulatorNode:
 def main(args: list[str] | None = None) -> int:
     """Run until stopped; returns the status of the process, see `run_node`."""
     cv2.setNumThreads(1)
-    return run_node(_create, PARAMETERS, args)
+    return run_node(_create, tuple(RULES), args)
 
 
 if __name__ == '__main__':

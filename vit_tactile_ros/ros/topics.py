@@ -29,8 +29,15 @@ SENSOR_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 MAX_TOPIC = 247
 
 
+# A new profile for every topic: rclpy writes the qos_overrides of a topic into it.
+
+
+def image_qos() -> QoSProfile:
+    """Of a sensor driver: best effort, 5 images."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
+
+
 def result_qos() -> QoSProfile:
-    """A new one for every publisher: rclpy writes the overrides of a topic into it."""
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 

@@ -36,3 +36,11 @@ def test_gelsight_mini_is_reduced_and_cropped():
     image = prepared(np.zeros((2464, 3280, 3), np.uint8), PROFILES['gelsight_mini'])
     assert image.shape == (616 - 2 * 92, 820 - 2 * 123, 3)
     assert prepared(np.zeros((240, 320, 3), np.uint8), PROFILES['gelsight_mini']).shape == (168, 224, 3)
+
+
+@pytest.mark.parametrize('crop', [(0.45, 0.45, 0.45, 0.45), (0.9, 0.9, 0.0, 0.0), (0.0, 0.0, 0.9, 0.9)])
+def test_a_crop_keeps_a_pixel(crop):
+    """An image of no pixels cannot be rotated or published."""
+    for size in range(1, 12):
+        image = np.zeros((size, size, 3), np.uint8)
+        assert min(prepared(image, Profile(crop=crop, rotation=90)).shape) >= 1

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from toy_clips import write_clip
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.ros.camera.devices import CameraError
 from vit_tactile_ros.ros.camera.profiles import PROFILES, Profile
 from vit_tactile_ros.ros.camera.sources import (
@@ -145,15 +146,14 @@ def test_a_device_that_cannot_be_opened():
 
 def test_pace():
     """Equal steps while the caller keeps up; from now on, without a burst, when it was late."""
+    now = 100.0
     waited: list[float] = []
-    pace = Pace(50.0, waited.append)
-    first = pace()
-    assert [pace() - first for _ in range(3)] == pytest.approx([0.02, 0.04, 0.06], abs=1e-9)
-    assert waited[-1] == pytest.approx(0.06, abs=0.02)
-    pace = Pace(1e4, time.sleep)
-    pace()
-    time.sleep(0.01)
-    assert abs(pace() - time.monotonic()) < 0.005
+    pace = Pace(50.0, waited.append, lambda: now)
+    assert [pace() for _ in range(4)] == pytest.approx([100.0, 100.02, 100.04, 100.06], abs=1e-9)
+    assert waited == pytest.approx([0.0, 0.02, 0.04, 0.06], abs=1e-9)
+    now = 100.2
+    assert [pace(), pace()] == pytest.approx([100.2, 100.22], abs=1e-9)
+    assert waited[4:] == pytest.approx([0.0, 0.02], abs=1e-9)
 
 
 def test_video(tmp_path):
@@ -191,6 +191,18 @@ def test_folder(tmp_path):
     frames = list(folder_frames(tmp_path, PROFILES['generic'], False, at_once()))
     assert 'truncated' in frames.pop(1).reason
     assert [frame.image[0, 0].tolist() for frame in frames] == [[1, 0, 0], [9, 0, 0], [10, 0, 0]]
+
+
+@pytest.mark.parametrize('loop', [False, True])
+def test_folder_of_broken_images(tmp_path, loop):
+    """It ended as if it had been played."""
+    for name in ('1.png', '2.png'):
+        (tmp_path / name).write_bytes(b'no image')
+    frames = folder_frames(tmp_path, PROFILES['generic'], loop, at_once())
+    assert [type(next(frames)) for _ in range(2)] == [BadFrame, BadFrame]
+    with pytest.raises(RunError, match='has no image that can be decoded') as raised:
+        next(frames)
+    assert not isinstance(raised.value, CameraError)  # which would open it again
 
 
 def test_folder_that_holds_none(tmp_path):

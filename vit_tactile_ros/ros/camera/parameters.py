@@ -11,7 +11,7 @@ from rclpy.node import Node
 from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.ros.camera.devices import attached, listed
 from vit_tactile_ros.ros.camera.profiles import PROFILES, Profile
-from vit_tactile_ros.ros.parameter_rule import ParameterRule, is_bool, is_integer, is_number, is_one_of, short
+from vit_tactile_ros.ros.parameter_rule import ParameterRule, declared_values, is_bool, is_integer, is_number
 from vit_tactile_ros.ros.start import StartError, check_parameters
 from vit_tactile_ros.ros.topics import SENSOR_NAME
 
@@ -48,6 +48,10 @@ def _is_crop(value: Any) -> str:
                           '0.15]; left and right together at most 0.9, top and bottom too')
 
 
+def _is_rotation(value: Any) -> str:
+    return '' if type(value) is int and value in (0, 90, 180, 270) else 'one of 0, 90, 180, 270'
+
+
 def _rule(name: str, default: Any, description: str, check: Callable[[Any], str], dynamic: bool = True,
           ) -> ParameterRule:
     return ParameterRule(name, default, description, check, read_only=True, dynamic=dynamic)
@@ -76,8 +80,7 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
               'wide, px; 0: never. A JPEG is decoded at the reduced size, which takes less time.',
               is_integer(0, 16384)),
     _override('crop', 'Shares of the image cut off at the left, top, right and bottom.', _is_crop),
-    _override('rotation', 'Degrees clockwise, after the crop: 0, 90, 180 or 270.',
-              lambda value: is_one_of('0', '90', '180', '270')(str(value))),
+    _override('rotation', 'Degrees clockwise, after the crop: 0, 90, 180 or 270.', _is_rotation),
     _override('exposure', "Exposure, ms; 0: keep the camera's setting.", is_number(0.0, 1000.0)),
     _override('lighting', "Value of the camera's zoom control, which sets the LEDs of a DIGIT: red * 256 + green * 16 "
               "+ blue, 0 to 15 each; -1: keep the camera's setting.", is_integer(-1, 65535)),
@@ -86,11 +89,7 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
 
 def declared(node: Node) -> tuple[dict[str, Any], Profile]:
     """The values of all parameters, and the profile with what was set over it. Raises StartError."""
-    values = {rule.name: node.declare_parameter(rule.name, rule.default, rule.descriptor()).value
-              for rule in RULES.values()}
-    for name, value in values.items():
-        if right := RULES[name].check(value):
-            raise StartError(f'{name} is {short(value)}; must be {right}')
+    values = declared_values(node, RULES.values())
     given = [name for name in SOURCES if values[name]]
     if len(given) != 1:
         check_parameters(node)  # a misspelt name is the likelier reason

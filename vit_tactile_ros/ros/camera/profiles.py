@@ -46,11 +46,17 @@ def reduction(width: int, least_width: int) -> int:
 
 
 def prepared(image: Image, profile: Profile) -> Image:
-    """Reduced, cropped and rotated as in the profile."""
+    """Reduced, cropped to at least one pixel, and rotated as in the profile."""
     by = reduction(image.shape[1], profile.least_width)
     if by > 1:
         image = np.asarray(cv2.resize(image, None, fx=1 / by, fy=1 / by, interpolation=cv2.INTER_AREA), np.uint8)
     height, width = image.shape[:2]
     left, top, right, bottom = profile.crop
-    image = image[round(top * height):height - round(bottom * height), round(left * width):width - round(right * width)]
+    image = image[_kept(height, top, bottom), _kept(width, left, right)]
     return np.asarray(cv2.rotate(image, _TURNS[profile.rotation]), np.uint8) if profile.rotation else image
+
+
+def _kept(size: int, before: float, after: float) -> slice:
+    """Of `size` pixels those that remain if shares are cut off before and after them; at least one."""
+    start = min(round(before * size), size - 1)
+    return slice(start, max(size - round(after * size), start + 1))

@@ -9,13 +9,16 @@ import traceback
 from collections import deque
 from collections.abc import Callable
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.ros.camera.devices import CameraError
 from vit_tactile_ros.ros.camera.sources import BadFrame, Frame, Frames
+from vit_tactile_ros.ros.status import rate_of
 from vit_tactile_ros.ros.throttle import ThrottledLog
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 1.0  # s between two attempts to open the camera, doubled every time
 STOP_TIMEOUT = 1.2  # s; a read of a device that sends nothing ends within sources.READ_TIMEOUT
 RATE_WINDOW = 2.0  # s
+NOT_OPENED = 'not opened yet'
 
 
 class CameraReader:
@@ -23,16 +26,16 @@ class CameraReader:
 
     `open_frames` gets a function that waits for a number of seconds, or until the reader stops.
     `problem` is the reason why no images arrive; '' while they do.
-    `failure` is a bug that ended the thread; '' if there was none.
-    `ended` is the time at which a video ended, in s of time.monotonic(); None before.
+    `failure` is why the thread has ended for good: a bug, or a video without images; '' if it has not.
+    `has_ended` is true after the end of a video.
     """
 
     def __init__(self, open_frames: Callable[[Callable[[float], bool]], Frames], on_frame: Callable[[Frame], object],
                  log: ThrottledLog) -> None:
         self.images = self.failed_reads = self.reconnects = 0
-        self.problem = 'not opened yet'
+        self.problem = NOT_OPENED
         self.failure = ''
-        self.ended: float | None = None
+        self.has_ended = False
         self._open_frames = open_frames
         self._on_frame = on_frame
         self._log = log
@@ -52,7 +55,7 @@ class CameraReader:
         """Hz over the last RATE_WINDOW s, by the times of capture; 0 while no images come."""
         with self._lock:
             times = [t for t in self._captured if t > time.monotonic() - RATE_WINDOW]
-        return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 and times[-1] > times[0] else 0.0
+        return rate_of(times)
 
     def last_image(self) -> float | None:
         """Time of capture of the newest image."""
@@ -73,13 +76,16 @@ class CameraReader:
                         else:
                             self._take(frame)
                             delay = FIRST_DELAY
-                self.ended = time.monotonic()
+                self.has_ended = True
                 return
             except CameraError as error:
                 self.problem = str(error)
                 self._log.warning('lost', f'{error}; trying again until it can be read')
                 self._stop.wait(delay)
                 delay = min(2 * delay, LONGEST_DELAY)
+            except RunError as error:
+                self.failure = str(error)
+                return
             except Exception as error:
                 self.failure = f'internal error while reading the camera: {"".join(traceback.format_exception(error))}'
                 return

@@ -1,6 +1,7 @@
 """Images with their capture times from a V4L2 device, a video file or a folder of images, one generator each.
 
-A generator yields a Frame or a BadFrame, ends when a video does, and raises CameraError when it has to be opened again.
+A generator yields a Frame or a BadFrame and ends when a video does. It raises CameraError when it has to be opened
+again, and RunError for a video or folder without any image that can be decoded.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import cv2
 import numpy as np
 
 from vit_tactile_ros.data.folders import IMAGE_SUFFIXES
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.foundation.files import file_problem
 from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 from vit_tactile_ros.inference.image_header import DecodeError, read_jpeg_header
@@ -47,13 +49,15 @@ Frames = Iterator[Frame | BadFrame]
 class Pace:
     """Waits for the moments of a fixed rate. A caller that is late by more than a period starts again from now."""
 
-    def __init__(self, rate: float, wait: Callable[[float], object]) -> None:
+    def __init__(self, rate: float, wait: Callable[[float], object], clock: Callable[[], float] = time.monotonic,
+                 ) -> None:
         self._period = 1.0 / rate
         self._wait = wait
-        self._due = time.monotonic()
+        self._clock = clock
+        self._due = clock()
 
     def __call__(self) -> float:
-        now = time.monotonic()
+        now = self._clock()
         due = self._due if now < self._due + self._period else now
         self._wait(max(0.0, due - now))
         self._due = due + self._period
@@ -160,8 +164,8 @@ def stored_rate(path: Path) -> float:
     return rate if 0 < rate <= 1000 else 0.0
 
 
-def video_frames(path: Path, profile: Profile, loop: bool, pace: Pace) -> Frames:
-    """The images of a video file at the rate of `pace`."""
+def video_frames(path: Path, profile: Profile, loop: bool, pace: Callable[[], float]) -> Frames:
+    """The images of a video file at the rate of `pace`, which returns the time of each."""
     while True:
         capture = _open_video(path)
         try:
@@ -170,7 +174,7 @@ def video_frames(path: Path, profile: Profile, loop: bool, pace: Pace) -> Frames
                 count += 1
                 yield Frame(prepared(np.asarray(read[1], np.uint8), profile), pace())
             if not count:
-                raise CameraError(f'{path} holds no image that can be decoded')
+                raise _nothing_in(path)
             stored = capture.get(cv2.CAP_PROP_FRAME_COUNT)  # an estimate in some formats
             if count < 0.9 * stored:
                 yield BadFrame(f'{path} is cut or damaged: {count} of {stored:.0f} images could be read')
@@ -198,9 +202,10 @@ def folder_images(folder: Path) -> list[Path]:
         r'(\D*)(\d*)', path.name)])
 
 
-def folder_frames(folder: Path, profile: Profile, loop: bool, pace: Pace) -> Frames:
+def folder_frames(folder: Path, profile: Profile, loop: bool, pace: Callable[[], float]) -> Frames:
     """The images of a folder at the rate of `pace`; yields a BadFrame in place of one that cannot be read."""
     while True:
+        count = 0
         for path in folder_images(folder):
             try:
                 image = np.ascontiguousarray(read_image(path)[:, :, ::-1])
@@ -210,6 +215,13 @@ def folder_frames(folder: Path, profile: Profile, loop: bool, pace: Pace) -> Fra
                 pace()
                 yield BadFrame(str(error))
                 continue
+            count += 1
             yield Frame(prepared(image, profile), pace())
+        if not count:
+            raise _nothing_in(folder)
         if not loop:
             return
+
+
+def _nothing_in(path: Path) -> RunError:
+    return RunError(f'{path} has no image that can be decoded')

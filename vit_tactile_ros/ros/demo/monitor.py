@@ -20,6 +20,7 @@ from sensor_msgs.msg import Image
 
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.msg import TactileClassification, TactileLabel
+from vit_tactile_ros.ros.status import rate_of
 
 KEPT_STAMPS = 300  # labels or results that wait for their counterpart
 KEPT_LATENCIES = 20_000  # more than ten minutes
@@ -55,7 +56,7 @@ class Finger:
     @property
     def rate(self) -> float:
         """Results per second, over the latest results."""
-        return (len(self.recent) - 1) / (self.recent[-1] - self.recent[0]) if len(self.recent) > 1 else 0.0
+        return rate_of(self.recent)
 
 
 class Monitor(Node):

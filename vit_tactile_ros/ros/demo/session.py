@@ -26,7 +26,7 @@ from vit_tactile_ros.foundation.interrupt import INTERRUPTED
 from vit_tactile_ros.ros.demo.monitor import Monitor
 from vit_tactile_ros.ros.demo.settings import DemoSettings
 from vit_tactile_ros.ros.demo.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
-from vit_tactile_ros.ros.live.node_process import wait_all
+from vit_tactile_ros.ros.live.node_process import launched, wait_all
 from vit_tactile_ros.ros.run import spin_once
 from vit_tactile_ros.ros.start import init_ros
 
@@ -186,11 +186,7 @@ def _nodes(settings: DemoSettings, log_folder: Path) -> Iterator[list[subprocess
     processes: list[subprocess.Popen[bytes]] = []
     try:
         for name, (module, *options) in commands.items():
-            with open(log_folder / f'{name}.log', 'wb') as log:
-                # A separate session: Ctrl-C reaches only the demo, which then ends the nodes.
-                processes.append(subprocess.Popen(
-                    [sys.executable, '-m', f'vit_tactile_ros.ros.{module}', '--ros-args', *options],
-                    stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True))
+            processes.append(launched(module, ['--ros-args', *options], log_folder / f'{name}.log'))
         yield processes
     finally:
         for process in processes:

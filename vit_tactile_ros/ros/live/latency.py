@@ -23,7 +23,10 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.msg import TactileClassification
+from vit_tactile_ros.ros.camera.profiles import PROFILES
+from vit_tactile_ros.ros.camera.sources import Frame, video_frames
 from vit_tactile_ros.ros.live.node_process import NodeProcess
 from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.run import fastest_executor, spin_once
@@ -33,10 +36,6 @@ from vit_tactile_ros.ros.transport import publisher_profile
 FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and respond
 RESPONSE_TIMEOUT = 5.0  # s until a service is called again: DDS may lose a response
 LAST_RESULTS = 1.0  # s to wait for the results of a clip's last images
-
-
-class LatencyError(RuntimeError):
-    """A node that is not found or does not respond, or a clip that cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,8 @@ def measure(variants: Sequence[Variant], clips: Sequence[Path], rate: float, ima
     All nodes run all the time. Each clip is played to one node after the other, in a new random order, as a camera
     driver does: best effort, `rate` images per second. Its first images are the no-contact reference. Before that,
     `cold_starts` nodes of each variant are started one at a time, in turn. `transport`: 'raw' or 'compressed' (JPEG).
-    Logs of the nodes are in `folder`. Raises LatencyError, and NodeError for a node that does not start or that ends.
+    Logs of the nodes are in `folder`. Raises RunError for an unreadable clip, and for a node that is
+    not found, does not respond or ends.
     """
     for clip in clips:  # detect an unreadable clip before the measurement
         next(_messages(clip, transport))
@@ -158,7 +158,7 @@ class _Camera:
         while not (all(p.get_subscription_count() for p in self._publishers)
                    and all(c.service_is_ready() for c in self._captures)):
             if time.monotonic() > end:
-                raise LatencyError(f'a node was not found within {FOUND_TIMEOUT:g} s; is ROS_DOMAIN_ID the same?')
+                raise RunError(f'a node was not found within {FOUND_TIMEOUT:g} s; is ROS_DOMAIN_ID the same?')
             self._spin(0.05)
         self._spin(0.5)  # discovery in the other direction, which cannot be observed
 
@@ -182,11 +182,11 @@ class _Camera:
         self._sent.clear()  # superseded, or lost
 
     def _capture_reference(self, index: int) -> None:
-        """Make the next images the reference; the node refuses this for some checkpoints. Raises LatencyError."""
+        """Make the next images the reference; the node refuses this for some checkpoints. Raises RunError."""
         calls: list[Future] = []
         while not any(future.done() for future in calls):
             if len(calls) * RESPONSE_TIMEOUT >= FOUND_TIMEOUT:
-                raise LatencyError(f'{self._captures[index].srv_name} did not respond within {FOUND_TIMEOUT:g} s')
+                raise RunError(f'{self._captures[index].srv_name} did not respond within {FOUND_TIMEOUT:g} s')
             calls.append(self._captures[index].call_async(Trigger.Request()))
             end = time.monotonic() + RESPONSE_TIMEOUT
             while not any(future.done() for future in calls) and time.monotonic() < end:
@@ -212,14 +212,9 @@ class _Camera:
 
 def _messages(clip: Path, transport: str) -> Iterator[Image | CompressedImage]:
     """The frames of a video as messages of a driver."""
-    capture = cv2.VideoCapture(str(clip))
-    read, frame = capture.read()
-    if not read:
-        raise LatencyError(f'{clip} is not a video that can be read')
-    while read:
-        yield _message(frame, transport)
-        read, frame = capture.read()
-    capture.release()
+    for frame in video_frames(clip, PROFILES['generic'], False, time.monotonic):
+        if isinstance(frame, Frame):  # else the end of a video that is cut
+            yield _message(frame.image, transport)
 
 
 def _message(frame: NDArray[np.uint8], transport: str) -> Image | CompressedImage:

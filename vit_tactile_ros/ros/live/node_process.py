@@ -12,13 +12,22 @@ from typing import Any, TypeVar
 
 import yaml
 
+from vit_tactile_ros.foundation.errors import RunError
+
 START_TIMEOUT = 120.0  # s until a node is active
 END_TIMEOUT = 1.0  # s from SIGINT to SIGKILL: a command must end within 2 s of Ctrl-C, even if nodes hang
 Node = TypeVar('Node', bound='NodeProcess')
 
 
-class NodeError(RuntimeError):
-    """A node that does not become active, or that ended."""
+def launched(module: str, arguments: Sequence[str], log: Path, python: Sequence[str] = (sys.executable,),
+             ) -> subprocess.Popen[bytes]:
+    """A module of vit_tactile_ros.ros as a process that writes into `log`.
+
+    In a session of its own: Ctrl-C reaches only the command, which then ends the process.
+    """
+    with log.open('wb') as file:
+        return subprocess.Popen([*python, '-m', f'vit_tactile_ros.ros.{module}', *arguments],
+                                stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
 
 
 class NodeProcess:
@@ -28,7 +37,7 @@ class NodeProcess:
                  checkout: Path | None = None, pause: Callable[[], object] | None = None) -> None:
         """`title`: its name in errors. `checkout`: the built checkout whose code it runs; None: this one.
 
-        `pause` is called repeatedly until the node is active; None sleeps. Entry raises NodeError.
+        `pause` is called repeatedly until the node is active; None sleeps. Entry raises RunError.
         """
         self.namespace = namespace
         self.start_time = 0.0  # s, from the start of the process until it was active
@@ -40,20 +49,16 @@ class NodeProcess:
 
     def __enter__(self: Node) -> Node:
         self._parameters_file.write_text(yaml.safe_dump({'/**': {'ros__parameters': dict(self._parameters)}}))
-        node = ['-m', 'vit_tactile_ros.ros.classifier_node', '--ros-args', '-r', f'__ns:={self.namespace}',
-                '--params-file', str(self._parameters_file.absolute())]
-        command = [sys.executable, *node] if self._checkout is None else [
-            'bash', '-c', '. "$0"/env.sh && exec python "$@"', str(self._checkout), *node]
+        python = [sys.executable] if self._checkout is None else [
+            'bash', '-c', '. "$0"/env.sh && exec python "$@"', str(self._checkout)]
         started = time.monotonic()
-        with self._log.open('wb') as log:
-            # A separate session: Ctrl-C reaches only the command, which then ends the node.
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                             start_new_session=True)
+        self._process = launched('classifier_node', ['--ros-args', '-r', f'__ns:={self.namespace}', '--params-file',
+                                                     str(self._parameters_file.absolute())], self._log, python)
         try:
             while 'active, waiting for images' not in self.log_text():
                 self.check()
                 if time.monotonic() - started > START_TIMEOUT:
-                    raise NodeError(f'{self._title}: the node was not active within {START_TIMEOUT:g} s')
+                    raise RunError(f'{self._title}: the node was not active within {START_TIMEOUT:g} s')
                 self._pause()
         except BaseException:
             self.__exit__()
@@ -70,9 +75,9 @@ class NodeProcess:
         self._process.send_signal(signal.SIGINT)
 
     def check(self) -> None:
-        """Raises NodeError with the end of the log if the node has ended."""
+        """Raises RunError with the end of the log if the node has ended."""
         if self._process.poll() is not None:
-            raise NodeError(f'{self._title}: the node ended with {self._process.returncode}: {self.end_of_log()}')
+            raise RunError(f'{self._title}: the node ended with {self._process.returncode}: {self.end_of_log()}')
 
     def log_text(self) -> str:
         return self._log.read_text(errors='replace')

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,8 +21,9 @@ from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import ReplaySettings, Selection, select
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.msg import TactileClassification
-from vit_tactile_ros.ros.live.node_process import NodeError, NodeProcess
+from vit_tactile_ros.ros.live.node_process import NodeProcess, launched
 from vit_tactile_ros.ros.run import spin_once
 from vit_tactile_ros.ros.start import init_ros
 
@@ -59,8 +58,8 @@ def play_live(bags: Sequence[Path], names: Sequence[str], checkpoint: Path, devi
             session = _Session(bag, name, checkpoint, device, threads, settings, selection, folder)
             try:
                 report = session.run(table.subset(table.bag == name), speed, find_speed)
-            except _Failed as error:
-                wrong.append(f'live, {name}: {error}')
+            except RunError as error:
+                wrong.append(f'live, {error}')
                 continue
             finally:
                 session.close()
@@ -69,10 +68,6 @@ def play_live(bags: Sequence[Path], names: Sequence[str], checkpoint: Path, devi
     finally:
         rclpy.try_shutdown()
     return reports, wrong
-
-
-class _Failed(RuntimeError):
-    pass
 
 
 class _Session:
@@ -114,10 +109,7 @@ class _Session:
     def run(self, table: FrameTable, speed: float, find_speed: bool) -> dict[str, Any]:
         node = NodeProcess(self._name, self._namespace, self._parameters, self._folder / 'live_node',
                            pause=partial(self._spin, 0.05))
-        try:
-            self._stack.enter_context(node)
-        except NodeError:
-            raise _Failed(f'the node did not start: {node.end_of_log()}') from None
+        self._stack.enter_context(node)
         played = self._play(speed, self._settings.reference_frames, None)
         report = {'speed': speed, **played, **self._compare(table)}
         left_out = sorted(set(self._selection.sensor_of_topic) - set(self._sensors))
@@ -147,10 +139,7 @@ class _Session:
                  'start': self._selection.start, 'stop': self._selection.stop, 'speed': speed, 'limit': limit,
                  'reference_frames': reference_frames, 'namespace': self._namespace}
         log_file = self._folder / 'live_player.log'
-        with log_file.open('wb') as log:
-            player = subprocess.Popen([sys.executable, '-m', 'vit_tactile_ros.ros.live.bag_player', json.dumps(order)],
-                                      stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
-                                      start_new_session=True)
+        player = launched('live.bag_player', [json.dumps(order)], log_file)
         try:
             while player.poll() is None:
                 self._spin(0.1)
@@ -160,7 +149,7 @@ class _Session:
             player.wait()
         text = log_file.read_text(errors='replace').strip()
         if player.returncode:
-            raise _Failed(f'the player ended with {player.returncode}: {text[-500:]}')
+            raise RunError(f'{self._name}: the player ended with {player.returncode}: {text[-500:]}')
         sent = json.loads(text.splitlines()[-1])
         counted = self._settle(before)
         superseded = sent['sent'] - counted['classified'] - counted['rejected']  # includes lost images
