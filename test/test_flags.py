@@ -23,7 +23,7 @@ COMMANDS = {
     'cross_validate': (cross_validate, cross_validate.CrossValidation, cross_validate.FLAGS),
     'calibrate': (calibrate, calibrate.CalibrationRequest, {}), 'sweep': (sweep, sweep.SweepRequest, {}),
     'average': (average, average.AverageRequest, {}), 'benchmark': (benchmark, benchmark.BenchmarkRequest, {}),
-    'demo': (demo, demo.DemoSettings, demo.FLAGS)}
+    'demo': (demo, demo.DemoSettings, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
            'augment': ('none', 'gel'), 'label': ('label', 'a "b"', '', '--x'), 'split': ('split', '')}
