@@ -10,6 +10,7 @@ import typing
 from pathlib import Path
 
 import pytest
+from command_reference import parser_of
 from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import average, benchmark, calibrate, cross_validate, demo, flags, sweep, train, tune
@@ -34,7 +35,7 @@ def draw(rng: random.Random, field, flag):
     kinds = [kind for kind in (field.type, *typing.get_args(field.type)) if typing.get_origin(kind) is tuple]
     if kinds:
         one, *others = typing.get_args(kinds[0])
-        count = 1 if flag.is_single else rng.randint(1, 3) if others[-1] is Ellipsis else 1 + len(others)
+        count = rng.randint(1, 3) if others[-1] is Ellipsis else 1 + len(others)
         return tuple(draw(rng, dataclasses.replace(field, type=one), flag) for _ in range(count))
     known = CHOICES.get(field.name) or flag.choices
     names = [arg for kind in (field.type, *typing.get_args(field.type)) for arg in typing.get_args(kind)
@@ -84,6 +85,13 @@ def test_defaults_are_not_printed(name):
                 'cross_validate': {'output': Path('c'), 'data': 'd'}}.get(name, {})
     printed = flags.command_of(name, build(settings, required), flags=own)
     assert printed.count('--') == len(required) - (name == 'average')
+
+
+@pytest.mark.parametrize('name', COMMANDS)
+def test_a_required_flag_has_no_default(name):
+    """cross_validate --help showed '(default: simulator)' for --data, which has to be given."""
+    for action in parser_of(name)._actions:
+        assert not action.required or action.default is None, action.dest
 
 
 def test_a_field_without_a_flag_is_found(monkeypatch):

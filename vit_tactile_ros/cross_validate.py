@@ -39,7 +39,7 @@ from vit_tactile_ros.model import Checkpoint, ModelConfig, Provenance, ViTTactil
 from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import InputKind, choose_augmentation, choose_preprocessing, data_settings
-from vit_tactile_ros.training.initialise import Start, check_frozen, start_from, start_told
+from vit_tactile_ros.training.initialise import Start, check_frozen, start_from_all, start_told
 from vit_tactile_ros.training.loop import fit
 from vit_tactile_ros.training.request import check_start
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
@@ -83,7 +83,6 @@ class CrossValidation:
 
 
 FLAGS = {
-    'init': Flag("'shipped', or a file: start from these weights", 'CHECKPOINT', is_single=True),
     'batch_size': Flag('images'),
     'epochs': Flag('per fold'),
     'augment': Flag('what varies', choices=('none', 'gel', 'simulated', 'other_gel')),
@@ -148,7 +147,7 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
     # Before any training: outputs of other settings are refused now, not hours later.
     finished = [_finished(fold, architecture) for fold in plans]
     if checkpoints and not all(finished):
-        drawn = start_from(ViTTactile(architecture), checkpoints[0], table.class_names)
+        drawn = start_from_all(ViTTactile(architecture), checkpoints, table.class_names)
         print('cross_validate: every fold ' + start_told(checkpoints, start.origin, architecture, table.class_names,
                                                          drawn), flush=True)
     # Once, and before any training: a broken image would otherwise be found in the last fold, hours later.
@@ -200,8 +199,7 @@ def _train(fold: Fold, frames: Frames, epoch_size: int | None, architecture: Mod
     seed, names = recipe.config.seed, fold.test.class_names
     torch.manual_seed(seed)
     model = ViTTactile(architecture)
-    for checkpoint in checkpoints:
-        start_from(model, checkpoint, names)
+    start_from_all(model, checkpoints, names)
     examples = Examples(Subset(frames, fold.part.train.tolist()), order=_order(fold.train, epoch_size, seed))
     model = fit(model, examples, recipe, Machine(device), fold.run)
     result = collect_outputs(model, Subset(frames, fold.part.test.tolist()), recipe.preprocessing, device,

@@ -36,7 +36,7 @@ from vit_tactile_ros.training.datasets import (
     class_names_of,
     prepare_data,
 )
-from vit_tactile_ros.training.initialise import Start, start_from
+from vit_tactile_ros.training.initialise import Start, start_from_all
 from vit_tactile_ros.training.loop import TrainingError, fit
 from vit_tactile_ros.training.request import TrainingRequest
 from vit_tactile_ros.training.run import Examples, Machine, Recipe
@@ -77,7 +77,6 @@ FLAGS = {
     'epochs': Flag('of a trial; poor trials end earlier'),
     'seed': Flag('of every trial: weights, order, augmentation'),
     'augment': Flag('what varies; auto: gel for images, simulated for simulated touches; its strength is searched'),
-    'init': Flag("'shipped', or a file: start each trial from it", 'CHECKPOINT', is_single=True),
     # Searched, or as train has them.
     **dict.fromkeys(('lr', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'distillation_temperature',
                      'label_smoothing', 'freeze', 'ema', 'precision', 'augment_strength', 'attention', 'stem',
@@ -129,8 +128,7 @@ def _search(search: Search) -> int:
                                                            len(architecture.exits))
         torch.manual_seed(config.seed)
         model = ViTTactile(dataclasses.replace(architecture, **model_settings))
-        for checkpoint in checkpoints:
-            start_from(model, checkpoint, class_names)
+        start_from_all(model, checkpoints, class_names)
         scores: list[float] = []
 
         def report(epoch: int, metrics: dict[str, float]) -> None:

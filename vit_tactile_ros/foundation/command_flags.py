@@ -24,16 +24,14 @@ REQUIRED = dataclasses.MISSING
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """What --help shows of a field, and how to read it where its type does not tell."""
+    """What --help shows of a field, and what its type does not determine."""
 
     help: str = ''
     metavar: str | tuple[str, ...] | None = None
     choices: tuple[str, ...] | None = None  # default: those of a Literal
     name: str = ''  # default: that of the field
-    convert: Callable[[str], Any] | None = None  # default: the type of the field
     is_positional: bool = False
     is_required: bool = False
-    is_single: bool = False  # takes one value although the field holds several
 
 
 HIDDEN = Flag()  # of a field that the command sets itself
@@ -145,11 +143,8 @@ class SettingsParser(CommandParser, Generic[Settings]):
         for field in fields_of(self.settings):
             if field.name in parsed:
                 value = parsed[field.name]
-                if typing.get_origin(_required_type(field.type)) is tuple:
-                    if isinstance(value, list):
-                        value = tuple(value) or field.default
-                    elif value is not None:
-                        value = (value,)
+                if isinstance(value, list):
+                    value = tuple(value) or field.default
                 values[field.name] = field.default if value is None else value
         try:
             return build(self.settings, values)
@@ -183,15 +178,15 @@ def _argument(field: Field, flag: Flag) -> dict[str, Any]:
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         kind = kinds[0]
-        nargs = None if flag.is_single else '+' if kinds[-1] is Ellipsis else len(kinds)
+        nargs = '+' if kinds[-1] is Ellipsis else len(kinds)
     choices = flag.choices
     if typing.get_origin(kind) is typing.Literal:
         choices, kind = choices or typing.get_args(kind), str
-    if kind not in (str, int, float, Path) and flag.convert is None:
+    if kind not in (str, int, float, Path):
         raise TypeError(f'{field.owner}.{field.name}: no flag can be made of {field.type}')
     default = field.default
-    if default is REQUIRED or default == ():
+    if default is REQUIRED or default == () or flag.is_required:
         default = None
-    found = {'type': flag.convert or kind, 'nargs': nargs, 'choices': choices, 'metavar': flag.metavar,
+    found = {'type': kind, 'nargs': nargs, 'choices': choices, 'metavar': flag.metavar,
              'default': list(default) if isinstance(default, tuple) and nargs else default, 'help': flag.help}
     return {name: value for name, value in found.items() if value is not None}
