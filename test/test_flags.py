@@ -104,7 +104,7 @@ def test_a_field_without_a_flag_is_found(monkeypatch):
 
 
 def test_no_flag_is_left_of_a_field_that_is_gone():
-    used = {(field.owner, field.name) for _, settings, _ in COMMANDS.values() for field in fields_of(settings)}
+    used = {(field.owner.__name__, field.name) for _, settings, _ in COMMANDS.values() for field in fields_of(settings)}
     assert {(owner, name) for owner, own in flags.SHARED.items() for name in own} <= used
     for name, (_, settings, own) in COMMANDS.items():
         assert own.keys() <= {field.name for field in fields_of(settings)}, name

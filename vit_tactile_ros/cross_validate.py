@@ -30,9 +30,9 @@ from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.evaluation.cache import DamagedOutputs, read_outputs, write_outputs
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
-from vit_tactile_ros.flags import HIDDEN, REQUIRED, Flag, flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.command_flags import HIDDEN, REQUIRED, Flag, flag
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Checkpoint, ModelConfig, Provenance, ViTTactile
@@ -75,10 +75,7 @@ class CrossValidation:
         if self.source.is_simulated:
             raise UserError(f'data is {SIMULATOR}, which has no groups to keep apart; name labelled images (a folder '
                             f'of that name is ./{SIMULATOR})')
-        if self.folds < 2:
-            raise UserError(f'folds is {self.folds}; must be at least 2')
-        if self.epoch_size is not None and self.epoch_size < 1:
-            raise UserError(f'epoch_size is {self.epoch_size}; must be at least 1')
+        check_least(self, folds=2, epoch_size=1)
         check_start(self.config, self.start)
 
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.foundation.files import check_writable
 

@@ -21,9 +21,9 @@ import torch
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.augment import Augmentation
 from vit_tactile_ros.data.source import empty_part, read_table
-from vit_tactile_ros.flags import HIDDEN, Flag, flag
 from vit_tactile_ros.foundation.command import command, redacted
-from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
+from vit_tactile_ros.foundation.command_flags import HIDDEN, Flag, flag
+from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import ModelConfig, ViTTactile
@@ -67,9 +67,7 @@ class Search:
     data: TrainingSource = TrainingSource()
 
     def __post_init__(self) -> None:
-        for name, least in (('trials', 1), ('workers', 0)):
-            if getattr(self, name) < least:
-                raise UserError(f'{name} is {getattr(self, name)}; must be at least {least}')
+        check_least(self, trials=1, workers=0)
 
 
 FLAGS = {

@@ -145,7 +145,8 @@ def test_another_width_is_refused():
 
 def test_architecture_is_the_checkpoints_where_nothing_else_is_asked():
     assert Start().architecture([CHECKPOINT], 7) == dataclasses.replace(CONFIG, num_classes=7)
-    config = Start(image_size=(64, 64), attention='softmax', feature_map_dim=8, exits=(1, 4)).architecture([CHECKPOINT], 7)
+    start = Start(image_size=(64, 64), attention='softmax', feature_map_dim=8, exits=(1, 4))
+    config = start.architecture([CHECKPOINT], 7)
     assert (config.image_size, config.attention, config.feature_map_dim) == ((64, 64), 'softmax', 8)
     assert (config.exits, config.depth, config.width) == ((1, 4), 4, 48)
 

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,6 @@ from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, load_chec
 from vit_tactile_ros.model.config import Attention, Stem
 
 SHIPPED = 'shipped'
-DEFAULT = ModelConfig(feature_map_dim=64, image_size=(96, 128), stem='convolution')  # without a checkpoint
 _ALL_HEADS = 'the heads (other classes)'
 _CLASS = 'the head of class '
 
@@ -28,6 +27,9 @@ class Start:
     None, or an empty tuple: that of the first checkpoint, or without one the default. Raises UserError naming the field
     that is wrong.
     """
+
+    DEFAULTS: ClassVar[dict[str, Any]] = vars(
+        ModelConfig(feature_map_dim=64, image_size=(96, 128), stem='convolution'))
 
     init: tuple[str, ...] = ()  # paths, or 'shipped'
     attention: Attention | None = None
@@ -55,7 +57,7 @@ class Start:
 
     def architecture(self, checkpoints: Sequence[Checkpoint], num_classes: int) -> ModelConfig:
         """The architecture to train, given the loaded checkpoints; raises UserError naming the field that is wrong."""
-        start = checkpoints[0].model.config if checkpoints else DEFAULT
+        start = checkpoints[0].model.config if checkpoints else ModelConfig(**self.DEFAULTS)
         asked: dict[str, Any] = {
             'image_size': self.image_size, 'attention': self.attention, 'feature_map_dim': self.feature_map_dim,
             'stem': self.stem, 'exits': self.exits or None, 'depth': self.exits[-1] if self.exits else None}
