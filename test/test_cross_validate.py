@@ -202,6 +202,17 @@ def test_a_group_that_is_always_wrong_shows(touches, tmp_path):
     assert min(accuracies.values()) >= 0.75
 
 
+def test_several_checkpoints_to_start_from(touches, tmp_path, capsys):
+    """The message described the first checkpoint, and the folds started from all of them."""
+    assert run(touches, tmp_path / 'shallow', '--epochs', '1', '--exits', '1') == 0
+    assert run(touches, tmp_path / 'deep', '--epochs', '1', '--exits', '1', '2') == 0
+    capsys.readouterr()
+    paths = [str(tmp_path / name / 'fold_0' / 'checkpoint.safetensors') for name in ('shallow', 'deep')]
+    assert run(touches, tmp_path / 'both', '--epochs', '1', '--exits', '1', '2', '--init', *paths) == 0
+    out = capsys.readouterr().out
+    assert f'starts from {" ".join(paths)}' in out and 'random weights' not in out
+
+
 def test_a_plain_vit_to_compare_with(touches, tmp_path, capsys):
     """softmax and one exit, with nothing learned before; and started from Performer weights it says what that is."""
     plain = ['--attention', 'softmax', '--exits', '2', '--epochs', '1']

@@ -140,14 +140,22 @@ def test_half_done_output_goes(tmp_path, capsys, monkeypatch, stopped):
     assert not list((tmp_path / 'out').rglob('old.png')) and not rest.exists()
 
 
+def test_bags_of_one_name_stay_apart(tmp_path, capsys):
+    """`train` accepted two bags of one name in different folders, and `extract` refused them."""
+    for folder in ('monday', 'tuesday'):
+        (tmp_path / folder).mkdir()
+        write_bag(tmp_path / folder / 'b', {'': TOUCHES})
+    assert run(capsys, tmp_path / 'monday', tmp_path / 'tuesday', '--output', tmp_path / 'out')[0] == 0
+    both, one = load_touches(tmp_path / 'out' / 'touches.csv'), load_touches(tmp_path / 'monday' / 'b')
+    assert len(both) == 2 * len(one) and len(set(both.groups)) == 2 * len(set(one.groups))
+
+
 def test_what_it_refuses(tmp_path, capsys):
     """Errors without the name of what is wrong."""
     bag = write_bag(tmp_path / 'b', {'': [None] * 3})
-    (tmp_path / 'twin').mkdir()
-    twin = write_bag(tmp_path / 'twin' / 'b', {'': TOUCHES})
+    labelled = write_bag(tmp_path / 'labelled', {'': TOUCHES})
     for arguments, message in (((bag,), 'has no labels'), ((tmp_path / 'x',), 'x does not exist'),
-                               ((bag, twin), 'have the same name'),
-                               ((twin, '--reference_image', tmp_path / 'r.png'), 'r.png does not exist')):
+                               ((labelled, '--reference_image', tmp_path / 'r.png'), 'r.png does not exist')):
         code, _, error = run(capsys, *arguments, '--output', tmp_path / 'out')
         assert code == 2 and message in error
     with pytest.raises(SystemExit):

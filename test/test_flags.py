@@ -10,6 +10,7 @@ import typing
 from pathlib import Path
 
 import pytest
+from command_reference import parser_of
 from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import average, benchmark, calibrate, cross_validate, demo, flags, sweep, train, tune
@@ -23,7 +24,7 @@ COMMANDS = {
     'cross_validate': (cross_validate, cross_validate.CrossValidation, cross_validate.FLAGS),
     'calibrate': (calibrate, calibrate.CalibrationRequest, {}), 'sweep': (sweep, sweep.SweepRequest, {}),
     'average': (average, average.AverageRequest, {}), 'benchmark': (benchmark, benchmark.BenchmarkRequest, {}),
-    'demo': (demo, demo.DemoSettings, demo.FLAGS)}
+    'demo': (demo, demo.DemoSettings, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
            'augment': ('none', 'gel'), 'label': ('label', 'a "b"', '', '--x'), 'split': ('split', '')}
@@ -34,7 +35,7 @@ def draw(rng: random.Random, field, flag):
     kinds = [kind for kind in (field.type, *typing.get_args(field.type)) if typing.get_origin(kind) is tuple]
     if kinds:
         one, *others = typing.get_args(kinds[0])
-        count = 1 if flag.is_single else rng.randint(1, 3) if others[-1] is Ellipsis else 1 + len(others)
+        count = rng.randint(1, 3) if others[-1] is Ellipsis else 1 + len(others)
         return tuple(draw(rng, dataclasses.replace(field, type=one), flag) for _ in range(count))
     known = CHOICES.get(field.name) or flag.choices
     names = [arg for kind in (field.type, *typing.get_args(field.type)) for arg in typing.get_args(kind)
@@ -86,6 +87,13 @@ def test_defaults_are_not_printed(name):
     assert printed.count('--') == len(required) - (name == 'average')
 
 
+@pytest.mark.parametrize('name', COMMANDS)
+def test_a_required_flag_has_no_default(name):
+    """cross_validate --help showed '(default: simulator)' for --data, which has to be given."""
+    for action in parser_of(name)._actions:
+        assert not action.required or action.default is None, action.dest
+
+
 def test_a_field_without_a_flag_is_found(monkeypatch):
     """A setting that nobody can give."""
     shared = dict(flags.SHARED['TrainingConfig'])
@@ -96,7 +104,7 @@ def test_a_field_without_a_flag_is_found(monkeypatch):
 
 
 def test_no_flag_is_left_of_a_field_that_is_gone():
-    used = {(field.owner, field.name) for _, settings, _ in COMMANDS.values() for field in fields_of(settings)}
+    used = {(field.owner.__name__, field.name) for _, settings, _ in COMMANDS.values() for field in fields_of(settings)}
     assert {(owner, name) for owner, own in flags.SHARED.items() for name in own} <= used
     for name, (_, settings, own) in COMMANDS.items():
         assert own.keys() <= {field.name for field in fields_of(settings)}, name

@@ -91,6 +91,8 @@ def test_every_command_goes_through_the_wrapper(name):
 @pytest.mark.parametrize(('name', 'package', 'words', 'message'), [
     ('tune', 'optuna', [], 'vit_tactile_ros[tune]'),
     ('demo', 'rclpy', [], 'needs ROS 2 and the built package'),
+    ('demo', 'vit_tactile_ros.ros', [], 'needs ROS 2 and the built package'),  # as `pip install` gives it
+    ('latency', 'vit_tactile_ros.ros', ['touch.avi'], 'needs ROS 2 and the built package'),
     ('latency', 'rclpy', ['touch.avi'], 'needs ROS 2 and the built package'),
     ('replay', 'rosbags', ['x.mcap'], 'vit_tactile_ros[bags]'),
     ('extract', 'rosbags', ['x.mcap', '--output', 'out'], 'vit_tactile_ros[bags]'),
@@ -102,7 +104,7 @@ def test_a_missing_package_names_the_extra(name, package, words, message, tmp_pa
     (tmp_path / 'touch.avi').touch()
     (tmp_path / 'x.mcap').touch()
     code = ('import sys, importlib.util; from importlib.machinery import PathFinder\n'
-            f'class Missing:\n def find_spec(self, name, *_):\n  if name.split(".")[0] == {package!r}:\n'
+            f'class Missing:\n def find_spec(self, name, *_):\n  if (name + ".").startswith("{package}."):\n'
             f'   raise ModuleNotFoundError("No module named {package}")\n'
             'sys.meta_path.insert(0, Missing())\n'
             'find = importlib.util.find_spec\n'

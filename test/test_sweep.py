@@ -66,13 +66,14 @@ def test_json_csv_and_pictures_agree(finished):
     assert sorted(p.name for p in folder.iterdir()) == [*PICTURES, 'sweep.csv', 'trade_off.png']
     with (folder / 'sweep.csv').open() as file:
         table = list(csv.DictReader(file))
-    assert len(table) == len(result['rows']) == 4 + 5 + 3 + 1
+    assert len(table) == len(result['rows']) == 4 + 3 + 1
     for line, row in zip(table, result['rows'], strict=True):
         assert line['choice'] == row['choice'] and float(line['tau_block_1']) == row['tau'][0]
         assert float(line['speed_up_percent']) == row['speed_up_percent']
         assert row['speed_up_percent'] == pytest.approx(100 * (1e3 * result['timing']['full'] / row['time_ms'] - 1))
     assert all(cv2.imread(str(folder / p)) is not None for p in (*PICTURES, 'trade_off.png'))
-    assert [r['tau'][0] for r in result['rows'] if r['choice'] == 'old table'] == [0.7, 0.8, 0.9, 0.95, 0.99]
+    assert [r['choice'] for r in result['rows']] == ['sweep'] * 4 + [
+        '0.1 points', '0.4 points', '0.7 points', 'bound 0.01']
     assert [r['tau'] for r in result['rows'] if r['choice'] == 'bound 0.01'] == [[0.7, 0.7]]
     assert result['data'] == {name: f'60 simulated touches ({name}, seed {SEEDS[name]})' for name in SEEDS}
     assert result['temperatures'] == [1.2, 0.9, 1.1]

@@ -16,8 +16,8 @@ from pathlib import Path
 import torch
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.flags import REQUIRED, flag
 from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.model import (

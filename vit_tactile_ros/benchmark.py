@@ -34,9 +34,9 @@ from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
-from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.command_flags import flag
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
 from vit_tactile_ros.inference.ranges import Range, activation_ranges
@@ -91,8 +91,7 @@ class BenchmarkRequest:
         for name in ('batch_size', 'threads', 'rounds'):
             if getattr(self, name) < 1:
                 raise UserError(f'{name} is {getattr(self, name)}; must be at least 1')
-        if self.accuracy < 0:
-            raise UserError(f'accuracy is {self.accuracy}; must be at least 0')
+        check_least(self, accuracy=0)
         if not self.seconds > 0:
             raise UserError(f'seconds is {self.seconds}; must be above 0')
         if self.tau is not None and not 0 <= self.tau <= 1:

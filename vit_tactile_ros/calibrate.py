@@ -35,9 +35,9 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.evaluation.resampling import PromiseCheck, check_promise
 from vit_tactile_ros.evaluation.risk import samples_needed
-from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.command_flags import flag
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Calibration, load_checkpoint, save_checkpoint, shipped_checkpoint
@@ -76,8 +76,7 @@ class CalibrationRequest:
                     raise UserError(f'{name} is {share}; must be above 0 and below 1')
         if not (self.checkpoint or self.output or self.check):
             raise UserError('output must name a file if --checkpoint does not: the shipped checkpoint is not changed')
-        if self.check < 0:
-            raise UserError(f'check is {self.check}; must be at least 0')
+        check_least(self, check=0)
 
 
 def parse_arguments(argv: list[str] | None = None) -> CalibrationRequest:

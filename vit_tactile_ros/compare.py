@@ -8,11 +8,10 @@ compare two values of tau, one replay is enough, because it stores the outputs o
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +19,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.figures import comparison_figure, save_figure
 from vit_tactile_ros.evaluation.recordings.alignment import align, answers_of
 from vit_tactile_ros.evaluation.recordings.comparison import FEW_TOUCHES, Comparison, Estimate, compare
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable
 
 FRAMES = 'frames.csv'
@@ -37,61 +37,60 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('compare', __doc__, EXAMPLES)
-    for side in 'ab':
-        parser.add_argument(side, type=Path, metavar=side.upper(),
-                            help=f'output folder of a replay, or its {FRAMES}')
-    for side in 'ab':
-        parser.add_argument(f'--tau_{side}', type=float, nargs='+', metavar='TAU',
-                            help=f'threshold for {side.upper()}, one or one per early exit, instead of that of the '
-                                 'replay; times are omitted')
-    parser.add_argument('--resamples', type=int, default=2000, help='number of draws of the bootstrap')
-    parser.add_argument('--confidence', type=float, default=0.95,
-                        help='confidence of the intervals, above 0 and below 1')
-    parser.add_argument('--seed', type=int, default=0, help='seed of the draws')
-    parser.add_argument('--output', type=Path, help=f'folder for {FIGURE}; default: no figure')
-    arguments = parser.parse_args(argv)
-    if arguments.resamples < 100:
-        parser.error(f'--resamples is {arguments.resamples}; must be at least 100')
-    if not 0 < arguments.confidence < 1:
-        parser.error(f'--confidence is {arguments.confidence}; must be above 0 and below 1')
-    if arguments.seed < 0:
-        parser.error(f'--seed is {arguments.seed}; must be at least 0')
-    return arguments
+@dataclass(frozen=True)
+class CompareRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    a: Path = flag(REQUIRED, f'output folder of a replay, or its {FRAMES}', 'A', is_positional=True)
+    b: Path = flag(REQUIRED, f'output folder of a replay, or its {FRAMES}', 'B', is_positional=True)
+    tau_a: tuple[float, ...] = flag((), 'threshold for A instead of that of the replay; times are omitted', 'TAU')
+    tau_b: tuple[float, ...] = flag((), 'threshold for B instead of that of the replay; times are omitted', 'TAU')
+    resamples: int = flag(2000, 'number of draws of the bootstrap')
+    confidence: float = flag(0.95, 'confidence of the intervals, above 0 and below 1')
+    seed: int = flag(0, 'seed of the draws')
+    output: Path | None = flag(None, f'folder for {FIGURE}; default: no figure')
+
+    def __post_init__(self) -> None:
+        check_least(self, resamples=100, seed=0)
+        if not 0 < self.confidence < 1:
+            raise UserError(f'confidence is {self.confidence}; must be above 0 and below 1')
 
 
-def read_frames(path: Path, tau: list[float] | None) -> FrameTable:
+def parse_arguments(argv: list[str] | None = None) -> CompareRequest:
+    return flags.parse('compare', __doc__, EXAMPLES, CompareRequest, argv)
+
+
+def read_frames(path: Path, tau: tuple[float, ...] = ()) -> FrameTable:
     """The table of a replay; raises UserError for another file, and for a wrong tau."""
     file = path / FRAMES if path.is_dir() else path
     if not file.is_file():
         raise UserError(f'{file} does not exist; must be the output folder of a replay, or its {FRAMES}')
     table = FrameTable.read_csv(file)
-    return table if tau is None else table.decided(tau if len(tau) > 1 else tau[0])
+    return table.decided(tau if len(tau) > 1 else tau[0]) if tau else table
 
 
 @command('compare')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    if arguments.output:
-        check_folder_writable(arguments.output)
-    a, b = align(read_frames(arguments.a, arguments.tau_a), read_frames(arguments.b, arguments.tau_b))
+    request = parse_arguments(argv)
+    if request.output:
+        check_folder_writable(request.output)
+    a, b = align(read_frames(request.a, request.tau_a), read_frames(request.b, request.tau_b))
     found = compare(answers_of(a), answers_of(b), a.label, a.touch, len(a.class_names),
-                    resamples=arguments.resamples, confidence=arguments.confidence, seed=arguments.seed)
-    _print(Console(width=None if sys.stdout.isatty() else 120), arguments, a, b, found)
-    if arguments.output and found.touches:
-        save_figure(comparison_figure(found, a.class_names, _name(arguments.a, a), _name(arguments.b, b)),
-                    arguments.output / FIGURE)
-        print(f'wrote {FIGURE} to {arguments.output}')
+                    resamples=request.resamples, confidence=request.confidence, seed=request.seed)
+    _print(Console(width=None if sys.stdout.isatty() else 120), request, a, b, found)
+    if request.output and found.touches:
+        save_figure(comparison_figure(found, a.class_names, _name(request.a, a), _name(request.b, b)),
+                    request.output / FIGURE)
+        print(f'wrote {FIGURE} to {request.output}')
     recalls = {a.class_names[c]: asdict(estimate) for c, estimate in found.recalls.items()}
     print(json.dumps(_without_nan({
-        'a': str(arguments.a), 'b': str(arguments.b), 'tau_a': a.tau, 'tau_b': b.tau, 'all_frames': len(a),
-        **asdict(found), 'recalls': recalls, 'few_touches': found.touches < FEW_TOUCHES, 'seed': arguments.seed})))
+        'a': str(request.a), 'b': str(request.b), 'tau_a': a.tau, 'tau_b': b.tau, 'all_frames': len(a),
+        **asdict(found), 'recalls': recalls, 'few_touches': found.touches < FEW_TOUCHES, 'seed': request.seed})))
     return 0
 
 
-def _print(console: Console, arguments: argparse.Namespace, a: FrameTable, b: FrameTable, found: Comparison) -> None:
-    console.print(f'A: {_name(arguments.a, a)}\nB: {_name(arguments.b, b)}', soft_wrap=True, highlight=False)
+def _print(console: Console, request: CompareRequest, a: FrameTable, b: FrameTable, found: Comparison) -> None:
+    console.print(f'A: {_name(request.a, a)}\nB: {_name(request.b, b)}', soft_wrap=True, highlight=False)
     names = {'agreement': 'equal predictions', 'accuracy_a': 'accuracy A', 'accuracy_b': 'accuracy B',
              'accuracy': 'accuracy, B - A', 'balanced_accuracy': 'balanced accuracy, B - A',
              'compute_a': 'compute A, of its full depth', 'compute_b': 'compute B, of its full depth',

@@ -30,16 +30,16 @@ from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.evaluation.cache import DamagedOutputs, read_outputs, write_outputs
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
-from vit_tactile_ros.flags import HIDDEN, REQUIRED, Flag, flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.command_flags import HIDDEN, REQUIRED, Flag, flag
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Checkpoint, ModelConfig, Provenance, ViTTactile
 from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import InputKind, choose_augmentation, choose_preprocessing, data_settings
-from vit_tactile_ros.training.initialise import Start, check_frozen, start_from, start_told
+from vit_tactile_ros.training.initialise import Start, check_frozen, start_from_all, start_told
 from vit_tactile_ros.training.loop import fit
 from vit_tactile_ros.training.request import check_start
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
@@ -75,15 +75,11 @@ class CrossValidation:
         if self.source.is_simulated:
             raise UserError(f'data is {SIMULATOR}, which has no groups to keep apart; name labelled images (a folder '
                             f'of that name is ./{SIMULATOR})')
-        if self.folds < 2:
-            raise UserError(f'folds is {self.folds}; must be at least 2')
-        if self.epoch_size is not None and self.epoch_size < 1:
-            raise UserError(f'epoch_size is {self.epoch_size}; must be at least 1')
+        check_least(self, folds=2, epoch_size=1)
         check_start(self.config, self.start)
 
 
 FLAGS = {
-    'init': Flag("'shipped', or a file: start from these weights", 'CHECKPOINT', is_single=True),
     'batch_size': Flag('images per step'),
     'epochs': Flag('epochs per fold'),
     'augment': Flag('variations of the images', choices=('none', 'gel', 'simulated', 'other_gel')),
@@ -148,7 +144,7 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
     # Before any training: outputs of other settings are refused now, not hours later.
     finished = [_finished(fold, architecture) for fold in plans]
     if checkpoints and not all(finished):
-        drawn = start_from(ViTTactile(architecture), checkpoints[0], table.class_names)
+        drawn = start_from_all(ViTTactile(architecture), checkpoints, table.class_names)
         print('cross_validate: every fold ' + start_told(checkpoints, start.origin, architecture, table.class_names,
                                                          drawn), flush=True)
     # Once, and before any training: a broken image would otherwise be found in the last fold, hours later.
@@ -200,8 +196,7 @@ def _train(fold: Fold, frames: Frames, epoch_size: int | None, architecture: Mod
     seed, names = recipe.config.seed, fold.test.class_names
     torch.manual_seed(seed)
     model = ViTTactile(architecture)
-    for checkpoint in checkpoints:
-        start_from(model, checkpoint, names)
+    start_from_all(model, checkpoints, names)
     examples = Examples(Subset(frames, fold.part.train.tolist()), order=_order(fold.train, epoch_size, seed))
     model = fit(model, examples, recipe, Machine(device), fold.run)
     result = collect_outputs(model, Subset(frames, fold.part.test.tolist()), recipe.preprocessing, device,

@@ -8,15 +8,17 @@ results.
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.flags import Flag
 from vit_tactile_ros.foundation.command import command
+from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.foundation.files import check_writable
-from vit_tactile_ros.ros.demo.settings import DemoSettings
 
 EXAMPLES = (
     '',
@@ -25,18 +27,29 @@ EXAMPLES = (
 )
 
 
-FLAGS = {
-    'seconds': Flag('s to run, from the first results; default: $DEMO_SECONDS, or until stopped'),
-    'tau': Flag("exit threshold, 0 to 1; default: the checkpoint's"),
-    'rate': Flag('images per second and finger, 1 to 120'),
-    'device': flags.DEVICE,
-    'checkpoint': flags.CHECKPOINT,
-    'picture': Flag('write a picture of the view while both fingers touch something, then end', 'FILE.svg'),
-}
+@dataclass(frozen=True)
+class DemoSettings:
+    """The settings of the demo; raises UserError naming the field that is wrong."""
+
+    seconds: float | None = flag(None, 's to run, from the first results; default: $DEMO_SECONDS, or until stopped')
+    tau: float | None = flag(None, "exit threshold, 0 to 1; default: the checkpoint's")
+    rate: float = flag(30.0, 'images per second and finger, 1 to 120')
+    device: str = flag('auto', flags.DEVICE)
+    checkpoint: str = flag('', flags.CHECKPOINT)
+    picture: Path | None = flag(None, 'write a picture of the view while both fingers touch something, then end',
+                                'FILE.svg')
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds > 0):
+            raise UserError(f'seconds is {self.seconds}; must be above 0')
+        if self.tau is not None and not 0 <= self.tau <= 1:
+            raise UserError(f'tau is {self.tau}; must be between 0 and 1')
+        if not 1 <= self.rate <= 120:
+            raise UserError(f'rate is {self.rate}; must be from 1 to 120')
 
 
 def parse_arguments(argv: list[str] | None = None) -> DemoSettings:
-    return flags.parse('demo', __doc__, EXAMPLES, DemoSettings, argv, FLAGS)
+    return flags.parse('demo', __doc__, EXAMPLES, DemoSettings, argv)
 
 
 def _with_environment(settings: DemoSettings) -> DemoSettings:
@@ -60,7 +73,8 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         raise MissingPackageError(f'{error}: the demo needs ROS 2 and the built package: `make demo` sets up both; '
                                   'with ROS, source the workspace first') from error
-    return run_demo(settings)
+    return run_demo(settings.seconds, settings.picture, settings.rate,
+                    {'device': settings.device, 'checkpoint': repr(settings.checkpoint), 'tau': settings.tau})
 
 
 if __name__ == '__main__':

@@ -8,15 +8,16 @@ correct, join or archive the images.)
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from vit_tactile_ros import flags
 from vit_tactile_ros.data.extraction import check_unused, extract, thin, touches_of_bags
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
+from vit_tactile_ros.foundation.errors import check_least
 from vit_tactile_ros.foundation.files import check_folder_writable
 
 EXAMPLES = (
@@ -25,30 +26,35 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('extract', __doc__, EXAMPLES)
-    parser.add_argument('bags', type=Path, nargs='+', metavar='BAG', help='bags (rosbag1, rosbag2) or folders of bags')
-    parser.add_argument('--labels', type=Path, metavar='CSV',
-                        help='intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the '
-                             'bag or since 1970; default: the TactileLabel messages in the bags')
-    parser.add_argument('--reference_image', type=Path, metavar='IMAGE',
-                        help='image without contact, for all images; default: in each bag the mean of the first '
-                             '5 images of each sensor')
-    parser.add_argument('--every', type=int, default=1, metavar='N', help='use only every N-th image of each touch')
-    parser.add_argument('--output', type=Path, required=True, help='new or empty folder')
-    arguments = parser.parse_args(argv)
-    if arguments.every < 1:
-        parser.error(f'--every is {arguments.every}; must be at least 1')
-    return arguments
+@dataclass(frozen=True, kw_only=True)
+class ExtractRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    bags: tuple[Path, ...] = flag(REQUIRED, 'bags (rosbag1, rosbag2) or folders of bags', 'BAG', is_positional=True)
+    labels: Path | None = flag(
+        None, 'intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the bag or since '
+              '1970; default: the TactileLabel messages in the bags', 'CSV')
+    reference_image: Path | None = flag(
+        None, 'image without contact, for all images; default: in each bag the mean of the first 5 images of each sensor',
+        'IMAGE')
+    every: int = flag(1, 'use only every N-th image of each touch', 'N')
+    output: Path = flag(REQUIRED, 'new or empty folder')
+
+    def __post_init__(self) -> None:
+        check_least(self, every=1)
+
+
+def parse_arguments(argv: list[str] | None = None) -> ExtractRequest:
+    return flags.parse('extract', __doc__, EXAMPLES, ExtractRequest, argv)
 
 
 @command('extract', stopped='stopped; nothing was written')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
-    check_unused(arguments.output)  # before minutes of reading
-    check_folder_writable(arguments.output, create=False)
-    table = thin(touches_of_bags(arguments.bags, arguments.labels, arguments.reference_image), arguments.every)
-    done = extract(table, arguments.output)
+    request = parse_arguments(argv)
+    check_unused(request.output)  # before minutes of reading
+    check_folder_writable(request.output, create=False)
+    table = thin(touches_of_bags(request.bags, request.labels, request.reference_image), request.every)
+    done = extract(table, request.output)
     if len(done.images_of_class) < 2:
         print(f'extract: all images are of the class {next(iter(done.images_of_class))!r}; training needs two',
               file=sys.stderr)

@@ -6,24 +6,25 @@ presses, --from_table fits the lights to an example-based table (.npz of Taxim) 
 
 from __future__ import annotations
 
-import argparse
 import json
 import logging
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
+from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.sensor_fit.example_table import load_table
 from vit_tactile_ros.sensor_fit.fitting import (
@@ -52,72 +53,77 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('fit_sensor', __doc__, EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add = parser.add_argument
-    add('--presses', type=Path, help='CSV of ball presses; image paths relative to its folder')
-    add('--reference', type=Path, help='image without contact, of the same size; the background is fitted to it')
-    add('--output', type=Path, required=True, help='sensor file (.json) to write')
-    add('--table', type=Path, help='example-based table (.npz) of the same sensor and image size, for comparison')
-    add('--from_table', type=Path, help='table (.npz) to fit the lights to, instead of presses')
-    add('--table_channels', choices=('bgr', 'rgb'), default='bgr',
-        help="'bgr' (default) if the table's grad_r holds blue, as in Taxim's GelSight tables; 'rgb' if it is red")
-    add('--table_size', type=int, nargs=2, metavar=('WIDTH', 'HEIGHT'),
-        help='size in px of the images that --from_table was made from; default: the size of the base sensor')
-    add('--picture', type=Path, help=f'PNG of {NUM_SHOWN} held-out presses, real and simulated')
-    add('--base', default='gelsight', help='sensor for what presses do not determine: noise, texture, skin, lens')
-    add('--hold_out', type=float, default=0.25,
-        help='share of the presses that are not fitted, to measure the error (0.25)')
-    add('--lights', type=int, default=3, help='how many lights to fit (3); 6 fit slightly better and render slower')
-    add('--positive_colours', action='store_true', help='no light may darken a channel (slightly worse fit)')
-    add('--rounds', type=int, default=ROUNDS, help=f'how often lights and ball positions are fitted in turn ({ROUNDS})')
-    add('--scale', type=float, default=1.0, help='resolution of the written sensor relative to the images (1)')
-    add('--name', help="the sensor's name; default: that of the output file")
-    add('--source', help='origin and licence of the presses, stored in the file')
-    arguments = parser.parse_args(argv)
-    if (arguments.presses is None) == (arguments.from_table is None):
-        parser.error('give either --presses or --from_table')
-    if arguments.presses and not arguments.reference:
-        parser.error('--presses needs --reference, the image without contact')
-    if arguments.output.suffix != '.json':
-        parser.error(f'--output is {arguments.output}; must end in .json')
-    if not 1 <= arguments.lights <= 12:
-        parser.error(f'--lights is {arguments.lights}; must be 1 to 12')
-    if arguments.rounds < 1:
-        parser.error(f'--rounds is {arguments.rounds}; must be at least 1')
-    if not 0.25 <= arguments.scale <= 8:
-        parser.error(f'--scale is {arguments.scale}; must be 0.25 to 8')
-    return arguments
+@dataclass(frozen=True, kw_only=True)
+class FitRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    presses: Path | None = flag(None, 'CSV of ball presses; image paths relative to its folder')
+    reference: Path | None = flag(None, 'image without contact, of the same size; the background is fitted to it')
+    output: Path = flag(REQUIRED, 'sensor file (.json) to write')
+    table: Path | None = flag(None, 'example-based table (.npz) of the same sensor and image size, for comparison')
+    from_table: Path | None = flag(None, 'table (.npz) to fit the lights to, instead of presses')
+    table_channels: Literal['bgr', 'rgb'] = flag(
+        'bgr', "'bgr' if the table's grad_r holds blue, as in Taxim's GelSight tables; 'rgb' if it is red")
+    table_size: tuple[int, int] | None = flag(
+        None, 'size in px of the images that --from_table was made from; default: the size of the base sensor',
+        ('WIDTH', 'HEIGHT'))
+    picture: Path | None = flag(None, f'PNG of {NUM_SHOWN} held-out presses, real and simulated')
+    base: str = flag('gelsight', 'sensor for what presses do not determine: noise, texture, skin, lens')
+    hold_out: float = flag(0.25, 'share of the presses that are not fitted, to measure the error')
+    lights: int = flag(3, 'how many lights to fit; 6 fit slightly better and render slower')
+    positive_colours: bool = flag(False, 'no light may darken a channel (slightly worse fit)')
+    rounds: int = flag(ROUNDS, 'how often lights and ball positions are fitted in turn')
+    scale: float = flag(1.0, 'resolution of the written sensor relative to the images')
+    name: str = flag('', "the sensor's name; default: that of the output file")
+    source: str = flag('', 'origin and licence of the presses, stored in the file')
+
+    def __post_init__(self) -> None:
+        if (self.presses is None) == (self.from_table is None):
+            raise UserError('give either --presses or --from_table')
+        if self.presses and not self.reference:
+            raise UserError('presses needs --reference, the image without contact')
+        if self.output.suffix != '.json':
+            raise UserError(f'output is {self.output}; must end in .json')
+        if not 1 <= self.lights <= 12:
+            raise UserError(f'lights is {self.lights}; must be 1 to 12')
+        check_least(self, rounds=1)
+        if not 0.25 <= self.scale <= 8:
+            raise UserError(f'scale is {self.scale}; must be 0.25 to 8')
+
+
+def parse_arguments(argv: list[str] | None = None) -> FitRequest:
+    return flags.parse('fit_sensor', __doc__, EXAMPLES, FitRequest, argv)
 
 
 @command('fit_sensor', stopped='stopped; no sensor file was written')
 def main(argv: list[str] | None = None) -> int:
-    arguments = parse_arguments(argv)
+    request = parse_arguments(argv)
     logging.getLogger('vit_tactile_ros').setLevel(logging.INFO)
-    for path in (arguments.output, arguments.picture):
+    for path in (request.output, request.picture):
         if path:
             check_writable(path)
     cv2.setNumThreads(1)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    fit = _fit_presses if arguments.presses else _fit_table
-    result = fit(console, arguments, load_sensor(arguments.base))
-    console.print(f'wrote {arguments.output}', soft_wrap=True)
-    print(json.dumps({'sensor': str(arguments.output), **result}))
+    fit = _fit_presses if request.presses else _fit_table
+    result = fit(console, request, load_sensor(request.base))
+    console.print(f'wrote {request.output}', soft_wrap=True)
+    print(json.dumps({'sensor': str(request.output), **result}))
     return 0
 
 
-def _fit_presses(console: Console, arguments: argparse.Namespace, base: SensorConfig) -> dict[str, Any]:
-    presses = read_presses(arguments.presses, arguments.reference)
-    fitted, held = presses.split(arguments.hold_out)
-    table = load_table(arguments.table, arguments.table_channels) if arguments.table else None
+def _fit_presses(console: Console, request: FitRequest, base: SensorConfig) -> dict[str, Any]:
+    assert request.presses and request.reference
+    presses = read_presses(request.presses, request.reference)
+    fitted, held = presses.split(request.hold_out)
+    table = load_table(request.table, request.table_channels) if request.table else None
     height, width = presses.reference.shape[:2]
     blur = base.lens_blur_px * max(width, height) / max(base.width, base.height)
     train_views, held_views = ([view_of(press, base.gel) for press in part.presses] for part in (fitted, held))
-    shading, train_places = fit_shading(train_views, base.gel, blur, arguments.lights, not arguments.positive_colours,
-                                        arguments.rounds)
+    shading, train_places = fit_shading(train_views, base.gel, blur, request.lights, not request.positive_colours,
+                                        request.rounds)
     background, glows, background_error = fit_background(presses.reference)
     config = _rounded(replace(
-        base, name=arguments.name or arguments.output.stem, source=_source(arguments, presses, fitted), height=height,
+        base, name=request.name or request.output.stem, source=_source(request, presses, fitted), height=height,
         width=width, mm_per_px=presses.mm_per_px, lights=shading.lights, depth_rgb=shading.depth_rgb, gel=shading.gel,
         lens_blur_px=blur, background_rgb=background, glows=glows, vignette=0.0, shadow=0.0))
     # the rounded values are measured, as they are written
@@ -127,38 +133,39 @@ def _fit_presses(console: Console, arguments: argparse.Namespace, base: SensorCo
         models['table'] = partial(predict_from_table, table=table, gel=shading.gel)
     errors, refined = _measure(models, train_views, held_views, {FITTED: train_places})
     _report(console, errors, background_error, presses, bool(table))
-    if arguments.picture:
+    if request.picture:
         shown = _spread(len(held_views), NUM_SHOWN)
         views = [held_views[i] for i in shown]
         places = {name: [refined[name][i] for i in shown] for name in models}
         figure = press_figure(views, _renders(config, views, places[FITTED]),
                               {name: (predictor, places[name]) for name, predictor in models.items()})
-        arguments.picture.parent.mkdir(parents=True, exist_ok=True)
-        save_figure(figure, arguments.picture)
-        console.print(f'drew {arguments.picture}', soft_wrap=True)
-    _write(arguments, config)
+        request.picture.parent.mkdir(parents=True, exist_ok=True)
+        save_figure(figure, request.picture)
+        console.print(f'drew {request.picture}', soft_wrap=True)
+    _write(request, config)
     return {'presses': len(presses.presses), 'clipped_radii': presses.num_clipped, 'background_error': background_error,
             'errors': [asdict(error) for error in errors]}
 
 
-def _fit_table(console: Console, arguments: argparse.Namespace, base: SensorConfig) -> dict[str, Any]:
-    table = load_table(arguments.from_table, arguments.table_channels)
-    width, height = arguments.table_size or (base.width, base.height)
-    lights, error, nothing = fit_lights_to_table(table, (height, width), arguments.lights,
-                                                 not arguments.positive_colours)
-    source = arguments.source or f'Lights: fitted to the gradient-to-colour table {arguments.from_table.name}.'
-    config = replace(base, name=arguments.name or arguments.output.stem, source=source, height=height, width=width,
+def _fit_table(console: Console, request: FitRequest, base: SensorConfig) -> dict[str, Any]:
+    assert request.from_table
+    table = load_table(request.from_table, request.table_channels)
+    width, height = request.table_size or (base.width, base.height)
+    lights, error, nothing = fit_lights_to_table(table, (height, width), request.lights,
+                                                 not request.positive_colours)
+    source = request.source or f'Lights: fitted to the gradient-to-colour table {request.from_table.name}.'
+    config = replace(base, name=request.name or request.output.stem, source=source, height=height, width=width,
                      mm_per_px=base.mm_per_px * max(base.width, base.height) / max(width, height), lights=lights,
                      lens_blur_px=base.lens_blur_px * max(width, height) / max(base.width, base.height),
                      depth_rgb=(0.0, 0.0, 0.0))
     result: dict[str, Any] = {'table_error': error, 'no_model_error': nothing}
-    if arguments.reference:
-        background, glows, result['background_error'] = fit_background(read_picture(arguments.reference, 'reference'))
+    if request.reference:
+        background, glows, result['background_error'] = fit_background(read_picture(request.reference, 'reference'))
         config = replace(config, background_rgb=background, glows=glows)
     console.print(f'{len(lights)} lights differ from the table by {error:.1f} grey levels (mean absolute), no light at '
                   f'all by {nothing:.1f}; the table does not describe the gel; that of {base.name} is kept',
                   soft_wrap=True)
-    _write(arguments, _rounded(config))
+    _write(request, _rounded(config))
     return result
 
 
@@ -225,12 +232,12 @@ def _spread(length: int, count: int) -> list[int]:
     return sorted(set(np.linspace(0, length - 1, count).round().astype(int).tolist()))
 
 
-def _source(arguments: argparse.Namespace, presses: PressSet, fitted: PressSet) -> str:
+def _source(request: FitRequest, presses: PressSet, fitted: PressSet) -> str:
     radii = sorted({press.ball_radius_mm for press in presses.presses})
     balls = f'{len(presses.presses)} presses of a ball of {", ".join(f"{radius:g}" for radius in radii)} mm radius'
     how = (f"Lights, depth_rgb and the gel's spread_mm: fitted to {len(fitted.presses)} of {balls}; background and "
-           f'glows: least squares on the reference image; the rest: {arguments.base}.')
-    return f'{arguments.source} {how}' if arguments.source else how
+           f'glows: least squares on the reference image; the rest: {request.base}.')
+    return f'{request.source} {how}' if request.source else how
 
 
 def _rounded(config: SensorConfig) -> SensorConfig:
@@ -247,11 +254,11 @@ def _rounded(config: SensorConfig) -> SensorConfig:
         gel=replace(config.gel, spread_mm=tuple(round(spread, 3) for spread in config.gel.spread_mm)))
 
 
-def _write(arguments: argparse.Namespace, config: SensorConfig) -> None:
-    factor = arguments.scale
+def _write(request: FitRequest, config: SensorConfig) -> None:
+    factor = request.scale
     config = replace(config, height=round(config.height * factor), width=round(config.width * factor),
                      mm_per_px=config.mm_per_px / factor, lens_blur_px=round(config.lens_blur_px * factor, 3))
-    save_sensor(arguments.output, config)
+    save_sensor(request.output, config)
 
 
 if __name__ == '__main__':

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from vit_tactile_ros.foundation.command_flags import (
-    HIDDEN,
-    REQUIRED,
-    Field,
-    Flag,
-    SettingsParser,
-    command_words,
-    flag,
-    module_command,
-)
-
-__all__ = ['HIDDEN', 'REQUIRED', 'Flag', 'command_of', 'flag', 'parse']
+from vit_tactile_ros.foundation.command_flags import HIDDEN, Field, Flag, command_words, module_command, parse_settings
+from vit_tactile_ros.foundation.command_line import CommandParser
 
 Settings = TypeVar('Settings')
 Flags = Mapping[str, Flag]  # by the name of the field
@@ -29,7 +20,7 @@ THREADS = Flag('CPU threads of the network; 0 measures which number is faster')
 WORKERS = Flag('processes that read or simulate')
 HEIGHT_WIDTH = ('HEIGHT', 'WIDTH')
 
-# By dataclass.
+# By dataclass. {default} is the value in its DEFAULTS, which a field has that is not set.
 SHARED: dict[str, Flags] = {
     'DataSource': {
         'data': Flag("folder of class folders, CSV, or bag; 'simulator' for simulated touches", 'PATH'),
@@ -48,9 +39,9 @@ SHARED: dict[str, Flags] = {
         'border': Flag('width of the border of --control, as a share of the image', 'SHARE'),
     },
     'SplitSettings': {
-        'split_by': Flag('images that stay in the same split; auto (default): those of a group, if groups are known'),
-        'validation': Flag('share of the images in the validation split, 0 to 1; default: 0.15', 'SHARE'),
-        'test': Flag('share of the images in the test split, 0 to 1; default: 0.15', 'SHARE'),
+        'split_by': Flag('images that stay in the same split; {default} (default): those of a group, if groups are known'),
+        'validation': Flag('share of the images in the validation split, 0 to 1; default: {default}', 'SHARE'),
+        'test': Flag('share of the images in the test split, 0 to 1; default: {default}', 'SHARE'),
         'split_seed': Flag('seed of the split, independent of --seed: all commands must use the same splits'),
     },
     'EvaluationData': {
@@ -63,8 +54,8 @@ SHARED: dict[str, Flags] = {
     'TrainingSource': {
         'input': Flag('input of the network: difference from the reference, or the frame itself; auto: the difference '
                       'if every image has a reference'),
-        'epoch_size': Flag('examples in an epoch; default: all images, or 6400 simulated touches'),
-        'validation_size': Flag('simulated touches for validation; default: 1000'),
+        'epoch_size': Flag('examples in an epoch; default: all images, or {default} simulated touches'),
+        'validation_size': Flag('simulated touches for validation; default: {default}'),
         'rendered': Flag('folder for rendered simulated touches, which later epochs and runs read', 'FOLDER'),
         'distinct': Flag('number of different simulated touches, which are repeated; needs --rendered; default: new '
                          'ones in every epoch'),
@@ -75,13 +66,13 @@ SHARED: dict[str, Flags] = {
         'init': Flag("'shipped', or a file: start from these weights, and their architecture unless a flag changes it; "
                      'with several, the first one sets the architecture, and later ones replace the weights of the '
                      'blocks that they have', 'CHECKPOINT'),
-        'attention': Flag('attention kernel; default: that of --init, or favor_softmax'),
+        'attention': Flag('attention kernel; default: that of --init, or {default}'),
         'stem': Flag('what turns the image into tokens: convolution learns fine texture faster; default: that of '
-                     '--init, or convolution'),
-        'feature_map_dim': Flag('random features per head; default: that of --init, or 64'),
-        'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or 4 8 12; '
+                     '--init, or {default}'),
+        'feature_map_dim': Flag('random features per head; default: that of --init, or {default}'),
+        'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or {default}; '
                       '12 alone is a plain ViT', 'BLOCK'),
-        'image_size': Flag('input size in px, multiples of 16; default: that of --init, or 96 128', HEIGHT_WIDTH),
+        'image_size': Flag('input size in px, multiples of 16; default: that of --init, or {default}', HEIGHT_WIDTH),
     },
     'TrainingConfig': {
         'batch_size': Flag('examples per step, over all processes'),
@@ -90,7 +81,7 @@ SHARED: dict[str, Flags] = {
         'warmup': Flag('share of the steps with a rising learning rate'),
         'weight_decay': Flag('weight decay of AdamW'),
         'clip': HIDDEN,
-        'loss_weights': Flag('weight of the loss of each exit; default: 0.3, and 1 for the last'),
+        'loss_weights': Flag('weight of the loss of each exit; default: {default}, and 1 for the last'),
         'distillation': Flag("share of the early exits' loss that comes from the prediction of the last exit"),
         'distillation_temperature': Flag('divisor of the logits of both exits in the distillation'),
         'label_smoothing': Flag('share of each label that is spread over all classes, 0 to 1'),
@@ -122,7 +113,7 @@ TITLES = {'DataSource': 'data', 'SplitSettings': 'splitting data that names no s
 def parse(name: str, doc: str | None, examples: Sequence[str], settings: type[Settings],
           argv: Sequence[str] | None, flags: Flags = MappingProxyType({})) -> Settings:
     """The settings of the command `name` from its flags; `flags` has those that differ from the shared ones."""
-    return SettingsParser(name, doc, examples, settings, partial(_flag, flags), TITLES).parse_settings(argv)
+    return parse_settings(CommandParser(name, doc, examples), settings, partial(_flag, flags), TITLES, argv)
 
 
 def command_of(name: str, *settings: Any, flags: Flags = MappingProxyType({}), first: Sequence[str] = ()) -> str:
@@ -132,7 +123,11 @@ def command_of(name: str, *settings: Any, flags: Flags = MappingProxyType({}), f
 
 
 def _flag(own: Flags, field: Field) -> Flag:
-    found = own.get(field.name) or field.flag or SHARED.get(field.owner, {}).get(field.name)
+    found = own.get(field.name) or field.flag or SHARED.get(field.owner.__name__, {}).get(field.name)
     if found is None:
-        raise LookupError(f'{field.owner}.{field.name}: has no flag; add it to vit_tactile_ros/flags.py')
-    return found
+        raise LookupError(f'{field.owner.__name__}.{field.name}: has no flag; add it to vit_tactile_ros/flags.py')
+    if '{default}' not in found.help:
+        return found
+    default = field.owner.DEFAULTS[field.name]
+    shown = ' '.join(map(str, default)) if isinstance(default, tuple) else str(default)
+    return replace(found, help=found.help.replace('{default}', shown))

@@ -36,15 +36,14 @@ from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts, read_now
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
-from vit_tactile_ros.flags import flag
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.command_flags import flag
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint, thresholds
 
-OLD_TABLE = (0.70, 0.80, 0.90, 0.95, 0.99)  # tau of the table in earlier documentation
-OLD_DROPS = (0.001, 0.004, 0.007)  # its accuracy drops: 0.1, 0.4 and 0.7 points
+DROPS = (0.001, 0.004, 0.007)  # of accuracy, that thresholds are chosen for on validation
 
 EXAMPLES = (
     '--tau_start 0.6 --tau_end 0.99 --n_steps 10',
@@ -86,9 +85,7 @@ class SweepRequest:
         for name in ('tau_start', 'tau_end'):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f'{name} is {getattr(self, name)}; must be between 0 and 1')
-        for name, least in (('n_steps', 1), ('timing_images', 1), ('timing_rounds', 0), ('threads', 0)):
-            if getattr(self, name) < least:
-                raise UserError(f'{name} is {getattr(self, name)}; must be at least {least}')
+        check_least(self, n_steps=1, timing_images=1, timing_rounds=0, threads=0)
 
 
 def parse_arguments(argv: list[str] | None = None) -> SweepRequest:
@@ -122,12 +119,10 @@ def main(argv: list[str] | None = None) -> int:
                  for name, part in parts.items() if part.size}
     test, temperatures = collected['test'], classifier.temperatures
     steps = np.linspace(request.tau_start, request.tau_end, request.n_steps)
-    early = test.num_exits - 1
-    choices = [('sweep', (round(float(t), 6),) * early) for t in steps]
-    choices += [('old table', (t,) * early) for t in OLD_TABLE]
+    choices = [('sweep', (round(float(t), 6),) * (test.num_exits - 1)) for t in steps]
     if 'validation' in collected:
         choices += [(f'{100 * d:g} points', lowest_tau(collected['validation'], d, temperatures))
-                    for d in OLD_DROPS]
+                    for d in DROPS]
     choices += [(f'bound {d.max_accuracy_drop:g}', d.tau) for d in checkpoint.calibration.drops]
     rows = [evaluate(name, tau, test, temperatures) for name, tau in choices]
     timing = None
@@ -170,9 +165,8 @@ def _print(console: Console, rows: Sequence[Row], test: ExitOutputs, timing: Tim
                       f' (median); full depth {1e3 * timing.full:.2f} ms (mean of {timing.images} images, each the '
                       f'median of {timing.rounds} runs, all thresholds interleaved)', soft_wrap=True)
     for heading, group in (('sweep; drop in points', [r for r in rows if r.choice == 'sweep']),
-                           ('the old table', [r for r in rows if r.choice == 'old table']),
                            ('thresholds chosen on validation (bound: by calibrate), reported on test; drop in points',
-                            [r for r in rows if r.choice not in ('sweep', 'old table')])):
+                            [r for r in rows if r.choice != 'sweep'])):
         if not group:
             continue
         table = Table(title=heading, title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -21,9 +21,9 @@ import torch
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.augment import Augmentation
 from vit_tactile_ros.data.source import empty_part, read_table
-from vit_tactile_ros.flags import HIDDEN, Flag, flag
 from vit_tactile_ros.foundation.command import command, redacted
-from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
+from vit_tactile_ros.foundation.command_flags import HIDDEN, Flag, flag
+from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import ModelConfig, ViTTactile
@@ -36,7 +36,7 @@ from vit_tactile_ros.training.datasets import (
     class_names_of,
     prepare_data,
 )
-from vit_tactile_ros.training.initialise import Start, start_from
+from vit_tactile_ros.training.initialise import Start, start_from_all
 from vit_tactile_ros.training.loop import TrainingError, fit
 from vit_tactile_ros.training.request import TrainingRequest
 from vit_tactile_ros.training.run import Examples, Machine, Recipe
@@ -67,9 +67,7 @@ class Search:
     data: TrainingSource = TrainingSource()
 
     def __post_init__(self) -> None:
-        for name, least in (('trials', 1), ('workers', 0)):
-            if getattr(self, name) < least:
-                raise UserError(f'{name} is {getattr(self, name)}; must be at least {least}')
+        check_least(self, trials=1, workers=0)
 
 
 FLAGS = {
@@ -78,7 +76,6 @@ FLAGS = {
     'seed': Flag('seed of every trial: weights, order, augmentation'),
     'augment': Flag('variations of the images; auto: gel for images, simulated for simulated touches; their strength '
                     'is searched'),
-    'init': Flag("'shipped', or a file: start each trial from it", 'CHECKPOINT', is_single=True),
     # Searched, or as train has them.
     **dict.fromkeys(('lr', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'distillation_temperature',
                      'label_smoothing', 'freeze', 'ema', 'precision', 'augment_strength', 'attention', 'stem',
@@ -130,8 +127,7 @@ def _search(search: Search) -> int:
                                                            len(architecture.exits))
         torch.manual_seed(config.seed)
         model = ViTTactile(dataclasses.replace(architecture, **model_settings))
-        for checkpoint in checkpoints:
-            start_from(model, checkpoint, class_names)
+        start_from_all(model, checkpoints, class_names)
         scores: list[float] = []
 
         def report(epoch: int, metrics: dict[str, float]) -> None:

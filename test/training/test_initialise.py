@@ -7,7 +7,7 @@ import torch
 from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
 
 from vit_tactile_ros.model import Checkpoint, ViTTactile
-from vit_tactile_ros.training.initialise import check_frozen, model_config, start_from, start_from_all, start_told
+from vit_tactile_ros.training.initialise import Start, check_frozen, start_from, start_from_all, start_told
 
 CHECKPOINT = Checkpoint(make_model(3), PREPROCESSING, CLASS_NAMES)
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -144,16 +144,17 @@ def test_another_width_is_refused():
 
 
 def test_architecture_is_the_checkpoints_where_nothing_else_is_asked():
-    assert model_config(CHECKPOINT, 7) == dataclasses.replace(CONFIG, num_classes=7)
-    config = model_config(CHECKPOINT, 7, image_size=(64, 64), attention='softmax', feature_map_dim=8, exits=(1, 4))
+    assert Start().architecture([CHECKPOINT], 7) == dataclasses.replace(CONFIG, num_classes=7)
+    start = Start(image_size=(64, 64), attention='softmax', feature_map_dim=8, exits=(1, 4))
+    config = start.architecture([CHECKPOINT], 7)
     assert (config.image_size, config.attention, config.feature_map_dim) == ((64, 64), 'softmax', 8)
     assert (config.exits, config.depth, config.width) == ((1, 4), 4, 48)
 
 
 def test_default_architecture():
-    config = model_config(None, 10)
+    config = Start().architecture([], 10)
     assert (config.image_size, config.exits, config.attention, config.feature_map_dim) == (
         (96, 128), (4, 8, 12), 'favor_softmax', 64)
-    assert model_config(None, 10, exits=(2, 4)).depth == 4
+    assert Start(exits=(2, 4)).architecture([], 10).depth == 4
     with pytest.raises(ValueError, match='exits is'):
-        model_config(None, 10, exits=(4, 2))
+        Start(exits=(4, 2)).architecture([], 10)

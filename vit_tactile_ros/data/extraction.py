@@ -40,14 +40,10 @@ def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
                     reference_image: Path | None = None) -> TouchTable:
     """The labelled images of several bags, or folders of bags, in one table, which may have a single class.
 
-    labels, reference_image: as in `touches.load_touches`. Raises DataError for a path that is not a bag, for two bags
-    of the same name (their touches would be one group), and as `bags.read_bags` does.
+    labels, reference_image: as in `touches.load_touches`. Raises DataError for a path that is not a bag, and as
+    `bags.read_bags` does.
     """
-    bags = find_recordings(paths)
-    if twice := [name for name, count in Counter(bag.name for bag in bags).items() if count > 1]:
-        raise DataError(f'{", ".join(str(bag) for bag in bags if bag.name == twice[0])} have the same name, so their '
-                        'touches could not be distinguished; rename one of them, or give it once')
-    touches = read_bags(bags, labels, references=reference_image is None)
+    touches = read_bags(find_recordings(paths), labels, references=reference_image is None)
     if reference_image is not None:
         if not reference_image.is_file():
             raise DataError(f'reference_image {reference_image} does not exist')

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from vit_tactile_ros.data.controls import BorderOnly, references_as_images
 from vit_tactile_ros.data.frames import Frames, TouchFrames
 from vit_tactile_ros.data.split import Split, split_touches
 from vit_tactile_ros.data.table import UnreadableImages
 from vit_tactile_ros.data.touches import DataError, TouchTable, load_touches, parse_splits
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.model import PreprocessingConfig
 
 SIMULATOR = 'simulator'
-_DEFAULT_SPLIT: dict[str, Any] = {'split_by': 'auto', 'validation': 0.15, 'test': 0.15}
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,8 @@ class SplitSettings:
     naming the field that is wrong.
     """
 
+    DEFAULTS: ClassVar[dict[str, Any]] = {'split_by': 'auto', 'validation': 0.15, 'test': 0.15}
+
     split_by: Literal['auto', 'group', 'frame'] | None = None
     validation: float | None = None
     test: float | None = None
@@ -61,8 +62,7 @@ class SplitSettings:
 
     def __post_init__(self) -> None:
         values = self.values()
-        if self.split_seed < 0:
-            raise UserError(f'split_seed is {self.split_seed}; must be at least 0')
+        check_least(self, split_seed=0)
         for name in ('validation', 'test'):
             if not 0 <= values[name] < 1:
                 raise UserError(f'{name} is {values[name]}; must be from 0 to below 1')
@@ -72,11 +72,11 @@ class SplitSettings:
 
     def values(self) -> dict[str, Any]:
         """The values in effect, by field."""
-        return {name: _DEFAULT_SPLIT.get(name) if value is None else value for name, value in vars(self).items()}
+        return {name: self.DEFAULTS.get(name) if value is None else value for name, value in vars(self).items()}
 
     def overrides(self) -> dict[str, Any]:
         """The values that the user chose and that have no effect where the data names the splits, by field."""
-        return {name: value for name, value in vars(self).items() if name in _DEFAULT_SPLIT and value is not None}
+        return {name: value for name, value in vars(self).items() if name in self.DEFAULTS and value is not None}
 
 
 def read_table(source: DataSource, class_names: Sequence[str] | None = None) -> TouchTable | None:

@@ -28,7 +28,8 @@ def training_part(source: DataSource, parted: Mapping[str, Any], table: TouchTab
 
     parted: the settings that the parts depend on, by the names of their flags.
     """
-    # Hashed: checkpoints are published, and a path may contain its owner's name.
+    # Checkpoints are published: they store paths as the user typed them, in the command, but not the absolute path,
+    # which may contain its owner's name.
     place = hashlib.sha256(str(Path(source.data).expanduser().resolve()).encode()).hexdigest()[:12]
     settings = {name: getattr(source, name) for name in _TABLE} | dict(parted)
     return {'place': place, 'all': f'{len(table)} images, {digest(table)}',

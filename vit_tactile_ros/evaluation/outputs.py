@@ -112,7 +112,7 @@ def collect_outputs(model: ViTTactile, frames: Frames, preprocessing: Preprocess
 
     The model is in eval mode meanwhile. `progress` is the title of a progress bar; '' shows none. Without
     `class_names`, classes are named by their number.
-    Raises ValueError for an empty dataset, a label that is not a class, or logits that are not finite.
+    Raises ValueError for an empty dataset or a label that is not a class, UserError for logits that are not finite.
     """
     inputs = Inputs(frames, preprocessing)
     was_training, on = model.training, next(model.parameters()).device

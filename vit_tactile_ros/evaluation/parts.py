@@ -14,7 +14,7 @@ from vit_tactile_ros.data.source import DataSource, SplitSettings, empty_part, r
 from vit_tactile_ros.data.table import UnreadableImages
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import check_training_part, training_part
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import check_least
 from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.model import Checkpoint
 from vit_tactile_ros.simulator import CLASS_NAMES
@@ -54,9 +54,7 @@ class EvaluationData:
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (('size', 1), ('seed', 0), ('workers', 0)):
-            if getattr(self, name) < least:
-                raise UserError(f'{name} is {getattr(self, name)}; must be at least {least}')
+        check_least(self, size=1, seed=0, workers=0)
 
 
 def load_parts(data: EvaluationData, checkpoint: Checkpoint, needed: str) -> dict[str, Part]:

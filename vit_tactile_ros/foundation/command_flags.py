@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import UserError
@@ -24,16 +24,14 @@ REQUIRED = dataclasses.MISSING
 
 @dataclasses.dataclass(frozen=True)
 class Flag:
-    """What --help shows of a field, and how to parse it if the type is not enough."""
+    """What --help shows of a field, and what its type does not determine."""
 
     help: str = ''
     metavar: str | tuple[str, ...] | None = None
     choices: tuple[str, ...] | None = None  # default: those of a Literal
     name: str = ''  # default: that of the field
-    convert: Callable[[str], Any] | None = None  # default: the type of the field
     is_positional: bool = False
     is_required: bool = False
-    is_single: bool = False  # takes one value although the field holds several
 
 
 HIDDEN = Flag()  # of a field that the command sets itself
@@ -47,7 +45,7 @@ def flag(default: Any, help: str | Flag, metavar: str | tuple[str, ...] | None =
 
 @dataclasses.dataclass(frozen=True)
 class Field:
-    owner: str  # the dataclass
+    owner: Any  # the dataclass
     name: str
     type: Any
     default: Any
@@ -65,7 +63,7 @@ def fields_of(settings: type, default: Any = None) -> Iterator[Field]:
         if dataclasses.is_dataclass(hints[field.name]):
             yield from fields_of(hints[field.name], None if value is REQUIRED else value)
         else:
-            yield Field(settings.__name__, field.name, hints[field.name], value, field.metadata.get('flag'))
+            yield Field(settings, field.name, hints[field.name], value, field.metadata.get('flag'))
 
 
 def build(settings: type[Settings], values: Mapping[str, Any], default: Any = None) -> Settings:
@@ -112,50 +110,37 @@ def module_command(name: str, words: Sequence[str]) -> str:
     return shlex.join(['python', '-m', f'vit_tactile_ros.{name}', *words])
 
 
-class SettingsParser(CommandParser, Generic[Settings]):
-    """The parser of a command whose flags are the fields of the dataclass `settings`.
+def parse_settings(parser: CommandParser, settings: type[Settings], flag_of: FlagOf, titles: Mapping[str, str],
+                   argv: Sequence[str] | None) -> Settings:
+    """The settings from the flags of a command, which are the fields of the dataclass `settings`.
 
+    Ends the process with status 2 where a flag or a combination of flags is wrong.
     titles: of the groups that --help shows, by the name of the dataclass.
     """
-
-    def __init__(self, name: str, doc: str | None, examples: Sequence[str], settings: type[Settings],
-                 flag_of: FlagOf, titles: Mapping[str, str]) -> None:
-        super().__init__(name, doc, examples)
-        self.settings = settings
-        self._options: dict[str, str] = {}  # flags by the name of their field
-        groups: dict[str, Any] = {}
-        for field in fields_of(settings):
-            flag = flag_of(field)
-            if flag is HIDDEN:
-                continue
-            if field.owner in titles and field.owner not in groups:
-                groups[field.owner] = self.add_argument_group(titles[field.owner])
-            group = groups.get(field.owner, self)
-            if flag.is_positional:
-                group.add_argument(field.name, **_argument(field, flag))
-            else:
-                self._options[field.name] = _option(flag, field.name)
-                group.add_argument(self._options[field.name], dest=field.name,
-                                   required=flag.is_required or field.default is REQUIRED, **_argument(field, flag))
-
-    def parse_settings(self, argv: Sequence[str] | None) -> Settings:
-        """Ends the process with status 2 where a flag or a combination of flags is wrong."""
-        parsed = vars(self.parse_args(argv))
-        values = {}
-        for field in fields_of(self.settings):
-            if field.name in parsed:
-                value = parsed[field.name]
-                if typing.get_origin(_required_type(field.type)) is tuple:
-                    if isinstance(value, list):
-                        value = tuple(value) or field.default
-                    elif value is not None:
-                        value = (value,)
-                values[field.name] = field.default if value is None else value
-        try:
-            return build(self.settings, values)
-        except UserError as error:
-            # The message starts with the name of a field.
-            self.error(re.sub(r'^\w+', lambda found: self._options.get(found[0], found[0]), str(error)))
+    options: dict[str, str] = {}  # flags by the name of their field
+    groups: dict[Any, Any] = {}
+    fields = [(field, flag) for field in fields_of(settings) if (flag := flag_of(field)) is not HIDDEN]
+    for field, flag in fields:
+        title = titles.get(field.owner.__name__)
+        if title and title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        words: dict[str, Any] = {}
+        if not flag.is_positional:
+            options[field.name] = _option(flag, field.name)
+            words = {'dest': field.name, 'required': flag.is_required or field.default is REQUIRED}
+        groups.get(title, parser).add_argument(options.get(field.name, field.name), **words, **_argument(field, flag))
+    parsed = vars(parser.parse_args(argv))
+    values = {}
+    for field, _ in fields:
+        value = parsed[field.name]
+        if isinstance(value, list):
+            value = tuple(value) or field.default
+        values[field.name] = field.default if value is None else value
+    try:
+        return build(settings, values)
+    except UserError as error:
+        # The message starts with the name of a field.
+        parser.error(re.sub(r'^\w+', lambda found: options.get(found[0], found[0]), str(error)))
 
 
 def _option(flag: Flag, name: str) -> str:
@@ -183,15 +168,15 @@ def _argument(field: Field, flag: Flag) -> dict[str, Any]:
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         kind = kinds[0]
-        nargs = None if flag.is_single else '+' if kinds[-1] is Ellipsis else len(kinds)
+        nargs = '+' if kinds[-1] is Ellipsis else len(kinds)
     choices = flag.choices
     if typing.get_origin(kind) is typing.Literal:
         choices, kind = choices or typing.get_args(kind), str
-    if kind not in (str, int, float, Path) and flag.convert is None:
+    if kind not in (str, int, float, Path):
         raise TypeError(f'{field.owner}.{field.name}: no flag can be made of {field.type}')
     default = field.default
-    if default is REQUIRED or default == ():
+    if default is REQUIRED or default == () or flag.is_required:
         default = None
-    found = {'type': flag.convert or kind, 'nargs': nargs, 'choices': choices, 'metavar': flag.metavar,
+    found = {'type': kind, 'nargs': nargs, 'choices': choices, 'metavar': flag.metavar,
              'default': list(default) if isinstance(default, tuple) and nargs else default, 'help': flag.help}
     return {name: value for name, value in found.items() if value is not None}

@@ -12,6 +12,13 @@ class UserError(ValueError):
     """
 
 
+def check_least(settings: object, **least: int) -> None:
+    """Raises UserError naming the first of these fields of a dataclass that is below its smallest value."""
+    for name, smallest in least.items():
+        if (value := getattr(settings, name)) is not None and value < smallest:
+            raise UserError(f'{name} is {value}; must be at least {smallest}')
+
+
 class MissingPackageError(UserError):
     """An optional package that is not installed; the message names the extra to install."""
 

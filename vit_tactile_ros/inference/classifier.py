@@ -43,7 +43,7 @@ class TactileClassifier:
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
                  precision: Precision | Literal['auto'] = 'float32', threads: int = 0,
                  engine: str | None = None) -> None:
-        """Raises ValueError for a device that does not exist, or a precision or engine that can't run here.
+        """Raises UserError for a device that does not exist, or a precision or engine that can't run here.
 
         `engine` and `precision` are those of `engines.select.make_runtime`. engine None is plain torch, so that the
         figures of offline commands are comparable, but 'auto' if the precision is 'int8' or 'auto'.
@@ -74,7 +74,7 @@ class TactileClassifier:
         return self.preprocessing.reference == 'difference'
 
     def thresholds(self, tau: float | Sequence[float]) -> tuple[float, ...]:
-        """`tau` as one threshold per early exit; raises ValueError as `model.thresholds` does."""
+        """`tau` as one threshold per early exit; raises UserError as `model.thresholds` does."""
         return thresholds(tau, len(self.exits))
 
     def fit(self, image: Image) -> Image:

@@ -35,7 +35,7 @@ class Runtime(Protocol):
 
 
 def check_precision(precision: str, choices: Sequence[str], engine: str) -> None:
-    """Raises ValueError for a precision that the engine does not have."""
+    """Raises UserError for a precision that the engine does not have."""
     if precision not in choices:
         raise UserError(f'precision is {precision!r}; must be one of {", ".join(choices)} for engine {engine!r}')
 
@@ -66,7 +66,7 @@ def has_vnni() -> bool:
 def select_device(device: str) -> torch.device:
     """'auto' is CUDA if there is a GPU, else the CPU; 'cuda', 'cuda:N' and 'cpu' are taken literally.
 
-    Raises ValueError for a device that is unknown or does not exist.
+    Raises UserError for a device that is unknown or does not exist.
     """
     if device == 'auto':
         return torch.device('cuda' if torch.cuda.is_available() else 'cpu')

@@ -37,7 +37,7 @@ def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...
     """The threshold of each early exit, (num_exits - 1) numbers, from one number for all or one for each.
 
     The last exit has no threshold; a value given for it is checked and dropped.
-    Raises ValueError for a value outside 0..1 or a wrong count.
+    Raises UserError for a value outside 0..1 or a wrong count.
     """
     early = num_exits - 1
     values = tuple(float(t) for t in tau) if isinstance(tau, Sequence) else (float(tau),)

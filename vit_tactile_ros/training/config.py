@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import typing
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from vit_tactile_ros.foundation.errors import UserError
 
@@ -16,13 +16,15 @@ Precision = Literal['auto', 'float32', 'bfloat16']
 class TrainingConfig:
     """How a model is trained; raises UserError naming the field that is out of its range."""
 
+    DEFAULTS: ClassVar[dict[str, float]] = {'loss_weights': 0.3}  # of each exit but the last, which has 1
+
     batch_size: int = 64  # examples, over all processes
     epochs: int = 100
     lr: float = 1e-4  # peak learning rate of AdamW
     warmup: float = 0.05  # share of the steps with a rising learning rate
     weight_decay: float = 0.05  # of AdamW, on matrices only
     clip: float = 1.0  # largest norm of the gradient
-    loss_weights: tuple[float, ...] = ()  # one per exit; empty: 0.3 each and 1 for the last
+    loss_weights: tuple[float, ...] = ()  # one per exit; empty: the default
     # Share of an early exit's loss that is the distance to the prediction of the last exit, not to the label, 0..1.
     distillation: float = 0.5
     distillation_temperature: float = 2.0  # divides both sides' logits
@@ -51,7 +53,7 @@ class TrainingConfig:
     def weights(self, num_exits: int) -> tuple[float, ...]:
         """Weight of each exit's loss; raises UserError when `loss_weights` is for another number of exits."""
         if not self.loss_weights:
-            return (0.3,) * (num_exits - 1) + (1.0,)
+            return (self.DEFAULTS['loss_weights'],) * (num_exits - 1) + (1.0,)
         _require(len(self.loss_weights) == num_exits, 'loss_weights', self.loss_weights,
                  f'{num_exits} numbers, one per exit')
         return self.loss_weights

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -33,7 +33,6 @@ logger = logging.getLogger(__name__)
 # Keep simulated validation and test examples apart from every training seed.
 VALIDATION_SEED_OFFSET = 1_000_000
 TEST_SEED_OFFSET = 2_000_000
-SIMULATED_EPOCH, SIMULATED_VALIDATION = 6400, 1000  # examples
 
 
 InputKind = Literal['auto', 'difference', 'frame']
@@ -43,11 +42,13 @@ InputKind = Literal['auto', 'difference', 'frame']
 class TrainingSource:
     """The data of a training run and how the network sees it; raises UserError naming the field that is wrong."""
 
+    DEFAULTS: ClassVar[dict[str, int]] = {'epoch_size': 6400, 'validation_size': 1000}  # simulated touches
+
     source: DataSource = DataSource()
     split: SplitSettings = SplitSettings()
     input: InputKind = 'auto'
-    epoch_size: int | None = None  # None: all images, or `SIMULATED_EPOCH` simulated touches
-    validation_size: int | None = None  # simulated touches; None: `SIMULATED_VALIDATION`
+    epoch_size: int | None = None  # None: all images, or the default number of simulated touches
+    validation_size: int | None = None  # simulated touches
     rendered: Path | None = None
     distinct: int | None = None
     sensors: tuple[str, ...] = ()
@@ -178,7 +179,8 @@ def prepare_data(table: TouchTable | None, data: TrainingSource, preprocessing: 
 def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config: TrainingConfig, workers: int,
                progress: bool) -> TrainingData:
     seed, sensors = config.seed, data.sensor_configs()
-    epoch_size, validation_size = data.epoch_size or SIMULATED_EPOCH, data.validation_size or SIMULATED_VALIDATION
+    epoch_size = data.epoch_size or data.DEFAULTS['epoch_size']
+    validation_size = data.validation_size or data.DEFAULTS['validation_size']
     if config.balance:
         logger.warning('--balance has no effect: the simulator draws all classes equally often')
     touches = SimulatedTouches(data.distinct or config.epochs * epoch_size, preprocessing, seed, sensors)

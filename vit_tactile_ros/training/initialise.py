@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,9 @@ class Start:
     None, or an empty tuple: that of the first checkpoint, or without one the default. Raises UserError naming the field
     that is wrong.
     """
+
+    DEFAULTS: ClassVar[dict[str, Any]] = vars(
+        ModelConfig(feature_map_dim=64, image_size=(96, 128), stem='convolution'))
 
     init: tuple[str, ...] = ()  # paths, or 'shipped'
     attention: Attention | None = None
@@ -54,8 +57,11 @@ class Start:
 
     def architecture(self, checkpoints: Sequence[Checkpoint], num_classes: int) -> ModelConfig:
         """The architecture to train, given the loaded checkpoints; raises UserError naming the field that is wrong."""
-        return model_config(checkpoints[0] if checkpoints else None, num_classes, self.image_size, self.attention,
-                            self.feature_map_dim, self.exits or None, self.stem)
+        start = checkpoints[0].model.config if checkpoints else ModelConfig(**self.DEFAULTS)
+        asked: dict[str, Any] = {
+            'image_size': self.image_size, 'attention': self.attention, 'feature_map_dim': self.feature_map_dim,
+            'stem': self.stem, 'exits': self.exits or None, 'depth': self.exits[-1] if self.exits else None}
+        return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})
 
 
 def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str, ...]) -> list[str]:
@@ -136,7 +142,7 @@ def start_from_all(model: ViTTactile, checkpoints: Sequence[Checkpoint], class_n
     with 12 blocks that is grown this way starts at about the accuracy of the one with 4.
     """
     drawn = [start_from(model, checkpoint, class_names) for checkpoint in checkpoints]
-    return [part for part in drawn[0] if all(part in others for others in drawn)]
+    return [part for part in drawn[0] if all(part in others for others in drawn)] if drawn else []
 
 
 def weights_by_block(model: ViTTactile) -> dict[str, Tensor]:
@@ -153,17 +159,3 @@ def weights_by_block(model: ViTTactile) -> dict[str, Tensor]:
                 name = f'head {model.config.exits[int(stage)]}.{rest}'
         named[name] = tensor
     return named
-
-
-def model_config(checkpoint: Checkpoint | None, num_classes: int, image_size: tuple[int, int] | None = None,
-                 attention: str | None = None, feature_map_dim: int | None = None,
-                 exits: tuple[int, ...] | None = None, stem: str | None = None) -> ModelConfig:
-    """The architecture with these values; None: the checkpoint's, or without one the default.
-
-    Raises UserError naming the field that is wrong.
-    """
-    start = checkpoint.model.config if checkpoint else ModelConfig(feature_map_dim=64, image_size=(96, 128),
-                                                                   stem='convolution')
-    asked: dict[str, Any] = {'image_size': image_size, 'attention': attention, 'feature_map_dim': feature_map_dim,
-                             'stem': stem, 'exits': exits, 'depth': exits[-1] if exits else None}
-    return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})

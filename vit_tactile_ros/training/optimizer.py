@@ -15,7 +15,7 @@ from vit_tactile_ros.training.config import TrainingConfig
 def freeze(model: ViTTactile, blocks: int) -> None:
     """Keep the patch embedding and the first `blocks` blocks unchanged; heads are always trained.
 
-    0 keeps nothing. Raises ValueError where the network has fewer blocks.
+    0 keeps nothing. Raises UserError where the network has fewer blocks.
     """
     if blocks > model.config.depth:
         raise UserError(f'freeze is {blocks}; must be at most {model.config.depth}, the number of blocks')

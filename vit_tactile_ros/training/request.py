@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vit_tactile_ros.data.augment import Augmentation
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.model import ModelConfig
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import TrainingSource
@@ -28,8 +28,7 @@ class TrainingRequest:
     data: TrainingSource = TrainingSource()
 
     def __post_init__(self) -> None:
-        if self.workers < 0:
-            raise UserError(f'workers is {self.workers}; must be at least 0')
+        check_least(self, workers=0)
         check_start(self.config, self.start)
         if not self.start.init:  # otherwise the checkpoint determines the number of exits
             self.config.weights(len(self.start.exits or ModelConfig().exits))

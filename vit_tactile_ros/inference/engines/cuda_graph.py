@@ -28,7 +28,7 @@ class CudaGraphRuntime:
                  speculate: bool | None = None, backend: Backend | None = None) -> None:
         """`speculate`: start the next stage before the output of this one is read; None: unless most batches end there.
 
-        Raises ValueError for an unknown precision, RuntimeError if CUDA refuses the capture.
+        Raises UserError for an unknown precision, RuntimeError if CUDA refuses the capture.
         """
         check_precision(precision, ('float32', 'bfloat16'), self.name)
         self.device = device

@@ -19,7 +19,7 @@ class TorchRuntime:
     name = 'torch'
 
     def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32') -> None:
-        """Raises ValueError for an unknown precision, or one that torch does not have."""
+        """Raises UserError for an unknown precision, or one that torch does not have."""
         if precision == 'int8':
             raise UserError("precision is 'int8'; plain torch has no 8-bit layers, only engine 'openvino' has (on "
                             'CPUs with VNNI): use it, or precision float32 or bfloat16')

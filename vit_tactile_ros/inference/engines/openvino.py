@@ -38,7 +38,7 @@ class OpenVinoRuntime:
                  ranges: Sequence[Range] = ()) -> None:
         """`ranges` are those of `inference.ranges`, for int8; layers without int8 use bfloat16 if the CPU has it.
 
-        Raises ValueError for an unknown precision, bfloat16 or int8 on a CPU without it, or int8 without ranges,
+        Raises UserError for an unknown precision, bfloat16 or int8 on a CPU without it, or int8 without ranges,
         NotImplementedError for a layer that the graphs do not support.
         """
         check_precision(precision, tuple(PRECISION_HINTS), self.name)

@@ -51,7 +51,7 @@ class Request:
     ranges: tuple[Range, ...] = ()  # of `inference.ranges`; int8 needs them
 
 
-# Prepares a runtime; raises ValueError with what to install or change if it can't.
+# Prepares a runtime; raises UserError with what to install or change if it can't.
 Prepare = Callable[[Request], Runtime]
 
 
@@ -95,7 +95,7 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
     """A model prepared to run; 'auto' takes the fastest engine whose outputs match plain torch in float32.
 
     With precision 'auto' that is the fastest of every precision that the device computes in; int8 only with `ranges`,
-    those of the checkpoint's calibration. Raises ValueError for a device that does not exist, an unknown engine or
+    those of the checkpoint's calibration. Raises UserError for a device that does not exist, an unknown engine or
     precision, or a requested one that can't run here or whose outputs differ, with what would be right.
     """
     torch_device = select_device(device)
@@ -132,7 +132,7 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
 
 
 def _prepare(name: str, prepare: Prepare, request: Request, reference: Runtime) -> Runtime:
-    """The runtime if its outputs match those of `reference`; raises ValueError otherwise."""
+    """The runtime if its outputs match those of `reference`; raises UserError otherwise."""
     if name == 'torch':
         return reference if request.precision == 'float32' else prepare(request)
     runtime = prepare(request)

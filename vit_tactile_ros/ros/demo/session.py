@@ -13,7 +13,7 @@ import tempfile
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,6 @@ from rich.live import Live
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED
 from vit_tactile_ros.ros.demo.monitor import Monitor
-from vit_tactile_ros.ros.demo.settings import DemoSettings
 from vit_tactile_ros.ros.demo.view import VIEW_WIDTH, demo_view, finger_table, fits, status_line, summary_table
 from vit_tactile_ros.ros.live.node_process import launched, wait_all
 from vit_tactile_ros.ros.run import spin_once
@@ -38,9 +37,11 @@ DIAGNOSTICS_PERIOD = 0.4  # s; short, because the demo waits for the last counte
 HINT = 'up/down: change tau   q: quit'
 
 
-def run_demo(settings: DemoSettings) -> int:
+def run_demo(seconds: float | None, picture: Path | None, rate: float, parameters: Mapping[str, object]) -> int:
     """Run until the user stops it or the time is over.
 
+    seconds: from the first results; None: until stopped. picture: a file to draw, instead. rate: images/s per finger.
+    parameters: of the classifier; None: the node's default.
     Returns 0 if every finger had results, 130 for Ctrl-C before that, otherwise 1. Raises StartError.
     """
     # Other machines should not discover the simulated fingers, unless the user has configured it.
@@ -54,8 +55,8 @@ def run_demo(settings: DemoSettings) -> int:
     init_ros()
     try:
         with tempfile.TemporaryDirectory(prefix='vit_tactile_demo_') as folder:
-            with _nodes(settings, Path(folder)) as processes:
-                session = _Session(settings, console, processes)
+            with _nodes(rate, parameters, Path(folder)) as processes:
+                session = _Session(seconds, picture, console, processes)
                 try:
                     session.run()
                 except KeyboardInterrupt:
@@ -79,10 +80,11 @@ def run_demo(settings: DemoSettings) -> int:
 class _Session:
     """The monitor, the terminal and the clock."""
 
-    def __init__(self, settings: DemoSettings, console: Console, processes: list[subprocess.Popen[bytes]],
-                 ) -> None:
+    def __init__(self, seconds: float | None, picture: Path | None, console: Console,
+                 processes: list[subprocess.Popen[bytes]]) -> None:
         self.problem = ''
-        self._settings = settings
+        self._seconds = seconds
+        self._picture = picture
         self._console = console
         self._processes = processes
         self._monitor = Monitor(list(FINGERS))
@@ -108,8 +110,8 @@ class _Session:
                 self.problem = f'not every finger had a result after {START_TIMEOUT:.0f} s'
                 return
         self._console.print(f'first results after {time.monotonic() - self._started:.1f} s')
-        if self._settings.picture:
-            self._take_picture(self._settings.picture)
+        if self._picture:
+            self._take_picture(self._picture)
         elif sys.stdin.isatty() and self._console.is_terminal:
             with _single_keys(), Live(console=self._console, auto_refresh=False) as live:
                 self._follow(live)
@@ -119,7 +121,7 @@ class _Session:
     def _follow(self, live: Live | None) -> None:
         """Refresh the view ten times a second; without a terminal, print a line every 2 s."""
         begun = time.monotonic()
-        seconds, late_tau_set, next_line = self._settings.seconds, False, 0.0
+        seconds, late_tau_set, next_line = self._seconds, False, 0.0
         while not self._node_ended():
             self.spin(0.1)
             elapsed = time.monotonic() - begun
@@ -174,14 +176,15 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _nodes(settings: DemoSettings, log_folder: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+def _nodes(rate: float, parameters: Mapping[str, object], log_folder: Path,
+           ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The classifier and the simulators as processes, which end with the block."""
     commands = {'classifier': ['classifier_node', '-p', f'sensors:=[{", ".join(FINGERS)}]',
-                               '-p', f'diagnostics_period:={DIAGNOSTICS_PERIOD}', '-p', f'device:={settings.device}',
-                               '-p', f'checkpoint:={settings.checkpoint!r}',
-                               *(['-p', f'tau:={settings.tau}'] if settings.tau is not None else [])]}
+                               '-p', f'diagnostics_period:={DIAGNOSTICS_PERIOD}',
+                               *(word for name, value in parameters.items() if value is not None
+                                 for word in ('-p', f'{name}:={value}'))]}
     commands |= {name: ['simulator_node', '-r', f'__ns:=/{name}', '-p', f'sensor:={kind}', '-p', f'seed:={seed}',
-                        '-p', f'rate:={settings.rate}', '-p', f'frame_id:={name}_finger']
+                        '-p', f'rate:={rate}', '-p', f'frame_id:={name}_finger']
                  for name, (kind, seed) in FINGERS.items()}
     processes: list[subprocess.Popen[bytes]] = []
     try:
