@@ -35,8 +35,8 @@ class ExtractRequest:
         None, 'intervals with the labels: start,end,label[,sensor][,bag], in s from the start of the bag or since '
               '1970; default: the TactileLabel messages in the bags', 'CSV')
     reference_image: Path | None = flag(
-        None, 'image without contact, for all images; default: in each bag the mean of the first 5 images of each sensor',
-        'IMAGE')
+        None, 'image without contact, for all images; default: in each bag the mean of the first 5 images of each '
+              'sensor', 'IMAGE')
     every: int = flag(1, 'use only every N-th image of each touch', 'N')
     output: Path = flag(REQUIRED, 'new or empty folder')
 

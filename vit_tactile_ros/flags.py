@@ -39,7 +39,8 @@ SHARED: dict[str, Flags] = {
         'border': Flag('width of the border of --control, as a share of the image', 'SHARE'),
     },
     'SplitSettings': {
-        'split_by': Flag('images that stay in the same split; {default} (default): those of a group, if groups are known'),
+        'split_by': Flag('images that stay in the same split; {default} (default): those of a group, if groups are '
+                         'known'),
         'validation': Flag('share of the images in the validation split, 0 to 1; default: {default}', 'SHARE'),
         'test': Flag('share of the images in the test split, 0 to 1; default: {default}', 'SHARE'),
         'split_seed': Flag('seed of the split, independent of --seed: all commands must use the same splits'),
@@ -70,8 +71,8 @@ SHARED: dict[str, Flags] = {
         'stem': Flag('what turns the image into tokens: convolution learns fine texture faster; default: that of '
                      '--init, or {default}'),
         'feature_map_dim': Flag('random features per head; default: that of --init, or {default}'),
-        'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or {default}; '
-                      '12 alone is a plain ViT', 'BLOCK'),
+        'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or '
+                      '{default}; 12 alone is a plain ViT', 'BLOCK'),
         'image_size': Flag('input size in px, multiples of 16; default: that of --init, or {default}', HEIGHT_WIDTH),
     },
     'TrainingConfig': {
