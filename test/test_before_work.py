@@ -9,9 +9,9 @@ import pytest
 from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import cross_validate, train, tune
+from vit_tactile_ros.data.source import read_all
 from vit_tactile_ros.data.table import UnreadableImages
 from vit_tactile_ros.data.touches import load_touches
-from vit_tactile_ros.evaluation.parts import Part, read_now
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_broken_images_of_several_parts_judged_on(broken):
         raise UnreadableImages('presses', [ValueError(str(table.touches[row].image)) for row in rows], 12)
 
     with pytest.raises(UnreadableImages, match='presses: 3 of 24 images cannot be read'):
-        read_now([Part(12, '', '', lambda: fail([0])), Part(12, '', '', lambda: fail([1, 2]))])
+        read_all([lambda: fail([0]), lambda: fail([1, 2])], 24)
 
 
 OUTPUTS = [('train', ['--output', 'X']), ('cross_validate', ['--data', 'd', '--output', 'X']),

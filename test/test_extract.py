@@ -13,8 +13,8 @@ from toy_touches import picture
 
 from vit_tactile_ros import extract, train
 from vit_tactile_ros.data import extraction
-from vit_tactile_ros.data.frames import read_picture
 from vit_tactile_ros.data.touches import load_touches
+from vit_tactile_ros.inference.image_file import read_image
 
 TOUCHES = ['none', 'none', 'none', 'ring / wide', 'ring / wide', 'none', 'ring / wide', None]
 
@@ -41,9 +41,9 @@ def test_pictures_equal_the_bag_s(tmp_path, capsys):
     assert [(t.label, t.group) for t in table.touches] == [(t.label, t.group) for t in source.touches]
     assert table.class_names == source.class_names
     for touch in table.touches:
-        np.testing.assert_array_equal(read_picture(touch.image.path), picture(number_of(touch.image.path)))
+        np.testing.assert_array_equal(read_image(touch.image.path), picture(number_of(touch.image.path)))
         count = 5 if 'left' in touch.group else 2  # images of that sensor
-        np.testing.assert_allclose(read_picture(touch.reference.path),
+        np.testing.assert_allclose(read_image(touch.reference.path),
                                    np.mean([picture(n) for n in range(count)], axis=0), atol=0.51)
     assert len({t.reference for t in table.touches if 'left' in t.group}) == 1
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
@@ -76,7 +76,7 @@ def test_a_bag_of_a_killed_recorder(tmp_path, capsys, caplog, kind):
     told = json.loads(output.splitlines()[-1])
     assert 12 <= told['images'] < 32
     for touch in load_touches(Path(told['table'])).touches:
-        np.testing.assert_array_equal(read_picture(touch.image.path), picture(number_of(touch.image.path)))
+        np.testing.assert_array_equal(read_image(touch.image.path), picture(number_of(touch.image.path)))
 
 
 def test_too_few_images_for_the_reference(tmp_path, capsys, caplog):

@@ -96,7 +96,7 @@ def test_wrong_arguments(flags, more, message, capsys):
     (['--base', 'gelsigth'], 'gelsigth: no such sensor'),
     (['--table', 'missing.npz'], 'missing.npz cannot be read as a table'),
     (['--hold_out', '1.5'], 'hold_out is 1.5'),
-    (['--reference', 'gone.png'], 'the reference gone.png is missing'),
+    (['--reference', 'gone.png'], 'gone.png cannot be read: No such file'),
 ])
 def test_wrong_data_leaves_the_old_file_whole(flags, tmp_path, more, message, capsys):
     save_sensor(tmp_path / 'mine.json', KNOWN)

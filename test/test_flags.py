@@ -13,7 +13,21 @@ import pytest
 from command_reference import parser_of
 from toy_runs import arguments, write_presses
 
-from vit_tactile_ros import average, benchmark, calibrate, cross_validate, demo, flags, sweep, train, tune
+from vit_tactile_ros import (
+    average,
+    benchmark,
+    calibrate,
+    compare,
+    cross_validate,
+    demo,
+    extract,
+    fit_sensor,
+    flags,
+    replay,
+    sweep,
+    train,
+    tune,
+)
 from vit_tactile_ros.foundation.command_flags import HIDDEN, build, fields_of
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
@@ -24,9 +38,12 @@ COMMANDS = {
     'cross_validate': (cross_validate, cross_validate.CrossValidation, cross_validate.FLAGS),
     'calibrate': (calibrate, calibrate.CalibrationRequest, {}), 'sweep': (sweep, sweep.SweepRequest, {}),
     'average': (average, average.AverageRequest, {}), 'benchmark': (benchmark, benchmark.BenchmarkRequest, {}),
-    'demo': (demo, demo.DemoSettings, {})}
+    'demo': (demo, demo.DemoSettings, {}), 'extract': (extract, extract.ExtractRequest, {}),
+    'compare': (compare, compare.CompareRequest, {}), 'fit_sensor': (fit_sensor, fit_sensor.FitRequest, {}),
+    'replay': (replay, replay.ReplayRequest, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
+           'reference_files': ('left=a b.png',), 'output': (Path('some where/x y.json'),),
            'augment': ('none', 'gel'), 'label': ('label', 'a "b"', '', '--x'), 'split': ('split', '')}
 
 
@@ -82,9 +99,13 @@ def test_what_is_printed_is_parsed_to_the_same(name):
 def test_defaults_are_not_printed(name):
     _, settings, own = COMMANDS[name]
     required = {'average': {'checkpoints': (Path('a'), Path('b')), 'output': Path('c')}, 'calibrate': {'check': 1},
-                'cross_validate': {'output': Path('c'), 'data': 'd'}}.get(name, {})
+                'cross_validate': {'output': Path('c'), 'data': 'd'},
+                'extract': {'bags': (Path('a'),), 'output': Path('b')},
+                'compare': {'a': Path('a'), 'b': Path('b')}, 'replay': {'bags': (Path('a'),)},
+                'fit_sensor': {'output': Path('a.json'), 'from_table': Path('b')}}.get(name, {})
     printed = flags.command_of(name, build(settings, required), flags=own)
-    assert printed.count('--') == len(required) - (name == 'average')
+    words = sum(field.name in required for field in fields_of(settings) if not flags._flag(own, field).is_positional)
+    assert printed.count('--') == words
 
 
 @pytest.mark.parametrize('name', COMMANDS)

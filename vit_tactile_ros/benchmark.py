@@ -88,10 +88,7 @@ class BenchmarkRequest:
     data: EvaluationData = EvaluationData(size=128)
 
     def __post_init__(self) -> None:
-        for name in ('batch_size', 'threads', 'rounds'):
-            if getattr(self, name) < 1:
-                raise UserError(f'{name} is {getattr(self, name)}; must be at least 1')
-        check_least(self, accuracy=0)
+        check_least(self, batch_size=1, threads=1, rounds=1, accuracy=0)
         if not self.seconds > 0:
             raise UserError(f'seconds is {self.seconds}; must be above 0')
         if self.tau is not None and not 0 <= self.tau <= 1:
@@ -199,7 +196,7 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     parts = load_parts(dataclasses.replace(request.data, size=max(timed, request.accuracy)), checkpoint, 'test')
     part = parts['test']
     count = max(size, min(part.size, timed) // size * size)
-    images = torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, [i % part.size for i in range(count)]))
+    images = torch.from_numpy(inputs_of(part.frames, checkpoint.preprocessing, [i % part.size for i in range(count)]))
     data = part.description if count >= part.size else f'{count} of {part.description}'
     reference = make_runtime(model, device=request.device, engine='torch', threads=request.threads)
     ranges = checkpoint.calibration.activation_ranges
@@ -236,7 +233,7 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     accuracy = None
     if request.accuracy:
         judged = min(request.accuracy, part.size)
-        ours, plain = outputs_of_engines((runtime, reference), part.frames(), checkpoint, judged, size, 'accuracy')
+        ours, plain = outputs_of_engines((runtime, reference), part.frames, checkpoint, judged, size, 'accuracy')
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
         _print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
                         tau)

@@ -26,6 +26,7 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
+from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.sensor_fit.example_table import load_table
 from vit_tactile_ros.sensor_fit.fitting import (
     ROUNDS,
@@ -42,7 +43,7 @@ from vit_tactile_ros.sensor_fit.fitting import (
 )
 from vit_tactile_ros.sensor_fit.glow_fit import fit_background
 from vit_tactile_ros.sensor_fit.press_errors import PressError, press_error, press_figure, zero
-from vit_tactile_ros.sensor_fit.presses import PressSet, read_picture, read_presses
+from vit_tactile_ros.sensor_fit.presses import PressSet, read_presses
 from vit_tactile_ros.simulator import Contact, SensorConfig, SensorUnit, load_sensor, save_sensor
 
 NUM_SHOWN = 3  # presses in the figure
@@ -160,7 +161,7 @@ def _fit_table(console: Console, request: FitRequest, base: SensorConfig) -> dic
                      depth_rgb=(0.0, 0.0, 0.0))
     result: dict[str, Any] = {'table_error': error, 'no_model_error': nothing}
     if request.reference:
-        background, glows, result['background_error'] = fit_background(read_picture(request.reference, 'reference'))
+        background, glows, result['background_error'] = fit_background(read_image(request.reference))
         config = replace(config, background_rgb=background, glows=glows)
     console.print(f'{len(lights)} lights differ from the table by {error:.1f} grey levels (mean absolute), no light at '
                   f'all by {nothing:.1f}; the table does not describe the gel; that of {base.name} is kept',

@@ -8,7 +8,6 @@ found. With --live the images are also sent to the real node, at --speed, and bo
 
 from __future__ import annotations
 
-import argparse
 import ctypes
 import json
 import math
@@ -16,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +34,13 @@ from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.evaluation.recordings.summary import summarise
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.command_line import CommandParser
-from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
+from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
+from vit_tactile_ros.foundation.errors import MissingPackageError, UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
-from vit_tactile_ros.inference.runtime import PRECISIONS
+from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
 EXAMPLES = (
@@ -50,67 +50,65 @@ EXAMPLES = (
 )
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = CommandParser('replay', __doc__, EXAMPLES)
-    parser.add_argument('bags', nargs='+', type=Path, metavar='BAG', help='bags, or folders of bags')
-    parser.add_argument('--labels', type=Path, help='CSV of start,end,label[,sensor][,bag] in s from the start of the '
-                        'bag or since 1970; default: the TactileLabel messages in the bag, if any')
-    parser.add_argument('--topics', nargs='+', default=[], help='image topics to read; default: all')
-    parser.add_argument('--sensors', nargs='+', default=[],
-                        help='sensors to read, for instance left for /left/image_raw; default: all')
-    parser.add_argument('--start', type=float, help="first time to read, s from the bag's first message")
-    parser.add_argument('--stop', type=float, help="end of the time to read, s from the bag's first message")
-    parser.add_argument('--reference_frames', type=int, default=REFERENCE_FRAMES,
-                        help='number of first images of a sensor whose mean is its reference')
-    parser.add_argument('--reference_files', nargs='+', default=[], metavar='SENSOR=FILE',
-                        help='images without contact, used in place of the first images; =FILE for the unnamed sensor')
-    parser.add_argument('--checkpoint', type=Path, help=flags.CHECKPOINT.help)
-    parser.add_argument('--tau', type=float, nargs='+', help="exit threshold, one or one per early exit; "
-                        "default: the checkpoint's")
-    parser.add_argument('--max_accuracy_drop', type=float,
-                        help='accepted accuracy drop, instead of --tau; needs a calibrated checkpoint')
-    parser.add_argument('--device', default='auto', help=flags.DEVICE.help)
-    parser.add_argument('--threads', type=int, default=1, help=flags.THREADS.help)
-    parser.add_argument('--batch_size', type=int, default=32, help='images per batch')
-    parser.add_argument('--timing_frames', type=int, default=100,
-                        help='frames per bag that also run one by one, to measure the latency; 0: skip')
-    parser.add_argument('--output', type=Path, default=Path('runs/replay'), help='folder for the results')
-    parser.add_argument('--report', action='store_true',
-                        help='also write report.html, a self-contained page with images, to --output')
-    parser.add_argument('--engine', choices=engine_names(), default='torch',
-                        help="what runs the network, also in the node of --live; 'auto' (the default of the node): "
-                             'the fastest')
-    parser.add_argument('--precision', choices=PRECISIONS, default='float32',
-                        help="number format of the engine, also in the node of --live; 'int8' needs engine 'openvino' "
-                             "or 'auto' and a calibrated checkpoint")
-    parser.add_argument('--live', action='store_true', help='also play each bag to the real node, over ROS 2')
-    parser.add_argument('--speed', type=float, default=1.0, help='playback speed of --live; 1: as recorded')
-    parser.add_argument('--find_speed', action='store_true',
-                        help='with --live: also find the highest speed with less than 5 %% of the images superseded')
-    parser.add_argument('--ray', nargs='?', const='', metavar='ADDRESS',
-                        help='one bag per task on a Ray cluster; without an address: on this machine')
-    arguments = parser.parse_args(argv)
-    for name, least in (('reference_frames', 1), ('batch_size', 1), ('threads', 0), ('timing_frames', 0)):
-        if getattr(arguments, name) < least:
-            parser.error(f'--{name} is {getattr(arguments, name)}; must be at least {least}')
-    for name in ('start', 'stop'):
-        value = getattr(arguments, name)
-        if value is not None and not (math.isfinite(value) and value >= 0):
-            parser.error(f'--{name} is {value}; must be s from the start of the bag, at least 0')
-    if arguments.start is not None and arguments.stop is not None and arguments.start >= arguments.stop:
-        parser.error(f'--start is {arguments.start} and --stop {arguments.stop}; the start must be before the stop')
-    if not (math.isfinite(arguments.speed) and arguments.speed > 0):
-        parser.error(f'--speed is {arguments.speed}; must be above 0')
-    if arguments.tau is not None and arguments.max_accuracy_drop is not None:
-        parser.error('--tau and --max_accuracy_drop: give only one of them; both set the exit threshold')
-    if arguments.live and arguments.ray is not None:
-        parser.error('--live and --ray: give only one of them; a live node plays on this machine')
-    if arguments.find_speed and not arguments.live:
-        parser.error('--find_speed goes with --live')
-    for text in arguments.reference_files:
-        if '=' not in text:
-            parser.error(f'--reference_files {text}: must be SENSOR=FILE')
-    return arguments
+@dataclass(frozen=True)
+class ReplayRequest:
+    """The settings of the command; raises UserError naming the field that is wrong."""
+
+    bags: tuple[Path, ...] = flag(REQUIRED, 'bags, or folders of bags', 'BAG', is_positional=True)
+    labels: Path | None = flag(None, 'CSV of start,end,label[,sensor][,bag] in s from the start of the bag or since '
+                                     '1970; default: the TactileLabel messages in the bag, if any')
+    topics: tuple[str, ...] = flag((), 'image topics to read; default: all')
+    sensors: tuple[str, ...] = flag((), 'sensors to read, for instance left for /left/image_raw; default: all')
+    start: float | None = flag(None, "first time to read, s from the bag's first message")
+    stop: float | None = flag(None, "end of the time to read, s from the bag's first message")
+    reference_frames: int = flag(REFERENCE_FRAMES,
+                                 'number of first images of a sensor whose mean is its reference')
+    reference_files: tuple[str, ...] = flag(
+        (), 'images without contact, used in place of the first images; =FILE for the unnamed sensor', 'SENSOR=FILE')
+    checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    tau: tuple[float, ...] = flag((), "exit threshold, one or one per early exit; default: the checkpoint's")
+    max_accuracy_drop: float | None = flag(None, 'accepted accuracy drop, instead of --tau; needs a calibrated '
+                                                'checkpoint')
+    device: str = flag('auto', flags.DEVICE)
+    threads: int = flag(1, flags.THREADS)
+    batch_size: int = flag(32, 'images per batch')
+    timing_frames: int = flag(100, 'frames per bag that also run one by one, to measure the latency; 0: skip')
+    output: Path = flag(Path('runs/replay'), 'folder for the results')
+    report: bool = flag(False, 'also write report.html, a self-contained page with images, to --output')
+    engine: str = flag('torch', "what runs the network, also in the node of --live; 'auto' (the default of the "
+                                'node): the fastest', choices=engine_names())
+    precision: Precision = flag('float32', "number format of the engine, also in the node of --live; 'int8' needs "
+                                           "engine 'openvino' or 'auto' and a calibrated checkpoint")
+    live: bool = flag(False, 'also play each bag to the real node, over ROS 2')
+    speed: float = flag(1.0, 'playback speed of --live; 1: as recorded')
+    find_speed: bool = flag(False, 'with --live: also find the highest speed with less than 5 %% of the '
+                                   'images superseded')
+    ray: str | None = flag(None, 'one bag per task on a Ray cluster; without an address: on this machine', 'ADDRESS',
+                           const='')
+
+    def __post_init__(self) -> None:
+        check_least(self, reference_frames=1, batch_size=1, threads=0, timing_frames=0)
+        for name in ('start', 'stop'):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise UserError(f'{name} is {value}; must be s from the start of the bag, at least 0')
+        if self.start is not None and self.stop is not None and self.start >= self.stop:
+            raise UserError(f'start is {self.start} and --stop {self.stop}; the start must be before the stop')
+        if not (math.isfinite(self.speed) and self.speed > 0):
+            raise UserError(f'speed is {self.speed}; must be above 0')
+        if self.tau and self.max_accuracy_drop is not None:
+            raise UserError('--tau and --max_accuracy_drop: give only one of them; both set the exit threshold')
+        if self.live and self.ray is not None:
+            raise UserError('--live and --ray: give only one of them; a live node plays on this machine')
+        if self.find_speed and not self.live:
+            raise UserError('--find_speed goes with --live')
+        for text in self.reference_files:
+            if '=' not in text:
+                raise UserError(f'reference_files {text}: must be SENSOR=FILE')
+
+
+def parse_arguments(argv: list[str] | None = None) -> ReplayRequest:
+    return flags.parse('replay', __doc__, EXAMPLES, ReplayRequest, argv)
 
 
 @command('replay')
@@ -174,7 +172,7 @@ def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Call
     return update
 
 
-def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: FrameTable, touches: list[Touch],
+def _report(arguments: ReplayRequest, path: Path, bags: list[Path], table: FrameTable, touches: list[Touch],
             summary: dict[str, Any]) -> None:
     from vit_tactile_ros.evaluation.recordings.report import write_report  # matplotlib takes seconds to load
 
@@ -186,7 +184,7 @@ def _report(arguments: argparse.Namespace, path: Path, bags: list[Path], table: 
                  touches=touches)
 
 
-def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySettings:
+def _settings(arguments: ReplayRequest, checkpoint: Checkpoint) -> ReplaySettings:
     calibration = checkpoint.calibration
     if arguments.max_accuracy_drop is not None:
         try:
@@ -194,17 +192,17 @@ def _settings(arguments: argparse.Namespace, checkpoint: Checkpoint) -> ReplaySe
         except UserError as error:
             raise UserError(f'--max_accuracy_drop is {arguments.max_accuracy_drop:g}: {error}') from error
     else:
-        given = arguments.tau or [calibration.tau]
-        tau = given[0] if len(given) == 1 else tuple(given)
+        given = arguments.tau or (calibration.tau,)
+        tau = given[0] if len(given) == 1 else given
     files = tuple((sensor.strip('/'), file) for sensor, _, file in
                   (text.partition('=') for text in arguments.reference_files))
-    return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), tuple(arguments.topics),
-                          tuple(arguments.sensors), arguments.start, arguments.stop,
-                          arguments.labels and read_intervals(arguments.labels), arguments.reference_frames, files,
+    labels = read_intervals(arguments.labels) if arguments.labels else None
+    return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), arguments.topics, arguments.sensors,
+                          arguments.start, arguments.stop, labels, arguments.reference_frames, files,
                           arguments.batch_size, arguments.timing_frames, arguments.engine, arguments.precision)
 
 
-def _replay_all(arguments: argparse.Namespace, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,
+def _replay_all(arguments: ReplayRequest, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,
                 bags: list[Path]) -> tuple[list[Replayed], list[str]]:
     """The results of the bags that could be read, and the missing inputs."""
     names = unique_names(bags)
@@ -261,7 +259,7 @@ def _count(bags: list[Path]) -> int | None:
     return count
 
 
-def _play_live(arguments: argparse.Namespace, path: Path, settings: ReplaySettings, bags: list[Path],
+def _play_live(arguments: ReplayRequest, path: Path, settings: ReplaySettings, bags: list[Path],
                table: FrameTable) -> tuple[list[dict[str, Any]], list[str]]:
     try:
         from vit_tactile_ros.ros.live.replay import play_live

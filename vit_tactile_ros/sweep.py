@@ -13,6 +13,7 @@ import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vit_tactile_ros import flags
+from vit_tactile_ros.data.source import read_all
 from vit_tactile_ros.evaluation.cache import cached_outputs, is_cached
 from vit_tactile_ros.evaluation.calibration import lowest_tau
 from vit_tactile_ros.evaluation.figures import (
@@ -34,7 +36,7 @@ from vit_tactile_ros.evaluation.figures import (
 )
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per_class_accuracy, reliability
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
-from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts, read_now
+from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import flag
@@ -112,8 +114,10 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = load_checkpoint(path)
     parts = load_parts(request.data, checkpoint, 'test')
     classifier = TactileClassifier(checkpoint, request.device, threads=request.threads)
-    read_now(part for name, part in parts.items() if part.size and (
-        not is_cached(request.data.cache, checkpoint, part) or (name == 'test' and request.timing_rounds)))
+    needed = [part for name, part in parts.items() if part.size and (
+        not is_cached(request.data.cache, checkpoint, part) or (name == 'test' and request.timing_rounds))]
+    # Now: a broken image would otherwise be found after minutes of work.
+    read_all([partial(getattr, part, 'frames') for part in needed], sum(part.size for part in needed))
     collected = {name: cached_outputs(request.data.cache, checkpoint, part, classifier.runtime.device,
                                       request.data.workers, f'{name} data')
                  for name, part in parts.items() if part.size}
@@ -128,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     timing = None
     if request.timing_rounds:
         sample = spread_sample(test.scores(temperatures)[0], request.timing_images)
-        inputs = inputs_of(parts['test'].frames(), checkpoint.preprocessing, sample.tolist())
+        inputs = inputs_of(parts['test'].frames, checkpoint.preprocessing, sample.tolist())
         taus = list(dict.fromkeys(row.tau for row in rows))
         timing = measure_times(classifier, inputs, taus, request.timing_rounds, 'timing')
         rows = [Row(**(asdict(row) | {'time_ms': 1e3 * timing.early[taus.index(row.tau)],

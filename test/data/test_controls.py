@@ -6,7 +6,9 @@ import torch
 from toy_touches import write_csv
 
 from vit_tactile_ros.data.controls import BorderOnly, references_as_images
+from vit_tactile_ros.data.source import DataSource
 from vit_tactile_ros.data.touches import DataError, load_touches
+from vit_tactile_ros.foundation.errors import UserError
 
 
 class OneTouch(torch.utils.data.Dataset):
@@ -32,16 +34,16 @@ def test_border_only_keeps_the_border_and_hides_the_rest():
 
 def test_border_only_knows_the_classes_as_far_as_its_frames_do():
     """Classes that can't be drawn equally often behind the control."""
-    assert BorderOnly(OneTouch()).labels is None
+    assert BorderOnly(OneTouch(), 0.1).labels is None
     frames = OneTouch()
     frames.labels = np.array([3])
-    assert BorderOnly(frames).labels.tolist() == [3]
+    assert BorderOnly(frames, 0.1).labels.tolist() == [3]
 
 
 @pytest.mark.parametrize('border', [0, 0.5, float('nan')])
 def test_border_must_leave_something_to_hide(border):
-    with pytest.raises(ValueError, match='border is'):
-        BorderOnly(OneTouch(), border)
+    with pytest.raises(UserError, match='border is'):
+        DataSource(border=border)
 
 
 def test_references_take_the_place_of_the_images(tmp_path):

@@ -15,9 +15,11 @@ from torch.utils.data import DataLoader
 from toy_touches import picture, write_csv, write_folders, write_picture
 
 from vit_tactile_ros.data import frames
-from vit_tactile_ros.data.frames import TouchFrames, grey_shares, read_picture
+from vit_tactile_ros.data.frames import TouchFrames, grey_shares
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.touches import DataError, load_touches
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.simulator import sample_example
@@ -56,7 +58,7 @@ def test_no_reference_is_zeros(table):
 def test_every_picture_is_read_once(table, monkeypatch):
     """A press of a hundred frames has one reference: it is not decoded and stored a hundred times."""
     read = []
-    monkeypatch.setattr(frames, 'read_picture', lambda path: read.append(path.name) or read_picture(path))
+    monkeypatch.setattr(frames, 'read_image', lambda path: read.append(path.name) or read_image(path))
     touches = TouchFrames(table, DIFFERENCE)
     [touches[index] for index in (0, 1, 0)]
     assert sorted(read) == sorted([f'{n}.png' for n in range(7)] + ['r.png'])
@@ -140,7 +142,7 @@ def test_unreadable_pictures_are_named(tmp_path, kind, suffix):
 
 def test_other_formats_are_rgb(tmp_path):
     for suffix in ('.png', '.bmp', '.tif'):
-        np.testing.assert_array_equal(read_picture(write_picture(tmp_path / f'a{suffix}', 5)), picture(5))
+        np.testing.assert_array_equal(read_image(write_picture(tmp_path / f'a{suffix}', 5)), picture(5))
 
 
 @pytest.mark.parametrize('preprocessing', [DIFFERENCE, PLAIN], ids=['difference', 'plain'])
@@ -162,10 +164,10 @@ def test_a_16_bit_file_of_small_range_is_refused(tmp_path):
     """12 bits in 16 became black training images."""
     path = tmp_path / 'deep.png'
     cv2.imwrite(str(path), np.full((8, 8, 3), 900, np.uint16))
-    with pytest.raises(DataError, match=r'deep\.png cannot be read as an image: 16-bit .* above 900 .*become black'):
-        read_picture(path)
+    with pytest.raises(UserError, match=r'deep\.png cannot be read as an image: 16-bit .* above 900 .*become black'):
+        read_image(path)
     cv2.imwrite(str(path), np.full((8, 8, 3), 257 * 77, np.uint16))
-    np.testing.assert_array_equal(read_picture(path), np.full((8, 8, 3), 77))
+    np.testing.assert_array_equal(read_image(path), np.full((8, 8, 3), 77))
 
 
 def test_the_share_of_grey_images(tmp_path):

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from direct_backend import DirectBackend
 
 from vit_tactile_ros.inference.decide import decide
-from vit_tactile_ros.inference.engines.backend import DirectBackend
 from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
 from vit_tactile_ros.inference.engines.exit_loop import padded_size
 from vit_tactile_ros.model import ModelConfig, ViTTactile, early_exit

@@ -4,8 +4,8 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from vit_tactile_ros.data.frames import read_picture
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference, fixed_references
 from vit_tactile_ros.model import PreprocessingConfig
@@ -108,9 +108,9 @@ def test_reference_files_are_read_as_training_images_are(tmp_path):
     turned.write_bytes(turned.read_bytes() + b'trailer\xff\xd9')
     given = fixed_references([str(plain), '', str(turned)], ['a', 'b', 'c'], CONFIG)
     assert given[1] is None
-    np.testing.assert_array_equal(given[0], fit(read_picture(plain), CONFIG))
-    np.testing.assert_array_equal(given[2], fit(read_picture(turned), CONFIG))
-    np.testing.assert_array_equal(given[2], fit(np.rot90(read_picture(plain), -1), CONFIG))
+    np.testing.assert_array_equal(given[0], fit(read_image(plain), CONFIG))
+    np.testing.assert_array_equal(given[2], fit(read_image(turned), CONFIG))
+    np.testing.assert_array_equal(given[2], fit(np.rot90(read_image(plain), -1), CONFIG))
 
 
 @pytest.mark.parametrize(('damage', 'said'), (

@@ -29,9 +29,7 @@ def references_as_images(table: TouchTable) -> TouchTable:
 class BorderOnly(Dataset[tuple[Tensor, Tensor, int]]):
     """`frames` with everything but the outer `border` (share of height and width) replaced by the reference."""
 
-    def __init__(self, frames: Frames, border: float = 0.15) -> None:
-        if not 0 < border < 0.5:
-            raise ValueError(f'border is {border}; must be above 0 and below 0.5')
+    def __init__(self, frames: Frames, border: float) -> None:
         self.frames = frames
         self.labels = getattr(frames, 'labels', None)  # where they are known beforehand, for classes drawn equally
         self.border = border

@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.find import find_recordings
 from vit_tactile_ros.data.bags.touches import read_bags, read_pictures
-from vit_tactile_ros.data.frames import read_picture
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table
 from vit_tactile_ros.foundation.files import folder_written_whole, written_whole
+from vit_tactile_ros.inference.image_file import read_image
 
 TABLE = 'touches.csv'
 
@@ -98,7 +98,7 @@ def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
     with tqdm(total=len(wanted), desc='writing images', unit='image', disable=not progress, leave=False) as bar:
         for source in wanted:
             if not source.topic:
-                _write_picture(folder, wanted[source], read_picture(source.path))
+                _write_picture(folder, wanted[source], read_image(source.path))
                 bar.update()
         for place, picture in read_pictures(messages):
             _write_picture(folder, wanted[messages[place]], picture)

@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.touches import read_pictures
 from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.colour import is_grey
 from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 from vit_tactile_ros.inference.preprocess import fit
@@ -99,7 +100,7 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         self._read_all(progress, 'checking images', lambda row, picture: None)
 
     def _read_all(self, progress: bool | None, title: str, take: Callable[[int, Image], None]) -> None:
-        broken: list[DataError] = []
+        broken: list[UserError] = []
         with tqdm(total=len(self._sources), desc=title, mininterval=1.0, leave=False,
                   disable=not (sys.stderr.isatty() if progress is None else progress)) as bar:
             for row, picture in read_fitted(self._sources, self.preprocessing, broken):
@@ -133,19 +134,19 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         self._pixels = pixels
 
 
-def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, broken: list[DataError] | None = None,
+def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, broken: list[UserError] | None = None,
                 ) -> Iterator[tuple[int, Image]]:
     """(position in `sources`, fitted image uint8 (h, w, 3)) of all of them, in any order.
 
-    Raises DataError naming an image that cannot be read; with `broken`, such errors are collected there and the other
+    Raises UserError naming an image that cannot be read; with `broken`, such errors are collected there and the other
     files are read (after a bag that cannot be read, no further messages).
     """
     files = [row for row, source in enumerate(sources) if not source.topic]
 
     def read(row: int) -> Image | None:
         try:
-            return fit(read_picture(sources[row].path), preprocessing)
-        except DataError as error:
+            return fit(read_image(sources[row].path), preprocessing)
+        except ImageFileError as error:
             if broken is None:
                 raise
             broken.append(error)
@@ -188,14 +189,6 @@ def _share(found: list[bool | None]) -> float | None:
     """The share of grey ones among those where it could be determined."""
     known = [grey for grey in found if grey is not None]
     return sum(known) / len(known) if known else None
-
-
-def read_picture(path: Path) -> Image:
-    """The image in a file, uint8 RGB (H, W, 3). Raises DataError for a file that cannot be read or is truncated."""
-    try:
-        return read_image(path)
-    except ImageFileError as error:
-        raise DataError(str(error)) from error
 
 
 def _remove_own(folder: str, process: int) -> None:

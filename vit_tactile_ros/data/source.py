@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -92,21 +92,19 @@ def read_table(source: DataSource, class_names: Sequence[str] | None = None) -> 
     return table
 
 
-def read_parts(source: DataSource, parts: Sequence[TouchTable], preprocessing: PreprocessingConfig,
-               keep: Sequence[bool]) -> list[Frames | None]:
-    """`read_frames` of each part, None for an empty one; parts that are not kept are read once, as a check.
-
-    Raises `data.touches.UnreadableImages` for the unreadable images of all parts together.
-    """
+def read_all(reads: Iterable[Callable[[], Frames | None]], total: int) -> list[Frames | None]:
+    """The result of each; raises `data.touches.UnreadableImages` for the unreadable ones of all `total` images."""
     found: list[Frames | None] = []
-    broken: dict[str, DataError] = {}  # parts may share a reference
-    for part, kept in zip(parts, keep, strict=True):
+    broken: dict[str, UserError] = {}  # parts may share a reference
+    origin = ''
+    for read in reads:
         try:
-            found.append(read_frames(source, part, preprocessing, kept) if len(part) else None)
+            found.append(read())
         except UnreadableImages as error:
             broken |= {str(each): each for each in error.errors}
+            origin = error.origin
     if broken:
-        raise UnreadableImages(parts[0].origin, list(broken.values()), sum(map(len, parts)))
+        raise UnreadableImages(origin, list(broken.values()), total)
     return found
 
 

@@ -25,7 +25,7 @@ class DataError(UserError):
 class UnreadableImages(DataError):
     """Images that cannot be read: all of them, so that they can be repaired together."""
 
-    def __init__(self, origin: str, errors: Sequence[DataError], total: int) -> None:
+    def __init__(self, origin: str, errors: Sequence[UserError], total: int) -> None:
         self.origin = origin
         self.errors = tuple(errors)
         told = '; '.join(map(str, self.errors[:3]))

@@ -49,7 +49,7 @@ def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, devi
             kept_key, kept = read_outputs(path, checkpoint.class_names, checkpoint.model.config)
             if kept_key == key:
                 return kept
-    outputs = collect_outputs(checkpoint.model, part.frames(), checkpoint.preprocessing, device, progress=progress,
+    outputs = collect_outputs(checkpoint.model, part.frames, checkpoint.preprocessing, device, progress=progress,
                               class_names=checkpoint.class_names, workers=workers)
     if path:
         write_outputs(path, key, outputs)
@@ -69,7 +69,7 @@ def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tu
                 return ranges
     # Spread evenly, because a table of touches is often sorted by class.
     indices = np.linspace(0, part.size - 1, min(part.size, ENOUGH_IMAGES)).round().astype(int).tolist()
-    batches = (torch.from_numpy(inputs_of(part.frames(), checkpoint.preprocessing, indices[i:i + 16]))
+    batches = (torch.from_numpy(inputs_of(part.frames, checkpoint.preprocessing, indices[i:i + 16]))
                for i in range(0, len(indices), 16))
     ranges = activation_ranges(checkpoint.model, batches)
     if path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.source import DataSource, SplitSettings, empty_part, read_frames, read_table, split_table
-from vit_tactile_ros.data.table import UnreadableImages
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import check_training_part, training_part
 from vit_tactile_ros.foundation.errors import check_least
@@ -26,7 +25,7 @@ PARTS = tuple(SEEDS)
 
 @dataclass(frozen=True)
 class Part:
-    """One part of the data; its images are read when `frames` is first called."""
+    """One part of the data; its images are read when `frames` is first used."""
 
     size: int
     description: str  # for messages
@@ -35,11 +34,8 @@ class Part:
     groups: int = 0  # objects, recordings or presses; 0: unknown or simulated, where samples are independent
 
     @cached_property
-    def _frames(self) -> Frames:
-        return self.make()
-
     def frames(self) -> Frames:
-        return self._frames
+        return self.make()
 
 
 @dataclass(frozen=True)
@@ -75,24 +71,6 @@ def load_parts(data: EvaluationData, checkpoint: Checkpoint, needed: str) -> dic
     if not len(getattr(split, needed)):
         raise empty_part(data.split, table, needed)
     return {name: _real(name, table.subset(getattr(split, name)), data.source, checkpoint) for name in PARTS}
-
-
-def read_now(parts: Iterable[Part]) -> None:
-    """Read the images of all these parts, so that a broken one is found now and not after minutes of work.
-
-    Raises UnreadableImages for the unreadable images of all parts together.
-    """
-    broken: dict[str, DataError] = {}
-    total, origin = 0, ''
-    for part in parts:
-        total += part.size
-        try:
-            part.frames()
-        except UnreadableImages as error:
-            broken |= {str(each): each for each in error.errors}
-            origin = error.origin
-    if broken:
-        raise UnreadableImages(origin, list(broken.values()), total)
 
 
 def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:

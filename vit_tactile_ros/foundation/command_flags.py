@@ -30,6 +30,7 @@ class Flag:
     metavar: str | tuple[str, ...] | None = None
     choices: tuple[str, ...] | None = None  # default: those of a Literal
     name: str = ''  # default: that of the field
+    const: str | None = None  # the value of a flag that is given without one
     is_positional: bool = False
     is_required: bool = False
 
@@ -177,6 +178,8 @@ def _argument(field: Field, flag: Flag) -> dict[str, Any]:
     default = field.default
     if default is REQUIRED or default == () or flag.is_required:
         default = None
-    found = {'type': kind, 'nargs': nargs, 'choices': choices, 'metavar': flag.metavar,
+    if flag.const is not None:
+        nargs = '?'
+    found = {'type': kind, 'nargs': nargs, 'const': flag.const, 'choices': choices, 'metavar': flag.metavar,
              'default': list(default) if isinstance(default, tuple) and nargs else default, 'help': flag.help}
     return {name: value for name, value in found.items() if value is not None}

@@ -12,7 +12,7 @@ import numpy as np
 
 from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.data.table import DataError
-from vit_tactile_ros.inference.image_file import ImageFileError, read_image
+from vit_tactile_ros.inference.image_file import read_image
 
 COLUMNS = ('image', 'center_x_px', 'center_y_px', 'contact_radius_px', 'ball_radius_mm', 'mm_per_px')
 MIN_PRESSES = 6
@@ -73,16 +73,6 @@ class PressSet:
         return self.subset(fitted), self.subset(held)
 
 
-def read_picture(path: Path, what: str = 'image') -> np.ndarray:
-    """uint8 (H, W, 3) RGB; raises DataError naming the file."""
-    if not path.exists():
-        raise DataError(f'the {what} {path} is missing')
-    try:
-        return read_image(path)
-    except ImageFileError as error:
-        raise DataError(f'the {what} {error}') from error
-
-
 def read_presses(path: Path, reference: Path) -> PressSet:
     """The presses of a CSV with the columns `COLUMNS` (more are ignored); image paths are relative to its folder.
 
@@ -97,7 +87,7 @@ def read_presses(path: Path, reference: Path) -> PressSet:
     if len(rows) < MIN_PRESSES:
         raise DataError(f'{path} has {len(rows)} presses; must be at least {MIN_PRESSES}, better 20 spread '
                         'over the gel')
-    no_contact = read_picture(reference, 'reference')
+    no_contact = read_image(reference)
     height, width = no_contact.shape[:2]
     presses, clipped = [], 0
     scale = None
@@ -110,7 +100,7 @@ def read_presses(path: Path, reference: Path) -> PressSet:
         scale = scale or values['mm_per_px']
         if values['mm_per_px'] != scale:
             raise DataError(f'{where}: mm_per_px is {row["mm_per_px"]}; must be {scale:g} as in the lines above')
-        frame = read_picture(path.parent / row['image'])
+        frame = read_image(path.parent / row['image'])
         if frame.shape != no_contact.shape:
             raise DataError(f'{where}: {row["image"]} is {frame.shape[1]}x{frame.shape[0]} px; must be '
                             f'{width}x{height} like the reference {reference}')

@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +18,11 @@ from vit_tactile_ros.data.augment import AUGMENTATIONS, Augmentation, AugmentCon
 from vit_tactile_ros.data.frames import Frames, grey_shares
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
-from vit_tactile_ros.data.source import SIMULATOR, DataSource, SplitSettings, read_parts, split_table
+from vit_tactile_ros.data.source import SIMULATOR, DataSource, SplitSettings, read_all, read_frames, split_table
 from vit_tactile_ros.data.table import Source
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
 from vit_tactile_ros.simulator import CLASS_NAMES, SensorConfig, SensorFileError, load_sensor
 from vit_tactile_ros.training.batches import Order, balanced, consecutive, resized, shuffled
@@ -64,9 +65,7 @@ class TrainingSource:
                     raise UserError(f'{name} is {value}, which is for simulated touches; remove it or --data')
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
-        for name in ('epoch_size', 'validation_size', 'distinct'):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f'{name} is {getattr(self, name)}; must be at least 1')
+        check_least(self, epoch_size=1, validation_size=1, distinct=1)
         try:
             self.sensor_configs()
         except SensorFileError as error:
@@ -166,7 +165,9 @@ def prepare_data(table: TouchTable | None, data: TrainingSource, preprocessing: 
         labels = parts[0].labels
         order = resized(balanced(labels, seed) if config.balance else shuffled(len(labels), seed), data.epoch_size)
     # Test images too: a broken one is found now, not after days of training.
-    train, held_back, test = read_parts(data.source, parts, preprocessing, (True, True, keep_test))
+    train, held_back, test = read_all(
+        [partial(read_frames, data.source, part, preprocessing, keep) if len(part) else lambda: None
+         for part, keep in zip(parts, (True, True, keep_test), strict=True)], sum(map(len, parts)))
     assert train is not None
     return TrainingData(
         train=train, validation=held_back, make_test=lambda: test, order=order,

@@ -54,21 +54,3 @@ class CudaBackend:
         event = torch.cuda.Event()
         event.record(self._stream)
         return event.synchronize
-
-
-class DirectBackend:
-    """No graphs, no streams: the same code, executed immediately on CPU tensors."""
-
-    device = torch.device('cpu')
-
-    def host_buffer(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
-        return torch.zeros(shape, dtype=dtype)
-
-    def stream(self) -> contextlib.AbstractContextManager[Any]:
-        return contextlib.nullcontext()
-
-    def capture(self, work: Callable[[], None]) -> Callable[[], None]:
-        return work
-
-    def mark(self) -> Callable[[], None]:
-        return lambda: None
