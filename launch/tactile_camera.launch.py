@@ -6,7 +6,6 @@ import yaml
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction, TimerAction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.actions import Node
-from launch_ros.parameter_descriptions import ParameterValue
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
@@ -35,8 +34,7 @@ def start_camera(context):
     name = given['camera_name'] or camera_name_in(file)
     if name:
         context.launch_configurations['sensors'] = f'[{name}]'
-    # As text: a serial number of digits would become a number.
-    parameters = {key: ParameterValue(value, value_type=str) for key, value in {**given, 'camera_name': name}.items()
+    parameters = {key: value for key, value in {**given, 'camera_name': name}.items()
                   if value and key in ('serial', 'device', 'video', 'camera_name')}
     if given['video']:
         parameters['loop'] = True

@@ -142,7 +142,7 @@ def test_device_of_the_camera_is_not_that_of_the_classifier(launch, client, tiny
 
 
 def test_a_serial_number_of_digits_is_text(launch, client, tiny_checkpoint):
-    """launch makes a number of it, which the camera refuses."""
+    """ROS makes a number of it unless it is quoted, and the camera refuses a number."""
     launch('tactile_camera.launch.py', serial='0020025', checkpoint=tiny_checkpoint)
     assert client.get_parameter_of('serial', '/tactile_camera') == '0020025'
 

@@ -202,4 +202,4 @@ def test_measuring_script():
                            capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     row = ended.stdout.splitlines()[-1]
-    assert row.startswith('| 64x48 | 20 | reliable | ours | default | 10 of 10 | 0 | '), ended.stdout
+    assert row.startswith('| 64x48 | 20 | reliable | shipped | default | 10 of 10 | 0 | '), ended.stdout
