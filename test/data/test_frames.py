@@ -134,9 +134,9 @@ def test_unreadable_pictures_are_named(tmp_path, kind, suffix):
     damaged(kind, bad)
     if kind == 'gone':
         bad.unlink()
-    with pytest.raises(DataError, match=rf'bad\{suffix}'):
+    with pytest.raises(UserError, match=rf'bad\{suffix}'):
         TouchFrames(table, PLAIN)
-    with pytest.raises(DataError, match=rf'bad\{suffix}'):
+    with pytest.raises(UserError, match=rf'bad\{suffix}'):
         TouchFrames(table, PLAIN, cache=False)[1]
 
 
