@@ -129,7 +129,7 @@ def test_a_stop_saves_what_was_learned(tmp_path, kind, code):
         'epoch': 0, 'step': state['step']}
 
 
-@pytest.mark.parametrize(('index', 'said'), ((5, 'holds no epoch yet'), (13, 'holds the last whole epoch, 1')))
+@pytest.mark.parametrize(('index', 'said'), ((5, 'holds no epoch yet'), (13, 'holds the last complete epoch, 1')))
 def test_ctrl_c_says_what_is_saved(tmp_path, monkeypatch, capsys, index, said):
     """In the first epoch there is nothing to go on from, and it must not be claimed."""
     example = SimulatedTouches.__getitem__
@@ -436,7 +436,7 @@ def test_a_full_disk_is_explained(tmp_path, capsys):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     err = capsys.readouterr().err
-    assert err.startswith('train: epoch 3 could not be written: ') and 'holds the last whole epoch, 2' in err
+    assert err.startswith('train: epoch 3 could not be written: ') and 'holds the last complete epoch, 2' in err
     assert files(tmp_path) == before
 
 

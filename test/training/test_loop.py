@@ -82,7 +82,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, stop_at):
     with pytest.raises(Stopped) as stopped:
         train(tmp_path, frames=Interrupted(36), config=config)
     epochs = (stop_at - 1) // 2
-    assert ('holds no epoch yet' if epochs == 0 else f'holds the last whole epoch, {epochs}:') in str(stopped.value)
+    assert ('holds no epoch yet' if epochs == 0 else f'holds the last complete epoch, {epochs}:') in str(stopped.value)
     whole, resumed = [], []
     first = train(config=config, on_epoch=lambda epoch, metrics: whole.append((epoch, metrics)))
     second = train(tmp_path, config=config, on_epoch=lambda epoch, metrics: resumed.append((epoch, metrics)))
@@ -151,7 +151,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, monkeypatch):
             return super().__getitem__(index)
 
     stop = Stop()
-    with pytest.raises(Stopped, match='holds the last whole epoch, 2:'):
+    with pytest.raises(Stopped, match='holds the last complete epoch, 2:'):
         train(tmp_path, frames=Impatient(36), config=config, stop=stop)
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
@@ -169,7 +169,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, monkeypatch):
             return super().__getitem__(index)
 
     monkeypatch.setattr(state_module.os, 'replace', asked_again)
-    with pytest.raises(Stopped, match='holds the last whole epoch, 2:'):
+    with pytest.raises(Stopped, match='holds the last complete epoch, 2:'):
         train(tmp_path, frames=Asking(36), config=config, stop=stop)
     assert torch.load(tmp_path / STATE, weights_only=True)['epoch'] == 2
 
@@ -186,7 +186,7 @@ def test_a_stop_that_cannot_be_saved_is_explained(tmp_path):
             return super().__getitem__(index)
 
     try:
-        with pytest.raises(SaveError, match='step 1 of epoch 3 could not be written: .*holds the last whole epoch, 2'):
+        with pytest.raises(SaveError, match='step 1 of epoch 3 could not be written: .*holds the last complete epoch, 2'):
             train(tmp_path, frames=Asking(36), config=dataclasses.replace(SETTINGS, epochs=3), stop=stop)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -303,7 +303,7 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_epoch(tmp_path, monkeyp
         monkeypatch.setattr(loop, 'exit_losses', lambda logits, *_: torch.stack([o.sum() * math.nan for o in logits]))
     else:
         monkeypatch.setattr(torch.nn.utils, 'clip_grad_norm_', lambda parameters, limit: torch.tensor(math.inf))
-    with pytest.raises(TrainingError, match='at step 6 the loss is .* lower --lr .*holds the last whole epoch, 2'):
+    with pytest.raises(TrainingError, match='at step 6 the loss is .* lower --lr .*holds the last complete epoch, 2'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()} == before
 
@@ -317,7 +317,7 @@ def test_a_full_disk_keeps_the_last_good_epoch(tmp_path, limit):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-        with pytest.raises(SaveError, match='epoch 3 could not be written.*holds the last whole epoch, 2'):
+        with pytest.raises(SaveError, match='epoch 3 could not be written.*holds the last complete epoch, 2'):
             train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
