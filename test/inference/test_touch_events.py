@@ -51,6 +51,14 @@ def test_one_touch():
     assert sum(release.exits) == release.frames and max(release.exits) - min(release.exits) <= 1
 
 
+def test_contact_again_right_after_a_release():
+    """Each touch counts its own frames."""
+    released = next(e for e in events_of('n' * 10 + 's' * 10 + 'n' * 10) if e.kind == RELEASE)
+    pause = (released.stamp - at(20)) // STEP + 1
+    events = events_of('n' * 10 + 's' * 10 + 'n' * pause + 's' * 12 + 'n' * 10)
+    assert [(e.touch, e.frames) for e in events if e.kind == RELEASE] == [(1, 10), (2, 12)]
+
+
 @pytest.mark.parametrize('classes', ['n' * 40, 'n' * 20 + 's' + 'n' * 20, 'nnnnnnnnns' * 6, '?' * 40])
 def test_no_touch(classes):
     """A single frame of contact, also every third of a second, is noise."""

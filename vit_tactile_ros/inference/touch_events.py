@@ -57,7 +57,7 @@ class TouchEvent:
     class_id: int  # most probable class of the touch so far; release, interrupted: the settled one, if there is one
     confidence: float  # probability of contact (onset, interrupted), of no contact (release), or of the class, 0..1
     duration: float  # s, from the first frame of contact to first_stamp (release, interrupted) or stamp
-    frames: int  # of this touch that show contact, from the one that decided the onset
+    frames: int  # of this touch that show contact, from the first one
     exits: tuple[int, ...]  # those frames by exit index
 
 
@@ -97,7 +97,7 @@ class TouchTracker:
         self._touches = 0
         self._step = 0.0  # s between the last two frames
         self._since: int | None = None  # first stamp of the frames that contradict the present state
-        self._exits: Counter[int] = Counter()  # of the frames of contact since then
+        self._exits: Counter[int] = Counter()  # of those frames, before an onset
         self._candidate: tuple[int, int] | None = None  # the leading class, and the stamp since which it leads
 
     @property
@@ -158,12 +158,13 @@ class TouchTracker:
         elif self._since is None:
             self._since = stamp
         changed_at = stamp if self._since is None else self._since
-        if touches:
-            self._exits[exit_index] += 1
         if self._touch is None:
+            if touches:
+                self._exits[exit_index] += 1
             if self.contact >= self.settings.confidence:
                 self._touches += 1
-                self._touch = _Touch(self._touches, changed_at, stamp, self._exits.copy())
+                self._touch = _Touch(self._touches, changed_at, stamp, self._exits)
+                self._exits = Counter()
                 self._candidate, self._since = (self._leading, changed_at), None
                 events.append(self._event(EventKind.ONSET, stamp, changed_at, self.contact))
         else:
@@ -199,10 +200,10 @@ class TouchTracker:
     def _event(self, kind: EventKind, stamp: int, first_stamp: int, confidence: float) -> TouchEvent:
         assert self._touch is not None
         touch = self._touch
-        end = first_stamp if kind in (EventKind.RELEASE, EventKind.INTERRUPTED) else stamp
+        has_ended = kind in (EventKind.RELEASE, EventKind.INTERRUPTED)
+        end = first_stamp if has_ended else stamp
         # At its end the belief is in no contact: the class of the touch is the one that had settled.
-        ended = kind in (EventKind.RELEASE, EventKind.INTERRUPTED) and touch.settled is not None
-        class_id = touch.settled if ended and touch.settled is not None else self._leading
+        class_id = touch.settled if has_ended and touch.settled is not None else self._leading
         return TouchEvent(kind, touch.number, stamp, first_stamp, class_id, confidence,
                           (end - touch.first_stamp) / 1e9, touch.frames,
                           tuple(touch.exits[i] for i in range(self._num_exits)))
