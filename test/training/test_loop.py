@@ -186,7 +186,8 @@ def test_a_stop_that_cannot_be_saved_is_explained(tmp_path):
             return super().__getitem__(index)
 
     try:
-        with pytest.raises(SaveError, match='step 1 of epoch 3 could not be written: .*holds the last complete epoch, 2'):
+        with pytest.raises(
+                SaveError, match='step 1 of epoch 3 could not be written: .*holds the last complete epoch, 2'):
             train(tmp_path, frames=Asking(36), config=dataclasses.replace(SETTINGS, epochs=3), stop=stop)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
