@@ -14,7 +14,7 @@ FIGURE = Path(__file__).resolve().parents[1] / 'docs' / 'architecture.svg'
 WIDTH, HEIGHT = 1310, 440
 LINE = '#7d8590'  # readable on white and on black
 LAYERS = {'ros/': '#a5c8f0', 'data/': '#f3c98b', 'inference/': '#a8d8b0', 'model/': '#e3b7d8', 'training/': '#efb3a5',
-          'evaluation/': '#c9bff0', 'simulator/': '#e0dc9a', 'outside': '#d8dde3'}
+          'evaluation/': '#c9bff0', 'outside': '#d8dde3'}
 LANES = {'live': 10, 'replay': 110, 'training': 210}
 LANE_HEIGHT = 80
 

@@ -80,8 +80,9 @@ def timeline_figure(table: FrameTable, touches: Sequence[Touch], title: str) -> 
         bars.setdefault(label, []).append((start, stop - start))
     for label, spans in bars.items():  # one artist per class: one per bar would take minutes
         axes.broken_barh(spans, (place_of[label] - 0.4, 0.8), color=_LABEL, linewidth=0)
+    half = _step(table) / 2  # frames lie in the middle of their share of a bar
     for class_id in set(found):
-        spans = [(t.start, t.end - t.start) for t in touches if t.class_id == class_id]
+        spans = [(t.start - half, t.end - t.start) for t in touches if t.class_id == class_id]
         axes.broken_barh(spans, (place_of[class_id] - 0.45, 0.9), facecolor='none', edgecolor='black', linewidth=0.9)
     places = np.searchsorted(shown, table.class_id)
     marks: list[Line2D | Patch] = []
@@ -168,9 +169,14 @@ def _runs(table: FrameTable) -> list[tuple[float, float, int]]:
         return []
     changes = np.flatnonzero((np.diff(table.label) != 0) | (table.touch[1:] != table.touch[:-1])) + 1
     starts, stops = np.concatenate([[0], changes]), np.concatenate([changes, [len(table)]])
-    step = float(np.median(np.diff(table.seconds))) if len(table) > 1 else 0.04
-    return [(float(table.seconds[a]) - step / 2, float(table.seconds[b - 1]) + step / 2, int(table.label[a]))
+    half = _step(table) / 2
+    return [(float(table.seconds[a]) - half, float(table.seconds[b - 1]) + half, int(table.label[a]))
             for a, b in zip(starts, stops) if table.label[a] >= 0]
+
+
+def _step(table: FrameTable) -> float:
+    """s from frame to frame."""
+    return float(np.median(np.diff(table.seconds))) if len(table) > 1 else 0.04
 
 
 def _colours(exits: int) -> list[str]:
