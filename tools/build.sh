@@ -129,7 +129,8 @@ run_colcon() {
 
 check_compiler
 wanted=$(cat requirements.txt "requirements-$distro.txt" constraints.txt | sha256sum)
-[ "$(cat .venv/complete 2> /dev/null)" = "$root"$'\n'"$wanted" ] && [ -x .venv/bin/python ] || make_venv "$wanted"
+# .venv/by_hand: somebody else installs into it (tools/gpu_check.sh)
+[ -e .venv/by_hand ] || { [ "$(cat .venv/complete 2> /dev/null)" = "$root"$'\n'"$wanted" ] && [ -x .venv/bin/python ]; } || make_venv "$wanted"
 
 # Python, launch and YAML files are linked into install/: an added or removed file needs colcon, an edited one does not.
 venv_id="$root $distro $(stat -c %i .venv)"

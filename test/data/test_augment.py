@@ -371,6 +371,7 @@ def test_a_gpu_gives_the_same_pictures():
     frames, references = pictures(8), pictures(8, seed=1)
     augment = Augment(AugmentConfig())
     cpu = augment(frames, references, generator())
+    augment.to('cuda')
     gpu = augment(frames.cuda(), references.cuda(), generator())
     for a, b in zip(cpu, gpu):
         torch.testing.assert_close(a, b.cpu(), atol=0.05, rtol=0)

@@ -46,6 +46,9 @@ class _Graphs:
 
         def work(index: int) -> Callable[[], None]:
             def run() -> None:
+                # The copies from and to the host are part of the graph: one launch instead of three.
+                if index == 0:
+                    self.images.copy_(self.images_host, non_blocking=True)
                 x = model.embed(self.images.to(dtype)) if index == 0 else self.hidden
                 x, logits = model.stage_modules[index](x)
                 if index < exits - 1:
@@ -54,6 +57,7 @@ class _Graphs:
                 probabilities = torch.softmax(logits / temperatures[index], dim=-1)
                 reached = exit_score(probabilities).unsqueeze(-1) >= limits[index]
                 self.outputs[index].copy_(torch.cat((logits, probabilities, reached.float()), dim=-1))
+                self.outputs_host[index].copy_(self.outputs[index], non_blocking=True)
             return run
 
         self.replay = [backend.capture(work(index)) for index in range(exits)]
@@ -168,23 +172,20 @@ class ExitLoop:
         return self.ended[index] < 0.5 if self._speculate is None else self._speculate
 
     def _load(self, images: Tensor) -> None:
-        """Images to the device. The rows of the padding keep their old contents: samples do not affect one another."""
+        """Images to the buffer that the first graph reads. The rows of the padding keep their old contents: samples do not affect one another."""
         self.launched = []
         size = padded_size(len(images))
         self.prepare(size)
         graphs = self._graphs[size]
         # The last read of this buffer is done, since every batch waits for its first exit.
         graphs.images_host[:len(images)].copy_(images)
-        with self._backend.stream():
-            graphs.images.copy_(graphs.images_host, non_blocking=True)
 
     def _launch(self, index: int, size: int) -> Callable[[], None]:
-        """Queue a stage and the read-back of its output; returns a function that waits for it."""
+        """Queue a stage, which ends with the read-back of its output; returns a function that waits for it."""
         graphs = self._graphs[size]
         self.launched.append((index, size))
         with self._backend.stream():
             graphs.replay[index]()
-            graphs.outputs_host[index].copy_(graphs.outputs[index], non_blocking=True)
             return self._backend.mark()
 
     def _compact(self, index: int, size: int, places: NDArray[Any], still: NDArray[np.bool_],
