@@ -67,6 +67,7 @@ class CrossValidation:
     config: TrainingConfig = TrainingConfig(batch_size=32, epochs=10, lr=3e-4, label_smoothing=0.1, ema=0.98)
     epoch_size: int | None = flag(None, 'images in an epoch, all classes equally often; default: all training images')
     input: InputKind = flag('auto', flags.SHARED['TrainingSource']['input'])
+    motion: float | None = flag(None, flags.SHARED['TrainingSource']['motion'])
     augmentation: Augmentation = Augmentation('gel')
     device: str = flag('auto', flags.DEVICE)
     source: DataSource = DataSource()
@@ -134,9 +135,11 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
     device = select_device(request.device)
     checkpoints = start.load()
     architecture = start.architecture(checkpoints, len(table.class_names))
-    check_frozen(config.freeze, checkpoints, start.origin, architecture)
     preprocessing = choose_preprocessing(table, architecture.image_size, request.input,
-                                         checkpoints[0] if checkpoints else None, source.control)
+                                         checkpoints[0] if checkpoints else None, source.control,
+                                         request.motion)
+    architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
+    check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)

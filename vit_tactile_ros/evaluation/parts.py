@@ -91,7 +91,7 @@ def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
 def _real(name: str, table: TouchTable, source: DataSource, checkpoint: Checkpoint) -> Part:
     digest = hashlib.sha256(f'{source.control} {source.border}\n'.encode())
     for touch in table.touches:
-        for image in (touch.image, touch.reference):
+        for image in (touch.image, touch.reference, touch.previous):
             if image:
                 stat = image.path.stat() if image.path.is_file() else None
                 digest.update(f'{image} {stat and (stat.st_size, stat.st_mtime_ns)}\n'.encode())

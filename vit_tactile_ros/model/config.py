@@ -44,12 +44,14 @@ class ModelConfig:
     stem: Stem = 'patch'
     # With its fixed epsilon, FAVOR+ degrades to an average once the rms of queries and keys exceeds 1: normalise them.
     qk_norm: bool = True
+    channels: int = 3  # of the input: 3, or 6 with motion
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():
             _require(lowest <= getattr(self, name) <= highest, name, getattr(self, name), f'{lowest} to {highest}')
         _require(0 < self.mlp_ratio <= 64 and self.width * self.mlp_ratio >= 1, 'mlp_ratio', self.mlp_ratio,
                  f'at least 1 / width {self.width} and at most 64')
+        _require(self.channels in (3, 6), 'channels', self.channels, '3, or 6 for an input with motion')
         _require(self.attention in typing.get_args(Attention), 'attention', self.attention,
                  f'one of {", ".join(typing.get_args(Attention))}')
         _require(self.stem in typing.get_args(Stem), 'stem', self.stem, f'one of {", ".join(typing.get_args(Stem))}')
@@ -69,7 +71,7 @@ class ModelConfig:
                  and all(a < b for a, b in zip(exits, exits[1:], strict=False)), 'exits', exits,
                  f'increasing blocks from 1, the last one depth {self.depth}')
         weights = (self.depth * (self.width**2 * (4 + 2 * self.mlp_ratio) + self.feature_map_dim * self.width)
-                   + len(exits) * self.width * self.num_classes + 3 * self.patch_size**2 * self.width)
+                   + len(exits) * self.width * self.num_classes + self.channels * self.patch_size**2 * self.width)
         _require(weights <= MAX_WEIGHTS, 'width', self.width,
                  f'smaller: with depth {self.depth} and mlp_ratio {self.mlp_ratio:g} the network would have about '
                  f'{weights:.2g} weights, and at most {MAX_WEIGHTS:.0e} are allowed')
@@ -88,6 +90,16 @@ class PreprocessingConfig:
     crop: Literal['center', 'none'] = 'none'
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of values in 0..1, per RGB channel
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    # s; above 0, three more channels show the motion: clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is
+    # the image of the same sensor that long ago (see `inference.motion`). 0: no motion.
+    motion_interval: float = 0.0
+    # Of the motion, whose mean is 0.5. Images of a moving contact 0.08 s apart differ by about 0.04 where they differ.
+    motion_std: float = 0.04
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return 6 if self.motion_interval else 3
 
     def __post_init__(self) -> None:
         for name, choices in (('reference', ('difference', 'none')), ('orientation', ('as_is', 'match')),
@@ -98,6 +110,9 @@ class PreprocessingConfig:
         # Well beyond 0 to 1, and far below the overflow of float32 inputs.
         _require(all(abs(m) <= 1e3 for m in self.mean), 'mean', self.mean, 'numbers from -1000 to 1000')
         _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
+        _require(1e-4 <= self.motion_std <= 1e3, 'motion_std', self.motion_std, 'a number from 0.0001 to 1000')
+        _require(self.motion_interval == 0 or 0.01 <= self.motion_interval <= 1, 'motion_interval',
+                 self.motion_interval, '0, or a time from 0.01 to 1 s')
 
 
 @dataclass(frozen=True)

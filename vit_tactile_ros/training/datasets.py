@@ -48,6 +48,7 @@ class TrainingSource:
     source: DataSource = DataSource()
     split: SplitSettings = SplitSettings()
     input: InputKind = 'auto'
+    motion: float | None = None  # s; None: that of the checkpoint to start from, or none
     epoch_size: int | None = None  # None: all images, or the default number of simulated touches
     validation_size: int | None = None  # simulated touches
     rendered: Path | None = None
@@ -66,6 +67,8 @@ class TrainingSource:
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
         check_least(self, epoch_size=1, validation_size=1, distinct=1)
+        if self.motion:
+            PreprocessingConfig(motion_interval=self.motion)  # refuses a wrong one before anything is read
         try:
             self.sensor_configs()
         except SensorFileError as error:
@@ -95,11 +98,13 @@ def class_names_of(table: TouchTable | None) -> tuple[str, ...]:
 
 
 def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: InputKind,
-                         checkpoint: Checkpoint | None, control: str = 'none') -> PreprocessingConfig:
+                         checkpoint: Checkpoint | None, control: str = 'none', motion: float | None = None,
+                         ) -> PreprocessingConfig:
     """Differences to the reference if every image has one, unless `asked` names the input; logs the choice.
 
     The control 'reference' uses frames, because the difference would be zero. A checkpoint to start from keeps its
-    preprocessing, except for the image size, if the kind of input is the same. Raises DataError for touches of which
+    preprocessing, except for the image size, if the kind of input is the same; its motion, unless `motion` is given, in
+    any case. Raises DataError for touches of which
     only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
     """
     difference = _takes_difference(table, asked, control)
@@ -115,11 +120,16 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
                         f'be {kinds[difference]}: give {remedy}')
     logger.info('input: %s', 'difference of each image to its reference' if difference else
                 'references, as frames' if control == 'reference' else 'frames, without a reference')
+    if motion is None:
+        motion = checkpoint.preprocessing.motion_interval if checkpoint else 0.0
+    if motion:
+        logger.info('motion: difference of each image to the one %g s before', motion)
     if checkpoint and same:
-        return dataclasses.replace(checkpoint.preprocessing, image_size=image_size)
+        return dataclasses.replace(checkpoint.preprocessing, image_size=image_size, motion_interval=motion)
     # Differences between frames of a gel are small: a std of 0.1 scales them to what the initial weights expect.
     return PreprocessingConfig(image_size=image_size, reference='difference' if difference else 'none',
-                               orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3)
+                               orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3,
+                               motion_interval=motion)
 
 
 def _takes_difference(table: TouchTable | None, asked: InputKind, control: str) -> bool:

@@ -132,7 +132,7 @@ def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progr
     contenders: dict[str, Run] = {}
     for side in sides:
         size = (side * patch, side * patch)
-        image = [torch.randn(1, 3, *size)]
+        image = [torch.randn(1, subject.model.config.channels, *size)]
         contenders[f'own {side * side}'] = full_depth(subject.make(resized(subject.model, size)), image)
         contenders[f'softmax {side * side}'] = full_depth(subject.make(resized(subject.model, size, 'softmax')), image)
     times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress)
