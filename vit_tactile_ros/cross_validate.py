@@ -36,6 +36,7 @@ from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Checkpoint, ModelConfig, Provenance, ViTTactile
+from vit_tactile_ros.model.config import check_motion
 from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import InputKind, choose_augmentation, choose_preprocessing, data_settings
@@ -77,6 +78,7 @@ class CrossValidation:
             raise UserError(f'data is {SIMULATOR}, which has no groups to keep apart; name labelled images (a folder '
                             f'of that name is ./{SIMULATOR})')
         check_least(self, folds=2, epoch_size=1)
+        check_motion('motion', self.motion or 0.0)
         check_start(self.config, self.start)
 
 

@@ -18,6 +18,7 @@ Stem = Literal['patch', 'convolution']
 MAX_WEIGHTS = 10**9  # 4 GB in float32
 MAX_SIDE = 4096  # px of the input image
 MAX_TOKENS = 16384  # patches of an image
+MOTION_INTERVALS = (0.01, 1.0)  # s, besides 0: no motion
 MAX_NAME = 255  # characters of a class name; the limit of folder names
 _FLOAT32 = 3.4e38  # about the largest float32
 _BOUNDS = {'num_classes': (1, 4096), 'patch_size': (1, 256), 'width': (4, 8192), 'depth': (1, 256), 'heads': (1, 256),
@@ -111,8 +112,7 @@ class PreprocessingConfig:
         _require(all(abs(m) <= 1e3 for m in self.mean), 'mean', self.mean, 'numbers from -1000 to 1000')
         _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
         _require(1e-4 <= self.motion_std <= 1e3, 'motion_std', self.motion_std, 'a number from 0.0001 to 1000')
-        _require(self.motion_interval == 0 or 0.01 <= self.motion_interval <= 1, 'motion_interval',
-                 self.motion_interval, '0, or a time from 0.01 to 1 s')
+        check_motion('motion_interval', self.motion_interval)
 
 
 @dataclass(frozen=True)
@@ -199,6 +199,12 @@ def check_class_names(names: Sequence[str]) -> None:
                  f'1 to {MAX_NAME} characters without line ends or other control characters')
     if len(set(names)) != len(names):
         raise UserError(f'class_names {shown(list(names))} holds a name twice')
+
+
+def check_motion(name: str, seconds: float) -> None:
+    """Raises UserError for a time that cannot be a `motion_interval`."""
+    low, high = MOTION_INTERVALS
+    _require(seconds == 0 or low <= seconds <= high, name, seconds, f'0 (no motion), or {low:g} to {high:g} s')
 
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:

@@ -24,6 +24,7 @@ from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
+from vit_tactile_ros.model.config import check_motion
 from vit_tactile_ros.simulator import CLASS_NAMES, SensorConfig, SensorFileError, load_sensor
 from vit_tactile_ros.training.batches import Order, balanced, consecutive, resized, shuffled
 from vit_tactile_ros.training.config import TrainingConfig
@@ -67,8 +68,7 @@ class TrainingSource:
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
         check_least(self, epoch_size=1, validation_size=1, distinct=1)
-        if self.motion:
-            PreprocessingConfig(motion_interval=self.motion)  # refuses a wrong one before anything is read
+        check_motion('motion', self.motion or 0.0)
         try:
             self.sensor_configs()
         except SensorFileError as error:
