@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 import sys
@@ -21,7 +20,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.touches import read_pictures
-from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages
+from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages, previous_of
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.colour import is_grey
 from vit_tactile_ros.inference.image_file import ImageFileError, read_image
@@ -141,22 +140,6 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
             self._remove()
             raise
         self._pixels = pixels
-
-
-def previous_of(table: TouchTable, motion_interval: float) -> list[Source | None]:
-    """The image before each touch; None for all without motion. Raises DataError for touches whose is not known."""
-    if not motion_interval:
-        return [None] * len(table)
-    previous = [touch.previous if not touch.image.topic else
-                dataclasses.replace(touch.image, motion_interval=motion_interval) for touch in table.touches]
-    if None in previous:
-        raise DataError(
-            f'{table.origin}: {previous.count(None)} of {len(table)} images have no image before them, among them '
-            f'{table.touches[previous.index(None)].image}, and the input of this network has the motion since '
-            f'{motion_interval:g} s before. Give a bag, whose stamps tell which it is, or a CSV with the column '
-            'previous (the path of that image; the image itself where nothing had moved), or use a network without '
-            'motion')
-    return previous
 
 
 def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, broken: list[UserError] | None = None,
