@@ -3,11 +3,65 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from .contact import Contact
+from .faint import Faint
+from .unit import SensorUnit
+
 _GRID = 8  # px; drift is smooth, so a grid this much coarser is sufficient
+
+
+@dataclass(frozen=True)
+class Change:
+    """What changed between the reference and the frames; drawn without a look at the contact, so it tells nothing of it."""
+
+    lighting: np.ndarray
+    offset: np.ndarray | None
+    codec: bool  # each frame has blotches of its own
+    creep_mm: tuple[float, float]  # the gel has not fully recovered from the previous touch
+    shift_px: np.ndarray | None
+    qualities: tuple[int, int] | None  # of JPEG: of the frames and of the reference
+    least_visible: float  # a contact that peaks at fewer grey levels would drown in noise
+
+    @classmethod
+    def draw(cls, unit: SensorUnit, drift_share: float, rng: np.random.Generator) -> Change:
+        """A random change; in drift_share of the draws the reference no longer fits."""
+        size = (unit.config.height, unit.config.width)
+        drifted = rng.random() < drift_share
+        offset = drift_field(size, rng) if drifted else None
+        codec = drifted and rng.random() < 0.6
+        least = 1.7 + 0.8 * unit.noise + (1.5 if unit.config.markers else 0.0) + (0.5 if codec else 0.0)
+        creep = rng.normal(0.0, 0.25 if drifted and rng.random() < 0.5 else 0.08, 2)
+        shift, qualities = None, None
+        if rng.random() < 0.3:
+            far = 0.1 if drifted and rng.random() < 0.3 else 0.03
+            shift = rng.normal(0.0, far / unit.mm_per_px, 2)
+        if rng.random() < 0.3:
+            # image streams are often compressed; then the reference is too, sometimes in another way
+            quality = int(rng.integers(60, 96))
+            qualities = (quality, int(rng.integers(60, 96)) if drifted else quality)
+            least += max(90 - quality, 0) / 20
+        return cls(slight_drift(size, rng), offset, codec, (float(creep[0]), float(creep[1])), shift, qualities, least)
+
+    def frame(self, unit: SensorUnit, contact: Contact | None, rng: np.random.Generator,
+              faint: Faint | None = None) -> np.ndarray:
+        """A frame after the change, with noise of its own."""
+        offset = self.offset
+        if self.codec:
+            noise = codec_noise((unit.config.height, unit.config.width), rng)
+            offset = noise if offset is None else offset + noise
+        image = unit.render(contact, rng, lighting=self.lighting, creep_mm=self.creep_mm, offset=offset, faint=faint)
+        if self.shift_px is not None:
+            image = moved(image, self.shift_px)
+        return image if self.qualities is None else compressed(image, self.qualities[0])
+
+    def reference(self, unit: SensorUnit) -> np.ndarray:
+        """The unit's reference, compressed if the frames are."""
+        return unit.reference if self.qualities is None else compressed(unit.reference, self.qualities[1])
 
 
 def slight_drift(size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:

@@ -9,9 +9,9 @@ from functools import lru_cache
 
 import numpy as np
 
-from .contact import CLASS_NAMES, Contact
-from .drift import codec_noise, compressed, drift_field, moved, slight_drift
-from .faint import Faint, sample_faint, sample_faint_contact
+from .contact import CLASS_NAMES
+from .drift import Change
+from .faint import sample_faint, sample_faint_contact
 from .sampling import sample_contact
 from .sensor import Light, Markers, SensorConfig
 from .sensor_file import load_sensor, sensor_names
@@ -42,12 +42,9 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
         class_id = CLASS_NAMES.index(class_name)
     else:
         raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(CLASS_NAMES)}')
-    if config is None:
-        sensors = _sensors() if sensors is None else sensors
-        config = _resized(sensors[int(rng.integers(len(sensors)))], float(rng.choice(_RESOLUTIONS)))
-    varied = randomise(config, rng)
+    varied = randomise(any_sensor(sensors, rng) if config is None else config, rng)
     unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
-    change = _Change.draw(unit, drift_share, rng)
+    change = Change.draw(unit, drift_share, rng)
     contact, faint = None, None
     if class_id:
         if rng.random() < faint_share:
@@ -57,54 +54,7 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
             contact = sample_contact(CLASS_NAMES[class_id], varied, rng)
         pull = rng.normal(0.0, 0.3, 2)
         contact = dataclasses.replace(contact, shear_x_mm=float(pull[0]), shear_y_mm=float(pull[1]))
-    image, reference = change.render(unit, contact, faint, rng)
-    return image, reference, class_id
-
-
-@dataclasses.dataclass(frozen=True)
-class _Change:
-    """What changed between the reference and the frame, drawn without a look at the contact: it tells nothing of it."""
-
-    lighting: np.ndarray
-    offset: np.ndarray | None
-    creep_mm: tuple[float, float]  # the gel has not fully recovered from the previous touch
-    shift_px: np.ndarray | None
-    qualities: tuple[int, int] | None  # of JPEG: of the frame and of the reference
-    least_visible: float  # a contact that peaks at fewer grey levels would drown in noise
-
-    @classmethod
-    def draw(cls, unit: SensorUnit, drift_share: float, rng: np.random.Generator) -> _Change:
-        size = (unit.config.height, unit.config.width)
-        drifted = rng.random() < drift_share
-        offset = drift_field(size, rng) if drifted else None
-        least = 1.7 + 0.8 * unit.noise + (1.5 if unit.config.markers else 0.0)
-        if drifted and rng.random() < 0.6:
-            noise = codec_noise(size, rng)
-            least += 0.5
-            offset = noise if offset is None else offset + noise
-        creep = rng.normal(0.0, 0.25 if drifted and rng.random() < 0.5 else 0.08, 2)
-        shift, qualities = None, None
-        if rng.random() < 0.3:
-            far = 0.1 if drifted and rng.random() < 0.3 else 0.03
-            shift = rng.normal(0.0, far / unit.mm_per_px, 2)
-        if rng.random() < 0.3:
-            # image streams are often compressed; then the reference is too, sometimes in another way
-            quality = int(rng.integers(60, 96))
-            qualities = (quality, int(rng.integers(60, 96)) if drifted else quality)
-            least += max(90 - quality, 0) / 20
-        return cls(slight_drift(size, rng), offset, (float(creep[0]), float(creep[1])), shift, qualities, least)
-
-    def render(self, unit: SensorUnit, contact: Contact | None, faint: Faint | None,
-               rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """The frame and the reference."""
-        image = unit.render(contact, rng, lighting=self.lighting, creep_mm=self.creep_mm, offset=self.offset,
-                            faint=faint)
-        reference = unit.reference
-        if self.shift_px is not None:
-            image = moved(image, self.shift_px)
-        if self.qualities is not None:
-            image, reference = compressed(image, self.qualities[0]), compressed(reference, self.qualities[1])
-        return image, reference
+    return change.frame(unit, contact, rng, faint), change.reference(unit), class_id
 
 
 # Half the resolution costs a quarter of the time, and is what several drivers publish.
@@ -114,6 +64,12 @@ _RESOLUTIONS = (0.5, 0.5, 0.5, 0.75, 1.0)
 @lru_cache(maxsize=1)
 def _sensors() -> tuple[SensorConfig, ...]:
     return tuple(load_sensor(name) for name in sensor_names())
+
+
+def any_sensor(sensors: Sequence[SensorConfig] | None, rng: np.random.Generator) -> SensorConfig:
+    """One of the sensors, or of those of the package, at one of the usual camera resolutions."""
+    sensors = _sensors() if sensors is None else sensors
+    return _resized(sensors[int(rng.integers(len(sensors)))], float(rng.choice(_RESOLUTIONS)))
 
 
 def _resized(config: SensorConfig, factor: float) -> SensorConfig:
