@@ -78,13 +78,13 @@ def _train(request: TrainingRequest, stop: Stop) -> int:
             check_wandb()
 
     table = read_table(source)
-    class_names = class_names_of(table)
+    class_names = class_names_of(table, request.data.task)
     checkpoints = start.load()
     architecture = start.architecture(checkpoints, len(class_names))
     config.weights(len(architecture.exits))
     preprocessing = choose_preprocessing(table, architecture.image_size, request.data.input,
                                          checkpoints[0] if checkpoints else None, source.control,
-                                         request.data.motion)
+                                         request.data.motion, request.data.default_motion)
     architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))

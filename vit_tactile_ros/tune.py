@@ -112,11 +112,11 @@ def _search(search: Search) -> int:
     storage = _open_storage(search.storage)
     table = read_table(source)
     checkpoints = start.load()
-    class_names = class_names_of(table)
+    class_names = class_names_of(table, search.data.task)
     architecture = start.architecture(checkpoints, len(class_names))
     preprocessing = choose_preprocessing(table, architecture.image_size, search.data.input,
                                          checkpoints[0] if checkpoints else None, source.control,
-                                         search.data.motion)
+                                         search.data.motion, search.data.default_motion)
     architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
     data = prepare_data(table, search.data, preprocessing, search.config, search.workers)
     if data.validation is None:
