@@ -478,9 +478,9 @@ def test_a_run_takes_fresh_examples(tmp_path, monkeypatch):
     sizes, examples = {}, []
     original, example = SimulatedTouches.__init__, SimulatedTouches.__getitem__
 
-    def noted(self, size, preprocessing, seed=0, sensors=None):
+    def noted(self, size, preprocessing, seed=0, *others):
         sizes[seed] = size
-        original(self, size, preprocessing, seed, sensors)
+        original(self, size, preprocessing, seed, *others)
 
     def noted_example(self, index):
         examples.append((self.seed, index))
@@ -538,3 +538,17 @@ def test_motion_follows_from_the_checkpoint(tmp_path, capsys):
         with pytest.raises(SystemExit):
             train.main(arguments(tmp_path / 'no', motion=argument, **data))
         assert told in capsys.readouterr().err
+
+
+def test_states_are_learned_from_motion(tmp_path, capsys):
+    """The classes, the motion and the examples of the task, in training and in what evaluates the checkpoint."""
+    assert train.main(arguments(tmp_path / 'run', task='states', epochs=1, epoch_size=4)) == 0
+    assert 'simulated states; writes to' in capsys.readouterr().out
+    checkpoint = load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors')
+    assert checkpoint.class_names == ('no_contact', 'stable', 'moving', 'slip')
+    assert checkpoint.preprocessing.motion_interval == 0.08
+    assert sweep.main(['--checkpoint', str(tmp_path / 'run' / 'checkpoint.safetensors'), '--size', '3',
+                       '--timing_rounds', '0', '--output', str(tmp_path / 'sweep')]) == 0
+    with pytest.raises(SystemExit):
+        train.main(arguments(tmp_path / 'no', task='states', data=tmp_path))
+    assert '--task is states, which is for simulated touches; remove it or --data' in capsys.readouterr().err
