@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.simulator import SensorConfig, sample_example
+from vit_tactile_ros.simulator import SensorConfig, sample_example, sample_state_example
 
 
 def sensor_key(config: SensorConfig) -> str:
@@ -51,3 +51,26 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         if self.preprocessing.reference == 'none':
             return frame, torch.zeros_like(frame), class_id
         return frame, torch.from_numpy(fit(reference, self.preprocessing)), class_id
+
+
+class SimulatedStates(SimulatedTouches):
+    """`size` examples (frame, reference, state) as of SimulatedTouches; the frame is (h, w, 6), with the image before it.
+
+    States are `simulator.STATE_NAMES`; the image before is interval_s older.
+    """
+
+    def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,
+                 sensors: Sequence[SensorConfig] | None = None, interval_s: float = 0.08) -> None:
+        super().__init__(size, preprocessing, seed, sensors)
+        self.interval_s = interval_s
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
+        if not 0 <= index < self.size:
+            raise IndexError(f'index is {index}; must be 0 to {self.size - 1}')
+        cv2.setNumThreads(1)
+        *images, state_id = sample_state_example(np.random.default_rng((self.seed, index)), self.interval_s,
+                                                 sensors=self.sensors)
+        frame, previous, reference = (torch.from_numpy(fit(image, self.preprocessing)) for image in images)
+        if self.preprocessing.reference == 'none':
+            reference = torch.zeros_like(frame)
+        return torch.cat((frame, previous), dim=2), reference, state_id

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -26,6 +27,7 @@ _TOUCH_MM = 0.03  # shallower contacts are hardly visible: no contact
 _JUST_S = 0.06  # after contact has begun or before it ends, it is moving
 _SLIP_MM_S = 1.0  # speed of the object over the gel's surface
 _MOVING_MM_S = 0.6  # speed of the object, or of its depth, over the gel's backing
+_RECOVERY, _RECOVERY_S = 0.3, 0.15  # share of the shear that is left after release, and how fast it disappears
 _FALL_S, _HEAL_S = 0.012, 0.06  # friction falls to the dynamic value, and recovers
 
 
@@ -39,7 +41,7 @@ class _Grip:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Grip:
-        return cls(rng.uniform(0.25, 0.9), rng.uniform(0.55, 0.9), rng.uniform(0.015, 0.05))
+        return cls(math.exp(rng.uniform(math.log(0.25), math.log(1.4))), rng.uniform(0.55, 0.9), rng.uniform(0.015, 0.05))
 
 
 class Handling:
@@ -54,11 +56,14 @@ class Handling:
         self._radius_mm = min(max(0.6 * touched_radius(contact), 0.6), 3.0)
         self._grip = _Grip.draw(rng)
         depth, load, pull, stiffness = self._plan(rng, activities, pause_s)
-        self.duration_s = len(depth) * _STEP_S
         half_x, half_y = config.half_size_mm
         room = (-half_x + 1.0 - contact.x_mm, half_x - 1.0 - contact.x_mm,
                 -half_y + 1.0 - contact.y_mm, half_y - 1.0 - contact.y_mm)
         self._simulate(depth, load, pull, stiffness, room)
+        # an object that is gone does not return
+        last = np.flatnonzero(self._touching)[-1] + round(pause_s / _STEP_S)
+        self._rows, self._touching = self._rows[:last], self._touching[:last]
+        self.duration_s = len(self._rows) * _STEP_S
 
     def _plan(self, rng: np.random.Generator, activities: tuple[str, ...],
               pause_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -111,11 +116,11 @@ class Handling:
             share = np.clip(np.minimum(times - start, end - times) / min(0.3 * (end - start), 0.2), 0.0, 1.0)
             towards = _direction(rng, turning=0.9 if activity == 'twist' else 0.25)
             if activity == 'shake':
-                amplitude = rng.uniform(0.25, 0.95) * (limit - weight)
+                amplitude = rng.uniform(0.3, 1.0) * (limit - weight)
                 phase = 2 * math.pi * rng.uniform(1.5, 6.0) * (times - start)
                 load += (share * amplitude * np.sin(phase))[:, None] * towards
                 # a phase of its own: the fingers give way as the object swings
-                depth *= 1 + rng.uniform(0.0, 0.12) * share * np.sin(phase + rng.uniform(-math.pi, math.pi))
+                depth *= 1 + rng.uniform(0.0, 0.2) * share * np.sin(phase + rng.uniform(-math.pi, math.pi))
             elif activity in ('slip', 'twist', 'drop'):
                 # beyond the limit, whatever the weight pulls at
                 load += (share * (weight + limit * rng.uniform(1.05, 1.9)))[:, None] * towards
@@ -205,11 +210,23 @@ class Handling:
         state[~touching] = 0
         return state
 
+    @cached_property
+    def _states(self) -> np.ndarray:
+        return self.states()
+
     def state(self, t_seconds: float) -> str:
         """One of STATE_NAMES."""
-        if not hasattr(self, '_states'):
-            self._states = self.states()
         return STATE_NAMES[self._states[self._index(t_seconds)]]
+
+    def creep_mm(self, t_seconds: float) -> tuple[float, float]:
+        """How far the markers are from their rest positions because the gel recovers slowly from the shear."""
+        index = self._index(t_seconds)
+        released = np.flatnonzero(self._touching[:index + 1])
+        if not len(released) or released[-1] == index:
+            return 0.0, 0.0
+        left = _RECOVERY * math.exp(-(index - released[-1]) * _STEP_S / _RECOVERY_S)
+        shear_x, shear_y = self._rows[released[-1], 4:6].tolist()
+        return left * shear_x, left * shear_y
 
     def times(self, state_name: str, window_s: float = _WINDOW_S) -> np.ndarray:
         """All moments in that state, in seconds after the start, apart from those of the first window."""
