@@ -54,9 +54,9 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
 
 
 class SimulatedStates(SimulatedTouches):
-    """`size` examples (frame, reference, state) as of SimulatedTouches; the frame is (h, w, 6), with the image before it.
+    """`size` examples (frame, reference, state) as of SimulatedTouches; the frame is (h, w, 6): it and the one before.
 
-    States are `simulator.STATE_NAMES`; the image before is interval_s older.
+    States are `simulator.STATE_NAMES`; the frame before is interval_s older.
     """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,

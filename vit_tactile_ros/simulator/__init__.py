@@ -19,5 +19,5 @@ GELSIGHT = load_sensor('gelsight')
 DIGIT = load_sensor('digit')
 
 __all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'HandlingSequence', 'Light', 'Markers',
-           'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor', 'sample_contact',
-           'sample_example', 'sample_state_example', 'save_sensor', 'sensor_names']
+           'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor',
+           'sample_contact', 'sample_example', 'sample_state_example', 'save_sensor', 'sensor_names']

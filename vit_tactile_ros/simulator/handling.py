@@ -1,9 +1,9 @@
 """Objects that are pressed, held, lifted, shaken, that slip and are released, with the true state at every moment.
 
-The object's pose over the gel is (x, y, turn), in mm: turn is the angle times the radius over which friction holds it. The
-gel shears like a spring: a load, given in mm, pulls the object until the gel is sheared by as much. Friction carries a
-shear up to its limit, which grows with the depth of the press (Hertz) and falls from the static to the dynamic value
-while the object slides. Pose, shear and load are vectors, so sliding and turning share one limit.
+The object's pose over the gel is (x, y, turn), in mm: turn is the angle times the radius over which friction holds the
+object. The gel shears like a spring: a load, given in mm, pulls the object until the gel is sheared by as much.
+Friction carries a shear up to its limit, which grows with the depth of the press (Hertz) and falls from the static to
+the dynamic value while the object slides. Pose, shear and load are vectors, so sliding and turning share one limit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ACTIVITIES = ('rest', 'shake', 'squeeze', 'slip', 'twist', 'pull', 'loosen', 'dr
 
 _STEP_S = 0.004
 _WINDOW_S = 0.04  # a state is that of the motion during this time before it
-_TOUCH_MM = 0.03  # shallower contacts are hardly visible: no contact
+_TOUCH_MM = 0.03  # shallower contacts are hardly visible: no contact, unless the object never goes deeper
 _JUST_S = 0.06  # after contact has begun or before it ends, it is moving
 _SLIP_MM_S = 1.0  # speed of the object over the gel's surface
 _MOVING_MM_S = 0.6  # speed of the object, or of its depth, over the gel's backing
@@ -41,7 +41,8 @@ class _Grip:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Grip:
-        return cls(math.exp(rng.uniform(math.log(0.25), math.log(1.4))), rng.uniform(0.55, 0.9), rng.uniform(0.015, 0.05))
+        limit = math.exp(rng.uniform(math.log(0.25), math.log(1.4)))
+        return cls(limit, dynamic=rng.uniform(0.55, 0.9), lag_s=rng.uniform(0.015, 0.05))
 
 
 class Handling:
@@ -57,19 +58,19 @@ class Handling:
         self._grip = _Grip.draw(rng)
         depth, load, pull, stiffness = self._plan(rng, activities, pause_s)
         half_x, half_y = config.half_size_mm
-        room = (-half_x + 1.0 - contact.x_mm, half_x - 1.0 - contact.x_mm,
-                -half_y + 1.0 - contact.y_mm, half_y - 1.0 - contact.y_mm)
-        self._simulate(depth, load, pull, stiffness, room)
+        room = (-half_x - contact.x_mm, half_x - contact.x_mm, -half_y - contact.y_mm, half_y - contact.y_mm)
+        rows = self._simulate(depth, load, pull, stiffness, room)
         # an object that is gone does not return
-        last = np.flatnonzero(self._touching)[-1] + round(pause_s / _STEP_S)
-        self._rows, self._touching = self._rows[:last], self._touching[:last]
+        last = int(np.flatnonzero(rows[:, 0])[-1]) + round(pause_s / _STEP_S)
+        self._rows = rows[:last]
+        self._touching = self._rows[:, 0] > 0
         self.duration_s = len(self._rows) * _STEP_S
 
     def _plan(self, rng: np.random.Generator, activities: tuple[str, ...],
               pause_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Depth (share of the nominal one), load (mm, 3), what pulls the object through a spring (mm, 3) and that spring.
+        """Per step: depth (share of the nominal one), load (mm, 3), end of a spring that pulls (mm, 3), stiffness.
 
-        All per step. The spring's stiffness is relative to the gel's.
+        The stiffness is relative to the gel's.
         """
         limit = self._grip.limit_mm
         # breakpoints of the depth and of a constant load, which is the weight
@@ -108,8 +109,8 @@ class Handling:
         t += pause_s
         times = np.arange(0.0, t, _STEP_S)
 
-        depth = np.interp(times, *zip(*depths))
-        weighs = np.interp(times, *zip(*weights))
+        depth, weighs = (np.interp(times, [at for at, _ in points], [value for _, value in points])
+                         for points in (depths, weights))
         load = weighs[:, None] * _direction(rng)
         pull, stiffness = np.zeros_like(load), np.zeros_like(times)
         for activity, start, end in spans:
@@ -136,9 +137,9 @@ class Handling:
         return depth, load, pull, stiffness
 
     def _simulate(self, depth: np.ndarray, load: np.ndarray, pull: np.ndarray, stiffness: np.ndarray,
-                  room: tuple[float, float, float, float]) -> None:
-        """Integrate the motion; plain floats, because numpy is slow on three numbers."""
-        grip, nominal = self._grip, self._contact.depth_mm
+                  room: tuple[float, float, float, float]) -> np.ndarray:
+        """Integrate the motion, (N, 9); plain floats, because numpy is slow on three numbers."""
+        grip, least = self._grip, min(_TOUCH_MM / self._contact.depth_mm, 0.3)
         rate = _STEP_S / grip.lag_s
         falls, heals = 1 - math.exp(-_STEP_S / _FALL_S), 1 - math.exp(-_STEP_S / _HEAL_S)
         x = y = turn = 0.0
@@ -151,7 +152,7 @@ class Handling:
             if lost < 1.0 or not (room[0] < x < room[1] and room[2] < y < room[3]):
                 lost = max(lost - _STEP_S / 0.06, 0.0)  # it has slid off the gel
             share *= lost
-            if share * nominal < _TOUCH_MM:
+            if share < least:
                 sx = sy = sturn = 0.0
                 friction = 1.0
                 rows.append((0.0, x, y, turn, 0.0, 0.0, 0.0, slid, 0.0))
@@ -175,8 +176,7 @@ class Handling:
             # the rim slides first (Cattaneo and Mindlin)
             stuck = (1.0 - carried / limit) ** (1 / 3) if carried < limit else 0.0
             rows.append((share, x, y, turn, sx, sy, sturn, slid, stuck))
-        self._rows = np.array(rows)
-        self._touching = self._rows[:, 0] > 0
+        return np.array(rows)
 
     def contact(self, t_seconds: float) -> Contact | None:
         """The contact at that time after the start; None without contact."""

@@ -33,7 +33,7 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
                          state_name: str | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """One training example: (frame, previous, reference, state_id), images uint8 (H, W, 3) RGB of the same unit.
 
-    previous was taken interval_s before the frame; the state, an index of STATE_NAMES, is that of the motion in between.
+    previous was taken interval_s before the frame; the state, an index of STATE_NAMES, is that of the motion between.
     The reference is an earlier no-contact image; light and gel have drifted since as in sample_example.
     config, sensors: as for sample_example. state_name: if None, drawn uniformly; ValueError if unknown.
     """
@@ -72,12 +72,12 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
     now = float(rng.choice(times))
     # light and gel change hardly at all within a tenth of a second
     flicker = (1 + 0.002 * rng.standard_normal((3, 1, 1))).astype(np.float32)
-    previous, frame = (
-        dataclasses.replace(change, lighting=change.lighting * light, creep_mm=_sum(change.creep_mm, handling.creep_mm(t)))
-        .frame(unit, handling.contact(t), rng, faint)
-        for t, light in ((now - interval_s, 1.0), (now, flicker)))
+    frames = []
+    for t, light in ((now - interval_s, 1.0), (now, flicker)):
+        creep = handling.creep_mm(t)
+        moment = dataclasses.replace(change, lighting=change.lighting * light,
+                                     creep_mm=(change.creep_mm[0] + creep[0], change.creep_mm[1] + creep[1]))
+        frames.append(moment.frame(unit, handling.contact(t), rng, faint))
+    previous, frame = frames
     return frame, previous, change.reference(unit), STATE_NAMES.index(state_name)
 
-
-def _sum(first: tuple[float, float], second: tuple[float, float]) -> tuple[float, float]:
-    return first[0] + second[0], first[1] + second[1]
