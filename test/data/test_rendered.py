@@ -18,7 +18,7 @@ from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.simulator.state_example import sample_state_example
+from vit_tactile_ros.simulator import sample_state_example
 
 PREPROCESSING = PreprocessingConfig(image_size=(48, 64), reference='difference')
 

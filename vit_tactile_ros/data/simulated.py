@@ -15,8 +15,7 @@ from torch.utils.data import Dataset
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.simulator import CLASS_NAMES, SensorConfig, sample_example
-from vit_tactile_ros.simulator.state_example import STATE_NAMES, sample_state_example
+from vit_tactile_ros.simulator import CLASS_NAMES, STATE_NAMES, SensorConfig, sample_example, sample_state_example
 
 Task = Literal['shapes', 'states']
 TASKS: dict[Task, tuple[str, ...]] = {'shapes': CLASS_NAMES, 'states': STATE_NAMES}

@@ -17,7 +17,7 @@ _GRID = 8  # px; drift is smooth, so a grid this much coarser is sufficient
 
 @dataclass(frozen=True)
 class Change:
-    """What changed between the reference and the frames; drawn without a look at the contact, so it tells nothing of it."""
+    """What changed between the reference and the frames; drawn independently of the contact."""
 
     lighting: np.ndarray
     offset: np.ndarray | None

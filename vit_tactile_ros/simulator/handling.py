@@ -1,15 +1,16 @@
 """Objects that are pressed, held, lifted, shaken, that slip and are released, with the true state at every moment.
 
-The object's pose over the gel is (x, y, turn), in mm: turn is the angle times the radius over which friction holds it. The
-gel shears like a spring: a load, given in mm, pulls the object until the gel is sheared by as much. Friction carries a
-shear up to its limit, which grows with the depth of the press (Hertz) and falls from the static to the dynamic value
-while the object slides. Pose, shear and load are vectors, so sliding and turning share one limit.
+The object's pose over the gel is (x, y, turn), in mm: turn is the angle times the radius over which friction holds the
+object. The gel shears like a spring: a load, given in mm, pulls the object until the gel is sheared by as much.
+Friction carries a shear up to its limit, which grows with the depth of the press (Hertz) and falls from the static to
+the dynamic value while the object slides. Pose, shear and load are vectors, so sliding and turning share one limit.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from functools import cached_property
 
 import numpy as np
 
@@ -22,10 +23,11 @@ ACTIVITIES = ('rest', 'shake', 'squeeze', 'slip', 'twist', 'pull', 'loosen', 'dr
 
 _STEP_S = 0.004
 _WINDOW_S = 0.04  # a state is that of the motion during this time before it
-_TOUCH_MM = 0.03  # shallower contacts are hardly visible: no contact
+_TOUCH_MM = 0.03  # shallower contacts are hardly visible: no contact, unless the object never goes deeper
 _JUST_S = 0.06  # after contact has begun or before it ends, it is moving
 _SLIP_MM_S = 1.0  # speed of the object over the gel's surface
 _MOVING_MM_S = 0.6  # speed of the object, or of its depth, over the gel's backing
+_RECOVERY, _RECOVERY_S = 0.3, 0.15  # share of the shear that is left after release, and how fast it disappears
 _FALL_S, _HEAL_S = 0.012, 0.06  # friction falls to the dynamic value, and recovers
 
 
@@ -39,7 +41,8 @@ class _Grip:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Grip:
-        return cls(rng.uniform(0.25, 0.9), rng.uniform(0.55, 0.9), rng.uniform(0.015, 0.05))
+        limit = math.exp(rng.uniform(math.log(0.25), math.log(1.4)))
+        return cls(limit, dynamic=rng.uniform(0.55, 0.9), lag_s=rng.uniform(0.015, 0.05))
 
 
 class Handling:
@@ -54,17 +57,20 @@ class Handling:
         self._radius_mm = min(max(0.6 * touched_radius(contact), 0.6), 3.0)
         self._grip = _Grip.draw(rng)
         depth, load, pull, stiffness = self._plan(rng, activities, pause_s)
-        self.duration_s = len(depth) * _STEP_S
         half_x, half_y = config.half_size_mm
-        room = (-half_x + 1.0 - contact.x_mm, half_x - 1.0 - contact.x_mm,
-                -half_y + 1.0 - contact.y_mm, half_y - 1.0 - contact.y_mm)
-        self._simulate(depth, load, pull, stiffness, room)
+        room = (-half_x - contact.x_mm, half_x - contact.x_mm, -half_y - contact.y_mm, half_y - contact.y_mm)
+        rows = self._simulate(depth, load, pull, stiffness, room)
+        # an object that is gone does not return
+        last = int(np.flatnonzero(rows[:, 0])[-1]) + round(pause_s / _STEP_S)
+        self._rows = rows[:last]
+        self._touching = self._rows[:, 0] > 0
+        self.duration_s = len(self._rows) * _STEP_S
 
     def _plan(self, rng: np.random.Generator, activities: tuple[str, ...],
               pause_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Depth (share of the nominal one), load (mm, 3), what pulls the object through a spring (mm, 3) and that spring.
+        """Per step: depth (share of the nominal one), load (mm, 3), end of a spring that pulls (mm, 3), stiffness.
 
-        All per step. The spring's stiffness is relative to the gel's.
+        The stiffness is relative to the gel's.
         """
         limit = self._grip.limit_mm
         # breakpoints of the depth and of a constant load, which is the weight
@@ -103,19 +109,19 @@ class Handling:
         t += pause_s
         times = np.arange(0.0, t, _STEP_S)
 
-        depth = np.interp(times, *zip(*depths))
-        weighs = np.interp(times, *zip(*weights))
+        depth, weighs = (np.interp(times, [at for at, _ in points], [value for _, value in points])
+                         for points in (depths, weights))
         load = weighs[:, None] * _direction(rng)
         pull, stiffness = np.zeros_like(load), np.zeros_like(times)
         for activity, start, end in spans:
             share = np.clip(np.minimum(times - start, end - times) / min(0.3 * (end - start), 0.2), 0.0, 1.0)
             towards = _direction(rng, turning=0.9 if activity == 'twist' else 0.25)
             if activity == 'shake':
-                amplitude = rng.uniform(0.25, 0.95) * (limit - weight)
+                amplitude = rng.uniform(0.3, 1.0) * (limit - weight)
                 phase = 2 * math.pi * rng.uniform(1.5, 6.0) * (times - start)
                 load += (share * amplitude * np.sin(phase))[:, None] * towards
                 # a phase of its own: the fingers give way as the object swings
-                depth *= 1 + rng.uniform(0.0, 0.12) * share * np.sin(phase + rng.uniform(-math.pi, math.pi))
+                depth *= 1 + rng.uniform(0.0, 0.2) * share * np.sin(phase + rng.uniform(-math.pi, math.pi))
             elif activity in ('slip', 'twist', 'drop'):
                 # beyond the limit, whatever the weight pulls at
                 load += (share * (weight + limit * rng.uniform(1.05, 1.9)))[:, None] * towards
@@ -131,9 +137,9 @@ class Handling:
         return depth, load, pull, stiffness
 
     def _simulate(self, depth: np.ndarray, load: np.ndarray, pull: np.ndarray, stiffness: np.ndarray,
-                  room: tuple[float, float, float, float]) -> None:
-        """Integrate the motion; plain floats, because numpy is slow on three numbers."""
-        grip, nominal = self._grip, self._contact.depth_mm
+                  room: tuple[float, float, float, float]) -> np.ndarray:
+        """Integrate the motion, (N, 9); plain floats, because numpy is slow on three numbers."""
+        grip, least = self._grip, min(_TOUCH_MM / self._contact.depth_mm, 0.3)
         rate = _STEP_S / grip.lag_s
         falls, heals = 1 - math.exp(-_STEP_S / _FALL_S), 1 - math.exp(-_STEP_S / _HEAL_S)
         x = y = turn = 0.0
@@ -146,7 +152,7 @@ class Handling:
             if lost < 1.0 or not (room[0] < x < room[1] and room[2] < y < room[3]):
                 lost = max(lost - _STEP_S / 0.06, 0.0)  # it has slid off the gel
             share *= lost
-            if share * nominal < _TOUCH_MM:
+            if share < least:
                 sx = sy = sturn = 0.0
                 friction = 1.0
                 rows.append((0.0, x, y, turn, 0.0, 0.0, 0.0, slid, 0.0))
@@ -170,8 +176,7 @@ class Handling:
             # the rim slides first (Cattaneo and Mindlin)
             stuck = (1.0 - carried / limit) ** (1 / 3) if carried < limit else 0.0
             rows.append((share, x, y, turn, sx, sy, sturn, slid, stuck))
-        self._rows = np.array(rows)
-        self._touching = self._rows[:, 0] > 0
+        return np.array(rows)
 
     def contact(self, t_seconds: float) -> Contact | None:
         """The contact at that time after the start; None without contact."""
@@ -205,11 +210,23 @@ class Handling:
         state[~touching] = 0
         return state
 
+    @cached_property
+    def _states(self) -> np.ndarray:
+        return self.states()
+
     def state(self, t_seconds: float) -> str:
         """One of STATE_NAMES."""
-        if not hasattr(self, '_states'):
-            self._states = self.states()
         return STATE_NAMES[self._states[self._index(t_seconds)]]
+
+    def creep_mm(self, t_seconds: float) -> tuple[float, float]:
+        """How far the markers are from their rest positions because the gel recovers slowly from the shear."""
+        index = self._index(t_seconds)
+        released = np.flatnonzero(self._touching[:index + 1])
+        if not len(released) or released[-1] == index:
+            return 0.0, 0.0
+        left = _RECOVERY * math.exp(-(index - released[-1]) * _STEP_S / _RECOVERY_S)
+        shear_x, shear_y = self._rows[released[-1], 4:6].tolist()
+        return left * shear_x, left * shear_y
 
     def times(self, state_name: str, window_s: float = _WINDOW_S) -> np.ndarray:
         """All moments in that state, in seconds after the start, apart from those of the first window."""

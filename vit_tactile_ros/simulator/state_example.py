@@ -33,7 +33,7 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
                          state_name: str | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
     """One training example: (frame, previous, reference, state_id), images uint8 (H, W, 3) RGB of the same unit.
 
-    previous was taken interval_s before the frame; the state, an index of STATE_NAMES, is that of the motion in between.
+    previous was taken interval_s before the frame; the state, an index of STATE_NAMES, is that of the motion between.
     The reference is an earlier no-contact image; light and gel have drifted since as in sample_example.
     config, sensors: as for sample_example. state_name: if None, drawn uniformly; ValueError if unknown.
     """
@@ -46,9 +46,9 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
     varied = randomise(any_sensor(sensors, rng) if config is None else config, rng)
     markers = None
     if rng.random() < MARKERS_SHARE:
-        # as on GelSight Mini gels with dots: 1.9 and 2.6 mm apart, three times as dark as the gel around them
+        # as on GelSight Mini gels with dots: 1.9 and 2.6 mm apart, less than half as bright as the gel around them
         pitch = rng.uniform(1.6, 2.9)
-        markers = Markers(pitch, pitch * rng.uniform(0.11, 0.18), darkness=rng.uniform(0.4, 0.8))
+        markers = Markers(pitch, pitch * rng.uniform(0.11, 0.18), rng.uniform(0.4, 0.8), reach_mm=rng.uniform(2.0, 7.0))
     varied = dataclasses.replace(varied, markers=markers)
     unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
     change = Change.draw(unit, DRIFT_SHARE, rng)
@@ -70,9 +70,14 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
         contact = sample_contact(name, varied, rng, depth_fraction=rng.uniform(0.2, 1.0))
         faint = None
     now = float(rng.choice(times))
-    previous = change.frame(unit, handling.contact(now - interval_s), rng, faint)
     # light and gel change hardly at all within a tenth of a second
     flicker = (1 + 0.002 * rng.standard_normal((3, 1, 1))).astype(np.float32)
-    soon = dataclasses.replace(change, lighting=change.lighting * flicker)
-    frame = soon.frame(unit, handling.contact(now), rng, faint)
+    frames = []
+    for t, light in ((now - interval_s, 1.0), (now, flicker)):
+        creep = handling.creep_mm(t)
+        moment = dataclasses.replace(change, lighting=change.lighting * light,
+                                     creep_mm=(change.creep_mm[0] + creep[0], change.creep_mm[1] + creep[1]))
+        frames.append(moment.frame(unit, handling.contact(t), rng, faint))
+    previous, frame = frames
     return frame, previous, change.reference(unit), STATE_NAMES.index(state_name)
+
