@@ -20,6 +20,7 @@ from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import calibrate, sweep, train
 from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
@@ -533,7 +534,7 @@ def test_motion_follows_from_the_checkpoint(tmp_path, capsys):
     assert train.main([*arguments(tmp_path / 'more', **data, epochs=1), *init]) == 0
     assert load_checkpoint(tmp_path / 'more' / 'checkpoint.safetensors').preprocessing.motion_interval == 0.08
     assert train.main([*arguments(tmp_path / 'none', data=tmp_path / 'l.csv', epochs=1), *init]) == 2
-    assert '16 of 16 images have no image before them' in capsys.readouterr().err
+    assert '16 of 16 images have no previous image' in capsys.readouterr().err
     for argument, told in (('3', 'motion is 3.0; must be 0 (no motion), or 0.01 to 1 s'), ('nan', 'motion is nan')):
         with pytest.raises(SystemExit):
             train.main(arguments(tmp_path / 'no', motion=argument, **data))
@@ -547,8 +548,8 @@ def test_states_are_learned_from_motion(tmp_path, capsys):
     checkpoint = load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors')
     assert checkpoint.class_names == ('no_contact', 'stable', 'moving', 'slip')
     assert checkpoint.preprocessing.motion_interval == 0.08
-    assert sweep.main(['--checkpoint', str(tmp_path / 'run' / 'checkpoint.safetensors'), '--size', '3',
-                       '--timing_rounds', '0', '--output', str(tmp_path / 'sweep')]) == 0
+    test = load_parts(EvaluationData(size=2), checkpoint, 'test')['test']
+    assert test.frames[1][0].shape == (32, 32, 6)
     with pytest.raises(SystemExit):
         train.main(arguments(tmp_path / 'no', task='states', data=tmp_path))
     assert '--task is states, which is for simulated touches; remove it or --data' in capsys.readouterr().err

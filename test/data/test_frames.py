@@ -208,6 +208,6 @@ def test_the_image_before_is_a_column(tmp_path, column, flags):
 def test_motion_without_images_before_is_explained(tmp_path):
     """A directory of single images: the network would see motion nowhere."""
     table = load_touches(write_folders(tmp_path, ['rough/a.png', 'smooth/b.png']))
-    with pytest.raises(DataError, match='2 of 2 images have no image before them, among them .*a.png, and the input '
+    with pytest.raises(DataError, match='2 of 2 images have no previous image, among them .*a.png, and the input '
                                         'of this network has the motion since 0.08 s before. Give a bag, .* or a CSV'):
         TouchFrames(table, MOTION)

@@ -32,7 +32,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
 
     Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips. With
     motion, the frame is (h, w, 6), with the image before it; only states move. The reference is zeros if the
-    preprocessing does not use one, as in `frames.TouchFrames`. `sensors` are those that touches are drawn from; default:
+    preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from; default:
     all of the package.
     """
 

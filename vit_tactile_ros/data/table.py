@@ -141,14 +141,14 @@ def build_table(found: Sequence[NamedTouch], origin: str, class_names: Sequence[
 
 
 def previous_of(table: TouchTable, motion_interval: float) -> list[Source | None]:
-    """The image before each touch; None for all without motion. Raises DataError for touches whose is not known."""
+    """The previous image of each touch, None for all without motion; raises DataError if one is not known."""
     if not motion_interval:
         return [None] * len(table)
     previous = [touch.previous if not touch.image.topic else
                 dataclasses.replace(touch.image, motion_interval=motion_interval) for touch in table.touches]
     if None in previous:
         raise DataError(
-            f'{table.origin}: {previous.count(None)} of {len(table)} images have no image before them, among them '
+            f'{table.origin}: {previous.count(None)} of {len(table)} images have no previous image, among them '
             f'{table.touches[previous.index(None)].image}, and the input of this network has the motion since '
             f'{motion_interval:g} s before. Give a bag, whose stamps tell which it is, or a CSV with the column '
             'previous (the path of that image; the image itself where nothing had moved), or use a network without '

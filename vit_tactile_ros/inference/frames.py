@@ -34,7 +34,7 @@ class Frame(NamedTuple):
     reference: NDArray[np.float32] | None  # for this image, (h, w, 3) in grey levels; None: not used
     stamp_ns: int  # of the message's header, or the time of receipt
     notes: Sequence[Note]
-    previous: Image | None = None  # the image that the motion is the difference to, fitted; None: motion is not used
+    previous: Image | None = None  # motion is the difference to it; fitted; None: motion is not used
 
 
 class SensorFrames:
@@ -94,7 +94,7 @@ class SensorFrames:
 
     @property
     def motion_gaps(self) -> int:
-        """Images whose motion is taken as none, because of a gap before them or a stamp that went back."""
+        """Images whose motion is taken as zero, because of a gap before them or a stamp that went back."""
         return self._motion.gaps if self._motion else 0
 
     @property
@@ -125,8 +125,8 @@ class SensorFrames:
         gaps = motion.gaps
         previous = motion.update(image, stamp_ns)
         if motion.gaps > gaps:
-            notes.append(Note('motion', f'the image before is more than {motion.farthest:.2f} s older by its stamp, or '
-                                        'younger, so the motion is taken as none for this image'))
+            notes.append(Note('motion', f'by its stamp, the previous image is more than {motion.farthest:.2f} s older, or '
+                                        'newer; the motion of this image is taken as zero'))
         return previous
 
     def _check_colour(self, image: Image, notes: list[Note]) -> None:

@@ -183,7 +183,7 @@ class _Collected:
         grey = [f'{path}: {frames.grey_images} of {frames.images} images of sensor {sensor!r} are grey; {GREY_NOTE}'
                 for sensor, frames in self.sensors.items() if frames.grey_images]
         gaps = [f'{path}: {frames.motion_gaps} of {frames.images} images of sensor {sensor!r} follow a gap or a stamp '
-                'that went back: their motion is taken as none'
+                'that went back: their motion is taken as zero'
                 for sensor, frames in self.sensors.items() if frames.motion_gaps]
         return grey + gaps + [
             f'{path}: the resolution of sensor {sensor!r} changed, {frames.resolution_changes} times; a reference that '
