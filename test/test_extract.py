@@ -49,6 +49,19 @@ def test_pictures_equal_the_bag_s(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
 
 
+def test_the_images_before(tmp_path, capsys):
+    """Corrected images that can no longer train a network with motion, or whose image before is another."""
+    bag = write_bag(tmp_path / 'one', {'left': TOUCHES})
+    code, output, _ = run(capsys, bag, '--motion', 0.08, '--output', tmp_path / 'out')
+    assert code == 0
+    for touch in load_touches(Path(json.loads(output.splitlines()[-1])['table'])).touches:
+        np.testing.assert_array_equal(read_image(touch.previous.path),
+                                      picture(max(0, number_of(touch.image.path) - 1)))
+    with pytest.raises(SystemExit):
+        run(capsys, bag, '--motion', 5, '--output', tmp_path / 'no')
+    assert 'extract: --motion is 5.0; must be 0 (no motion), or 0.01 to 1 s' in capsys.readouterr().err
+
+
 def test_several_bags_intervals_and_every(tmp_path, capsys):
     """Thinning that goes by the table and not by the touch; touches of two bags in one group."""
     bags = [write_bag(tmp_path / name, {'': [None] * 8}) for name in ('one', 'two')]

@@ -18,8 +18,9 @@ import pytest
 import torch
 from toy_runs import arguments, write_presses
 
-from vit_tactile_ros import calibrate, train
+from vit_tactile_ros import calibrate, sweep, train
 from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
@@ -478,9 +479,9 @@ def test_a_run_takes_fresh_examples(tmp_path, monkeypatch):
     sizes, examples = {}, []
     original, example = SimulatedTouches.__init__, SimulatedTouches.__getitem__
 
-    def noted(self, size, preprocessing, seed=0, sensors=None):
+    def noted(self, size, preprocessing, seed=0, *others):
         sizes[seed] = size
-        original(self, size, preprocessing, seed, sensors)
+        original(self, size, preprocessing, seed, *others)
 
     def noted_example(self, index):
         examples.append((self.seed, index))
@@ -506,3 +507,49 @@ def test_grey_images_are_said_and_kept_in_the_checkpoint(presses, tmp_path, caps
     assert load_checkpoint(tmp_path / 'a' / 'checkpoint.safetensors').provenance.metrics['grey_share'] == 1
     assert train.main(arguments(tmp_path / 'b', data=mixed, epochs=1)) == 0
     assert 'of the training images are grey and the others are not' in capsys.readouterr().err
+
+
+def test_motion_follows_from_the_checkpoint(tmp_path, capsys):
+    """A flag that is dropped on the way to the network, or that the commands after training need again."""
+    rng = np.random.default_rng(0)
+    rows = ['image,before,label,group']
+    for n in range(24):
+        image = cv2.GaussianBlur(rng.integers(0, 256, (32, 48, 3), np.uint8), (0, 0), 3)
+        cv2.imwrite(str(tmp_path / f'{n}.png'), image)
+        cv2.imwrite(str(tmp_path / f'b{n}.png'), np.roll(image, 3, 1) if n % 2 else image)
+        rows.append(f'{n}.png,b{n}.png,{("stable", "slip")[n % 2]},{n}')
+    (tmp_path / 'l.csv').write_text('\n'.join(rows) + '\n')
+    data = {'data': tmp_path / 'l.csv', 'previous': 'before'}
+    assert train.main([*arguments(tmp_path / 'run', motion=0.08, **data), '--evaluate']) == 0
+    checkpoint = load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors')
+    assert checkpoint.preprocessing.motion_interval == 0.08 and checkpoint.model.config.channels == 6
+    said = capsys.readouterr().out
+    assert 'motion: difference of each image to the one 0.08 s before' in said
+    assert train.main(arguments(tmp_path / 'run', **data, epochs=3)) == 2
+    assert 'was started with --motion 0.08, now it is 0.0' in capsys.readouterr().err
+    assert sweep.main(['--checkpoint', str(tmp_path / 'run' / 'checkpoint.safetensors'), '--data',
+                       str(tmp_path / 'l.csv'), '--previous', 'before', '--timing_rounds', '0', '--output',
+                       str(tmp_path / 'sweep')]) == 0
+    init = ['--init', str(tmp_path / 'run' / 'checkpoint.safetensors')]
+    assert train.main([*arguments(tmp_path / 'more', **data, epochs=1), *init]) == 0
+    assert load_checkpoint(tmp_path / 'more' / 'checkpoint.safetensors').preprocessing.motion_interval == 0.08
+    assert train.main([*arguments(tmp_path / 'none', data=tmp_path / 'l.csv', epochs=1), *init]) == 2
+    assert '16 of 16 images have no previous image' in capsys.readouterr().err
+    for argument, told in (('3', 'motion is 3.0; must be 0 (no motion), or 0.01 to 1 s'), ('nan', 'motion is nan')):
+        with pytest.raises(SystemExit):
+            train.main(arguments(tmp_path / 'no', motion=argument, **data))
+        assert told in capsys.readouterr().err
+
+
+def test_states_are_learned_from_motion(tmp_path, capsys):
+    """The classes, the motion and the examples of the task, in training and in what evaluates the checkpoint."""
+    assert train.main(arguments(tmp_path / 'run', task='states', epochs=1, epoch_size=4)) == 0
+    assert 'simulated states; writes to' in capsys.readouterr().out
+    checkpoint = load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors')
+    assert checkpoint.class_names == ('no_contact', 'stable', 'moving', 'slip')
+    assert checkpoint.preprocessing.motion_interval == 0.08
+    test = load_parts(EvaluationData(size=2), checkpoint, 'test')['test']
+    assert test.frames[1][0].shape == (32, 32, 6)
+    with pytest.raises(SystemExit):
+        train.main(arguments(tmp_path / 'no', task='states', data=tmp_path))
+    assert '--task is states, which is for simulated touches; remove it or --data' in capsys.readouterr().err

@@ -54,8 +54,9 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
     for image, label in frames:
         message = SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
                                   is_bigendian=0, data=image.tobytes())
-        frame = sensor.update(message, 0)
-        decisions += classifier.classify([frame.image], [frame.reference], classifier.thresholds(0.95))
+        frame = sensor.update(message, round(1e9 * len(labels) / rate))
+        decisions += classifier.classify([frame.image], [frame.reference], classifier.thresholds(0.95),
+                                         [frame.previous])
         labels.append(label)
     count = len(labels)
     order = np.arange(count)

@@ -36,6 +36,7 @@ from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.model import Checkpoint, ModelConfig, Provenance, ViTTactile
+from vit_tactile_ros.model.config import check_motion
 from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import InputKind, choose_augmentation, choose_preprocessing, data_settings
@@ -67,6 +68,7 @@ class CrossValidation:
     config: TrainingConfig = TrainingConfig(batch_size=32, epochs=10, lr=3e-4, label_smoothing=0.1, ema=0.98)
     epoch_size: int | None = flag(None, 'images in an epoch, all classes equally often; default: all training images')
     input: InputKind = flag('auto', flags.SHARED['TrainingSource']['input'])
+    motion: float | None = flag(None, flags.SHARED['TrainingSource']['motion'])
     augmentation: Augmentation = Augmentation('gel')
     device: str = flag('auto', flags.DEVICE)
     source: DataSource = DataSource()
@@ -76,6 +78,7 @@ class CrossValidation:
             raise UserError(f'data is {SIMULATOR}, which has no groups to keep apart; name labelled images (a folder '
                             f'of that name is ./{SIMULATOR})')
         check_least(self, folds=2, epoch_size=1)
+        check_motion('motion', self.motion or 0.0)
         check_start(self.config, self.start)
 
 
@@ -134,9 +137,11 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
     device = select_device(request.device)
     checkpoints = start.load()
     architecture = start.architecture(checkpoints, len(table.class_names))
-    check_frozen(config.freeze, checkpoints, start.origin, architecture)
     preprocessing = choose_preprocessing(table, architecture.image_size, request.input,
-                                         checkpoints[0] if checkpoints else None, source.control)
+                                         checkpoints[0] if checkpoints else None, source.control,
+                                         request.motion)
+    architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
+    check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)

@@ -19,6 +19,7 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import check_least
 from vit_tactile_ros.foundation.files import check_folder_writable
+from vit_tactile_ros.model.config import check_motion
 
 EXAMPLES = (
     'bags/ --output touches',
@@ -38,10 +39,13 @@ class ExtractRequest:
         None, 'image without contact, for all images; default: in each bag the mean of the first 5 images of each '
               'sensor', 'IMAGE')
     every: int = flag(1, 'use only every N-th image of each touch', 'N')
+    motion: float = flag(0.0, 'also write the image so many seconds before each, for train --motion; 0: none',
+                         'SECONDS')
     output: Path = flag(REQUIRED, 'new or empty folder')
 
     def __post_init__(self) -> None:
         check_least(self, every=1)
+        check_motion('motion', self.motion)
 
 
 def parse_arguments(argv: list[str] | None = None) -> ExtractRequest:
@@ -54,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     check_unused(request.output)  # before minutes of reading
     check_folder_writable(request.output, create=False)
     table = thin(touches_of_bags(request.bags, request.labels, request.reference_image), request.every)
-    done = extract(table, request.output)
+    done = extract(table, request.output, motion=request.motion)
     if len(done.images_of_class) < 2:
         print(f'extract: all images are of the class {next(iter(done.images_of_class))!r}; training needs two',
               file=sys.stderr)

@@ -29,6 +29,8 @@ SHARED: dict[str, Flags] = {
         'image': Flag('column with the path of the image', 'COLUMN'),
         'reference': Flag('column with the path of the image without contact, or a pattern of columns: gel{gel}.png',
                           'COLUMN'),
+        'previous': Flag('column with the path of the image a moment before, for --motion, or a pattern of columns',
+                         'COLUMN'),
         'split': Flag('column with train, validation or test', 'COLUMN'),
         'splits': Flag('which names in that column belong to which split, for instance test=new_pose,regrasp',
                        'SPLIT=NAMES'),
@@ -55,8 +57,12 @@ SHARED: dict[str, Flags] = {
     'TrainingSource': {
         'input': Flag('input of the network: difference from the reference, or the frame itself; auto: the difference '
                       'if every image has a reference'),
+        'motion': Flag('also give the network the change since the image so many seconds before, 0.01 to 1 (0.08 suits '
+                       'slip); 0: none; default: that of --init, or 0; 0.08 for --task states', 'SECONDS'),
         'epoch_size': Flag('examples in an epoch; default: all images, or {default} simulated touches'),
         'validation_size': Flag('simulated touches for validation; default: {default}'),
+        'task': Flag('what simulated touches show and the network learns: shapes of contacts; or states from motion '
+                     '(no_contact, stable, moving, slip)'),
         'rendered': Flag('folder for rendered simulated touches, which later epochs and runs read', 'FOLDER'),
         'distinct': Flag('number of different simulated touches, which are repeated; needs --rendered; default: new '
                          'ones in every epoch'),

@@ -8,6 +8,7 @@ On several GPUs: `torchrun --nproc_per_node 4 -m vit_tactile_ros.train ...`; --b
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import sys
 from datetime import datetime
@@ -77,13 +78,15 @@ def _train(request: TrainingRequest, stop: Stop) -> int:
             check_wandb()
 
     table = read_table(source)
-    class_names = class_names_of(table)
+    class_names = class_names_of(table, request.data.task)
     checkpoints = start.load()
     architecture = start.architecture(checkpoints, len(class_names))
     config.weights(len(architecture.exits))
-    check_frozen(config.freeze, checkpoints, start.origin, architecture)
     preprocessing = choose_preprocessing(table, architecture.image_size, request.data.input,
-                                         checkpoints[0] if checkpoints else None, source.control)
+                                         checkpoints[0] if checkpoints else None, source.control,
+                                         request.data.motion, request.data.default_motion)
+    architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
+    check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     machine = Machine(device, request.workers, processes)
     data = prepare_data(table, request.data, preprocessing, config, request.workers, request.evaluate, processes.first)

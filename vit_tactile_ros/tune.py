@@ -112,10 +112,12 @@ def _search(search: Search) -> int:
     storage = _open_storage(search.storage)
     table = read_table(source)
     checkpoints = start.load()
-    class_names = class_names_of(table)
+    class_names = class_names_of(table, search.data.task)
     architecture = start.architecture(checkpoints, len(class_names))
     preprocessing = choose_preprocessing(table, architecture.image_size, search.data.input,
-                                         checkpoints[0] if checkpoints else None, source.control)
+                                         checkpoints[0] if checkpoints else None, source.control,
+                                         search.data.motion, search.data.default_motion)
+    architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
     data = prepare_data(table, search.data, preprocessing, search.config, search.workers)
     if data.validation is None:
         assert table is not None  # simulated data always has a validation part
@@ -251,6 +253,8 @@ def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: T
     asked |= {'objective': search.objective, 'search_attention': str(search.search_attention),
               'augment': search.augmentation.augment, 'init': search.start.origin or 'None'}
     asked |= {name: str(value) for name, value in data.settings.items()} | {'input': input_kind}
+    if search.data.motion is not None:  # studies from before there was motion have no such entry
+        asked['motion'] = str(search.data.motion)
     asked |= {name: str(getattr(architecture, name)) for name in ('exits', 'image_size', 'num_classes')}
     before = study.user_attrs.get('settings')
     if before is None:

@@ -335,11 +335,15 @@ def test_half_of_the_erased_get_other_markers():
 @pytest.mark.parametrize('preprocessing', [
     PreprocessingConfig(image_size=SIZE, reference='difference', mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)),
     PreprocessingConfig(image_size=SIZE, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)),
-], ids=['difference', 'plain'])
+    PreprocessingConfig(image_size=SIZE, reference='difference', std=(0.1, 0.2, 0.3), motion_interval=0.08),
+], ids=['difference', 'plain', 'motion'])
 def test_to_input_is_normalise(preprocessing):
     """The training's and the live node's arithmetic: one formula, written twice."""
     frames, references = pictures(3), pictures(3, seed=1)
-    wanted = np.stack([normalise(f, r, preprocessing) for f, r in zip(frames.numpy(), references.numpy())])
+    if preprocessing.motion_interval:
+        frames = torch.cat((frames, pictures(3, seed=2)), dim=3)
+    wanted = np.stack([normalise(f[..., :3], r, preprocessing, previous=f[..., 3:])
+                       for f, r in zip(frames.numpy(), references.numpy())])
     frame, reference = Augment(NONE)(frames, references, generator())
     before = frame.clone()
     got = to_input(frame, reference, preprocessing)
@@ -377,3 +381,23 @@ def test_a_gpu_gives_the_same_pictures():
         torch.testing.assert_close(a, b.cpu(), atol=0.05, rtol=0)
     own, _ = augment(frames.cuda(), references.cuda(), torch.Generator('cuda').manual_seed(0))
     assert own.is_cuda and torch.isfinite(own).all()
+
+
+def test_the_frame_before_varies_with_its_frame():
+    """Another shift, light or colour for one of them: motion that the sensor never shows. Noise is each one's own."""
+    augment = AugmentConfig.other_gel()
+    frames, before, references = pictures(16), pictures(16, seed=2), pictures(16, seed=1)
+    for config in (augment, dataclasses.replace(augment, noise=0.0)):
+        alone, alone_reference = Augment(config)(frames, references, generator())
+        both, reference = Augment(config)(torch.cat((frames, before), dim=3), references, generator())
+        # As without motion: the same random numbers, so a network without it is trained as before.
+        assert torch.equal(both[:, :3], alone) and torch.equal(reference, alone_reference)
+    twin, _ = Augment(config)(before, references, generator())
+    torch.testing.assert_close(both[:, 3:], twin)
+    still, _ = only(noise=6.0)(torch.cat((frames, frames), dim=3), references, generator())
+    noise = still - frames.repeat(1, 1, 1, 2).permute(0, 3, 1, 2)
+    now, then = (noise[:, part].flatten(1) for part in (slice(3), slice(3, 6)))
+    inside = ((frames > 30) & (frames < 225)).permute(0, 3, 1, 2).flatten(1)  # not clipped
+    for a, b, kept in zip(now, then, inside):
+        a, b = a[kept], b[kept]
+        assert abs(float(a.std() / b.std()) - 1) < 0.05 and abs(float(torch.corrcoef(torch.stack((a, b)))[0, 1])) < 0.05

@@ -59,3 +59,14 @@ def test_without_references_there_is_no_such_control(tmp_path):
     rows = [{'image': f'{name}.png', 'label': name} for name in ('a', 'b')]
     with pytest.raises(DataError, match='has no reference'):
         references_as_images(load_touches(write_csv(tmp_path / 'labels.csv', rows)))
+
+
+def test_controls_show_no_motion_inside():
+    """The image before, whose middle shows the touch to a control that must not see it."""
+
+    class Moving(OneTouch):
+        def __getitem__(self, index):
+            return torch.cat((self.frame, self.frame + 20), dim=2), self.reference, 3
+
+    frame, _, _ = BorderOnly(Moving(), 0.1)[0]
+    assert (frame[2:18, 4:36] == 90).all() and (frame[0, :, :3] == 200).all() and (frame[0, :, 3:] == 220).all()

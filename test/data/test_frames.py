@@ -180,3 +180,34 @@ def test_the_share_of_grey_images(tmp_path):
     table = load_touches(tmp_path)
     assert grey_shares(TouchFrames(table, DIFFERENCE)) == (pytest.approx(2 / 3), 0.0)
     assert grey_shares(TouchFrames(table, PLAIN)) == (pytest.approx(2 / 3), None)
+
+
+MOTION = PreprocessingConfig(image_size=(16, 16), motion_interval=0.08)
+
+
+@pytest.mark.parametrize(('column', 'flags'), [('previous', {}), ('before', {'previous': 'before'}),
+                                               ('n', {'previous': 'p{n}.png'})])
+def test_the_image_before_is_a_column(tmp_path, column, flags):
+    """By its name, another one, or a pattern; it follows the frame, and is not read for a network without motion."""
+    path = write_csv(tmp_path / 'labels.csv', [
+        {'image': f'{n}.png', 'label': 'ab'[n % 2], column: n if column == 'n' else f'p{n}.png'} for n in range(4)])
+    for n in range(4):
+        write_picture(tmp_path / f'p{n}.png', 100 + n)
+    table = load_touches(path, **flags).subset([3, 0])
+    frame, reference, _ = TouchFrames(table, MOTION)[0]
+    np.testing.assert_array_equal(frame[..., :3], fit(picture(3), MOTION))
+    np.testing.assert_array_equal(frame[..., 3:], fit(picture(103), MOTION))
+    assert reference.shape == (16, 16, 3)
+    assert grey_shares(TouchFrames(table, MOTION)) == (0.0, None)
+    assert TouchFrames(table, PLAIN)[0][0].shape == (16, 16, 3)
+    (tmp_path / 'p0.png').unlink()
+    with pytest.raises(DataError, match='1 of 8 images are missing, among them .*p0.png'):
+        load_touches(path, **flags)
+
+
+def test_motion_without_images_before_is_explained(tmp_path):
+    """A directory of single images: the network would see motion nowhere."""
+    table = load_touches(write_folders(tmp_path, ['rough/a.png', 'smooth/b.png']))
+    with pytest.raises(DataError, match='2 of 2 images have no previous image, among them .*a.png, and the input '
+                                        'of this network has the motion since 0.08 s before. Give a bag, .* or a CSV'):
+        TouchFrames(table, MOTION)

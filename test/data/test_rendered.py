@@ -8,6 +8,7 @@ import os
 import stat
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,7 +16,9 @@ from vit_tactile_ros.data import rendered
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.simulator import sample_state_example
 
 PREPROCESSING = PreprocessingConfig(image_size=(48, 64), reference='difference')
 
@@ -114,3 +117,24 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path):
         RenderedTouches(SimulatedTouches(1, PREPROCESSING), tmp_path / 'file' / 'folder')
     with pytest.raises(DataError, match='needs .* GB more'):
         RenderedTouches(SimulatedTouches(10**8, PREPROCESSING), tmp_path)
+
+
+@pytest.mark.parametrize('interval', (0.08, 0.0))
+def test_states_with_and_without_the_image_before(tmp_path, interval):
+    """The reference or the frame in place of the image before; shapes from the file of the states."""
+    preprocessing = PreprocessingConfig(image_size=(24, 32), reference='difference', motion_interval=interval)
+    touches = SimulatedTouches(3, preprocessing, 3, task='states')
+    kept = RenderedTouches(touches, tmp_path)
+    for _ in range(2):
+        assert all(equal(kept[i], touches[i]) for i in range(3))
+    frame, previous, reference, state = sample_state_example(np.random.default_rng((3, 1)), 0.08)
+    views = (frame, previous) if interval else (frame,)
+    assert equal(touches[1], (torch.cat([torch.from_numpy(fit(v, preprocessing)) for v in views], dim=2),
+                              torch.from_numpy(fit(reference, preprocessing)), state))
+    if not interval:
+        assert kept.path != RenderedTouches(SimulatedTouches(3, preprocessing, 3), tmp_path).path
+
+
+def test_shapes_have_no_motion():
+    with pytest.raises(DataError, match='the task shapes are single images, .* or train with --task states'):
+        SimulatedTouches(3, dataclasses.replace(PREPROCESSING, motion_interval=0.08))

@@ -24,14 +24,16 @@ def toy_outputs(size: int = 2000, seed: int = 0, scale: float = 1.0) -> ExitOutp
     return ExitOutputs((scale * np.array(logits)).astype(np.float32), labels, NAMES, (1, 2, 3), (0.34, 0.67, 1.0))
 
 
-def toy_checkpoint(exits: tuple[int, ...] = (1, 2, 3), names: tuple[str, ...] = NAMES, **calibration) -> Checkpoint:
+def toy_checkpoint(exits: tuple[int, ...] = (1, 2, 3), names: tuple[str, ...] = NAMES,
+                   motion: float = 0.0, **calibration) -> Checkpoint:
+    preprocessing = PreprocessingConfig(image_size=(32, 32), reference='difference', motion_interval=motion)
     torch.manual_seed(0)
     config = ModelConfig(num_classes=len(names), image_size=(32, 32), width=48, depth=exits[-1], exits=exits,
-                         feature_map_dim=16)
+                         feature_map_dim=16, channels=preprocessing.channels)
     model = ViTTactile(config).eval()
     for stage in model.stage_modules:
         torch.nn.init.normal_(stage.head.classify.weight, std=0.6)  # answers that differ
-    return Checkpoint(model, PreprocessingConfig(image_size=(32, 32), reference='difference'), names, **calibration)
+    return Checkpoint(model, preprocessing, names, **calibration)
 
 
 class ToyFrames(Dataset):

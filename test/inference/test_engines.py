@@ -32,6 +32,7 @@ VARIANTS = {
     'softmax features': {'attention': 'favor_softmax'},
     'exact': {'attention': 'softmax'},
     'stem': {'attention': 'favor_relu', 'stem': 'convolution'},
+    'motion': {'channels': 6},
     'no norm': {'attention': 'favor_softmax', 'qk_norm': False},
 }
 
@@ -53,7 +54,7 @@ def test_openvino_equals_torch(variant):
     model = toy_model(**VARIANTS[variant])
     engine = OpenVinoRuntime(model)
     for batch in (1, 5, 2, 1):
-        images = torch.randn(batch, 3, 32, 48)
+        images = torch.randn(batch, model.config.channels, 32, 48)
         with torch.inference_mode():
             for got, wanted in zip(engine.stages(images), model.stages(images), strict=True):
                 torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-4)

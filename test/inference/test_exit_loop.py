@@ -107,3 +107,15 @@ def test_images_of_another_size_are_refused(model):
     for call in (lambda x: engine(model).stages(x), lambda x: engine(model).early_exit(x, (0.5, 0.5), TEMPERATURES)):
         with pytest.raises(ValueError, match=r'images have shape \(1, 3, 48, 32\); must be \(B, 3, 32, 32\)'):
             call(torch.zeros(1, 3, 48, 32))
+
+
+def test_motion():
+    """Buffers of three channels for a network of six."""
+    torch.manual_seed(0)
+    model = ViTTactile(ModelConfig(num_classes=4, image_size=(32, 32), width=48, depth=1, exits=(1,),
+                                   feature_map_dim=16, channels=6)).eval()
+    batch = torch.randn(3, 6, 32, 32)
+    with torch.inference_mode():
+        torch.testing.assert_close(next(engine(model).stages(batch)), next(model.stages(batch)))
+    with pytest.raises(ValueError, match=r'must be \(B, 6, 32, 32\)'):
+        engine(model).stages(batch[:, :3])

@@ -1,5 +1,7 @@
 """A frame to the network's input, against the formulas of the checkpoint's description."""
 
+import dataclasses
+
 import cv2
 import numpy as np
 import pytest
@@ -200,3 +202,25 @@ def test_normalise_into_a_place():
     assert normalise(image, planar, settings, batch[1]).base is not None
     assert np.isnan(batch[0]).all() and np.isnan(batch[2]).all()
     np.testing.assert_array_equal(batch[1], normalise(image, empty, settings))
+
+
+@pytest.mark.parametrize('reference', ('difference', 'none'))
+def test_motion_is_the_formula_in_three_more_channels(reference):
+    """The motion from the wrong image, wrapped, scaled as the difference to the reference, or in the colours' place."""
+    image, empty, previous = (frame(24, 32, seed=i) for i in range(3))
+    settings = config(24, 32, reference=reference, motion_interval=0.08, motion_std=0.05)
+    batch = np.full((2, 6, 24, 32), np.nan, np.float32)
+    got = normalise(image, empty, settings, batch[1], previous)
+    still = dataclasses.replace(settings, motion_interval=0.0)
+    np.testing.assert_array_equal(got[:3], normalise(image, empty, still))
+    wanted = (np.clip((image.astype(float) - previous) / 255 + 0.5, 0, 1) - 0.5) / 0.05
+    np.testing.assert_allclose(batch[1, 3:], wanted.transpose(2, 0, 1), atol=1e-4)
+    assert np.isnan(batch[0]).all()
+    assert not normalise(image, empty, settings, previous=image)[3:].any()
+
+
+@pytest.mark.parametrize('previous', (None, frame(24, 31), np.empty((24, 32, 0), np.uint8)))
+def test_a_missing_image_before_is_refused(previous):
+    """A checkpoint with motion whose motion is always 0."""
+    with pytest.raises(ValueError, match=r'previous is .* needs an earlier frame of \(24, 32, 3\)'):
+        normalise(frame(24, 32), None, config(24, 32, motion_interval=0.08), previous=previous)

@@ -1,6 +1,7 @@
 """The images of one sensor: what carries over from image to image, and what is reported about them."""
 
 import array
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -134,3 +135,45 @@ def test_reference_files_by_sensor():
     assert list(sensor_frames(['left', 'right'], [''], 5, CONFIG, False)) == ['left', 'right']
     with pytest.raises(UserError, match='reference_files has 1 entries'):
         sensor_frames(['left', 'right'], ['gel.png'], 5, CONFIG, False)
+
+
+MOTION = dataclasses.replace(CONFIG, motion_interval=0.08)
+MS = 1_000_000
+
+
+def test_without_motion_there_is_no_image_before():
+    """Images kept for a network that has no use for them."""
+    frames = some_frames()
+    assert [frames.update(message(picture(i)), i * 40 * MS).previous for i in range(3)] == [None] * 3
+
+
+def test_the_image_before_is_fitted():
+    """It is of this network's size, from the stamps; a reference that is captured again leaves it as it is."""
+    frames = some_frames(1, config=MOTION)
+    for number in range(4):
+        if number == 3:
+            frames.request_recapture()
+        frame = frames.update(message(picture(number, 48, 64)), number * 40 * MS)
+        np.testing.assert_array_equal(frame.previous, fit(picture(max(0, number - 2), 48, 64), MOTION))
+    assert frames.motion_gaps == 0
+
+
+def test_motion_starts_again():
+    """An image of another view, or from before a gap, taken for motion."""
+    frames = some_frames(1, picture(9), config=MOTION)
+    frames.update(message(picture(1)), 0)
+    for pixels, stamp, cause in ((picture(2, 48, 64), 40, 'resolution'), (picture(3, 48, 64), 400, 'motion'),
+                                 (picture(4, 48, 64), 300, 'motion')):
+        frame = frames.update(message(pixels), stamp * MS)
+        assert frame.previous is frame.image and causes(frame) == [cause]
+    assert frames.motion_gaps == 2
+    assert frame.notes[0].text == ('by its stamp, the previous image is more than 0.20 s older, or newer; the motion of '
+                                   'this image is taken as zero')
+
+
+def test_a_broken_image_is_not_the_one_before():
+    frames = some_frames(1, config=MOTION)
+    frames.update(message(picture(0)), 0)
+    with pytest.raises(DecodeError):
+        frames.update(message(picture(1), 'none'), 40 * MS)
+    np.testing.assert_array_equal(frames.update(message(picture(2)), 120 * MS).previous, picture(0))

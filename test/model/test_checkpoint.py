@@ -210,6 +210,28 @@ def test_files_without_a_training_part_are_read(path, version):
                                                           {'accuracy': 0.25, 'epoch': 3})
 
 
+@pytest.mark.parametrize('version', ('2', '3'))
+def test_files_from_before_there_was_motion_are_read(path, version):
+    """A released checkpoint that no longer loads, or that becomes one with motion."""
+    no_channels, no_interval = set_field('model', channels=...), set_field('preprocessing', motion_interval=...)
+    no_std = set_field('preprocessing', motion_std=...)
+    rewrite(path, metadata=lambda m: no_std(no_interval(no_channels(m))) | {'version': version})
+    read = load_checkpoint(path)
+    assert read.model.config.channels == read.preprocessing.channels == 3 and not read.preprocessing.motion_interval
+
+
+def test_motion_is_kept(tmp_path):
+    config = dataclasses.replace(CONFIG, channels=6)
+    preprocessing = PreprocessingConfig(image_size=CONFIG.image_size, motion_interval=0.08, motion_std=0.05)
+    save_checkpoint(tmp_path / 'c.safetensors', some_checkpoint(config, preprocessing=preprocessing))
+    read = load_checkpoint(tmp_path / 'c.safetensors')
+    assert read.preprocessing == preprocessing
+    with torch.no_grad():
+        assert read.model(torch.zeros(1, 6, *CONFIG.image_size))[0].shape == (1, 4)
+    with pytest.raises(ValueError, match=r'shape \(1, 3, 32, 48\); must be \(B, 6, H, W\)'):
+        read.model(torch.zeros(1, 3, *CONFIG.image_size))
+
+
 def test_the_training_part_is_kept(tmp_path):
     """The field that keeps training images out of a calibration, lost when saving or loading."""
     provenance = Provenance(training_part={'place': 'abc', 'split_seed': '3'})
@@ -348,6 +370,8 @@ def test_weights_that_could_not_be_loaded_are_not_saved(path, value, dtype):
     ({'class_names': NAMES[:3]}, 'class_names has 3 names'),
     ({'class_names': ('a', 'a', 'b', 'c')}, 'holds a name twice'),
     ({'preprocessing': PreprocessingConfig()}, 'preprocessing.image_size'),
+    ({'preprocessing': PreprocessingConfig(image_size=(32, 48), motion_interval=0.08)},
+     'preprocessing.motion_interval is 0.08, which gives 6 channels; model.channels is 3'),
     ({'calibration': Calibration(temperatures=(1.0, 1.0))}, 'calibration.temperatures'),
 ))
 def test_a_checkpoint_that_could_not_be_loaded_is_not_saved(path, changes, part):

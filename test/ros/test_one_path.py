@@ -44,14 +44,14 @@ class Recorder:
         return self._runtime.stages(images)
 
 
-def recording_classifier() -> TactileClassifier:
-    classifier = TactileClassifier(toy_checkpoint(), 'cpu', threads=1)
+def recording_classifier(motion: float) -> TactileClassifier:
+    classifier = TactileClassifier(toy_checkpoint(motion=motion), 'cpu', threads=1)
     classifier.runtime = Recorder(classifier.runtime)
     return classifier
 
 
-def live_inputs(bag: Path) -> np.ndarray:
-    classifier = recording_classifier()
+def live_inputs(bag: Path, motion: float = 0.0) -> np.ndarray:
+    classifier = recording_classifier(motion)
     logger = rclpy.logging.get_logger('one_path')
     sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False)['left'])
     worker = ClassificationWorker(classifier, [sensor], lambda: TAU, lambda *_: None, logger, ThrottledLog(logger))
@@ -67,16 +67,17 @@ def live_inputs(bag: Path) -> np.ndarray:
     return np.stack(classifier.runtime.inputs)
 
 
-def replay_inputs(bag: Path) -> np.ndarray:
-    classifier = recording_classifier()
+def replay_inputs(bag: Path, motion: float = 0.0) -> np.ndarray:
+    classifier = recording_classifier(motion)
     replayed = replay(bag, 'b', classifier, ReplaySettings(tau=TAU, batch_size=4, timing_frames=0))
     assert len(replayed.table) == len(LABELS)
     return np.stack(classifier.runtime.inputs)
 
 
-def training_inputs(bag: Path) -> np.ndarray:
-    preprocessing = toy_checkpoint().preprocessing
-    return inputs_of(TouchFrames(load_touches(bag), preprocessing), preprocessing, range(len(LABELS)))
+def training_inputs(bag: Path, motion: float = 0.0) -> np.ndarray:
+    preprocessing = toy_checkpoint(motion=motion).preprocessing
+    frames = TouchFrames(load_touches(bag), preprocessing)
+    return inputs_of(frames, preprocessing, range(len(frames)))
 
 
 @pytest.mark.parametrize(('compressed', 'encoding'), [(False, 'rgb8'), (False, 'bgr8'), (False, '8UC3'), (True, '')])
@@ -101,3 +102,19 @@ def test_live_and_replay_of_a_sensor_that_is_not_still(tmp_path):
     # Training rounds the mean, and again when it is resized from 32x24 to 32x32 px.
     level = 1 / (255 * min(toy_checkpoint().preprocessing.std))
     assert np.abs(training_inputs(bag) - live)[REFERENCE_FRAMES:].max() <= 1.01 * level
+
+
+def test_motion_in_live_replay_and_training(tmp_path):
+    """Another image before it, which the network is then trained on: from the labelled images only, or by arrival.
+
+    Images come every 0.1 s, so each has the one before it: of the same touch, of another, or without a label.
+    """
+    labels = [None] * 6 + LABELS[6:]
+    bag = write_bag(tmp_path / 'b', {'left': labels}, still=REFERENCE_FRAMES)
+    live = live_inputs(bag, 0.08)
+    assert live.shape[1] == 6
+    np.testing.assert_array_equal(replay_inputs(bag, 0.08), live)
+    np.testing.assert_array_equal(training_inputs(bag, 0.08), live[6:])
+    assert not live[:REFERENCE_FRAMES, 3:].any() and all(moved.any() for moved in live[REFERENCE_FRAMES:, 3:])
+    # A network without motion gets the same colours.
+    np.testing.assert_array_equal(replay_inputs(bag), live[:, :3])

@@ -22,6 +22,8 @@ from vit_tactile_ros.simulator import (
     sample_example,
     sensor_names,
 )
+from vit_tactile_ros.simulator.drift import drift_field
+from vit_tactile_ros.simulator.faint import Faint, sample_faint, sample_faint_contact
 from vit_tactile_ros.simulator.sampling import depth_range
 from vit_tactile_ros.simulator.shapes import penetration
 
@@ -343,13 +345,47 @@ def test_an_examples_reference_is_a_frame_of_the_same_unit():
 
     same, other, before = [], [], None
     for _ in range(40):
-        image, reference, class_id = sample_example(rng, GELSIGHT, class_name='no_contact')
+        image, reference, class_id = sample_example(rng, GELSIGHT, class_name='no_contact', drift_share=0.0)
         assert class_id == 0
         same.append(slow_difference(image, reference))
         if before is not None:
             other.append(slow_difference(image, before))
         before = reference
     assert np.median(same) < 1.5 and max(same) < 3 < min(other)
+
+
+def test_light_touches_peak_at_the_levels_that_they_were_drawn_with_and_drift_at_more():
+    """A network that saw neither missed light touches and took a reference that no longer fits for a touch."""
+    rng = np.random.default_rng(0)
+    config = dataclasses.replace(GELSIGHT, noise=0.0, texture=0.0)
+    unit = SensorUnit(config, rng, variation=0.0)
+    for class_name in TOUCHES:
+        peaks = []
+        for _ in range(10):
+            contact = sample_faint_contact(class_name, config, rng)
+            assert contact.class_name == class_name
+            change = unit.render(contact, rng, faint=Faint(8.0)).astype(np.float32) - unit.reference
+            peaks.append(np.abs(change).max())
+        # some are almost out of view
+        assert np.median(peaks) == pytest.approx(8.0, abs=2.5) and min(peaks) >= 2 and max(peaks) < 20, class_name
+    levels = [sample_faint(2.5, rng).levels for _ in range(200)]
+    assert 2.5 <= min(levels) < 3 and 5 < np.median(levels) < 9 and max(levels) < 20.1
+    fields = [drift_field((240, 320), rng) for _ in range(60)]
+    # most is beyond what a light touch changes, but in smooth shapes: no edge within 4 mm of the image's inside
+    assert np.quantile([np.abs(field).mean() for field in fields], (0.1, 0.9)) == pytest.approx((1.5, 8.0), abs=1.5)
+    steps = [np.abs(np.diff(field[:, 60:-60, 60:-60], axis=2)).max() for field in fields]
+    assert max(steps) < 1.0
+
+
+def test_drift_occurs_alike_with_and_without_contact():
+    """Else drift itself would tell the class."""
+    def offset(seed, class_name):
+        image, reference, _ = sample_example(np.random.default_rng(seed), GELSIGHT, class_name, faint_share=1.0)
+        return np.median(image.astype(np.float32) - reference, axis=(0, 1))
+
+    untouched, touched = (np.array([offset(seed, name) for seed in range(30)]) for name in ('no_contact', 'sphere'))
+    assert (np.abs(untouched).max(axis=1) > 3).sum() >= 8
+    np.testing.assert_allclose(untouched, touched, atol=1.5)
 
 
 @pytest.mark.parametrize('call, message', [

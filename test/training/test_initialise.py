@@ -158,3 +158,18 @@ def test_default_architecture():
     assert Start(exits=(2, 4)).architecture([], 10).depth == 4
     with pytest.raises(ValueError, match='exits is'):
         Start(exits=(4, 2)).architecture([], 10)
+
+
+@pytest.mark.parametrize('stem', ('patch', 'convolution'))
+def test_motion_that_is_new_changes_nothing_at_first(stem):
+    """A network with motion that must learn shapes again; and one without that starts from one with."""
+    plain, moving = new(stem=stem), new(stem=stem, channels=6)
+    assert start_from(moving, Checkpoint(plain, PREPROCESSING, CLASS_NAMES), CLASS_NAMES) == []
+    six = torch.cat((IMAGES, torch.randn_like(IMAGES)), dim=1)
+    for ours, theirs in zip(logits(moving, six), logits(plain), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    back = new(stem=stem)
+    assert start_from(back, Checkpoint(moving, PREPROCESSING, CLASS_NAMES), CLASS_NAMES) == []
+    assert torch.equal(logits(back)[-1], logits(plain)[-1])
+    with pytest.raises(ValueError, match='freeze is 1 and motion is new to a.safetensors'):
+        check_frozen(1, [CHECKPOINT], 'a.safetensors', dataclasses.replace(CONFIG, channels=6))

@@ -124,20 +124,23 @@ class Augment(nn.Module):
                 luck: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """frames, references: uint8 (B, h, w, 3). Returns both as float32 (B, 3, h, w), 0 to 255.
 
+        frames may also be (B, h, w, 6): each with the one before, which varies in the same way except for
+        its noise.
+
         generator: draws everything; on the CPU it gives every device the same variation (up to rounding), on the GPU it
         is faster.
         luck: a generator on the CPU for the numbers of images that get a variation: with `generator` on the GPU, the
         host would have to wait for them.
         """
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.shape != references.shape:
+        if frames.ndim != 4 or frames.shape[-1] not in (3, 6) or (*frames.shape[:3], 3) != tuple(references.shape):
             raise ValueError(f'frames are {tuple(frames.shape)} and references {tuple(references.shape)}; '
-                             'both must be (B, h, w, 3)')
-        config = self.config
+                             'both must be (B, h, w, 3), frames with motion (B, h, w, 6)')
+        config, views = self.config, frames.shape[-1] // 3
         draw = _Draw(len(frames), generator, frames.device, luck or generator)
         frame, reference = _planes(frames), _planes(references)
         erased, marked = draw.chosen(config.erase_markers, config.markers)
         if len(erased):
-            for picture in (frame, reference):
+            for picture in (*frame.split(3, dim=1), reference):
                 picture[erased] = _without_dark_spots(picture[erased], config.marker_size)
         if len(marked):
             # Drawn before the shear, so that the dots of the frame move with it.
@@ -154,28 +157,38 @@ class Augment(nn.Module):
             for picture in (frame, reference):
                 sharp = picture[chosen]
                 picture[chosen] = torch.lerp(sharp, _binomial(sharp), share)
-        frame -= reference  # from here on the difference
+        both = frame.unflatten(1, (views, 3))  # (B, 1 or 2, 3, h, w): the frame, and the one before
+        both -= reference[:, None]  # from here on the difference
         if config.hue_deg or config.swap or config.mixing or config.contrast:
-            frame = torch.bmm(_colour_matrix(draw, config, self.get_buffer('_cross')), frame.flatten(2)).view_as(frame)
+            matrix = _colour_matrix(draw, config, self.get_buffer('_cross')).repeat_interleave(views, dim=0)
+            both = torch.bmm(matrix, both.flatten(3).flatten(0, 1)).view_as(both)
         if config.uneven:
-            frame *= _slow_field(draw, frame.shape[2:], config.uneven).add_(1).clamp_(0.2, 2)
+            both *= _slow_field(draw, frame.shape[2:], config.uneven).add_(1).clamp_(0.2, 2)[:, None]
         if config.brightness or config.tone:
             _relight(draw, reference, config)
-        frame += reference
+        both += reference[:, None]
         if config.drift:
-            frame += _slow_field(draw, frame.shape[2:], config.drift)
+            both += _slow_field(draw, frame.shape[2:], config.drift)[:, None]
         if config.noise:
-            _add_noise(draw, frame, config.noise)
+            _add_noise(draw, both, config.noise)
+        frame = both.flatten(1, 2)
         return frame.clamp_(0, 255), reference.clamp_(0, 255)
 
 
 def to_input(frames: Tensor, references: Tensor, preprocessing: PreprocessingConfig) -> Tensor:
-    """The network's input from frames and references, float (B, 3, h, w) in 0..255: `preprocess.normalise` in torch."""
-    values = frames
+    """The network's input from frames and references, float (B, 3, h, w) in 0..255: `preprocess.normalise` in torch.
+
+    With motion, frames are (B, 6, h, w): each with the one before.
+    """
+    values = now = frames[:, :3]
     if preprocessing.reference == 'difference':
-        values = (frames - references).add_(127.5).clamp_(0, 255)
+        values = (now - references).add_(127.5).clamp_(0, 255)
     scale, shift = _scale_and_shift(preprocessing.mean, preprocessing.std, values.dtype, values.device)
-    return values * scale - shift
+    inputs = values * scale - shift
+    if not preprocessing.motion_interval:
+        return inputs
+    motion = (now - frames[:, 3:]).clamp_(-127.5, 127.5).div_(255 * preprocessing.motion_std)
+    return torch.cat((inputs, motion), dim=1)
 
 
 @lru_cache(maxsize=8)
@@ -361,12 +374,15 @@ def _relight(draw: _Draw, reference: Tensor, config: AugmentConfig) -> None:
     reference *= (reference * (-curve / 255)).add_(1 + curve).mul_(gain)
 
 
-def _add_noise(draw: _Draw, frame: Tensor, largest: float) -> None:
-    """Noise with a random standard deviation for every image, in place.
+def _add_noise(draw: _Draw, both: Tensor, largest: float) -> None:
+    """Noise with a random standard deviation for every frame, in place; the one before it gets other noise of as much.
 
     The whole batch shares a few planes of noise: new ones would cost as much as everything else together.
     """
-    batch, channels, height, width = frame.shape
-    planes = draw.normal(1, 8, channels, height, width)
+    batch, views, _, height, width = both.shape
+    planes = draw.normal(1, 8, 3, height, width)
     std = draw.uniform(0, largest) * (1 - 2 * draw.integers(2, batch).float())
-    frame.addcmul_(planes[draw.integers(8, batch)], std[:, None, None, None])
+    chosen = draw.integers(8, batch)
+    both[:, 0].addcmul_(planes[chosen], std[:, None, None, None])
+    if views > 1:
+        both[:, 1].addcmul_(planes[(chosen + 1 + draw.integers(7, batch)) % 8], std[:, None, None, None])

@@ -22,7 +22,7 @@ def references_as_images(table: TouchTable) -> TouchTable:
     for touch in table.touches:
         if touch.reference is None:
             raise DataError(f'{touch.image}: has no reference; the control needs one for every image')
-        touches.append(dataclasses.replace(touch, image=touch.reference, reference=None))
+        touches.append(dataclasses.replace(touch, image=touch.reference, reference=None, previous=touch.reference))
     return dataclasses.replace(table, touches=tuple(touches))
 
 
@@ -42,4 +42,5 @@ class BorderOnly(Dataset[tuple[Tensor, Tensor, int]]):
         top, left = (round(size * self.border) for size in frame.shape[:2])
         hidden = torch.zeros(frame.shape[:2], dtype=torch.bool)
         hidden[top:-top or None, left:-left or None] = True
-        return torch.where(hidden[..., None], reference, frame), reference, label
+        shown = reference.repeat(1, 1, frame.shape[2] // 3)  # in the image before, too
+        return torch.where(hidden[..., None], shown, frame), reference, label

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.find import find_recordings
 from vit_tactile_ros.data.bags.touches import read_bags, read_pictures
-from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table
+from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table, previous_of
 from vit_tactile_ros.foundation.files import folder_written_whole, written_whole
 from vit_tactile_ros.inference.image_file import read_image
 
@@ -62,8 +62,10 @@ def thin(table: TouchTable, every: int) -> TouchTable:
     return table.subset(kept)
 
 
-def extract(table: TouchTable, folder: Path, progress: bool | None = None) -> Extracted:
+def extract(table: TouchTable, folder: Path, progress: bool | None = None, motion: float = 0.0) -> Extracted:
     """Write the images (PNG, lossless), the references and `touches.csv` (image, reference, label, group).
+
+    motion: above 0, also the image so many s before each, in the column previous.
 
     A folder per class, with a folder per touch. Whole or not at all: everything is written to a temporary folder beside
     `folder`, which is renamed at the end. progress: a bar on stderr; None shows one in a terminal.
@@ -72,7 +74,7 @@ def extract(table: TouchTable, folder: Path, progress: bool | None = None) -> Ex
     """
     check_unused(folder)
     with folder_written_whole(folder) as partial:
-        counts = _write(table, partial, sys.stderr.isatty() if progress is None else progress)
+        counts = _write(table, partial, sys.stderr.isatty() if progress is None else progress, motion)
     return dataclasses.replace(counts, table=folder / TABLE)
 
 
@@ -82,7 +84,7 @@ def check_unused(folder: Path) -> None:
         raise DataError(f'{folder} exists and is not empty; nothing is overwritten: give another folder, or remove it')
 
 
-def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
+def _write(table: TouchTable, folder: Path, progress: bool, motion: float) -> Extracted:
     numbers = {group: number for number, group in enumerate(dict.fromkeys(table.groups))}
     names: dict[Source, str] = {}
     for touch in table.touches:
@@ -91,8 +93,11 @@ def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
     references = list(dict.fromkeys(touch.reference for touch in table.touches if touch.reference))
     reference_names = {source: f'references/{number:04d}_{_plain(source.path.stem + source.topic)}.png'
                        for number, source in enumerate(references)}
+    previous = previous_of(table, motion)
+    previous_names = {before: names[touch.image].replace('.png', '_previous.png')
+                      for touch, before in zip(table.touches, previous) if before}
     wanted: dict[Source, list[str]] = {}
-    for source, name in (*names.items(), *reference_names.items()):  # one image may be both
+    for source, name in (*names.items(), *reference_names.items(), *previous_names.items()):  # one image may be several
         wanted.setdefault(source, []).append(name)
     messages = [source for source in wanted if source.topic]
     with tqdm(total=len(wanted), desc='writing images', unit='image', disable=not progress, leave=False) as bar:
@@ -105,10 +110,11 @@ def _write(table: TouchTable, folder: Path, progress: bool) -> Extracted:
             bar.update()
     with written_whole(folder / TABLE) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
-        writer.writerow(('image', 'reference', 'label', 'group'))
-        for touch in table.touches:
+        writer.writerow(('image', 'reference', 'label', 'group') + ('previous',) * bool(motion))
+        for touch, before in zip(table.touches, previous):
             writer.writerow((names[touch.image], reference_names[touch.reference] if touch.reference else '',
-                             table.class_names[touch.label], touch.group))
+                             table.class_names[touch.label], touch.group)
+                            + ((previous_names[before],) if before else ()))
     counts = np.bincount(table.labels, minlength=len(table.class_names)).tolist()
     return Extracted(folder / TABLE, len(table), len(numbers), len(references), dict(zip(table.class_names, counts)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from pathlib import Path
@@ -73,7 +74,7 @@ def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouc
 
 def _grouped_by_name(touch: NamedTouch) -> NamedTouch:
     group = touch.image.path.name.split('__', 1)[0]
-    return NamedTouch(touch.image, touch.reference, touch.label, group, touch.split)
+    return dataclasses.replace(touch, group=group)
 
 
 def _reference(folder: Path) -> Source | None:

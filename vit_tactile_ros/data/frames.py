@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.touches import read_pictures
-from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages
+from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages, previous_of
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.colour import is_grey
 from vit_tactile_ros.inference.image_file import ImageFileError, read_image
@@ -28,17 +28,19 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
-Frames = Dataset[tuple[Tensor, Tensor, int]]  # frame and reference, uint8 (h, w, 3) each, and label
+# Frame and reference, uint8 (h, w, 3) each, and label; with motion, the frame is (h, w, 6): it and the one before.
+Frames = Dataset[tuple[Tensor, Tensor, int]]
 
 
 class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
     """Touches as (frame, reference, label): uint8 (h, w, 3) twice, fitted by `preprocess.fit`, and the class index.
 
-    The reference is zeros if the preprocessing does not use one. With `cache` every image is read and fitted at
+    The reference is zeros if the preprocessing does not use one. With motion, the frame is (h, w, 6), with the image
+    before it: the touch's `previous`, or what the stamps of a bag give. With `cache` every image is read and fitted at
     construction into a temporary file, which the workers of a DataLoader share; without, at every access. The file is
     removed with the dataset; TMPDIR sets its folder.
 
-    Raises DataError at construction for a touch without the reference that the preprocessing needs, and for images that
+    Raises DataError at construction for a touch without the images that the preprocessing needs, and for images that
     cannot be read (UnreadableImages for all of them, at construction with `cache`, otherwise at access).
     """
 
@@ -58,12 +60,16 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
                 f'{missing}, and the input of this network is the difference from it. Give an image of the same sensor '
                 'without contact: reference.png in the class or top folder, a reference column, or reference_image '
                 'for all; or train without a reference')
+        previous = previous_of(table, preprocessing.motion_interval)
         # Many touches share a reference: every image is stored once.
-        sources = dict.fromkeys([touch.image for touch in table.touches] + [r for r in references if r is not None])
+        sources = dict.fromkeys([touch.image for touch in table.touches]
+                                + [source for source in references + previous if source is not None])
         self._sources = list(sources)
         row_of = {source: row for row, source in enumerate(self._sources)}
         self._image_rows = np.array([row_of[touch.image] for touch in table.touches], np.int64)
-        self._reference_rows = np.array([-1 if r is None else row_of[r] for r in references], np.int64)
+        self._reference_rows, self._previous_rows = (
+            np.array([-1 if source is None else row_of[source] for source in sources], np.int64)
+            for sources in (references, previous))
         self._shape = (len(self._sources), *preprocessing.image_size, 3)
         self._pixels: Image | None = None
         self._path: Path | None = None
@@ -79,6 +85,8 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         frame = torch.from_numpy(self._picture(int(self._image_rows[index])))
         row = int(self._reference_rows[index])
         reference = torch.zeros_like(frame) if row < 0 else torch.from_numpy(self._picture(row))
+        if (row := int(self._previous_rows[index])) >= 0:
+            frame = torch.cat((frame, torch.from_numpy(self._picture(row))), dim=2)
         return frame, reference, int(self.labels[index])
 
     def __getstate__(self) -> dict[str, Any]:
@@ -179,7 +187,7 @@ def grey_shares(frames: Frames, most: int = 200) -> tuple[float, float | None]:
     images, references = [], []
     for index in sorted({round(i) for i in np.linspace(0, count - 1, min(most, count))}):
         image, reference, _ = frames[index]
-        images.append(is_grey(image.numpy()))
+        images.append(is_grey(image[..., :3].numpy()))
         if reference.any():
             references.append(is_grey(reference.numpy()))
     return _share(images) or 0.0, _share(references)

@@ -1,4 +1,4 @@
-"""A CSV of images to touches: image, label, and if known reference, group and split."""
+"""A CSV of images to touches: image, label, and if known reference, previous image, group and split."""
 
 from __future__ import annotations
 
@@ -50,14 +50,15 @@ def read_rows(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
 
 def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: str = 'group',
-             reference: str = 'reference', split: str = 'split',
+             reference: str = 'reference', previous: str = 'previous', split: str = 'split',
              splits: Mapping[str, Sequence[str]] | None = None) -> list[NamedTouch]:
     """Touches of a CSV, in the order of its rows.
 
-    image, label, group, reference, split: the columns to use. The last three may be missing if they have these names,
-    and '' uses none. image and reference may also be patterns with columns in braces ('reference_gel{gel}.png'), group
-    several columns joined by '+' ('object+press'). Paths are relative to the CSV's folder. splits: see `table.part_of`;
-    rows whose split it does not name are skipped, as are rows with an empty label, both with a logged count.
+    image, label, group, reference, previous, split: the columns to use. The last four may be missing if they have these
+    names, and '' uses none. image, reference and previous may also be patterns with columns in braces
+    ('reference_gel{gel}.png'), group several columns joined by '+' ('object+press'). Paths are relative to the CSV's
+    folder. splits: see `table.part_of`; rows whose split it does not name are skipped, as are rows with an empty label,
+    both with a logged count.
 
     Raises DataError for a missing column or file, no labels at all, an unknown split, or one image with two labels.
     """
@@ -67,8 +68,8 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
         if name not in columns:
             raise DataError(f'{path} has no column {name!r} for the {what}; its columns are {", ".join(columns)}')
 
-    for pattern, what in ((image, 'images'), (reference, 'references')):
-        if pattern and not (pattern == 'reference' and pattern not in columns):
+    for pattern, what in ((image, 'images'), (reference, 'references'), (previous, 'previous images')):
+        if pattern and not (pattern in ('reference', 'previous') and pattern not in columns):
             for name in _columns_of(pattern):
                 check(name, what)
     check(label, 'labels')
@@ -78,6 +79,7 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
     if split not in columns and (split not in ('split', '') or splits):
         check(split, 'splits')
     has_reference = reference not in ('reference', '') or reference in columns
+    has_previous = previous not in ('previous', '') or previous in columns
 
     unlabelled, left_out = 0, Counter[str]()
     touches: list[NamedTouch] = []
@@ -101,8 +103,10 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
             raise DataError(f'{where}: no {"+".join(group_columns)}; every row needs one, '
                             'so that frames that belong together can be kept together')
         no_contact = _fill(reference, row) if has_reference else ''
+        before = _fill(previous, row) if has_previous else ''
         touches.append(NamedTouch(Source(file), Source(path.parent / no_contact) if no_contact else None, row[label],
-                                  '+'.join(row[name] for name in group_columns), part))
+                                  '+'.join(row[name] for name in group_columns), part,
+                                  Source(path.parent / before) if before else None))
     if unlabelled == len(rows):
         raise DataError(f'{path}: the column {label!r} is empty in all {len(rows)} rows')
     if left_out and splits is None:
@@ -115,7 +119,7 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
         logger.warning('%s: skipped %d of %d rows, whose %s is empty', path, unlabelled, len(rows), label)
     if left_out:
         logger.warning('%s: skipped the splits %s', path, _counts(left_out))
-    files = {touch.image.path for touch in touches} | {touch.reference.path for touch in touches if touch.reference}
+    files = {source.path for touch in touches for source in (touch.image, touch.reference, touch.previous) if source}
     if missing := sorted(file for file in files if not file.is_file()):
         raise DataError(f'{path}: {len(missing)} of {len(files)} images are missing, among them {missing[0]}; '
                         'paths must be relative to the folder of the CSV')

@@ -19,7 +19,7 @@ from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference import preprocess
 
-_CHECKSUM, _LABEL = 4, 1  # bytes before the two images of an example
+_CHECKSUM, _LABEL = 4, 1  # bytes before the images of an example
 
 
 class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
@@ -36,7 +36,8 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     def __init__(self, touches: SimulatedTouches, folder: Path) -> None:
         self.touches = touches
         height, width = touches.preprocessing.image_size
-        self._picture = (2, height, width, 3)
+        # The frame, with motion the one before it, the reference.
+        self._picture = (touches.preprocessing.channels // 3 + 1, height, width, 3)
         record = _CHECKSUM + _LABEL + int(np.prod(self._picture))
         self.path = folder / f'touches_{_key(touches)}.u8'
         try:
@@ -68,11 +69,11 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         if record[:_CHECKSUM].tobytes() != _checksum(record):
             frame, reference, label = self.touches[index]
             record[_CHECKSUM] = label
-            record[_CHECKSUM + _LABEL:] = torch.stack([frame, reference]).numpy().ravel()
+            record[_CHECKSUM + _LABEL:] = torch.stack([*frame.split(3, dim=2), reference]).numpy().ravel()
             record[:_CHECKSUM] = np.frombuffer(_checksum(record), np.uint8)
             self._file[index] = record
-        frame, reference = torch.from_numpy(record[_CHECKSUM + _LABEL:].reshape(self._picture))
-        return frame, reference, int(record[_CHECKSUM])
+        *views, reference = torch.from_numpy(record[_CHECKSUM + _LABEL:].reshape(self._picture))
+        return torch.cat(views, dim=2), reference, int(record[_CHECKSUM])
 
     def __getstate__(self) -> dict[str, object]:
         return self.__dict__ | {'_file': None}
@@ -85,7 +86,7 @@ def _checksum(record: NDArray[np.uint8]) -> bytes:
 
 def _key(touches: SimulatedTouches) -> str:
     """A name of the examples that changes with everything that they depend on, except their number."""
-    digest = hashlib.sha256(repr((touches.seed, touches.preprocessing)).encode())
+    digest = hashlib.sha256(repr((touches.seed, touches.preprocessing, touches.task)).encode())
     digest.update(repr(touches.sensors and [sensor_key(c) for c in touches.sensors]).encode())
     sources = Path(simulator.__file__).parent
     for path in sorted([*sources.glob('*.py'), *sources.glob('sensors/*.json'), Path(simulated.__file__),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -11,9 +12,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.simulator import SensorConfig, sample_example
+from vit_tactile_ros.simulator import CLASS_NAMES, STATE_NAMES, SensorConfig, sample_example, sample_state_example
+
+Task = Literal['shapes', 'states']
+TASKS: dict[Task, tuple[str, ...]] = {'shapes': CLASS_NAMES, 'states': STATE_NAMES}
+STATE_INTERVAL = 0.08  # s between the two images that show a state; Sparsh looks back as far
 
 
 def sensor_key(config: SensorConfig) -> str:
@@ -24,12 +30,18 @@ def sensor_key(config: SensorConfig) -> str:
 class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
 
-    Classes are `simulator.CLASS_NAMES`. The reference is zeros if the preprocessing does not use one, as
-    in `frames.TouchFrames`. `sensors` are those that touches are drawn from; default: all of the package.
+    Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips. With
+    motion, the frame is (h, w, 6), with the image before it; only states move. The reference is zeros if the
+    preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from; default:
+    all of the package.
     """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,
-                 sensors: Sequence[SensorConfig] | None = None) -> None:
+                 sensors: Sequence[SensorConfig] | None = None, task: Task = 'shapes') -> None:
+        """Raises DataError for motion with the task 'shapes'."""
+        if preprocessing.motion_interval and task == 'shapes':
+            raise DataError('the simulated touches of the task shapes are single images, and the input of this network '
+                            'has motion: give labelled touches with --data, or train with --task states')
         if size < 1:
             raise ValueError(f'size is {size}; must be at least 1')
         if sensors is not None and not sensors:
@@ -38,6 +50,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         self.preprocessing = preprocessing
         self.seed = seed
         self.sensors = sensors
+        self.task = task
 
     def __len__(self) -> int:
         return self.size
@@ -46,8 +59,16 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         if not 0 <= index < self.size:
             raise IndexError(f'index is {index}; must be 0 to {self.size - 1}')
         cv2.setNumThreads(1)
-        image, reference, class_id = sample_example(np.random.default_rng((self.seed, index)), sensors=self.sensors)
-        frame = torch.from_numpy(fit(image, self.preprocessing))
+        rng = np.random.default_rng((self.seed, index))
+        if self.task == 'shapes':
+            image, reference, class_id = sample_example(rng, sensors=self.sensors)
+            frame = torch.from_numpy(fit(image, self.preprocessing))
+        else:
+            interval = self.preprocessing.motion_interval
+            image, previous, reference, class_id = sample_state_example(rng, interval or STATE_INTERVAL,
+                                                                        sensors=self.sensors)
+            views = (image, previous) if interval else (image,)
+            frame = torch.cat([torch.from_numpy(fit(view, self.preprocessing)) for view in views], dim=2)
         if self.preprocessing.reference == 'none':
-            return frame, torch.zeros_like(frame), class_id
+            return frame, torch.zeros_like(frame[..., :3]), class_id
         return frame, torch.from_numpy(fit(reference, self.preprocessing)), class_id

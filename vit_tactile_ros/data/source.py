@@ -27,6 +27,7 @@ class DataSource:
     group: str = 'group'
     image: str = 'image'
     reference: str = 'reference'
+    previous: str = 'previous'
     split: str = 'split'
     splits: tuple[str, ...] = ()
     labels: Path | None = None
@@ -84,7 +85,7 @@ def read_table(source: DataSource, class_names: Sequence[str] | None = None) -> 
     if source.is_simulated:
         return None
     table = load_touches(Path(source.data), label=source.label, group=source.group, image=source.image,
-                         reference=source.reference, split=source.split,
+                         reference=source.reference, previous=source.previous, split=source.split,
                          splits=parse_splits(source.splits) or None, labels=source.labels,
                          reference_image=source.reference_image, class_names=class_names)
     if source.control == 'reference':

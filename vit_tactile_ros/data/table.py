@@ -44,10 +44,12 @@ class Source:
     topic: str = ''  # of the bag; '' is a file
     stamp: int = 0  # ns, when the bag recorded the message
     mean_of: int = 1  # a reference that averages this many images of the topic, starting with that one
+    motion_interval: float = 0.0  # s; above 0: the image that `inference.motion` gives for that message
 
     def __str__(self) -> str:
         mean = f' (mean of {self.mean_of})' if self.mean_of > 1 else ''
-        return f'{self.path} {self.topic} at {self.stamp} ns{mean}' if self.topic else str(self.path)
+        before = f' (image {self.motion_interval:g} s before)' if self.motion_interval else ''
+        return f'{self.path} {self.topic} at {self.stamp} ns{mean}{before}' if self.topic else str(self.path)
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,7 @@ class Touch:
     label: int  # index into the table's class_names
     group: str = ''  # object, recording or press: frames of one group are never split apart; '' is unknown
     split: str = ''  # 'train', 'validation', 'test' if the data names the split; '' if not
+    previous: Source | None = None  # the image that motion is the difference to; not needed for messages of bags
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,7 @@ class NamedTouch:
     label: str
     group: str = ''
     split: str = ''
+    previous: Source | None = None
 
 
 def build_table(found: Sequence[NamedTouch], origin: str, class_names: Sequence[str] | None = None) -> TouchTable:
@@ -132,8 +136,24 @@ def build_table(found: Sequence[NamedTouch], origin: str, class_names: Sequence[
             raise DataError(f'{origin}: {len(empty)} of {len(found)} images have no {what}, among them '
                             f'{empty[0].image}; give all of them one, or none')
     index = {name: i for i, name in enumerate(names)}
-    return TouchTable(names, tuple(Touch(t.image, t.reference, index[t.label], t.group, t.split) for t in found),
-                      origin)
+    return TouchTable(names, tuple(Touch(t.image, t.reference, index[t.label], t.group, t.split, t.previous)
+                                   for t in found), origin)
+
+
+def previous_of(table: TouchTable, motion_interval: float) -> list[Source | None]:
+    """The previous image of each touch, None for all without motion; raises DataError if one is not known."""
+    if not motion_interval:
+        return [None] * len(table)
+    previous = [touch.previous if not touch.image.topic else
+                dataclasses.replace(touch.image, motion_interval=motion_interval) for touch in table.touches]
+    if None in previous:
+        raise DataError(
+            f'{table.origin}: {previous.count(None)} of {len(table)} images have no previous image, among them '
+            f'{table.touches[previous.index(None)].image}, and the input of this network has the motion since '
+            f'{motion_interval:g} s before. Give a bag, whose stamps tell which it is, or a CSV with the column '
+            'previous (the path of that image; the image itself where nothing had moved), or use a network without '
+            'motion')
+    return previous
 
 
 def part_of(name: str, splits: Mapping[str, Sequence[str]] | None = None) -> str | None:

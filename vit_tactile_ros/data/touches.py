@@ -24,14 +24,14 @@ __all__ = ['DataError', 'Source', 'Touch', 'TouchTable', 'load_touches', 'parse_
 
 
 def load_touches(path: Path, *, label: str = 'label', group: str = 'group', image: str = 'image',
-                 reference: str = 'reference', split: str = 'split', splits: Mapping[str, Sequence[str]] | None = None,
-                 labels: Path | None = None, reference_image: Path | None = None,
-                 class_names: Sequence[str] | None = None) -> TouchTable:
+                 reference: str = 'reference', previous: str = 'previous', split: str = 'split',
+                 splits: Mapping[str, Sequence[str]] | None = None, labels: Path | None = None,
+                 reference_image: Path | None = None, class_names: Sequence[str] | None = None) -> TouchTable:
     """The touches of `path`; no image is read yet.
 
     path: a folder of class folders (`folders.read_folders`), a .csv (`labels_csv.read_csv`, which explains label,
-    group, image, reference, split and splits), or a bag or a folder of bags (`bags.read_bags`: `labels` is a CSV
-    of intervals for bags without label messages). reference_image: one image for all touches without a reference.
+    group, image, reference, previous, split and splits), or a bag or a folder of bags (`bags.read_bags`: `labels` is a
+    CSV of intervals for bags without label messages). reference_image: one image for all touches without a reference.
     class_names: the classes and their order, if a checkpoint or the user prescribes them.
 
     Raises DataError for every mistake of the user.
@@ -50,7 +50,8 @@ def load_touches(path: Path, *, label: str = 'label', group: str = 'group', imag
     elif path.is_dir():
         found = read_folders(path)
     elif path.suffix.lower() == '.csv':
-        found = read_csv(path, image=image, label=label, group=group, reference=reference, split=split, splits=splits)
+        found = read_csv(path, image=image, label=label, group=group, reference=reference, previous=previous,
+                         split=split, splits=splits)
     else:
         raise DataError(f'{path} is neither a folder of class folders nor a .csv nor a bag (.bag, .mcap, .db3)')
     if reference_image is not None:

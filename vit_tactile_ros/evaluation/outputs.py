@@ -95,12 +95,14 @@ class Inputs(Dataset[tuple[Tensor, int]]):
         return len(self.frames)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        frame, reference, label = self.frames[index]
-        return torch.from_numpy(normalise(np.asarray(frame), np.asarray(reference), self.preprocessing)), int(label)
+        images, reference, label = self.frames[index]
+        frame, previous = np.asarray(images[..., :3]), np.asarray(images[..., 3:])
+        inputs = normalise(frame, np.asarray(reference), self.preprocessing, previous=previous)
+        return torch.from_numpy(inputs), int(label)
 
 
 def inputs_of(frames: Frames, preprocessing: PreprocessingConfig, indices: Sequence[int]) -> NDArray[np.float32]:
-    """The network's inputs of some frames, float32 (len(indices), 3, h, w)."""
+    """The network's inputs of some frames, float32 (len(indices), channels, h, w)."""
     inputs = Inputs(frames, preprocessing)
     return np.stack([inputs[i][0].numpy() for i in indices])
 
@@ -130,7 +132,7 @@ def outputs_of(networks: Sequence[Callable[[Tensor], Iterable[Tensor]]], inputs:
                workers: int = 0) -> list[ExitOutputs]:
     """The outputs of several networks of one architecture; every input is read once.
 
-    A network maps images (B, 3, h, w) on the CPU to the logits of its exits, (B, C) each. Otherwise as
+    A network maps images (B, channels, h, w) on the CPU to the logits of its exits, (B, C) each. Otherwise as
     `collect_outputs`.
     """
     class_names = class_names or [str(i) for i in range(config.num_classes)]

@@ -9,14 +9,13 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from vit_tactile_ros.data.frames import Frames
-from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulated import TASKS, SimulatedTouches
 from vit_tactile_ros.data.source import DataSource, SplitSettings, empty_part, read_frames, read_table, split_table
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import check_training_part, training_part
 from vit_tactile_ros.foundation.errors import check_least
 from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.model import Checkpoint
-from vit_tactile_ros.simulator import CLASS_NAMES
 
 # Far from the seeds that training draws its examples and its own validation from.
 SEEDS = {'validation': 2_000_000_000, 'test': 3_000_000_000}
@@ -74,11 +73,13 @@ def load_parts(data: EvaluationData, checkpoint: Checkpoint, needed: str) -> dic
 
 
 def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
-    if checkpoint.class_names != CLASS_NAMES:
+    task = next((task for task, names in TASKS.items() if names == checkpoint.class_names), None)
+    if task is None:
         raise DataError(f'the classes of this checkpoint are {", ".join(checkpoint.class_names)}, and those of the '
-                        f'simulator are {", ".join(CLASS_NAMES)}: give labelled touches with --data')
+                        f'simulator are {" or ".join(", ".join(names) for names in TASKS.values())}: give labelled '
+                        'touches with --data')
     start = SEEDS[name] + seed
-    touches = SimulatedTouches(size, checkpoint.preprocessing, start)
+    touches = SimulatedTouches(size, checkpoint.preprocessing, start, task=task)
     # The simulator of another release renders other images from the same seed.
     digest = hashlib.sha256()
     for index in range(min(size, 5)):
@@ -91,7 +92,7 @@ def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
 def _real(name: str, table: TouchTable, source: DataSource, checkpoint: Checkpoint) -> Part:
     digest = hashlib.sha256(f'{source.control} {source.border}\n'.encode())
     for touch in table.touches:
-        for image in (touch.image, touch.reference):
+        for image in (touch.image, touch.reference, touch.previous):
             if image:
                 stat = image.path.stat() if image.path.is_file() else None
                 digest.update(f'{image} {stat and (stat.st_size, stat.st_mtime_ns)}\n'.encode())

@@ -86,23 +86,24 @@ class TactileClassifier:
         """Run every stage at the given batch sizes, so that the first real frame is not slow."""
         height, width = self.preprocessing.image_size
         for batch in batch_sizes:
-            blank = np.zeros((batch, 3, height, width), np.float32)
+            blank = np.zeros((batch, self.preprocessing.channels, height, width), np.float32)
             for _ in range(rounds):
                 self.classify_inputs(blank, self.thresholds(1.0))
                 for _logits in self.runtime.stages(torch.from_numpy(blank)):
                     pass  # a model that is confident about the blank image exits early at any tau
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
-                 tau: Sequence[float]) -> list[Decision]:
-        """Decisions for a batch of fitted frames and their fitted no-contact references."""
-        inputs = np.empty((len(fitted), 3, *self.preprocessing.image_size), np.float32)
-        for frame, reference, into in zip(fitted, references, inputs, strict=True):
-            normalise(frame, reference, self.preprocessing, into)
+                 tau: Sequence[float], previous: Sequence[Image | None] | None = None) -> list[Decision]:
+        """Decisions for a batch of fitted frames, their fitted no-contact references, and the frames before them."""
+        inputs = np.empty((len(fitted), self.preprocessing.channels, *self.preprocessing.image_size), np.float32)
+        for frame, reference, before, into in zip(fitted, references, previous or [None] * len(fitted), inputs,
+                                                  strict=True):
+            normalise(frame, reference, self.preprocessing, into, before)
         return self.classify_inputs(inputs, tau)
 
     @torch.inference_mode()
     def classify_inputs(self, inputs: Input, tau: Sequence[float]) -> list[Decision]:
-        """Decisions for preprocessed inputs, float32 (B, 3, h, w); `tau` holds one threshold per early exit."""
+        """Decisions for preprocessed inputs, float32 (B, channels, h, w); `tau` holds one threshold per early exit."""
         start = time.perf_counter()
         result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures)
         probabilities = result.probabilities.cpu().numpy()

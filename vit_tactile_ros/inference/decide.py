@@ -19,7 +19,7 @@ class DecidesItself(Protocol):
 
 
 def decide(runtime: Runtime, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
-    """The result of `model.early_exit` for float32 (B, 3, H, W) images in host memory."""
+    """The result of `model.early_exit` for float32 (B, channels, H, W) images in host memory."""
     if isinstance(runtime, DecidesItself):
         return runtime.early_exit(images, tau, temperatures)
     return early_exit(runtime.stages(images), tau, temperatures)

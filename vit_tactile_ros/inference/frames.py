@@ -1,4 +1,4 @@
-"""The images of one sensor in the order of arrival: decode, fit, reference; live, in replay and in training."""
+"""The images of one sensor in the order of arrival: decode, fit, reference, motion; live, in replay and in training."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
 from vit_tactile_ros.inference.decode import UNDEFINED_ORDER, decode
+from vit_tactile_ros.inference.motion import Motion
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference, fixed_references
 from vit_tactile_ros.model import PreprocessingConfig
@@ -33,20 +34,30 @@ class Frame(NamedTuple):
     reference: NDArray[np.float32] | None  # for this image, (h, w, 3) in grey levels; None: not used
     stamp_ns: int  # of the message's header, or the time of receipt
     notes: Sequence[Note]
+    previous: Image | None = None  # motion is the difference to it; fitted; None: motion is not used
 
 
 class SensorFrames:
     """Messages of one sensor to frames, with the state that carries over from image to image.
 
+    Where motion is used, `Motion` defines the image before each: also at the start, after a gap, for stamps that repeat
+    or go back. Another resolution is a start, too; capturing the reference again changes nothing, because motion does
+    not depend on it.
+
     Not thread-safe, apart from `request_recapture` and reading the counters.
     """
 
     def __init__(self, reference: Reference, preprocessing: PreprocessingConfig | None = None,
-                 expects_grey: bool = True) -> None:
+                 expects_grey: bool = True, motion_interval: float | None = None) -> None:
         """preprocessing: None keeps the images as decoded and gathers a reference of that size.
 
         expects_grey: do not check for grey images, since the network was trained on them.
+
+        motion_interval: in s, 0 for no motion; None: that of `preprocessing`.
         """
+        if motion_interval is None:
+            motion_interval = preprocessing.motion_interval if preprocessing else 0.0
+        self._motion = Motion(motion_interval) if motion_interval else None
         self.reference = reference
         self.needs_reference = preprocessing is None or preprocessing.reference == 'difference'
         self._preprocessing = preprocessing
@@ -78,7 +89,13 @@ class SensorFrames:
             self._check_colour(image, notes)
         if self.needs_reference:
             self._update_reference(image, notes)
-        return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes)
+        previous = None if self._motion is None else self._move(self._motion, image, stamp_ns, notes)
+        return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes, previous)
+
+    @property
+    def motion_gaps(self) -> int:
+        """Images whose motion is taken as zero, because of a gap before them or a stamp that went back."""
+        return self._motion.gaps if self._motion else 0
 
     @property
     def shortage(self) -> str:
@@ -95,11 +112,22 @@ class SensorFrames:
         if previous is None:
             return
         self.resolution_changes += 1
+        if self._motion:
+            self._motion.clear()
         text = f'resolution changed from {previous[1]}x{previous[0]} to {shape[1]}x{shape[0]}'
         if self.needs_reference and not self.reference.is_fixed:
             self.reference.recapture()  # the images are of another view
             text += '; its no-contact reference is captured again from the next frames: touch nothing'
         notes.append(Note('resolution', text))
+
+    @staticmethod
+    def _move(motion: Motion, image: Image, stamp_ns: int, notes: list[Note]) -> Image:
+        gaps = motion.gaps
+        previous = motion.update(image, stamp_ns)
+        if motion.gaps > gaps:
+            notes.append(Note('motion', f'by its stamp, the previous image is more than {motion.farthest:.2f} s older, or '
+                                        'newer; the motion of this image is taken as zero'))
+        return previous
 
     def _check_colour(self, image: Image, notes: list[Note]) -> None:
         if (grey := is_grey(image)) is None:

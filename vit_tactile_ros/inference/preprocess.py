@@ -38,16 +38,19 @@ def fit(image: Image, config: PreprocessingConfig) -> Image:
 
 
 def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, config: PreprocessingConfig,
-              out: Input | None = None) -> Input:
-    """A fitted frame, uint8 (h, w, 3), to the network's input, float32 (3, h, w), in `out` where that is given.
+              out: Input | None = None, previous: Image | None = None) -> Input:
+    """A fitted frame, uint8 (h, w, 3), to the network's input, float32 (channels, h, w), in `out` where that is given.
 
     With `reference='difference'` the fitted no-contact `reference`, (h, w, 3) in grey levels 0..255, is subtracted
     as in Sparsh: clip((frame - reference) / 255 + 0.5, 0, 1). It is fastest with one channel after the
-    other in memory, as in `Reference.frame`. Raises ValueError if either is missing or has a wrong shape.
+    other in memory, as in `Reference.frame`. With a `motion_interval`, three channels follow with the motion:
+    clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is an earlier fitted frame (`motion.Motion`). Raises
+    ValueError if any of them is missing or has a wrong shape.
     """
     if frame.shape != (*config.image_size, 3):
         raise ValueError(f'frame is {frame.shape}; must be fitted to {(*config.image_size, 3)}')
-    values = np.empty((3, *config.image_size), np.float32) if out is None else out
+    whole = np.empty((config.channels, *config.image_size), np.float32) if out is None else out
+    values = whole[:3]
     scale, shift = _scale_and_shift(tuple(config.mean), tuple(config.std), config.reference)
     if config.reference == 'difference':
         if reference is None or reference.shape != frame.shape:
@@ -60,7 +63,15 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
     else:
         np.multiply(frame.transpose(2, 0, 1), scale, out=values)
     values -= shift
-    return values
+    if config.motion_interval:
+        if previous is None or previous.shape != frame.shape:
+            raise ValueError(f'previous is {None if previous is None else previous.shape}; this checkpoint needs an '
+                             f'earlier frame of {frame.shape}')
+        motion = whole[3:]
+        np.subtract(frame.transpose(2, 0, 1), previous.transpose(2, 0, 1), out=motion, dtype=np.float32)
+        np.clip(motion, -127.5, 127.5, out=motion)
+        motion *= np.float32(1.0 / (255.0 * config.motion_std))
+    return whole
 
 
 @lru_cache(maxsize=8)

@@ -21,7 +21,7 @@ ENOUGH_IMAGES = 128  # the ranges of 32 touches cost no more accuracy than those
 def activation_ranges(model: ViTTactile, batches: Iterable[Tensor]) -> tuple[Range, ...]:
     """Ranges of the inputs of qkv, out and the two layers of the MLP of every block, block by block.
 
-    `batches` are float32 (B, 3, H, W) on the model's device. After a LayerNorm, the range is without its gain
+    `batches` are float32 (B, channels, H, W) on the model's device. After a LayerNorm, the range is without its gain
     and offset, which engines fold into the layer. Raises ValueError if there is no batch.
     """
     found: dict[nn.Module, tuple[Tensor, Tensor]] = {}

@@ -28,7 +28,7 @@ class Runtime(Protocol):
     precision: Precision
 
     def stages(self, images: Tensor) -> Stages:
-        """Yield the logits (rows, C) of each exit in turn for float32 (B, 3, H, W) images in host memory.
+        """Yield the logits (rows, C) of each exit in turn for float32 (B, channels, H, W) images in host memory.
 
         `send(rows)` continues with these rows only, `send(None)` and `next` with all; see `ViTTactile.stages`.
         """
@@ -90,7 +90,7 @@ def fastest_thread_count(model: ViTTactile, limit: int, budget: float = 0.5) -> 
     """
     if limit <= 1:
         return 1
-    image = torch.zeros(1, 3, *model.config.image_size)
+    image = torch.zeros(1, model.config.channels, *model.config.image_size)
     times: dict[int, list[float]] = {1: [], limit: []}
     begun = time.perf_counter()
     for _ in range(1 + 5):  # the first round only warms up

@@ -40,7 +40,9 @@ VERSION_1: dict[str, dict[str, Any]] = {
     'calibration': {'drops': [], 'num_samples': 0, 'ece': []},
 }
 # Fields that files of any version may lack, with their implied values.
-OPTIONAL: dict[str, dict[str, Any]] = {'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}
+OPTIONAL: dict[str, dict[str, Any]] = {
+    'model': {'channels': 3}, 'preprocessing': {'motion_interval': 0.0, 'motion_std': 0.04},
+    'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
 Section = TypeVar('Section', ModelConfig, PreprocessingConfig, Calibration, Provenance)
@@ -183,6 +185,10 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
     if checkpoint.preprocessing.image_size != config.image_size:
         raise CheckpointError(f'{path}: preprocessing.image_size is {checkpoint.preprocessing.image_size}; '
                               f'model.image_size is {config.image_size}')
+    if checkpoint.preprocessing.channels != config.channels:
+        raise CheckpointError(f'{path}: preprocessing.motion_interval is {checkpoint.preprocessing.motion_interval:g}, '
+                              f'which gives {checkpoint.preprocessing.channels} channels; model.channels is '
+                              f'{config.channels}')
     for name in ('temperatures', 'ece'):
         if (count := len(getattr(calibration, name))) not in (0, len(config.exits)):
             raise CheckpointError(f'{path}: calibration.{name} has {count} values; '

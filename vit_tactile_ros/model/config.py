@@ -18,6 +18,7 @@ Stem = Literal['patch', 'convolution']
 MAX_WEIGHTS = 10**9  # 4 GB in float32
 MAX_SIDE = 4096  # px of the input image
 MAX_TOKENS = 16384  # patches of an image
+MOTION_INTERVALS = (0.01, 1.0)  # s, besides 0: no motion
 MAX_NAME = 255  # characters of a class name; the limit of folder names
 _FLOAT32 = 3.4e38  # about the largest float32
 _BOUNDS = {'num_classes': (1, 4096), 'patch_size': (1, 256), 'width': (4, 8192), 'depth': (1, 256), 'heads': (1, 256),
@@ -44,12 +45,14 @@ class ModelConfig:
     stem: Stem = 'patch'
     # With its fixed epsilon, FAVOR+ degrades to an average once the rms of queries and keys exceeds 1: normalise them.
     qk_norm: bool = True
+    channels: int = 3  # of the input: 3, or 6 with motion
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():
             _require(lowest <= getattr(self, name) <= highest, name, getattr(self, name), f'{lowest} to {highest}')
         _require(0 < self.mlp_ratio <= 64 and self.width * self.mlp_ratio >= 1, 'mlp_ratio', self.mlp_ratio,
                  f'at least 1 / width {self.width} and at most 64')
+        _require(self.channels in (3, 6), 'channels', self.channels, '3, or 6 for an input with motion')
         _require(self.attention in typing.get_args(Attention), 'attention', self.attention,
                  f'one of {", ".join(typing.get_args(Attention))}')
         _require(self.stem in typing.get_args(Stem), 'stem', self.stem, f'one of {", ".join(typing.get_args(Stem))}')
@@ -69,7 +72,7 @@ class ModelConfig:
                  and all(a < b for a, b in zip(exits, exits[1:], strict=False)), 'exits', exits,
                  f'increasing blocks from 1, the last one depth {self.depth}')
         weights = (self.depth * (self.width**2 * (4 + 2 * self.mlp_ratio) + self.feature_map_dim * self.width)
-                   + len(exits) * self.width * self.num_classes + 3 * self.patch_size**2 * self.width)
+                   + len(exits) * self.width * self.num_classes + self.channels * self.patch_size**2 * self.width)
         _require(weights <= MAX_WEIGHTS, 'width', self.width,
                  f'smaller: with depth {self.depth} and mlp_ratio {self.mlp_ratio:g} the network would have about '
                  f'{weights:.2g} weights, and at most {MAX_WEIGHTS:.0e} are allowed')
@@ -88,6 +91,16 @@ class PreprocessingConfig:
     crop: Literal['center', 'none'] = 'none'
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # of values in 0..1, per RGB channel
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    # s; above 0, three more channels show the motion: clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is
+    # the image of the same sensor that long ago (see `inference.motion`). 0: no motion.
+    motion_interval: float = 0.0
+    # Of the motion, whose mean is 0.5. Images of a moving contact 0.08 s apart differ by about 0.04 where they differ.
+    motion_std: float = 0.04
+
+    @property
+    def channels(self) -> int:
+        """Of the network's input."""
+        return 6 if self.motion_interval else 3
 
     def __post_init__(self) -> None:
         for name, choices in (('reference', ('difference', 'none')), ('orientation', ('as_is', 'match')),
@@ -98,6 +111,8 @@ class PreprocessingConfig:
         # Well beyond 0 to 1, and far below the overflow of float32 inputs.
         _require(all(abs(m) <= 1e3 for m in self.mean), 'mean', self.mean, 'numbers from -1000 to 1000')
         _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
+        _require(1e-4 <= self.motion_std <= 1e3, 'motion_std', self.motion_std, 'a number from 0.0001 to 1000')
+        check_motion('motion_interval', self.motion_interval)
 
 
 @dataclass(frozen=True)
@@ -184,6 +199,12 @@ def check_class_names(names: Sequence[str]) -> None:
                  f'1 to {MAX_NAME} characters without line ends or other control characters')
     if len(set(names)) != len(names):
         raise UserError(f'class_names {shown(list(names))} holds a name twice')
+
+
+def check_motion(name: str, seconds: float) -> None:
+    """Raises UserError for a time that cannot be a `motion_interval`."""
+    low, high = MOTION_INTERVALS
+    _require(seconds == 0 or low <= seconds <= high, name, seconds, f'0 (no motion), or {low:g} to {high:g} s')
 
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:

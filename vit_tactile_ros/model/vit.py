@@ -61,14 +61,14 @@ class Stage(nn.Module):
 
 
 class PatchEmbedding(nn.Module):
-    """Patches and a fixed 2-D sine-cosine position embedding (Beyer et al. 2022), (B, 3, H, W) -> (B, N, width).
+    """Patches and a fixed 2-D sine-cosine position embedding (Beyer et al. 2022), (B, channels, H, W) -> (B, N, width).
 
     The position embedding is computed, not learned, so any H and W that are multiples of the patch size work.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.patch_size, self.width = config.patch_size, config.width
+        self.patch_size, self.width, self.channels = config.patch_size, config.width, config.channels
         self.project = make_stem(config)
         self._grid = (config.image_size[0] // config.patch_size, config.image_size[1] // config.patch_size)
         self.position: Tensor
@@ -81,9 +81,9 @@ class PatchEmbedding(nn.Module):
         self.position = position_embedding(*self._grid, self.width)
 
     def forward(self, images: Tensor) -> Tensor:
-        if images.ndim != 4 or images.shape[1] != 3 or images.shape[2] % self.patch_size or (
+        if images.ndim != 4 or images.shape[1] != self.channels or images.shape[2] % self.patch_size or (
                 images.shape[3] % self.patch_size) or 0 in images.shape:
-            raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, 3, H, W), '
+            raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, {self.channels}, H, W), '
                              f'H and W multiples of {self.patch_size}, B at least 1')
         x = self.project(images)  # (B, width, H / patch, W / patch)
         grid = (x.shape[2], x.shape[3])
@@ -94,11 +94,11 @@ class PatchEmbedding(nn.Module):
 
 
 def make_stem(config: ModelConfig) -> nn.Module:
-    """Images to patch tokens, (B, 3, H, W) -> (B, width, H / patch, W / patch)."""
+    """Images to patch tokens, (B, channels, H, W) -> (B, width, H / patch, W / patch)."""
     if config.stem == 'patch':
-        return nn.Conv2d(3, config.width, config.patch_size, config.patch_size)
+        return nn.Conv2d(config.channels, config.width, config.patch_size, config.patch_size)
     layers: list[nn.Module] = []
-    channels = 3
+    channels = config.channels
     for out in stem_channels(config):
         convolution = nn.Conv2d(channels, out, 3, stride=2, padding=1)
         if has_values():
@@ -131,7 +131,8 @@ class ViTTactile(nn.Module):
 
     In eval mode `model(images)` returns `(logits, exit_index)`: for each sample, logits (B, num_classes) of the exit
     that was used, and its 0-based index (B,). In train mode it returns the logits of every exit, a list of
-    (B, num_classes). `images` are float (B, 3, H, W), preprocessed; H and W are multiples of the patch size.
+    (B, num_classes). `images` are float (B, channels, H, W), preprocessed; H and W are multiples of
+    the patch size.
     """
 
     def __init__(self, config: ModelConfig, tau: float | Sequence[float] = 0.8) -> None:
@@ -205,14 +206,17 @@ def create_vit_tactile(
     image_size: tuple[int, int] = (224, 224),
     exits: tuple[int, ...] = (4, 8, 12),
     stem: Stem = 'patch',
+    channels: int = 3,
 ) -> ViTTactile:
     """A ViT-Tiny (patch 16, width 192, 12 blocks, 3 heads) with Performer attention and exits, untrained.
 
     `tau` is the exit threshold, 0 to 1, one number or one per early exit; `feature_map_dim` the number of random
-    features per head; `image_size` (height, width) in px. Raises UserError with the name of the wrong argument.
+    features per head; `image_size` (height, width) in px; `channels` 3, or 6 for an input with motion. Raises
+    UserError with the name of the wrong argument.
     """
     config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,
-                         image_size=image_size, exits=exits, depth=exits[-1] if exits else 12, stem=stem)
+                         image_size=image_size, exits=exits, depth=exits[-1] if exits else 12, stem=stem,
+                         channels=channels)
     return ViTTactile(config, tau)
 
 
@@ -235,9 +239,9 @@ def multiply_adds(config: ModelConfig, image_size: tuple[int, int] | None = None
     block = (4 * n * d * d) + attention + int(2 * n * d * d * config.mlp_ratio)
     head = d * config.num_classes
     if config.stem == 'patch':
-        embed = n * 3 * config.patch_size**2 * d
+        embed = n * config.channels * config.patch_size**2 * d
     else:
-        patch, embed, channels = config.patch_size, 0, 3
+        patch, embed, channels = config.patch_size, 0, config.channels
         for out in stem_channels(config):
             patch //= 2
             embed += n * patch**2 * 9 * channels * out

@@ -114,6 +114,7 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,
             'resolution changes': frames.resolution_changes, 'grey images': frames.grey_images,
+            'motion gaps': frames.motion_gaps,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
         exits = {f'exit at block {block}': n for block, n in sorted(sensor.exits.items())}

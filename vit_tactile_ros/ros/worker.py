@@ -119,7 +119,8 @@ class ClassificationWorker:
             return
         try:
             decisions = self._classifier.classify([r.frame.image for r in ready],
-                                                  [r.frame.reference for r in ready], self._tau())
+                                                  [r.frame.reference for r in ready], self._tau(),
+                                                  [r.frame.previous for r in ready])
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)

@@ -7,15 +7,17 @@
 
 from .contact import CLASS_NAMES, Contact
 from .example import sample_example
+from .handling import STATE_NAMES, HandlingSequence
 from .sampling import sample_contact
 from .sensor import Gel, Glow, Light, Markers, SensorConfig
 from .sensor_file import SensorFileError, load_sensor, save_sensor, sensor_names
 from .sequence import TouchSequence
+from .state_example import sample_state_example
 from .unit import SensorUnit
 
 GELSIGHT = load_sensor('gelsight')
 DIGIT = load_sensor('digit')
 
-__all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'Light', 'Markers', 'SensorConfig',
-           'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor', 'sample_contact', 'sample_example',
-           'save_sensor', 'sensor_names']
+__all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'HandlingSequence', 'Light', 'Markers',
+           'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor',
+           'sample_contact', 'sample_example', 'sample_state_example', 'save_sensor', 'sensor_names']

@@ -27,6 +27,8 @@ class Contact:
     tilt_y: float = 0.0  # along its second axis
     shear_x_mm: float = 0.0  # how far friction has dragged the gel's surface, along image x
     shear_y_mm: float = 0.0
+    twist_rad: float = 0.0  # how far friction has turned the gel's surface around the origin
+    stuck: float = 1.0  # share of the contact's radius inside which the surface sticks to the indenter
     radius_mm: float = 0.0  # sphere, cylinder: of the body; ring: of its centre line; others: half the patch
     length_mm: float = 0.0  # cylinder, edge: half the length
     width_mm: float = 0.0  # ring: half the tube's width; dots: radius of a bump; weave: radius of a thread

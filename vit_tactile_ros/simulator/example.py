@@ -7,22 +7,32 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 
-import cv2
 import numpy as np
 
 from .contact import CLASS_NAMES
+from .drift import Change
+from .faint import sample_faint, sample_faint_contact
 from .sampling import sample_contact
 from .sensor import Light, Markers, SensorConfig
 from .sensor_file import load_sensor, sensor_names
 from .unit import SensorUnit
 
+# Light touches are more frequent than a network that was trained without them would need to classify the clear ones:
+# it missed two thirds of the real presses that peak at 5 to 8 grey levels.
+FAINT_SHARE = 0.25
+# Half of the examples, because a reference that no longer fits turned a quarter of untouched frames into touches; the
+# other half keeps what a fresh reference shows.
+DRIFT_SHARE = 0.5
+
 
 def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
                    class_name: str | None = None,
-                   sensors: Sequence[SensorConfig] | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+                   sensors: Sequence[SensorConfig] | None = None, *, faint_share: float = FAINT_SHARE,
+                   drift_share: float = DRIFT_SHARE) -> tuple[np.ndarray, np.ndarray, int]:
     """One training example: (image, reference, class_id), both images uint8 (H, W, 3) RGB of the same unit.
 
-    The reference is an earlier no-contact image with its own noise; light and gel have drifted slightly since.
+    The reference is an earlier no-contact image with its own noise. Since then, light and gel have drifted, by up to
+    15 grey levels in drift_share of the examples, whether touched or not. faint_share of the contacts are light ones.
     config: if None, one of `sensors` (default: those of the package) at one of the usual camera resolutions, so H
     and W vary between calls. class_name: if None, drawn uniformly from CLASS_NAMES; ValueError if unknown.
     """
@@ -32,26 +42,19 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
         class_id = CLASS_NAMES.index(class_name)
     else:
         raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(CLASS_NAMES)}')
-    if config is None:
-        sensors = _sensors() if sensors is None else sensors
-        config = _resized(sensors[int(rng.integers(len(sensors)))], float(rng.choice(_RESOLUTIONS)))
-    varied = randomise(config, rng)
+    varied = randomise(any_sensor(sensors, rng) if config is None else config, rng)
     unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
-    contact = None
+    change = Change.draw(unit, drift_share, rng)
+    contact, faint = None, None
     if class_id:
-        contact = sample_contact(CLASS_NAMES[class_id], varied, rng)
+        if rng.random() < faint_share:
+            contact = sample_faint_contact(CLASS_NAMES[class_id], varied, rng)
+            faint = sample_faint(change.least_visible, rng)
+        else:
+            contact = sample_contact(CLASS_NAMES[class_id], varied, rng)
         pull = rng.normal(0.0, 0.3, 2)
         contact = dataclasses.replace(contact, shear_x_mm=float(pull[0]), shear_y_mm=float(pull[1]))
-    creep = rng.normal(0.0, 0.08, 2)  # the gel has not fully recovered from the previous touch
-    image = unit.render(contact, rng, lighting=_drift(unit, rng), creep_mm=(float(creep[0]), float(creep[1])))
-    reference = unit.reference
-    if rng.random() < 0.3:
-        image = _moved(image, unit.mm_per_px, rng)
-    if rng.random() < 0.3:
-        # image streams are often compressed; then the reference is too
-        quality = int(rng.integers(60, 96))
-        image, reference = _compressed(image, quality), _compressed(reference, quality)
-    return image, reference, class_id
+    return change.frame(unit, contact, rng, faint), change.reference(unit), class_id
 
 
 # Half the resolution costs a quarter of the time, and is what several drivers publish.
@@ -61,6 +64,12 @@ _RESOLUTIONS = (0.5, 0.5, 0.5, 0.75, 1.0)
 @lru_cache(maxsize=1)
 def _sensors() -> tuple[SensorConfig, ...]:
     return tuple(load_sensor(name) for name in sensor_names())
+
+
+def any_sensor(sensors: Sequence[SensorConfig] | None, rng: np.random.Generator) -> SensorConfig:
+    """One of the sensors, or of those of the package, at one of the usual camera resolutions."""
+    sensors = _sensors() if sensors is None else sensors
+    return _resized(sensors[int(rng.integers(len(sensors)))], float(rng.choice(_RESOLUTIONS)))
 
 
 def _resized(config: SensorConfig, factor: float) -> SensorConfig:
@@ -105,32 +114,3 @@ def randomise(config: SensorConfig, rng: np.random.Generator) -> SensorConfig:
         vignette=rng.uniform(0.1, 0.6), shadow=rng.uniform(0.0, 0.6),
         lens_blur_px=config.lens_blur_px * rng.uniform(0.0, 2.5),
         noise=rng.uniform(0.4, 2.5), texture=rng.uniform(0.2, 2.0))
-
-
-def _drift(unit: SensorUnit, rng: np.random.Generator) -> np.ndarray:
-    """Brightness relative to the reference, (3, H, W): flicker and a smooth colour gradient.
-
-    A press moves the whole gel slightly. Real sensors show this far from the contact: up to 6 grey levels around
-    Taxim's ball presses. Networks trained without it classified these balls as cylinders.
-    """
-    height, width = unit.config.height, unit.config.width
-    flicker = 1 + 0.015 * rng.standard_normal((3, 1, 1))
-    strength = rng.uniform(0.0, 0.04)
-    corners = 1 + strength * rng.standard_normal((3, 4, 3))
-    gradient = cv2.resize(corners.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    return flicker.astype(np.float32) * gradient.transpose(2, 0, 1)
-
-
-def _moved(image: np.ndarray, mm_per_px: float, rng: np.random.Generator) -> np.ndarray:
-    """The image after the camera or the whole gel moved by a few hundredths of a millimetre."""
-    shift = rng.normal(0.0, 0.03 / mm_per_px, 2)
-    move = np.array([[1.0, 0.0, shift[0]], [0.0, 1.0, shift[1]]])
-    return cv2.warpAffine(image, move, image.shape[1::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-def _compressed(image: np.ndarray, quality: int) -> np.ndarray:
-    # OpenCV assumes BGR in both directions, so the swap cancels, apart from the weights of chroma
-    _, data = cv2.imencode('.jpg', image, (cv2.IMWRITE_JPEG_QUALITY, quality))
-    restored = cv2.imdecode(data, cv2.IMREAD_COLOR)
-    assert restored is not None
-    return restored

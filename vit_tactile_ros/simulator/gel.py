@@ -17,22 +17,25 @@ def deform(penetration_mm: np.ndarray, gel: Gel, mm_per_px: float) -> np.ndarray
     penetration_mm: float32 (H, W) from shapes.penetration. The contact region is blurred from coarse to fine. After
     each blur, the surface is raised to the indenter where it is below it, because the gel cannot be inside it.
     """
-    height, width = penetration_mm.shape
     pressed = cv2.max(penetration_mm, 0.0)
     surface = pressed
     for spread_mm in gel.spread_mm:
-        step = 1
-        while spread_mm / (mm_per_px * step) >= 2 * _ENOUGH_PX and step < 8:
-            step *= 2
-        size = (width // step, height // step)
-        if step > 1:
-            coarse = cv2.resize(surface, size, interpolation=cv2.INTER_AREA)
-            coarse = _blur(coarse, spread_mm / (mm_per_px * step))
-            surface = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
-        else:
-            surface = _blur(surface, spread_mm / mm_per_px)
+        surface = wide_blur(surface, spread_mm, mm_per_px)
         surface = cv2.max(surface, pressed)
     return _blur(surface, gel.skin_mm / mm_per_px)
+
+
+def wide_blur(image: np.ndarray, sigma_mm: float, mm_per_px: float) -> np.ndarray:
+    """Gaussian blur of float32 (H, W), on a coarser grid if it is wide."""
+    height, width = image.shape
+    step = 1
+    while sigma_mm / (mm_per_px * step) >= 2 * _ENOUGH_PX and step < 8:
+        step *= 2
+    if step == 1:
+        return _blur(image, sigma_mm / mm_per_px)
+    coarse = cv2.resize(image, (width // step, height // step), interpolation=cv2.INTER_AREA)
+    coarse = _blur(coarse, sigma_mm / (mm_per_px * step))
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def slopes(surface_mm: np.ndarray, mm_per_px: float) -> tuple[np.ndarray, np.ndarray]:

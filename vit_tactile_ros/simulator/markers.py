@@ -6,10 +6,11 @@ import cv2
 import numpy as np
 
 from .contact import Contact
+from .sampling import touched_radius
 from .sensor import Markers
 
 _SUBPIXEL_BITS = 4
-_REACH_MM = 2.5  # distance from the contact's centre over which the gel's surface is dragged along
+_WIDEST_MM = 6.0  # larger contacts reach beyond the image
 
 
 def marker_shade(markers: Markers, contact: Contact | None, centre_px: tuple[float, float], mm_per_px: float,
@@ -25,11 +26,17 @@ def marker_shade(markers: Markers, contact: Contact | None, centre_px: tuple[flo
     reach_y = int(height * mm_per_px / 2 / markers.pitch_mm) + 2
     grid = np.mgrid[-reach_x:reach_x + 1, -reach_y:reach_y + 1].reshape(2, -1).T * markers.pitch_mm
     if contact is not None:
+        reach = markers.reach_mm
         offset = grid - (contact.x_mm, contact.y_mm)
-        near = np.exp(-np.sum(offset**2, axis=1, keepdims=True) / (2 * _REACH_MM**2))
-        # pressing pushes the surface outwards, friction drags it along
-        grid = grid + near * (0.12 * contact.depth_mm * offset / _REACH_MM
-                              + (contact.shear_x_mm, contact.shear_y_mm))
+        distance = np.sqrt(np.sum(offset**2, axis=1, keepdims=True))
+        near = np.exp(-distance**2 / (2 * reach**2))
+        # where it sticks, the surface moves with the indenter as one piece
+        loose = np.maximum(distance - contact.stuck * min(touched_radius(contact), _WIDEST_MM), 0.0)
+        dragged = np.exp(-loose**2 / (2 * reach**2))
+        across = offset[:, ::-1] * (-1.0, 1.0)
+        # pressing pushes the surface outwards, friction drags it along and turns it
+        grid = grid + near * 0.12 * contact.depth_mm * offset / reach + dragged * (
+            contact.twist_rad * across + (contact.shear_x_mm, contact.shear_y_mm))
     grid = grid + creep_mm
     pixels = (grid / mm_per_px + centre_px) * 2**_SUBPIXEL_BITS
     mask = np.zeros(shape, np.uint8)

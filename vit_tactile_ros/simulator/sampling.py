@@ -64,7 +64,7 @@ def place(contact: Contact, config: SensorConfig, rng: np.random.Generator) -> t
     half_x, half_y = config.half_size_mm
     if contact.class_name in ('sphere', 'corner', 'flat', 'ring'):
         # entirely in view, except for the rim of large ones
-        margin = 0.85 * _touched_radius(contact) + 0.4
+        margin = 0.85 * touched_radius(contact) + 0.4
     elif contact.class_name in ('cylinder', 'edge'):
         margin = 3.0  # a long piece of the line is in view at any angle
     else:
@@ -73,9 +73,12 @@ def place(contact: Contact, config: SensorConfig, rng: np.random.Generator) -> t
     return rng.uniform(-room_x, room_x), rng.uniform(-room_y, room_y)
 
 
-def _touched_radius(contact: Contact) -> float:
-    if contact.class_name == 'sphere':
-        return math.sqrt(contact.depth_mm * (2 * contact.radius_mm - contact.depth_mm))
+def touched_radius(contact: Contact) -> float:
+    """How far from its origin a contact touches the gel, in mm; across its axis if it is long."""
+    if contact.class_name in ('sphere', 'cylinder'):
+        return math.sqrt(max(contact.depth_mm * (2 * contact.radius_mm - contact.depth_mm), 0.0))
+    if contact.class_name == 'edge':
+        return contact.depth_mm / contact.slope
     if contact.class_name == 'corner':
         return 1.4 * contact.depth_mm / contact.slope
     if contact.class_name == 'flat':

@@ -41,6 +41,7 @@ class Markers:
     pitch_mm: float = 1.9
     radius_mm: float = 0.28
     darkness: float = 0.8  # share of the light that they absorb, 0 to 1
+    reach_mm: float = 2.5  # distance from a contact over which it drags the gel's surface along
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ _LIMITS: dict[str, tuple[float, float]] = {
     'x': (-10, 10), 'y': (-10, 10), 'width_x': (1e-3, 100), 'width_y': (1e-3, 100),
     'vignette': (0, 1), 'shadow': (0, 1), 'lens_blur_px': (0, 50), 'noise': (0, 255), 'texture': (0, 255),
     'specks': (0, 10_000), 'spread_mm': (0, 100), 'skin_mm': (0, 100), 'max_depth_mm': (1e-3, 100),
-    'pitch_mm': (0.05, 100), 'radius_mm': (0, 100), 'darkness': (0, 1)}
+    'pitch_mm': (0.05, 100), 'radius_mm': (0, 100), 'darkness': (0, 1), 'reach_mm': (0.05, 100)}
 _COUNTS = {'lights': (1, 64), 'glows': (0, 256), 'spread_mm': (1, 16), 'rgb': (3, 3), 'background_rgb': (3, 3),
            'depth_rgb': (3, 3)}
 _MAX_DOTS = 100_000  # markers in view

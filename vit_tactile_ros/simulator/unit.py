@@ -10,6 +10,7 @@ import numpy as np
 from . import gel
 from .background import add_noise, paint_background
 from .contact import Contact
+from .faint import Faint
 from .markers import marker_shade
 from .sensor import Light, SensorConfig
 from .shapes import penetration
@@ -17,7 +18,9 @@ from .shapes import penetration
 _SHADOW_GRID = 4  # shadows are soft, so a grid this much coarser is sufficient
 _SHADOW_REACH_MM = 0.9
 _WINDOW_GRID = 8  # px; contacts are located on this grid; a multiple of the grids that gel.py blurs on
+_ENOUGH_DEPTH_MM = 0.3  # a contact this deep covers at least one point of that grid
 _SPREAD_REACH = 3.4  # beyond this many of its widest standard deviations from the contact, the gel is at rest
+_MOST_AMPLIFIED = 5.0  # a contact that is almost out of view stays weak
 
 Window = tuple[slice, slice]
 
@@ -69,22 +72,26 @@ class SensorUnit:
         self.reference = self.render(None, rng)
 
     def render(self, contact: Contact | None, rng: np.random.Generator,
-               lighting: np.ndarray | float = 1.0, creep_mm: tuple[float, float] = (0.0, 0.0)) -> np.ndarray:
+               lighting: np.ndarray | float = 1.0, creep_mm: tuple[float, float] = (0.0, 0.0),
+               offset: np.ndarray | None = None, faint: Faint | None = None) -> np.ndarray:
         """The camera's frame, uint8 (H, W, 3) RGB; None is no contact.
 
         rng: for this frame's noise. lighting: brightness relative to the unit's own (flicker and drift), which
-        broadcasts to (3, H, W). creep_mm: offset (x, y) of the markers from their rest positions.
+        broadcasts to (3, H, W). creep_mm: offset (x, y) of the markers from their rest positions. offset: grey levels
+        added, (3, H, W). faint: strength of the contact's image; default: as deep as it is pressed.
         """
         image = self._image
         np.copyto(image, self.background)
         if contact is not None:
-            self._add_shading(contact, image)
+            self._add_shading(contact, image, faint)
         markers = self.config.markers
         if markers is not None:
             dots = marker_shade(markers, contact, self.centre_px, self.mm_per_px, image.shape[1:], creep_mm)
             image *= self._through_lens(dots)
         if not (np.isscalar(lighting) and lighting == 1.0):
             image *= np.asarray(lighting, np.float32)
+        if offset is not None:
+            image += offset
         add_noise(image, self.noise, rng)
         # OpenCV rounds and clips to 0 and 255 when it converts
         return cv2.merge([cv2.add(plane, 0.0, dtype=cv2.CV_8U) for plane in image])
@@ -106,7 +113,9 @@ class SensorUnit:
 
         Most contacts change a quarter of the image; rendering only that part halves the time of a frame.
         """
-        touched = penetration(contact, self._coarse_x_mm, self._coarse_y_mm) > 0
+        # the tips of a light touch would fall between the grid's points
+        above = min(contact.depth_mm - _ENOUGH_DEPTH_MM, 0.0)
+        touched = penetration(contact, self._coarse_x_mm, self._coarse_y_mm) > above
         if not touched.any():
             return None
         # the contact may extend one grid step further, and the gel around it is stretched
@@ -118,7 +127,7 @@ class SensorUnit:
             spans.append(slice(max(first, 0) * _WINDOW_GRID, min(last * _WINDOW_GRID, length)))
         return spans[0], spans[1]
 
-    def _add_shading(self, contact: Contact, image: np.ndarray) -> None:
+    def _add_shading(self, contact: Contact, image: np.ndarray, faint: Faint | None) -> None:
         """Add the contact's change of brightness to the image (3, H, W), in grey levels.
 
         Lambert's law for each light: tilted gel minus flat gel.
@@ -149,13 +158,25 @@ class SensorUnit:
             change -= np.float32(flat)
             change *= reach[window]
         changes = (self._colours @ received.reshape(len(self.lights), -1)).reshape((3,) + surface.shape)
-        for plane, change, per_mm in zip(image, changes, self.depth_rgb):
+        for change, per_mm in zip(changes, self.depth_rgb):
             if per_mm:
                 cv2.scaleAdd(surface, per_mm, change, dst=change)
+        if faint is not None:
+            changes = self._weakened(changes, faint)
+        for plane, change in zip(image, changes):
             lit = plane[window]
             lit += self._through_lens(change)
             # nothing is darker than black; `lighting` would scale a negative brightness
             cv2.max(lit, 0.0, dst=lit)
+
+    def _weakened(self, changes: np.ndarray, faint: Faint) -> np.ndarray:
+        """The changes (3, h, w) of a contact that is softer and weaker."""
+        if faint.soft_mm:
+            changes = np.stack([gel.wide_blur(change, faint.soft_mm, self.mm_per_px) for change in changes])
+        # where it peaks after the blur of a lens or a codec, not in a single pixel
+        size = (max(changes.shape[2] // 2, 1), max(changes.shape[1] // 2, 1))
+        peak = max(float(np.abs(cv2.resize(change, size, interpolation=cv2.INTER_AREA)).max()) for change in changes)
+        return changes * np.float32(min(faint.levels / max(peak, 1e-3), _MOST_AMPLIFIED))
 
     def _shadow(self, coarse: np.ndarray, light: Light) -> np.ndarray:
         """The share of a light that the gel's own bumps do not block, float32 in 0 to 1, on the coarse grid."""

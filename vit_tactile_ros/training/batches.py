@@ -20,7 +20,7 @@ from vit_tactile_ros.training.distributed import ALONE, Processes
 from vit_tactile_ros.training.stopping import SIGNALS
 
 Order = Callable[[int], NDArray[np.int64]]  # epoch (0-based) -> indices of its examples
-Batch = tuple[Tensor, Tensor, Tensor]  # frames and references, uint8 (B, h, w, 3), labels (B,)
+Batch = tuple[Tensor, Tensor, Tensor]  # frames and references as in `data.frames`, labels (B,)
 
 # Augmentation draws its random numbers for this many examples at once, and processes divide a batch into such pieces:
 # so an example is augmented in the same way in whichever process it is.

@@ -17,14 +17,15 @@ from tqdm import tqdm
 from vit_tactile_ros.data.augment import AUGMENTATIONS, Augmentation, AugmentConfig
 from vit_tactile_ros.data.frames import Frames, grey_shares
 from vit_tactile_ros.data.rendered import RenderedTouches
-from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
+from vit_tactile_ros.data.simulated import STATE_INTERVAL, TASKS, SimulatedTouches, Task, sensor_key
 from vit_tactile_ros.data.source import SIMULATOR, DataSource, SplitSettings, read_all, read_frames, split_table
 from vit_tactile_ros.data.table import Source
 from vit_tactile_ros.data.touches import DataError, TouchTable
 from vit_tactile_ros.data.training_part import digest, training_part
 from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig
-from vit_tactile_ros.simulator import CLASS_NAMES, SensorConfig, SensorFileError, load_sensor
+from vit_tactile_ros.model.config import check_motion
+from vit_tactile_ros.simulator import SensorConfig, SensorFileError, load_sensor
 from vit_tactile_ros.training.batches import Order, balanced, consecutive, resized, shuffled
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.inputs import strengthened
@@ -48,8 +49,10 @@ class TrainingSource:
     source: DataSource = DataSource()
     split: SplitSettings = SplitSettings()
     input: InputKind = 'auto'
+    motion: float | None = None  # s; None: that of the checkpoint to start from, or none
     epoch_size: int | None = None  # None: all images, or the default number of simulated touches
     validation_size: int | None = None  # simulated touches
+    task: Task = 'shapes'  # of simulated touches
     rendered: Path | None = None
     distinct: int | None = None
     sensors: tuple[str, ...] = ()
@@ -59,17 +62,23 @@ class TrainingSource:
             if self.validation_size is not None:
                 raise UserError(f'validation_size is {self.validation_size}, which is for simulated touches; '
                                 '--validation sets the share of the images for validation')
-            for name in ('rendered', 'distinct', 'sensors'):
-                if value := getattr(self, name):
+            for name in ('task', 'rendered', 'distinct', 'sensors'):
+                if (value := getattr(self, name)) != 'shapes' and value:
                     value = ' '.join(value) if isinstance(value, tuple) else value
                     raise UserError(f'{name} is {value}, which is for simulated touches; remove it or --data')
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
         check_least(self, epoch_size=1, validation_size=1, distinct=1)
+        check_motion('motion', self.motion or 0.0)
         try:
             self.sensor_configs()
         except SensorFileError as error:
             raise UserError(f'sensors: {error}') from error
+
+    @property
+    def default_motion(self) -> float:
+        """s, where neither the user nor the checkpoint to start from says: a state is seen in how the contact moves."""
+        return STATE_INTERVAL if self.task == 'states' else 0.0
 
     def sensor_configs(self) -> list[SensorConfig] | None:
         """The sensors that simulated touches are drawn from; None: all of the package."""
@@ -90,16 +99,18 @@ class TrainingData:
     grey_share: float = 0.0  # of the training images
 
 
-def class_names_of(table: TouchTable | None) -> tuple[str, ...]:
-    return CLASS_NAMES if table is None else table.class_names
+def class_names_of(table: TouchTable | None, task: Task) -> tuple[str, ...]:
+    return TASKS[task] if table is None else table.class_names
 
 
 def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: InputKind,
-                         checkpoint: Checkpoint | None, control: str = 'none') -> PreprocessingConfig:
+                         checkpoint: Checkpoint | None, control: str = 'none', motion: float | None = None,
+                         default_motion: float = 0.0) -> PreprocessingConfig:
     """Differences to the reference if every image has one, unless `asked` names the input; logs the choice.
 
     The control 'reference' uses frames, because the difference would be zero. A checkpoint to start from keeps its
-    preprocessing, except for the image size, if the kind of input is the same. Raises DataError for touches of which
+    preprocessing, except for the image size, if the kind of input is the same; its motion, unless `motion` is given, in
+    any case. Where neither names one it is `default_motion`. Raises DataError for touches of which
     only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
     """
     difference = _takes_difference(table, asked, control)
@@ -115,11 +126,16 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
                         f'be {kinds[difference]}: give {remedy}')
     logger.info('input: %s', 'difference of each image to its reference' if difference else
                 'references, as frames' if control == 'reference' else 'frames, without a reference')
+    if motion is None:
+        motion = (checkpoint.preprocessing.motion_interval if checkpoint else 0.0) or default_motion
+    if motion:
+        logger.info('motion: difference of each image to the one %g s before', motion)
     if checkpoint and same:
-        return dataclasses.replace(checkpoint.preprocessing, image_size=image_size)
+        return dataclasses.replace(checkpoint.preprocessing, image_size=image_size, motion_interval=motion)
     # Differences between frames of a gel are small: a std of 0.1 scales them to what the initial weights expect.
     return PreprocessingConfig(image_size=image_size, reference='difference' if difference else 'none',
-                               orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3)
+                               orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3,
+                               motion_interval=motion)
 
 
 def _takes_difference(table: TouchTable | None, asked: InputKind, control: str) -> bool:
@@ -184,20 +200,23 @@ def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config:
     validation_size = data.validation_size or data.DEFAULTS['validation_size']
     if config.balance:
         logger.warning('--balance has no effect: the simulator draws all classes equally often')
-    touches = SimulatedTouches(data.distinct or config.epochs * epoch_size, preprocessing, seed, sensors)
-    validation = SimulatedTouches(validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors)
+    touches = SimulatedTouches(data.distinct or config.epochs * epoch_size, preprocessing, seed, sensors, data.task)
+    validation = SimulatedTouches(validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors, data.task)
     order = consecutive(epoch_size)
     if data.distinct:
         order = resized(shuffled(data.distinct, seed), epoch_size)
     return TrainingData(
         train=RenderedTouches(touches, data.rendered) if data.rendered else touches,
         validation=_HeldInMemory(validation, workers, 'validation examples', progress),
-        make_test=lambda: SimulatedTouches(validation_size, preprocessing, seed + TEST_SEED_OFFSET, sensors),
-        order=order, description='simulated touches' + (f' of {", ".join(c.name for c in sensors)}' if sensors else ''),
+        make_test=lambda: SimulatedTouches(validation_size, preprocessing, seed + TEST_SEED_OFFSET, sensors, data.task),
+        order=order, description=f'simulated {"touches" if data.task == "shapes" else "states"}'
+                                 + (f' of {", ".join(c.name for c in sensors)}' if sensors else ''),
         settings={'data': SIMULATOR, 'epoch_size': epoch_size, 'distinct': data.distinct,
                   'validation_size': validation_size,
                   # None, as in the states of runs from before there was a choice
-                  'sensors': sensors and [sensor_key(c) for c in sensors]})
+                  'sensors': sensors and [sensor_key(c) for c in sensors],
+                  # As before there were tasks, whose classes differ.
+                  **({} if data.task == 'shapes' else {'task': data.task})})
 
 
 def _note_grey(train: Frames) -> float:

@@ -91,6 +91,12 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
             drawn['the random features (another kernel or number)'] = None
         elif name not in source:
             drawn[f'{part} (not in the checkpoint)'] = None
+        elif tensor.shape != source[name].shape and name.startswith('embed.'):
+            # One network has motion and the other has not. Without its weights, both start with the same predictions.
+            shared = min(ours.channels, theirs.channels)
+            with torch.no_grad():
+                tensor[:, shared:] = 0
+                tensor[:, :shared] = source[name][:, :shared]
         elif '.classify.' in name and class_names != checkpoint.class_names:
             drawn |= dict.fromkeys(f'{_CLASS}{other!r}' for other in class_names if other not in kept)
             with torch.no_grad():
@@ -129,6 +135,9 @@ def check_frozen(freeze: int, checkpoints: Sequence[Checkpoint], origin: str, mo
     if freeze > known:
         raise UserError(f'freeze is {freeze}; {origin} has {known} blocks, so the others would keep random '
                         f'weights: give at most {known}')
+    if freeze > 0 and any(c.model.config.channels < model.channels for c in checkpoints):
+        raise UserError(f'freeze is {freeze} and motion is new to {origin}: the weights of its channels start at 0 and '
+                        'would stay there; give --freeze 0, or --motion 0')
     theirs = sorted({c.model.config.attention for c in checkpoints})
     if freeze > 0 and theirs != [model.attention]:
         raise UserError(f'freeze is {freeze} and attention is {model.attention}; the blocks of {origin} were trained '

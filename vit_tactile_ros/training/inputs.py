@@ -50,8 +50,8 @@ class Inputs:
 
     @torch.no_grad()
     def __call__(self, frames: Tensor, references: Tensor, epoch: int, step: int, first_row: int) -> Tensor:
-        """The rows from `first_row` (a multiple of `PIECE`) on of the batch of a step, uint8 (B, h, w, 3) each, to
-        the input, float32 (B, 3, h, w).
+        """The rows from `first_row` (a multiple of `PIECE`) on of the batch of a step, uint8 (B, h, w, 3) each
+        (frames with motion (B, h, w, 6)), to the input, float32 (B, channels, h, w).
         """
         frames = frames.to(self.device, non_blocking=True)
         references = references.to(self.device, non_blocking=True)

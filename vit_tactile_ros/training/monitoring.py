@@ -53,7 +53,7 @@ class RunLog:
 
     def pictures(self, name: str, inputs: Tensor, preprocessing: PreprocessingConfig, step: int) -> None:
         """The first 16 of a batch of network inputs, (B, 3, h, w), as one grid, with the colours they had."""
-        shown = inputs[:16].detach().float().cpu()
+        shown = inputs[:16, :3].detach().float().cpu()
         mean, std = (torch.tensor(v)[:, None, None] for v in (preprocessing.mean, preprocessing.std))
         grid = _grid((shown * std + mean).clamp(0, 1), columns=4)
         self._writer.add_image(name, grid, step)

@@ -12,6 +12,7 @@ from vit_tactile_ros.foundation.errors import UserError
 INPUTS = {'difference': 'difference', 'none': 'frame'}
 # The values of settings that did not exist when a run was started.
 BEFORE = {'freeze': 0, 'references': ''}
+BEFORE_IN_PREPROCESSING = {'motion_interval': 0.0, 'motion_std': 0.04}
 
 
 class SettingsError(UserError):
@@ -32,6 +33,10 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
     before = state['settings']
     for name, value in settings.items():
         then = before.get(name, BEFORE.get(name))
+        if name == 'preprocessing' and then:
+            then = BEFORE_IN_PREPROCESSING | then
+        if name == 'channels':  # follow from the motion
+            continue
         if name == 'epochs' and 'epoch' in state:
             if value < state['epoch'] + (state['step'] > 0):
                 done = f'{state["epoch"]} epochs' + (' and a part of another' if state['step'] else '')
@@ -39,6 +44,8 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
         elif then != value:
             if name == 'preprocessing' and then and then['reference'] != value['reference']:
                 name, then, value = 'input', INPUTS[then['reference']], INPUTS[value['reference']]
+            elif name == 'preprocessing' and then and then['motion_interval'] != value['motion_interval']:
+                name, then, value = 'motion', then['motion_interval'], value['motion_interval']
             raise SettingsError(f'{output} was started with --{name} {_flag(then)}, now it is '
                                 f'{_flag(value)}: give the same settings to resume, or another --output')
 

@@ -122,34 +122,44 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
     for position, source in enumerate(sources):
         by_bag.setdefault(source.path, []).append(position)
     for bag, positions in by_bag.items():
-        wanted = {(sources[p].topic, sources[p].stamp): p for p in positions if sources[p].mean_of == 1}
+        wanted = {(sources[p].topic, sources[p].stamp): p for p in positions
+                  if sources[p].mean_of == 1 and not sources[p].motion_interval}
+        before = {(sources[p].topic, sources[p].stamp): p for p in positions if sources[p].motion_interval}
+        # From the first image on, as in the node, and also of images without a label.
+        moving = {sources[p].topic: SensorFrames(Reference(1), motion_interval=sources[p].motion_interval)
+                  for p in before.values()}
         means = {p: SensorFrames(Reference(sources[p].mean_of)) for p in positions if sources[p].mean_of > 1}
         stamps = [sources[p].stamp for p in positions]
         with Recording(bag) as recording:
-            for found in recording.messages({sources[p].topic for p in positions}, min(stamps)):
+            for found in recording.messages({sources[p].topic for p in positions},
+                                            None if moving else min(stamps)):
                 place = wanted.pop((found.topic, found.received), None)
                 gathering = [p for p in means if sources[p].topic == found.topic and sources[p].stamp <= found.received]
-                if place is None and not gathering:
+                if place is None and not gathering and found.topic not in moving:
                     continue
                 try:
                     message = recording.deserialise(found)
-                    images = [means[p].update(message, stamp_of(message, found)).image for p in gathering]
-                    image = images[0] if images else decode(message)
+                    updated = [means[p] for p in gathering] + [moving[t] for t in (found.topic,) if t in moving]
+                    frames = [each.update(message, stamp_of(message, found)) for each in updated]
+                    image = frames[0].image if frames else decode(message)
                 except (DataError, DecodeError) as error:
                     if place is not None:
                         raise DataError(f'{sources[place]} is not an image that can be read: {error}') from error
                     continue  # the node, too, averages the images that it can read
                 if place is not None:
                     yield place, image
+                if (place := before.pop((found.topic, found.received), None)) is not None:
+                    assert frames[-1].previous is not None
+                    yield place, frames[-1].previous
                 for p in gathering:
                     if means[p].reference.is_complete:
                         yield p, _mean(means.pop(p))
-                if not wanted and not means:
+                if not wanted and not means and not before:
                     break
-        for p, frames in means.items():  # of a bag with fewer images
-            if frames.shortage:
-                logger.warning('%s: sensor %r %s', bag, sensor_of(sources[p].topic), frames.shortage)
-                yield p, _mean(frames)
+        for p, gathered in means.items():  # of a bag with fewer images
+            if gathered.shortage:
+                logger.warning('%s: sensor %r %s', bag, sensor_of(sources[p].topic), gathered.shortage)
+                yield p, _mean(gathered)
             else:
                 wanted[sources[p].topic, sources[p].stamp] = p
         if wanted:

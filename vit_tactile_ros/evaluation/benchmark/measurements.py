@@ -76,6 +76,7 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
     runtime, images, config = subject.runtime, subject.batches[0], subject.model.config
     exits, device, size = len(config.exits), subject.runtime.device, len(images)
     tiny, tiny_name = vit_tiny(subject.image_size)
+    colours = images[:, :3].contiguous()  # without motion, which ViT-Tiny has no channels for
     tiny.to(device)
     tokens = (subject.image_size[0] // config.patch_size) * (subject.image_size[1] // config.patch_size)
     products, operations = matrix_products(config, size * tokens, device)
@@ -84,11 +85,11 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
     contenders |= {'full': full_depth(runtime, subject.batches),
                    'early': early(runtime, subject.batches, subject.tau, subject.temperatures),
                    'softmax': full_depth(softmax, subject.batches),
-                   'timm': forward(tiny, images, device), 'matrix': products}
+                   'timm': forward(tiny, colours, device), 'matrix': products}
     if compiled:
         try:
             graphs = 'reduce-overhead' if device.type == 'cuda' else None  # CUDA graphs
-            fast = forward(cast(torch.nn.Module, torch.compile(tiny, mode=graphs)), images, device)
+            fast = forward(cast(torch.nn.Module, torch.compile(tiny, mode=graphs)), colours, device)
             with torch.inference_mode():
                 fast(0)
             contenders['timm compiled'] = fast
@@ -132,7 +133,7 @@ def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progr
     contenders: dict[str, Run] = {}
     for side in sides:
         size = (side * patch, side * patch)
-        image = [torch.randn(1, 3, *size)]
+        image = [torch.randn(1, subject.model.config.channels, *size)]
         contenders[f'own {side * side}'] = full_depth(subject.make(resized(subject.model, size)), image)
         contenders[f'softmax {side * side}'] = full_depth(subject.make(resized(subject.model, size, 'softmax')), image)
     times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress)

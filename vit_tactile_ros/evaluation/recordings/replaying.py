@@ -182,9 +182,13 @@ class _Collected:
     def sensor_notes(self, path: Path) -> list[str]:
         grey = [f'{path}: {frames.grey_images} of {frames.images} images of sensor {sensor!r} are grey; {GREY_NOTE}'
                 for sensor, frames in self.sensors.items() if frames.grey_images]
-        return grey + [f'{path}: the resolution of sensor {sensor!r} changed, {frames.resolution_changes} times; a '
-                       'reference that is captured is captured again each time'
-                       for sensor, frames in self.sensors.items() if frames.resolution_changes]
+        gaps = [f'{path}: {frames.motion_gaps} of {frames.images} images of sensor {sensor!r} follow a gap or a stamp '
+                'that went back: their motion is taken as zero'
+                for sensor, frames in self.sensors.items() if frames.motion_gaps]
+        return grey + gaps + [
+            f'{path}: the resolution of sensor {sensor!r} changed, {frames.resolution_changes} times; a reference that '
+            'is captured is captured again each time'
+            for sensor, frames in self.sensors.items() if frames.resolution_changes]
 
     @torch.inference_mode()
     def add(self, classifier: TactileClassifier, inputs: NDArray[np.float32], rows: list[Row],
@@ -225,7 +229,7 @@ class _Collected:
 def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, preprocessing: PreprocessingConfig,
              sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected,
              ) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
-    """(inputs (B, 3, h, w), their rows, messages read for them)."""
+    """(inputs (B, channels, h, w), their rows, messages read for them)."""
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
     inputs: list[NDArray[np.float32]] = []
     rows: list[Row] = []
@@ -244,7 +248,7 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
         except DataError as error:
             collected.reject(found.topic, 'unreadable', index, found.received, error)
             continue
-        inputs.append(normalise(frame.image, frame.reference, preprocessing))
+        inputs.append(normalise(frame.image, frame.reference, preprocessing, previous=frame.previous))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp)))
         if len(rows) == settings.batch_size:

@@ -31,5 +31,5 @@ class TorchRuntime:
         self._model = copy.deepcopy(model).to(device, self.dtype).eval()
 
     def stages(self, images: Tensor) -> Stages:
-        """Stages of float32 (B, 3, H, W) images from host memory; see `ViTTactile.stages`."""
+        """Stages of float32 (B, channels, H, W) images from host memory; see `ViTTactile.stages`."""
         return self._model.stages(images.to(self.device, self.dtype, non_blocking=True))

@@ -33,7 +33,7 @@ class _Graphs:
         config, device = model.config, backend.device
         patches = (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
         exits, classes = len(config.exits), config.num_classes
-        self.images_host = backend.host_buffer(size, 3, *config.image_size)
+        self.images_host = backend.host_buffer(size, config.channels, *config.image_size)
         self.images = torch.zeros(self.images_host.shape, device=device)
         # Input and output of every stage: the stages run one after the other on one stream.
         self.hidden = torch.zeros(size, patches, config.width, dtype=dtype, device=device)
@@ -88,7 +88,7 @@ class ExitLoop:
                                              self._temperatures)
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
-        """As `model.early_exit`; float32 (B, 3, H, W) images in host memory, the result in host memory."""
+        """As `model.early_exit`; float32 (B, channels, H, W) images in host memory, the result in host memory."""
         self._check(images)
         assert len(temperatures) == self._exits and len(tau) == self._exits - 1
         self._set_limits(tuple(tau), tuple(temperatures))
@@ -154,7 +154,7 @@ class ExitLoop:
                 size = self._move(index + 1, size, wanted)
 
     def _check(self, images: Tensor) -> None:
-        wanted = (3, *self._model.config.image_size)
+        wanted = (self._model.config.channels, *self._model.config.image_size)
         if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
             raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, {", ".join(map(str, wanted))}) '
                              "with B at least 1 for engine 'cuda_graph'")

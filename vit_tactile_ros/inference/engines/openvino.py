@@ -57,7 +57,7 @@ class OpenVinoRuntime:
             hint = 'bf16' if has_bfloat16 else 'f32'
         self.device = torch.device('cpu')
         self.precision = precision
-        self._image_shape = (3, *model.config.image_size)
+        self._image_shape = (model.config.channels, *model.config.image_size)
         settings = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': threads,
                     'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
                     'ENABLE_CPU_PINNING': False}  # a pinned thread waits for other processes on its core

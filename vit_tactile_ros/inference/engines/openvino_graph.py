@@ -21,7 +21,7 @@ Array = NDArray[np.float32]
 
 
 def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Model]:
-    """One graph per exit: images (B, 3, H, W) or tokens (B, N, width) to tokens and logits (B, C), float32.
+    """One graph per exit: images (B, channels, H, W) or tokens (B, N, width) to tokens and logits (B, C), float32.
 
     B is dynamic; H, W and N are those of the model's image size. The last graph only gives logits. With `ranges`, of
     `activation_ranges`, the linear layers of the blocks multiply 8-bit integers. Raises NotImplementedError for an
@@ -32,7 +32,7 @@ def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Mod
     num_tokens = (height // config.patch_size) * (width // config.patch_size)
     graphs = []
     for index, stage in enumerate(model.stage_modules):
-        shape = [-1, 3, height, width] if index == 0 else [-1, num_tokens, config.width]
+        shape = [-1, config.channels, height, width] if index == 0 else [-1, num_tokens, config.width]
         entry = ops.parameter(shape, np.float32)
         x = _embed(entry, model.embed, config.width) if index == 0 else entry
         for block in cast('list[Block]', list(cast(Stage, stage).blocks)):
