@@ -79,7 +79,11 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
         creep = handling.creep_mm(t)
         moment = dataclasses.replace(change, lighting=change.lighting * light,
                                      creep_mm=(change.creep_mm[0] + creep[0], change.creep_mm[1] + creep[1]))
-        frames.append(moment.frame(unit, handling.contact(t), rng, faint))
+        touch = handling.contact(t)
+        weak = faint
+        if faint and touch:  # as deep, as strong
+            weak = dataclasses.replace(faint, levels=faint.levels * touch.depth_mm / contact.depth_mm)
+        frames.append(moment.frame(unit, touch, rng, weak))
     previous, frame = frames
     return frame, previous, change.reference(unit), STATE_NAMES.index(state_name)
 
