@@ -127,7 +127,7 @@ class SensorUnit:
             spans.append(slice(max(first, 0) * _WINDOW_GRID, min(last * _WINDOW_GRID, length)))
         return spans[0], spans[1]
 
-    def _add_shading(self, contact: Contact, image: np.ndarray, faint: Faint | None) -> None:
+    def _add_shading(self, contact: Contact, image: np.ndarray, faint: Faint | None = None) -> None:
         """Add the contact's change of brightness to the image (3, H, W), in grey levels.
 
         Lambert's law for each light: tilted gel minus flat gel.
