@@ -16,13 +16,13 @@ from toy_touches import picture, write_csv, write_folders, write_picture
 
 from vit_tactile_ros.data import frames
 from vit_tactile_ros.data.frames import TouchFrames, grey_shares
-from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulated import SimulatedStates, SimulatedTouches
 from vit_tactile_ros.data.touches import DataError, load_touches
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.simulator import sample_example
+from vit_tactile_ros.simulator import sample_example, sample_state_example
 
 DIFFERENCE = PreprocessingConfig(image_size=(16, 16), reference='difference', crop='center', orientation='match')
 PLAIN = PreprocessingConfig(image_size=(16, 16))
@@ -158,6 +158,19 @@ def test_simulated_touches_are_the_same_triple(preprocessing):
         touches[4]
     with pytest.raises(ValueError, match='size is 0'):
         SimulatedTouches(0, preprocessing)
+
+
+@pytest.mark.parametrize('preprocessing', [DIFFERENCE, PLAIN], ids=['difference', 'plain'])
+def test_simulated_states_are_a_frame_with_the_one_before_and_the_reference(preprocessing):
+    images = sample_state_example(np.random.default_rng((3, 1)), 0.05)
+    states = SimulatedStates(2, preprocessing, seed=3, interval_s=0.05)
+    frame, no_contact, state = states[1]
+    fitted = [fit(image, preprocessing) for image in images[:3]]
+    np.testing.assert_array_equal(frame, np.concatenate(fitted[:2], axis=2))
+    np.testing.assert_array_equal(no_contact, fitted[2] * (preprocessing.reference == 'difference'))
+    assert state == images[3] and len(states) == 2
+    with pytest.raises(IndexError, match='index is 2'):
+        states[2]
 
 
 def test_a_16_bit_file_of_small_range_is_refused(tmp_path):

@@ -21,9 +21,9 @@ class Faint:
 
 
 def sample_faint(least: float, rng: np.random.Generator) -> Faint:
-    """Draw a strength from `least` to 20 grey levels, most of them below 8; a third of the objects is soft."""
-    levels = math.exp(rng.uniform(math.log(least), math.log(20.0)))
-    return Faint(levels, soft_mm=rng.uniform(0.1, 0.7) if rng.random() < 0.35 else 0.0)
+    """Draw a strength from `least` to 35 grey levels, half of them below 11; a quarter of the objects is soft."""
+    levels = math.exp(rng.uniform(math.log(least), math.log(35.0)))
+    return Faint(levels, soft_mm=rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0)
 
 
 def sample_faint_contact(class_name: str, config: SensorConfig, rng: np.random.Generator) -> Contact:

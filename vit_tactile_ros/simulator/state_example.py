@@ -63,6 +63,8 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
         contact = sample_contact(name, varied, rng, depth_fraction=rng.uniform(0.2, 1.0))
     while True:
         activity = str(rng.choice(_LEADING_TO[state_name]))
+        if activity == 'twist' and name == 'sphere':
+            continue  # a ball that turns looks like one that does not
         handling = sample_handling(varied, rng, (activity,), contact)
         times = handling.times(state_name, interval_s)
         if len(times):
@@ -77,7 +79,11 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
         creep = handling.creep_mm(t)
         moment = dataclasses.replace(change, lighting=change.lighting * light,
                                      creep_mm=(change.creep_mm[0] + creep[0], change.creep_mm[1] + creep[1]))
-        frames.append(moment.frame(unit, handling.contact(t), rng, faint))
+        touch = handling.contact(t)
+        weak = faint
+        if faint and touch:  # as deep, as strong
+            weak = dataclasses.replace(faint, levels=faint.levels * touch.depth_mm / contact.depth_mm)
+        frames.append(moment.frame(unit, touch, rng, weak))
     previous, frame = frames
     return frame, previous, change.reference(unit), STATE_NAMES.index(state_name)
 
