@@ -167,8 +167,8 @@ def test_motion_starts_again():
         frame = frames.update(message(pixels), stamp * MS)
         assert frame.previous is frame.image and causes(frame) == [cause]
     assert frames.motion_gaps == 2
-    assert frame.notes[0].text == ('by its stamp, the previous image is more than 0.20 s older, or newer; the motion of '
-                                   'this image is taken as zero')
+    assert frame.notes[0].text == ('by its stamp, the previous image is more than 0.20 s older, or newer; the motion '
+                                   'of this image is taken as zero')
 
 
 def test_a_broken_image_is_not_the_one_before():

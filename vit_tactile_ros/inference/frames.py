@@ -90,7 +90,8 @@ class SensorFrames:
         if self.needs_reference:
             self._update_reference(image, notes)
         previous = None if self._motion is None else self._move(self._motion, image, stamp_ns, notes)
-        return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes, previous)
+        return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes,
+                     previous=previous)
 
     @property
     def motion_gaps(self) -> int:
@@ -125,8 +126,8 @@ class SensorFrames:
         gaps = motion.gaps
         previous = motion.update(image, stamp_ns)
         if motion.gaps > gaps:
-            notes.append(Note('motion', f'by its stamp, the previous image is more than {motion.farthest:.2f} s older, or '
-                                        'newer; the motion of this image is taken as zero'))
+            notes.append(Note('motion', f'by its stamp, the previous image is more than {motion.farthest:.2f} s older, '
+                                        'or newer; the motion of this image is taken as zero'))
         return previous
 
     def _check_colour(self, image: Image, notes: list[Note]) -> None:

@@ -120,7 +120,7 @@ class ClassificationWorker:
         try:
             decisions = self._classifier.classify([r.frame.image for r in ready],
                                                   [r.frame.reference for r in ready], self._tau(),
-                                                  [r.frame.previous for r in ready])
+                                                  previous=[r.frame.previous for r in ready])
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
