@@ -24,7 +24,7 @@ LARGEST_SHIFT = 3.0  # grey levels of a smooth change of light; a larger one is 
 _STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.3, 3.0  # grey levels; a noisier cell would hide faint contacts
 _MEMORY = 250  # frames over which noise is learned: long enough for the codecs that write a whole image now and then
-_OUTLIER = 2.0  # squares count at most this many times the variance, so that a missed faint touch hardly raises it
+_OUTLIER = 4.0  # squares count at most this many times the variance, so that a missed faint touch hardly raises it
 
 
 class Verdict(NamedTuple):
