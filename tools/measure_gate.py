@@ -58,8 +58,8 @@ def at_the_gate(clips: dict[str, list[Frame]], classifier: TactileClassifier, ra
         made = [sensor.update(message(image), round(number * 1e9 / rate)) for number, (image, _) in enumerate(frames)]
         touched = np.array([label == 'contact' for _, label in frames])
         gated = np.array([frame.is_untouched for frame in made])
-        nothing = np.array([classifier.classify([f.image], [f.reference], classifier.thresholds(TAU))[0].class_id == 0
-                            for f in made])
+        nothing = np.array([d.class_id == 0 for d in classifier.classify(
+            [f.image for f in made], [f.reference for f in made], classifier.thresholds(TAU))])
         peak = peaks(np.stack([f.image for f in made]).astype(np.float32), touched)
         judged = np.arange(len(made)) >= REFERENCE_FRAMES
         untouched[0] += int((gated & ~touched & judged).sum())
@@ -81,7 +81,7 @@ def at_the_gate(clips: dict[str, list[Frame]], classifier: TactileClassifier, ra
 
 
 def wrong_references(images: dict[str, list[np.ndarray]], classifier: TactileClassifier, pairs: int) -> dict[str, Any]:
-    """Untouched images taken for a touch with the reference of another clip, before and after following it for 60 s.
+    """Untouched images taken for a touch with the reference of another clip, before and after 100 s without a touch.
 
     images: untouched ones of every clip, fitted, the first as its reference.
     """
@@ -99,8 +99,8 @@ def wrong_references(images: dict[str, list[np.ndarray]], classifier: TactileCla
             made = sensor.update(message(frame), number)
             taken.append(made.reference)
         gated_before = made.is_untouched
-        for number in range(300):  # 120 s, the same image, in steps that count
-            made = sensor.update(message(frame), number * 400_000_000)
+        for number in range(200):  # 100 s of the same image
+            made = sensor.update(message(frame), number * 500_000_000)
         for reference_ in (taken[0], made.reference):
             touches.append(classifier.classify([made.image], [reference_], classifier.thresholds(TAU))[0].class_id != 0)
         found[f'{low:g}-{high:g}'].append([*touches, gated_before, made.is_untouched, sensor.monitor.health.level > 0])
@@ -123,8 +123,8 @@ def shifted_light(images: dict[str, list[np.ndarray]], classifier: TactileClassi
         reference = np.clip(own[0] + plane * size / np.abs(plane).mean(), 0, 255).astype(np.uint8)
         sensor = SensorFrames(Reference(1, reference), classifier.preprocessing)
         made = before = sensor.update(message(own[-1]), 0)
-        for number in range(1, 300):
-            made = sensor.update(message(own[number % len(own)]), number * 400_000_000)
+        for number in range(1, 200):
+            made = sensor.update(message(own[number % len(own)]), number * 500_000_000)
         taus = classifier.thresholds(TAU)
         shifted[f'{2 * (size // 2):g}-{2 * (size // 2) + 2:g}'].append([
             classifier.classify([f.image], [f.reference], taus)[0].class_id != 0 for f in (before, made)]
@@ -178,7 +178,7 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    classifier = TactileClassifier(load_checkpoint(shipped_checkpoint()), engine='torch', threads=1)
+    classifier = TactileClassifier(load_checkpoint(shipped_checkpoint()), engine='auto', threads=1)
     contacts = contacts_of(arguments.contacts)
     clips = {name: list(recorded(arguments.clips / name, contacts[name])) for name in contacts}
     result: dict[str, Any] = {}

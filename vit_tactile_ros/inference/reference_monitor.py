@@ -23,6 +23,7 @@ _MAX_STEP = 0.5  # s between two frames; more is an interruption, which says not
 
 START_FRAMES = 5  # frames after a start with a given reference, that decide whether it fits
 _MOVED = 4.0  # grey levels by which a cell may vary among the frames that become the reference
+_NO_TOUCH = 0.95  # share of the cells; no touch of the real clips differs so widely
 _EVERYWHERE = 0.5  # share of the cells; only a touch of the whole gel differs so widely, and not for long
 UNFIT_WARNING, UNFIT_ERROR = 5.0, 30.0  # s that everything differs
 TOUCHED_WARNING = 60.0  # s without an untouched frame
@@ -87,7 +88,8 @@ class ReferenceMonitor:
     def touch(self) -> str:
         """What the last frame shows if something touches; '' if nothing does, or if the reference is to blame."""
         verdict = self.verdict
-        if verdict is None or verdict.is_still or self._unfit_for >= UNFIT_WARNING:
+        if verdict is None or verdict.is_still or self._unfit_for >= UNFIT_WARNING or (
+                verdict.touched_share > _NO_TOUCH):
             return ''
         return f'{100 * verdict.touched_share:.0f} % of the image differ from the reference'
 
