@@ -17,7 +17,7 @@ from vit_tactile_ros.model import PreprocessingConfig
 CLIPS = Path(__file__).parents[2].resolve().parent / 'shared' / 'data' / 'gelsight_clips'
 CONTACTS = Path(__file__).parents[1] / 'helpers' / 'contacts_by_eye.csv'
 CONFIG = PreprocessingConfig(image_size=(48, 64), reference='difference')
-STEP = 100_000_000  # ns
+STEP = 40_000_000  # ns
 GEL = np.random.default_rng(0).integers(60, 180, (48, 64, 3)).astype(np.float32)  # the untouched gel
 
 

@@ -33,7 +33,8 @@ class Finger:
             header.stamp.sec, header.stamp.nanosec = divmod(10**9 + self._number * STEP, 10**9)
             wanted = len(self._results) + 1
             picture = self._unit.render(self._contact if touched else None, self._rng)
-            self._client.send_until(image_message(picture, header), lambda: len(self._results) >= wanted, 'a result')
+            self._client.send_until(image_message(picture, header), lambda wanted=wanted: len(self._results) >= wanted,
+                                    'a result')
         return self._results[-1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -66,13 +67,14 @@ class Gate:
         flat = difference.reshape(rows * columns, 3)
         plane = _plane(rows, columns)
         smooth = plane @ (plane.T @ flat)  # least squares
-        squares = np.square(flat - smooth).mean(axis=1).reshape(rows, columns)
+        rest = flat - smooth
+        squares = (np.einsum('ij,ij->i', rest, rest) / 3).reshape(rows, columns)
         if self.variance is None or self.variance.shape != squares.shape:
             self.restart(np.zeros((rows, columns), np.float32))
         assert self.variance is not None
-        ratios = squares / np.clip(self.variance, _LOWEST_NOISE**2, _HIGHEST_NOISE**2)
-        verdict = Verdict(float(np.sqrt(ratios.max())), float(np.abs(smooth).max()),
-                          float((ratios > THRESHOLD**2).mean()))
+        ratios = squares / np.minimum(np.maximum(self.variance, _LOWEST_NOISE**2), _HIGHEST_NOISE**2)
+        verdict = Verdict(math.sqrt(ratios.max()), float(np.abs(smooth).max()),
+                          np.count_nonzero(ratios > THRESHOLD**2) / ratios.size)
         if verdict.is_untouched:
             self._frames = min(self._frames + 1, _MEMORY)
             self.variance = self.variance + (np.minimum(squares, _OUTLIER * self.variance)
