@@ -40,6 +40,7 @@ from vit_tactile_ros.foundation.files import check_folder_writable, written_whol
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
@@ -65,6 +66,9 @@ class ReplayRequest:
                                  'number of first images of a sensor whose mean is its reference')
     reference_files: tuple[str, ...] = flag(
         (), 'images without contact, used in place of the first images; =FILE for the unnamed sensor', 'SENSOR=FILE')
+    reference_drift: float = flag(DRIFT, 'time constant in s with which the reference follows untouched images; '
+                                         '0: it does not')
+    no_gate: bool = flag(False, 'let no image exit before the first block')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     tau: tuple[float, ...] = flag((), "exit threshold, one or one per early exit; default: the checkpoint's")
     max_accuracy_drop: float | None = flag(None, 'accepted accuracy drop, instead of --tau; needs a calibrated '
@@ -96,6 +100,8 @@ class ReplayRequest:
             raise UserError(f'start is {self.start} and --stop {self.stop}; the start must be before the stop')
         if not (math.isfinite(self.speed) and self.speed > 0):
             raise UserError(f'speed is {self.speed}; must be above 0')
+        if not (math.isfinite(self.reference_drift) and self.reference_drift >= 0):
+            raise UserError(f'reference_drift is {self.reference_drift}; must be s, at least 0')
         if self.tau and self.max_accuracy_drop is not None:
             raise UserError('--tau and --max_accuracy_drop: give only one of them; both set the exit threshold')
         if self.live and self.ray is not None:
@@ -199,7 +205,8 @@ def _settings(arguments: ReplayRequest, checkpoint: Checkpoint) -> ReplaySetting
     labels = read_intervals(arguments.labels) if arguments.labels else None
     return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), arguments.topics, arguments.sensors,
                           arguments.start, arguments.stop, labels, arguments.reference_frames, files,
-                          arguments.batch_size, arguments.timing_frames, arguments.engine, arguments.precision)
+                          arguments.batch_size, arguments.timing_frames, arguments.engine, arguments.precision,
+                          not arguments.no_gate, arguments.reference_drift)
 
 
 def _replay_all(arguments: ReplayRequest, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,

@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
+from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
+from vit_tactile_ros.inference.touch_events import NO_CONTACT
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, compute_shares, thresholds
 
 Image = NDArray[np.uint8]
@@ -29,12 +31,12 @@ class Decision:
     class_name: str
     confidence: float  # probability of the class at the exit that was taken, 0..1
     probabilities: NDArray[np.float32]  # (C,)
-    exit_index: int  # 0-based
-    exit_block: int  # 1-based block that the exit follows
+    exit_index: int  # 0-based; -1: the gate decided, no block ran
+    exit_block: int  # 1-based block that the exit follows; 0: the gate
     exit_confidences: NDArray[np.float32]  # at every evaluated exit, earliest first
     tau: tuple[float, ...]  # threshold of each early exit
-    compute_share: float  # of the full depth's multiply-adds, (0, 1]
-    inference_time: float  # s, from the ready input of the batch to the decision
+    compute_share: float  # of the full depth's multiply-adds, 0..1
+    inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
 
 
 class TactileClassifier:
@@ -72,6 +74,24 @@ class TactileClassifier:
     @property
     def needs_reference(self) -> bool:
         return self.preprocessing.reference == 'difference'
+
+    @property
+    def gate_problem(self) -> str:
+        """Why the gate can't be used with this checkpoint; '' if it can."""
+        if not self.needs_reference:
+            return 'this checkpoint uses no reference'
+        return '' if NO_CONTACT in self.class_names else f'this checkpoint has no class {NO_CONTACT}'
+
+    def untouched(self, tau: Sequence[float]) -> Decision | None:
+        """The decision of the gate for an untouched frame; None if the network has to decide.
+
+        With a first threshold of 1 it has to: no image exits early.
+        """
+        if self.gate_problem or (tau and tau[0] >= 1):
+            return None
+        class_id = self.class_names.index(NO_CONTACT)
+        return Decision(class_id, NO_CONTACT, GATE_CONFIDENCE, gate_probabilities(self.class_names), GATE_EXIT_INDEX,
+                        GATE_EXIT_BLOCK, np.empty(0, np.float32), tuple(tau), 0.0, 0.0)
 
     def thresholds(self, tau: float | Sequence[float]) -> tuple[float, ...]:
         """`tau` as one threshold per early exit; raises UserError as `model.thresholds` does."""
@@ -126,3 +146,10 @@ class TactileClassifier:
             )
             for class_id, row, exit_index, confidence in zip(class_ids, probabilities, exits, confidences, strict=True)
         ]
+
+
+def gate_probabilities(class_names: Sequence[str]) -> NDArray[np.float32]:
+    """Of every class, (C,), where the gate decides."""
+    others = max(1, len(class_names) - 1)
+    return np.array([GATE_CONFIDENCE if name == NO_CONTACT else (1 - GATE_CONFIDENCE) / others
+                     for name in class_names], np.float32)

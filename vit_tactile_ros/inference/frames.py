@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,20 +12,21 @@ from numpy.typing import NDArray
 from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
 from vit_tactile_ros.inference.decode import UNDEFINED_ORDER, decode
 from vit_tactile_ros.inference.motion import Motion
+from vit_tactile_ros.inference.note import Note
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference, fixed_references
+from vit_tactile_ros.inference.reference_monitor import DRIFT, ReferenceMonitor
+from vit_tactile_ros.inference.reference_store import (
+    StoredReference,
+    StoreError,
+    age,
+    read_reference,
+    stored_path,
+    write_reference,
+)
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
-
-
-class Note(NamedTuple):
-    """Something to report about a sensor's images."""
-
-    cause: str  # the same for notes that repeat one another
-    text: str
-    is_warning: bool = True
-    is_lasting: bool = False  # holds for every image that follows: report it once
 
 
 class Frame(NamedTuple):
@@ -34,6 +36,7 @@ class Frame(NamedTuple):
     reference: NDArray[np.float32] | None  # for this image, (h, w, 3) in grey levels; None: not used
     stamp_ns: int  # of the message's header, or the time of receipt
     notes: Sequence[Note]
+    is_untouched: bool = False  # the difference to the reference shows no touch: the network is not needed
     previous: Image | None = None  # motion is the difference to it; fitted; None: motion is not used
 
 
@@ -44,21 +47,27 @@ class SensorFrames:
     or go back. Another resolution is a start, too; capturing the reference again changes nothing, because motion does
     not depend on it.
 
-    Not thread-safe, apart from `request_recapture` and reading the counters.
+    Not thread-safe, apart from `request_recapture`, `save_reference` and reading the counters and `monitor.health`.
     """
 
     def __init__(self, reference: Reference, preprocessing: PreprocessingConfig | None = None,
-                 expects_grey: bool = True, motion_interval: float | None = None) -> None:
+                 expects_grey: bool = True, drift: float = DRIFT, motion_interval: float | None = None) -> None:
         """preprocessing: None keeps the images as decoded and gathers a reference of that size.
 
         expects_grey: do not check for grey images, since the network was trained on them.
-
+        drift: s, time constant with which the reference follows untouched frames; 0: it does not.
         motion_interval: in s, 0 for no motion; None: that of `preprocessing`.
         """
         if motion_interval is None:
             motion_interval = preprocessing.motion_interval if preprocessing else 0.0
         self._motion = Motion(motion_interval) if motion_interval else None
         self.reference = reference
+        self._drift = drift
+        self.monitor = ReferenceMonitor(reference, drift)
+        self._store: Path | None = None  # the file that keeps the reference across restarts
+        self._stored: StoredReference | None = None  # what was read from it
+        self._saved_version = 0
+        self._pending_notes: list[Note] = []
         self.needs_reference = preprocessing is None or preprocessing.reference == 'difference'
         self._preprocessing = preprocessing
         self._expects_grey = expects_grey
@@ -77,7 +86,7 @@ class SensorFrames:
         """The frame of the next message, a sensor_msgs/Image or CompressedImage; raises DecodeError."""
         image = decode(message)
         self.images += 1
-        notes: list[Note] = []
+        notes, self._pending_notes = self._pending_notes, []
         if (encoding := getattr(message, 'encoding', '')) in UNDEFINED_ORDER:
             notes.append(Note(encoding, f'encoding {encoding} does not define its colour order; read as BGR',
                               is_lasting=True))
@@ -88,15 +97,42 @@ class SensorFrames:
         if not self._expects_grey:
             self._check_colour(image, notes)
         if self.needs_reference:
-            self._update_reference(image, notes)
+            self._update_reference(image, stamp_ns, notes)
         previous = None if self._motion is None else self._move(self._motion, image, stamp_ns, notes)
         return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes,
-                     previous=previous)
+                     is_untouched=self.monitor.is_untouched, previous=previous)
 
     @property
     def motion_gaps(self) -> int:
         """Images whose motion is taken as zero, because of a gap before them or a stamp that went back."""
         return self._motion.gaps if self._motion else 0
+
+    def keep_in(self, store: Path) -> None:
+        """Keep the reference in this file, and start with the one that is there, if it can be used."""
+        assert self._preprocessing is not None
+        self._store = store
+        try:
+            stored = read_reference(store, self._preprocessing)
+        except StoreError as error:
+            self._pending_notes.append(Note('reference store', f'stored reference not used: {error}. The first images '
+                                            'become the reference: touch nothing'))
+            return
+        if stored is not None:
+            self.reference = Reference(self.reference.num_frames, stored.frame)
+            self.monitor = ReferenceMonitor(self.reference, self._drift, stored)
+            self._stored = stored
+            self._pending_notes.append(Note('reference store', f'no-contact reference of {age(store)}: {store}',
+                                            is_warning=False))
+
+    def save_reference(self) -> None:
+        """Write the reference to its file if it is known to fit and has changed; raises WriteError."""
+        version = self.monitor.version
+        if self._store is None or self._shape is None or version == self._saved_version:
+            return
+        assert self._preprocessing is not None
+        if (stored := self.monitor.snapshot((self._shape[0], self._shape[1]))) is not None:
+            write_reference(self._store, stored, self._preprocessing)
+            self._saved_version = version
 
     @property
     def shortage(self) -> str:
@@ -111,13 +147,16 @@ class SensorFrames:
     def _change_resolution(self, shape: tuple[int, ...], notes: list[Note]) -> None:
         previous, self._shape = self._shape, shape
         if previous is None:
+            if self.monitor.is_stored and self._stored is not None and self._stored.camera_size != shape[:2]:
+                height, width = self._stored.camera_size
+                self._discard_stored(f'it is of {width}x{height} images, these are {shape[1]}x{shape[0]}', notes)
             return
         self.resolution_changes += 1
         if self._motion:
             self._motion.clear()
         text = f'resolution changed from {previous[1]}x{previous[0]} to {shape[1]}x{shape[0]}'
-        if self.needs_reference and not self.reference.is_fixed:
-            self.reference.recapture()  # the images are of another view
+        if self.needs_reference and (self.monitor.is_stored or not self.reference.is_fixed):
+            self._recapture()  # the images are of another view
             text += '; its no-contact reference is captured again from the next frames: touch nothing'
         notes.append(Note('resolution', text))
 
@@ -139,18 +178,45 @@ class SensorFrames:
             notes.append(Note('grey', f'the images are grey; {GREY_NOTE}. Check the encoding and the colour settings '
                                       'of the camera', is_lasting=True))
 
-    def _update_reference(self, image: Image, notes: list[Note]) -> None:
+    def _recapture(self) -> None:
+        self.reference.recapture()
+        self.monitor.restart()
+
+    def _discard_stored(self, reason: str, notes: list[Note]) -> None:
+        self._recapture()
+        notes.append(Note('reference store', f'stored reference not used: {reason}. The next images become the '
+                          'reference: touch nothing'))
+
+    def _update_reference(self, image: Image, stamp_ns: int, notes: list[Note]) -> None:
         if self._recapture_requested:
             self._recapture_requested = False
-            self.reference.recapture()
+            self._recapture()
+        is_managed = self._preprocessing is not None
+        if self.reference.is_complete:
+            if is_managed:
+                notes += self.monitor.check(image, stamp_ns)
+                if self.monitor.is_stored and self.monitor.does_not_fit():
+                    self._discard_stored('nearly all of the image differs from it; the gel or the light has changed, '
+                                         'or the whole gel is pressed', notes)
+            return
         if self.reference.update(image):
             notes.append(Note('reference', f'no-contact reference captured from {self.reference.num_frames} frames',
                               is_warning=False))
+        if is_managed:
+            notes += self.monitor.gather(image)
 
 
 def sensor_frames(names: Sequence[str], reference_files: Sequence[str], reference_frames: int,
-                  preprocessing: PreprocessingConfig, expects_grey: bool) -> dict[str, SensorFrames]:
-    """By name of the sensor; raises UserError as `fixed_references` does."""
+                  preprocessing: PreprocessingConfig, expects_grey: bool, drift: float = DRIFT,
+                  store: Path | None = None) -> dict[str, SensorFrames]:
+    """By name of the sensor; raises UserError as `fixed_references` does.
+
+    store: folder that keeps the references of sensors without a reference file across restarts.
+    """
     fixed = fixed_references(reference_files, names, preprocessing)
-    return {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey)
-            for name, image in zip(names, fixed, strict=True)}
+    found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift)
+             for name, image in zip(names, fixed, strict=True)}
+    for name, image in zip(names, fixed, strict=True):
+        if store is not None and image is None and found[name].needs_reference:
+            found[name].keep_in(stored_path(store, name))
+    return found

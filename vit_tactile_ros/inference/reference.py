@@ -24,7 +24,7 @@ class Reference:
     sensor must not touch anything during that time.
     """
 
-    def __init__(self, num_frames: int = REFERENCE_FRAMES, fixed: Image | None = None) -> None:
+    def __init__(self, num_frames: int = REFERENCE_FRAMES, fixed: NDArray[Any] | None = None) -> None:
         if num_frames < 1:
             raise ValueError(f'num_frames is {num_frames}; must be at least 1')
         self.num_frames = num_frames
@@ -55,6 +55,20 @@ class Reference:
     def gathered(self) -> int:
         """Frames that are in the mean."""
         return self._gathered
+
+    def follow(self, frame: Image, share: float) -> None:
+        """Move the reference towards an untouched frame by this share of their difference, 0..1."""
+        current = self.frame
+        assert current is not None
+        # A new array: `frame` has returned the old one.
+        followed = _planar(frame)
+        followed -= current
+        followed *= np.float32(share)
+        followed += current
+        if self._fixed is not None:
+            self._fixed = followed
+        else:
+            self._mean = followed
 
     def update(self, frame: Image) -> bool:
         """Add a fitted frame to the mean while it is being gathered; True if this frame completed it."""

@@ -11,12 +11,15 @@ from typing import Any
 
 import cv2
 import rclpy
+from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.service import Service
+from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
+from vit_tactile_ros.foundation.files import WriteError
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
@@ -41,6 +44,8 @@ from vit_tactile_ros.ros.topics import (
 from vit_tactile_ros.ros.transport import classifier_profile
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
+SAVE_PERIOD = 60.0  # s between two writes of the references to their files, which also follow at deactivation
+
 
 class TactileClassifierNode(ExplainingLifecycleNode):
     """Declares parameters, subscribes to images, passes them to the worker and publishes its decisions."""
@@ -54,6 +59,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._outputs: dict[str, SensorPublishers] = {}
         self._image_subscriptions: list[ImageSubscription] = []
         self._capture_services: list[Service] = []
+        self._saving: Timer | None = None
         self._checkpoint_path = Path()
         self._throttled = ThrottledLog(self.get_logger())
         self._guard = CallbackGuard(self._throttled)
@@ -83,13 +89,16 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         names = list(value('sensors') or [''])
         self._settings.configure(checkpoint.calibration, len(classifier.exits))
         frames = sensor_frames(names, list(value('reference_files') or ['']), value('reference_frames'),
-                               classifier.preprocessing, classifier.expects_grey)
+                               classifier.preprocessing, classifier.expects_grey, value('reference_drift'),
+                               Path(value('reference_store')).expanduser() if value('reference_store') else None)
         self._sensors = [Sensor(name, frames[name]) for name in names]
         for sensor in self._sensors:
             self._outputs[sensor.name] = SensorPublishers(self, sensor.name, classifier.class_names,
                                                              len(classifier.exits))
             self._capture_services.append(self.create_service(Trigger, capture_service(sensor.name), self._guard(
                 'capture_reference', partial(self._capture_reference, sensor), _internal_error)))
+        if value('gate') and classifier.gate_problem:
+            self.get_logger().info(f'{classifier.gate_problem}, so no image exits before the first block')
         classifier.warm_up(range(1, len(names) + 1))
         self._classifier = classifier
         gc.collect()
@@ -114,7 +123,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             sensor.forget_the_past()
             self._outputs[sensor.name].start()
         self._worker = ClassificationWorker(self._classifier, self._sensors, self._settings.thresholds, self._publish,
-                                            self.get_logger(), self._throttled)
+                                            self.get_logger(), self._throttled,
+                                            partial(self._settings.value, 'gate'))
         self._worker.start()
         compressed = self._settings.value('image_transport') == 'compressed'
         for sensor in self._sensors:
@@ -125,6 +135,9 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                 OVERRIDABLE_QOS.policy_kinds, self._throttled, self._guard))
         for warning in unused_qos_overrides(self):
             self.get_logger().warning(warning)
+        if self._settings.value('reference_store'):
+            self._saving = self.create_timer(SAVE_PERIOD, self._guard('saving references', self._save_references),
+                                             clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._reporter.start(self._sensors, self._classifier, self._worker, self._settings, self._checkpoint_path,
                              self._image_subscriptions)
         topics = ', '.join(s.topic_name for s in self._image_subscriptions)
@@ -160,8 +173,12 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         for subscription in self._image_subscriptions:
             subscription.destroy()
         self._image_subscriptions.clear()
+        if self._saving is not None:
+            self.destroy_timer(self._saving)
+            self._saving = None
         if self._worker is not None:
             self._worker.stop()
+            self._save_references()
             for outputs in self._outputs.values():
                 outputs.stop()
         self._reporter.stop()
@@ -209,6 +226,13 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self._throttled.warning(f'{sensor.name} age', f'{sensor.label}: {warning}')
         return age
 
+    def _save_references(self) -> None:
+        for sensor in self._sensors:
+            try:
+                sensor.frames.save_reference()
+            except WriteError as error:
+                self._throttled.warning(f'{sensor.name} reference store', f'{sensor.label}: {error}')
+
     def _on_incompatible_qos(self, sensor: Sensor, event: QoSRequestedIncompatibleQoSInfo) -> None:
         with sensor.lock:
             sensor.incompatible_publishers = event.total_count
@@ -222,6 +246,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             response.success, response.message = False, (
                 f'this node is inactive and receives no images: ros2 lifecycle set {self.get_fully_qualified_name()} '
                 'activate, then call this service again')
+        elif refusal := sensor.refuses_capture(time.monotonic()):
+            response.success, response.message = False, refusal
         else:
             sensor.frames.request_recapture()
             response.success = True

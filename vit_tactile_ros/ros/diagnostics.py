@@ -117,13 +117,18 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
             'motion gaps': frames.motion_gaps,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
-        exits = {f'exit at block {block}': n for block, n in sorted(sensor.exits.items())}
+        exits = {f'exit at block {block}' if block else 'gated': n for block, n in sorted(sensor.exits.items())}
         ages, times = list(sensor.ages), list(sensor.result_times)
         last_received, is_silent = sensor.last_received, sensor.is_silent
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
-    values['reference'] = ('not used' if not frames.needs_reference else 'from file' if reference.is_fixed
+    health = frames.monitor.health
+    values['reference'] = ('not used' if not frames.needs_reference else 'stored' if frames.monitor.is_stored
+                           else 'from file' if reference.is_fixed
                            else 'captured' if reference.is_complete else 'waiting for frames')
+    if frames.needs_reference:
+        values['reference health'] = health.text
+        values['reference noise [grey levels]'] = f'{frames.monitor.gate.noise:.2f}'
     if grey is not None:
         values['colour'] = 'grey' if grey else 'colour'
     values['rate [Hz]'] = '0.0' if is_silent else f'{rate_of(times):.1f}'
@@ -149,6 +154,10 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
         status.message = since
     else:
         status.level, status.message = DiagnosticStatus.OK, 'classifying'
+    if health.level and status.level != DiagnosticStatus.STALE:
+        level = DiagnosticStatus.ERROR if health.level > 1 else DiagnosticStatus.WARN
+        status.message = '; '.join([f'reference: {health.text}', *([status.message] if grown else [])])
+        status.level = max(status.level, level)
     if status.level == DiagnosticStatus.STALE and grown:  # for instance silent because every image is lost
         status.message += f'; {since}'
     return status

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.foundation.files import file_problem
+from vit_tactile_ros.foundation.files import check_folder_writable, file_problem
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION
 from vit_tactile_ros.model import thresholds
 from vit_tactile_ros.ros.exit_policy import NO_DROP
@@ -38,6 +40,18 @@ def _are_reference_files(value: Any) -> str:
         return right
     problems = [f'{short(v)}: {problem}' for v in value if v and (problem := file_problem(v))]
     return f'{right} ({"; ".join(problems)})' if problems else ''
+
+
+def _is_store(value: Any) -> str:
+    right = "a folder that can be written to, or ''"
+    if not isinstance(value, str):
+        return right
+    try:
+        if value:
+            check_folder_writable(Path(value).expanduser(), create=False)
+    except (OSError, RuntimeError, ValueError) as error:  # RuntimeError: ~name of an unknown user
+        return f'{right} ({error})'
+    return ''
 
 
 def _are_sensors(value: Any) -> str:
@@ -106,6 +120,13 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
                   'averages its first images instead.', _are_reference_files, dynamic=True),
     ParameterRule('reference_frames', REFERENCE_FRAMES, 'Number of images averaged into the no-contact reference, 1 '
                   'to 1000.', is_integer(1, 1000), integer_range=(1, 1000)),
+    ParameterRule('reference_drift', DRIFT, 'Time constant in s with which the reference follows untouched images, '
+                  '0 to 86400; 0: it does not.', is_number(0.0, 86400.0), dynamic=True, float_range=(0.0, 86400.0)),
+    ParameterRule('reference_store', '', "Folder that keeps the captured reference of each sensor across restarts; '' "
+                  'keeps none. Not for sensors with a reference file.', _is_store),
+    ParameterRule('gate', True, 'Untouched images exit before the first block, recognised by their difference to the '
+                  'reference. Needs a checkpoint with the class no_contact; with tau 1 no image exits early.', is_bool,
+                  live=True),
     ParameterRule('silence_timeout', 1.0, 'Time without an image, in s, after which a sensor is reported as silent, '
                   '0.05 to 3600.', is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
     ParameterRule('diagnostics_period', 1.0, 'Time in s between two messages on /diagnostics, 0.1 to 60.',

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter, deque
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any, NamedTuple
 from vit_tactile_ros.inference.frames import SensorFrames
 
 LATENCY_WINDOW = 300  # results over which latency and rate are reported
+RECENT = 0.5  # s since the last image, during which it shows what touches now
+CONFIRM_TIME = 10.0  # s
 MAX_AHEAD = 60.0  # s that a stamp may be ahead of the node's clock; beyond that the age is unknown: another clock
 
 
@@ -75,6 +78,7 @@ class Sensor:
     result_times: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # s, monotonic
     last_received: float | None = None  # s, monotonic
     last_stamp_ns: int | None = None
+    refused_at: float = -math.inf  # s, monotonic: capture_reference
     is_silent: bool = False
 
     @property
@@ -149,6 +153,22 @@ class Sensor:
             return None, 'use_sim_time is true and no /clock was received, so image_age is NaN'
         return None, (f'stamp is {-age:.0f} s ahead of the clock of this node, so image_age is NaN: is use_sim_time '
                       'set for only one of them, or do the clocks of two machines differ?')
+
+    def refuses_capture(self, now: float) -> str:
+        """Why the reference is not captured now, `now` in monotonic s: something touches. '' if it may be.
+
+        Called again within CONFIRM_TIME it may be, since a reference that was captured in a grasp shows a touch for
+        good.
+        """
+        with self.lock:
+            is_live = self.last_received is not None and now - self.last_received < RECENT
+            is_confirmed = now - self.refused_at < CONFIRM_TIME
+            touch = self.frames.monitor.touch if is_live else ''
+            self.refused_at = now if touch and not is_confirmed else -math.inf
+        if not touch or is_confirmed:
+            return ''
+        return (f'{self.label}: something touches ({touch}), and would become part of the reference: release it, then '
+                f'call this service again. If nothing touches, call it again within {CONFIRM_TIME:g} s')
 
     def take(self) -> WaitingImage | None:
         """The waiting image, which stays pending until `finish` or `reject`; call with `lock` held."""

@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.frames import Frame, Note
+from vit_tactile_ros.inference.frames import Frame
 from vit_tactile_ros.inference.image_header import DecodeError
+from vit_tactile_ros.inference.note import Note
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
@@ -38,7 +39,8 @@ class ClassificationWorker:
 
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
-                 throttled: ThrottledLog) -> None:
+                 throttled: ThrottledLog, gate: Callable[[], bool] = lambda: True) -> None:
+        """gate: whether untouched images exit before the first block."""
         self.failures = 0
         self.last_failure = ''  # the last of them
         self._in_a_row = 0
@@ -48,6 +50,7 @@ class ClassificationWorker:
         self._publish = publish
         self._logger = logger
         self._throttled = throttled
+        self._gate = gate
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes up in half the time of an Event
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name='classification', daemon=True)
@@ -115,11 +118,17 @@ class ClassificationWorker:
 
     def _classify(self, taken: list[tuple[Sensor, WaitingImage]]) -> None:
         ready = [prepared for sensor, image in taken if (prepared := self._prepare(sensor, image)) is not None]
+        tau = self._tau()
+        untouched = self._classifier.untouched(tau) if self._gate() else None
+        if untouched is not None:
+            for r in (r for r in ready if r.frame.is_untouched):
+                self._finish(r, untouched)
+            ready = [r for r in ready if not r.frame.is_untouched]
         if not ready:
             return
         try:
             decisions = self._classifier.classify([r.frame.image for r in ready],
-                                                  [r.frame.reference for r in ready], self._tau(),
+                                                  [r.frame.reference for r in ready], tau,
                                                   previous=[r.frame.previous for r in ready])
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
@@ -132,12 +141,15 @@ class ClassificationWorker:
                                       f'{r.sensor.label}: the output of the network is not finite; try precision '
                                       'float32 or another checkpoint')
                 continue
-            try:
-                age = self._publish(r.sensor, r.image, decision)
-            except Exception as error:
-                self._reject_unexpected(r.sensor, error)
-                continue
-            r.sensor.finish(decision.exit_block, age, time.monotonic())
+            self._finish(r, decision)
+
+    def _finish(self, ready: _Ready, decision: Decision) -> None:
+        try:
+            age = self._publish(ready.sensor, ready.image, decision)
+        except Exception as error:
+            self._reject_unexpected(ready.sensor, error)
+            return
+        ready.sensor.finish(decision.exit_block, age, time.monotonic())
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:

@@ -17,10 +17,12 @@ from vit_tactile_ros.evaluation.figures import BLUE, ORANGE
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 from vit_tactile_ros.evaluation.recordings.events import Touch
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
 from vit_tactile_ros.model import thresholds
 
 # Okabe and Ito 2008, distinct for colour-blind people; the markers are distinct without colour.
 _COLOURS, _MARKERS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7'), ('o', 's', '^', 'D')
+_GATE_COLOUR, _GATE_MARKER = '#999999', 'v'
 _LABEL = '#cfcfcf'
 
 
@@ -86,9 +88,9 @@ def timeline_figure(table: FrameTable, touches: Sequence[Touch], title: str) -> 
         axes.broken_barh(spans, (place_of[class_id] - 0.45, 0.9), facecolor='none', edgecolor='black', linewidth=0.9)
     places = np.searchsorted(shown, table.class_id)
     marks: list[Line2D | Patch] = []
-    for index, block in enumerate(table.exits):
+    for index, name, colour in _exits_of(table):
         here = table.exit_index == index
-        colour, marker = _colours(len(table.exits))[index], _MARKERS[index % len(_MARKERS)]
+        marker = _GATE_MARKER if index < 0 else _MARKERS[index % len(_MARKERS)]
         # Each exit a little lower, so that its marks do not hide those of the previous one.
         drop = 0.18 * (index - (len(table.exits) - 1) / 2)
         axes.plot(table.seconds[here], places[here] + drop, marker, color=colour, markersize=3.4, linestyle='none',
@@ -97,7 +99,7 @@ def timeline_figure(table: FrameTable, touches: Sequence[Touch], title: str) -> 
         axes.plot(table.seconds[wrong], places[wrong] + drop, marker, color=colour, markersize=5.5, linestyle='none',
                   markeredgecolor='black', markeredgewidth=1.0)
         marks.append(Line2D([], [], color=colour, marker=marker, linestyle='none',
-                            label=f'block {block}: {here.mean():.0%}'.replace('%', ' %')))
+                            label=f'{name}: {here.mean():.0%}'.replace('%', ' %')))
     if table.is_labelled.any():
         marks.insert(0, Patch(color=_LABEL, label='label'))
     if touches:
@@ -123,21 +125,21 @@ def exits_figure(table: FrameTable, title: str) -> Figure:
     figure = Figure(figsize=(5.2, 1.2 + 0.29 * len(groups)), layout='constrained')
     axes = figure.subplots()
     left = np.zeros(len(groups))
-    for index, (block, colour) in enumerate(zip(table.exits, _colours(len(table.exits)))):
+    for index, name, colour in _exits_of(table):
         shares = np.array([(table.exit_index[rows] == index).mean() for _, rows in groups])
         axes.barh(range(len(groups)), shares, 0.8, left, color=colour, edgecolor='white', linewidth=0.5,
-                  label=f'block {block}')
+                  label=name)
         for place, (share, start) in enumerate(zip(shares, left)):
             if share >= 0.1:
                 axes.text(start + share / 2, place, f'{100 * share:.0f} %', ha='center', va='center', fontsize=8,
-                          color='black' if index % len(_COLOURS) in (1, 3) else 'white')
+                          color='black' if index < 0 or index % len(_COLOURS) in (1, 3) else 'white')
         left += shares
     axes.set_yticks(range(len(groups)), [f'{name} ({rows.sum()})' for name, rows in groups], fontsize=9)
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, symbol=' %'))
     axes.set_title(title, fontsize=11)
-    figure.legend(loc='outside lower center', ncols=min(6, len(table.exits)), frameon=False, fontsize=9)
+    figure.legend(loc='outside lower center', ncols=min(6, len(_exits_of(table))), frameon=False, fontsize=9)
     return figure
 
 
@@ -177,6 +179,13 @@ def _runs(table: FrameTable) -> list[tuple[float, float, int]]:
 def _step(table: FrameTable) -> float:
     """s from frame to frame."""
     return float(np.median(np.diff(table.seconds))) if len(table) > 1 else 0.04
+
+
+def _exits_of(table: FrameTable) -> list[tuple[int, str, str]]:
+    """Index, name and colour of every exit; the gate first, if it was used."""
+    gate = [(GATE_EXIT_INDEX, 'gate', _GATE_COLOUR)] if table.is_gated.any() else []
+    colours = _colours(len(table.exits))
+    return gate + [(index, f'block {block}', colours[index]) for index, block in enumerate(table.exits)]
 
 
 def _colours(exits: int) -> list[str]:

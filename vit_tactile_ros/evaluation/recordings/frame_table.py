@@ -16,6 +16,9 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.strict_json import parse_json
+from vit_tactile_ros.inference.classifier import gate_probabilities
+from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
+from vit_tactile_ros.inference.touch_events import NO_CONTACT
 from vit_tactile_ros.model import thresholds
 
 UNLABELLED = -1
@@ -50,7 +53,7 @@ class FrameTable:
     label: NDArray[np.int64]  # (N,) 0..C-1; UNLABELLED
     touch: NDArray[np.str_]  # (N,) 'bag/sensor/number' of the labelled interval or run of equal labels; '' is none
     logits: NDArray[np.float32]  # (E, N, C) of every exit, also after the exit that was used
-    exit_index: NDArray[np.int64]  # (N,) the exit that is used at `tau`
+    exit_index: NDArray[np.int64]  # (N,) the exit that is used at `tau`; -1: the gate
     class_id: NDArray[np.int64]  # (N,)
     confidence: NDArray[np.float32]  # (N,) 0..1
     inference_time: NDArray[np.float64]  # (N,) s, one frame with early exit, as live; NaN if not measured
@@ -78,7 +81,24 @@ class FrameTable:
     def probabilities(self) -> NDArray[np.float32]:
         """At the exit that is used, (N, C)."""
         everywhere = self.outputs_of_all().probabilities(self.temperatures)
-        return everywhere[self.exit_index, np.arange(len(self))]
+        found = everywhere[self.exit_index, np.arange(len(self))]
+        found[self.is_gated] = gate_probabilities(self.class_names)
+        return found
+
+    @property
+    def is_gated(self) -> NDArray[np.bool_]:
+        """Whether the gate decided, so that live no block runs, (N,); the logits are those of the network anyway."""
+        return self.exit_index == GATE_EXIT_INDEX
+
+    @property
+    def exit_blocks(self) -> NDArray[np.int64]:
+        """(N,), 1-based; 0: the gate."""
+        return np.where(self.is_gated, GATE_EXIT_BLOCK, np.asarray(self.exits)[self.exit_index])
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """Multiply-adds over those of the full depth, (N,); 0 where the gate decided."""
+        return np.where(self.is_gated, 0.0, np.asarray(self.compute_shares)[self.exit_index])
 
     def outputs(self) -> ExitOutputs:
         """The labelled rows, for sweeps, calibration and figures."""
@@ -89,9 +109,17 @@ class FrameTable:
         return ExitOutputs(self.logits, self.label, self.class_names, self.exits, self.compute_shares)
 
     def decided(self, tau: float | Sequence[float]) -> FrameTable:
-        """The same frames at another tau, by the rule of the live node; inference times become NaN."""
+        """The same frames at another tau, by the rule of the live node; inference times become NaN.
+
+        Frames that exited at the gate still do, unless no image exits early at this tau.
+        """
         limits = thresholds(tau, len(self.exits))
         exit_index, class_id, confidence = self.outputs_of_all().decide(limits, self.temperatures)
+        if not limits or limits[0] < 1:
+            exit_index = np.where(self.is_gated, GATE_EXIT_INDEX, exit_index)
+            if self.is_gated.any():
+                class_id = np.where(self.is_gated, self.class_names.index(NO_CONTACT), class_id)
+                confidence = np.where(self.is_gated, np.float32(GATE_CONFIDENCE), confidence)
         return replace(self, tau=limits, exit_index=exit_index, class_id=class_id, confidence=confidence,
                        inference_time=np.full(len(self), np.nan))
 
@@ -139,11 +167,12 @@ class FrameTable:
             temporary_facts.write_text(json.dumps(facts, indent=1), encoding='utf-8')
             with temporary.open('w', newline='', encoding='utf-8') as file:
                 writer = csv.writer(file)
+                exit_blocks = self.exit_blocks
                 writer.writerow([*_COLUMNS, 'label_name', 'class_name', 'exit_block', *logit_names])
                 for row in range(len(self)):
                     label = int(self.label[row])
                     writer.writerow([*(column[row] for column in columns), '' if label < 0 else self.class_names[label],
-                                     self.class_names[self.class_id[row]], self.exits[self.exit_index[row]],
+                                     self.class_names[self.class_id[row]], exit_blocks[row],
                                      *self.logits[:, row].ravel()])
             facts_path.unlink(missing_ok=True)
 

@@ -23,9 +23,11 @@ from vit_tactile_ros.evaluation.recordings.truth import Truth
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.colour import GREY_NOTE
 from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
+from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
 from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import PreprocessingConfig
 
@@ -46,6 +48,8 @@ class ReplaySettings:
     timing_frames: int = 100  # frames of a recording that are also run alone, as live, to measure their time; 0: none
     engine: str = 'torch'  # see `engines.select`
     precision: Precision = 'float32'
+    gate: bool = True  # untouched frames exit before the first block
+    reference_drift: float = DRIFT  # s; 0: the reference is not followed
 
 
 @dataclass
@@ -70,6 +74,7 @@ class Row(NamedTuple):
     received: int
     label: int
     touch: str
+    is_gated: bool
 
 
 class Selection(NamedTuple):
@@ -136,8 +141,10 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         names, files = selection.sensors, dict(settings.reference_files)
         sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
                                                     settings.reference_frames, classifier.preprocessing,
-                                                    classifier.expects_grey)
-        batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected)
+                                                    classifier.expects_grey, settings.reference_drift)
+        gate = settings.gate and classifier.untouched(settings.tau) is not None
+        batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected,
+                           gate)
         ahead = Prefetch(batches, 2)
         try:
             if selection.sensor_of_topic:
@@ -180,8 +187,11 @@ class _Collected:
             self.rejections = list(merge_rejections(self.rejections))
 
     def sensor_notes(self, path: Path) -> list[str]:
+        """Of grey images, changes of the resolution, and references that did not fit."""
         grey = [f'{path}: {frames.grey_images} of {frames.images} images of sensor {sensor!r} are grey; {GREY_NOTE}'
                 for sensor, frames in self.sensors.items() if frames.grey_images]
+        grey += [f'{path}: the reference of sensor {sensor!r}: {frames.monitor.worst.text}'
+                 for sensor, frames in self.sensors.items() if frames.monitor.worst.level]
         gaps = [f'{path}: {frames.motion_gaps} of {frames.images} images of sensor {sensor!r} follow a gap or a stamp '
                 'that went back: their motion is taken as zero'
                 for sensor, frames in self.sensors.items() if frames.motion_gaps]
@@ -204,8 +214,8 @@ class _Collected:
                 continue
             timed = every and len(self._rows) % every == 0
             # Before the row is added: after Ctrl-C in between, a row would have no time.
-            taken = (classifier.classify_inputs(inputs[place:place + 1], tau)[0].inference_time if timed
-                     else float('nan'))
+            taken = (classifier.classify_inputs(inputs[place:place + 1], tau)[0].inference_time
+                     if timed and not row.is_gated else float('nan'))
             self._rows.append(row)
             self._logits.append(logits[:, place])
             self._times.append(taken)
@@ -215,19 +225,20 @@ class _Collected:
         if not self._rows:
             return replace(self.empty, rejections=rejections)
         count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
-        sensor, topic, index, stamp, received, label, touch = (np.array(column) for column in zip(*self._rows[:count]))
+        sensor, topic, index, stamp, received, label, touch, gated = (
+            np.array(column) for column in zip(*self._rows[:count]))
         table = FrameTable(
             bag=np.full(count, self.name), sensor=sensor.astype(np.str_), topic=topic, index=index, stamp=stamp,
             received=received, seconds=(received - self.start) / 1e9, label=label, touch=touch.astype(np.str_),
-            logits=np.stack(self._logits[:count], axis=1), exit_index=index, class_id=index,
-            confidence=np.zeros(count, np.float32), inference_time=np.array(self._times[:count]),
+            logits=np.stack(self._logits[:count], axis=1), exit_index=np.where(gated, GATE_EXIT_INDEX, 0),
+            class_id=index, confidence=np.zeros(count, np.float32), inference_time=np.array(self._times[:count]),
             class_names=self.empty.class_names, exits=self.empty.exits, compute_shares=self.empty.compute_shares,
             temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections)
         return replace(table.decided(table.tau), inference_time=table.inference_time)
 
 
 def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, preprocessing: PreprocessingConfig,
-             sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected,
+             sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected, gate: bool,
              ) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
     """(inputs (B, channels, h, w), their rows, messages read for them)."""
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
@@ -250,7 +261,7 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
             continue
         inputs.append(normalise(frame.image, frame.reference, preprocessing, previous=frame.previous))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
-                        *truth.of(sensor, found.received, message.header.stamp)))
+                        *truth.of(sensor, found.received, message.header.stamp), gate and frame.is_untouched))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0

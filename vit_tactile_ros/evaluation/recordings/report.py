@@ -97,8 +97,7 @@ def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, 
             (f'{100 * gain.value:+.2f}', 'points relative to full depth',
              f'{100 * gain.low:+.2f} to {100 * gain.high:+.2f}: the effect of early exit')]
     if len(table):
-        shares = np.asarray(table.compute_shares)[table.exit_index]
-        found.append((_percent(float(shares.mean())), 'of full compute', f'at tau {_tau(table)}'))
+        found.append((_percent(float(table.shares.mean())), 'of full compute', f'at tau {_tau(table)}'))
     times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
     if len(times):
         found.append((f'{np.median(times):.2f} ms', 'in the network, median',
@@ -184,7 +183,7 @@ def _mistake(number: int, one: Mistake, table: FrameTable, folder: Path) -> dict
         image = _inline(path, f'Frame {table.index[row]} of {table.topic[row]}: {label}, predicted {prediction}')
     stamp = int(table.stamp[row])
     return {'image': image, 'problem': one.problem, 'label': label, 'prediction': prediction,
-            'confidence': _percent(float(table.confidence[row])), 'block': table.exits[table.exit_index[row]],
+            'confidence': _percent(float(table.confidence[row])), 'block': int(table.exit_blocks[row]),
             'bag': table.bag[row], 'sensor': table.sensor[row], 'topic': table.topic[row],
             'index': int(table.index[row]), 'seconds': f'{table.seconds[row]:.3f}',
             'stamp': f'{stamp // 10**9}.{stamp % 10**9:09d}'}

@@ -12,6 +12,7 @@ from vit_tactile_ros.evaluation.metrics import balanced_accuracy
 from vit_tactile_ros.evaluation.recordings.events import Touch, judge_touches
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed
+from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
 
 
 def summarise(results: Sequence[Replayed], table: FrameTable, touches: Sequence[Touch] | None, seconds: float,
@@ -36,13 +37,13 @@ def summarise(results: Sequence[Replayed], table: FrameTable, touches: Sequence[
 def judged(table: FrameTable) -> dict[str, Any]:
     """Accuracy (None without labels), share of each exit and compute share of a table's frames."""
     labelled = table.subset(table.is_labelled)
-    rates, share = table.outputs_of_all().spent(table.exit_index) if len(table) else (None, None)
+    blocks = [*([GATE_EXIT_BLOCK] if table.is_gated.any() else []), *table.exits]
     return {
         'frames': len(table), 'labelled': len(labelled),
         'accuracy': float(labelled.right.mean()) if len(labelled) else None,
         'balanced_accuracy': balanced_accuracy(labelled.label, labelled.class_id) if len(labelled) else None,
-        'exit_rates': None if rates is None else {str(b): float(r) for b, r in zip(table.exits, rates, strict=True)},
-        'compute_share': share}
+        'exit_rates': {str(b): float((table.exit_blocks == b).mean()) for b in blocks} if len(table) else None,
+        'compute_share': float(table.shares.mean()) if len(table) else None}
 
 
 def latency(table: FrameTable) -> dict[str, Any] | None:

@@ -181,7 +181,7 @@ class _Camera:
             self._spin(0.01)
         self._sent.clear()  # superseded, or lost
 
-    def _capture_reference(self, index: int) -> None:
+    def _capture_reference(self, index: int, is_first: bool = True) -> None:
         """Make the next images the reference; the node refuses this for some checkpoints. Raises RunError."""
         calls: list[Future] = []
         while not any(future.done() for future in calls):
@@ -191,6 +191,9 @@ class _Camera:
             end = time.monotonic() + RESPONSE_TIMEOUT
             while not any(future.done() for future in calls) and time.monotonic() < end:
                 self._spin(0.01)
+        response = next(future for future in calls if future.done()).result()
+        if is_first and response is not None and not response.success:
+            self._capture_reference(index, is_first=False)  # the last image of the clip before shows a touch
 
     def _on_result(self, result: TactileClassification) -> None:
         now = time.perf_counter()

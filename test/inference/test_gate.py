@@ -1,0 +1,75 @@
+"""The exit before the first block: noise, light and faint contacts."""
+
+import cv2
+import numpy as np
+import pytest
+
+from vit_tactile_ros.inference.gate import LARGEST_SHIFT, Gate, to_cells
+
+SIZE = (96, 128, 3)
+
+
+def frames(count: int, noise: float = 2.0, seed: int = 0) -> list[np.ndarray]:
+    """Differences of untouched frames to the reference; noise of a pixel, in grey levels."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0, noise, SIZE).astype(np.float32) for _ in range(count)]
+
+
+def bump(height: float, radius: int = 10) -> np.ndarray:
+    """A faint press, one colour brighter and one darker."""
+    spot = np.zeros(SIZE[:2], np.float32)
+    cv2.circle(spot, (60, 40), radius, height, -1)
+    return np.stack([spot, -spot, np.zeros_like(spot)], axis=-1)
+
+
+def trained(noise: float = 2.0) -> Gate:
+    gate = Gate()
+    gate.restart()
+    for difference in frames(60, noise):
+        gate.judge(to_cells(difference))
+    return gate
+
+
+def test_untouched_frames_pass_and_faint_contacts_do_not():
+    gate = trained()
+    assert all(gate.judge(to_cells(d)).is_untouched for d in frames(100, seed=1))
+    for height in (4.0, 5.0, 12.0):
+        verdict = gate.judge(to_cells(frames(1)[0] + bump(height)))
+        assert not verdict.is_untouched and 0 < verdict.touched_share < 0.1
+
+
+def test_a_smooth_change_of_light_is_no_touch():
+    """Up to a limit, beyond which the network decides."""
+    gate = trained()
+    plane = np.linspace(-1, 1, SIZE[1], dtype=np.float32)[None, :, None] * np.array([1.0, -0.5, 0.2], np.float32)
+    small = gate.judge(to_cells(frames(1)[0] + 0.7 * LARGEST_SHIFT * plane))
+    large = gate.judge(to_cells(frames(1)[0] + 1.5 * LARGEST_SHIFT * plane))
+    assert small.is_untouched and large.is_still and not large.is_untouched
+    assert large.shift == pytest.approx(1.5 * LARGEST_SHIFT, rel=0.1)
+
+
+def test_the_noise_is_learned_where_it_is():
+    """A spot that flickers more and more, as one of a codec: it stays untouched, but a touch elsewhere is seen."""
+    gate = trained()
+    assert not gate.judge(to_cells(frames(1)[0] + bump(4.5))).is_untouched
+    strengths = np.linspace(1.0, 4.5, 300) * (-1.0) ** np.arange(300)
+    assert all(gate.judge(to_cells(d + bump(s))).is_untouched for d, s in zip(frames(300, seed=3), strengths))
+    elsewhere = np.roll(bump(4.5), 40, axis=1)
+    assert not gate.judge(to_cells(frames(1)[0] + elsewhere)).is_untouched
+
+
+def test_a_contact_does_not_become_noise():
+    """A press that is held for 300 frames is seen to its end, and so is the next one there."""
+    gate = trained()
+    held = [gate.judge(to_cells(d + bump(5.0))).is_untouched for d in frames(300)]
+    assert not any(held)
+
+
+def test_other_sizes():
+    """The cells are about square, 12 along the shorter side."""
+    assert to_cells(np.zeros((96, 128, 3), np.uint8)).shape == (12, 16, 3)
+    assert to_cells(np.zeros((224, 224, 3), np.uint8)).shape == (12, 12, 3)
+    assert to_cells(np.zeros((8, 10, 3), np.uint8)).shape == (8, 10, 3)
+    gate = Gate()
+    assert gate.judge(to_cells(np.zeros((96, 128, 3), np.float32))).is_untouched
+    assert gate.judge(to_cells(np.zeros((64, 64, 3), np.float32))).is_untouched  # another resolution: starts again

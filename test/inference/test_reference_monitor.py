@@ -1,0 +1,201 @@
+"""The reference of one sensor over time: drift, health, a start in mid-grasp, restarts; with and without real clips."""
+
+import array
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+
+from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
+from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.reference_store import StoreError, read_reference, stored_path
+from vit_tactile_ros.model import PreprocessingConfig
+
+CLIPS = Path(__file__).parents[2].resolve().parent / 'shared' / 'data' / 'gelsight_clips'
+CONTACTS = Path(__file__).parents[1] / 'helpers' / 'contacts_by_eye.csv'
+CONFIG = PreprocessingConfig(image_size=(48, 64), reference='difference')
+STEP = 40_000_000  # ns
+GEL = np.random.default_rng(0).integers(60, 180, (48, 64, 3)).astype(np.float32)  # the untouched gel
+
+
+def message(pixels: np.ndarray) -> SimpleNamespace:
+    data = np.clip(pixels, 0, 255).round().astype(np.uint8)
+    return SimpleNamespace(height=data.shape[0], width=data.shape[1], encoding='rgb8', is_bigendian=0,
+                           step=data.shape[1] * 3, data=array.array('B', data.tobytes()))
+
+
+class Stream:
+    """A sensor that sees the gel, brighter by `light`, with a round press of `press` grey levels."""
+
+    def __init__(self, frames: SensorFrames, seed: int = 0) -> None:
+        self.frames = frames
+        self.notes: list[str] = []
+        self._rng = np.random.default_rng(seed)
+        self._number = 0
+
+    def see(self, count: int, light: float = 0.0, press: float = 0.0, image: np.ndarray | None = None):
+        for _ in range(count):
+            spot = np.zeros((48, 64), np.float32)
+            cv2.circle(spot, (30, 20), 8, press, -1)
+            picture = GEL + light + spot[:, :, None] + self._rng.normal(0, 1, GEL.shape)
+            frame = self.frames.update(message(picture if image is None else image), self._number * STEP)
+            self.notes += [note.text for note in frame.notes if note.is_warning]
+            self._number += 1
+        return frame
+
+
+def stream(drift: float = 60.0, fixed: np.ndarray | None = None) -> Stream:
+    return Stream(SensorFrames(Reference(5, fixed), CONFIG, True, drift))
+
+
+def stored(folder: Path) -> Stream:
+    """A sensor of a node that keeps its reference."""
+    return Stream(sensor_frames(['left'], [''], 5, CONFIG, True, store=folder)['left'])
+
+
+def offset(frames: SensorFrames) -> float:
+    return float((frames.reference.frame - GEL).mean())
+
+
+def test_slow_drift_is_followed_and_a_touch_is_not():
+    one = stream(drift=10.0)
+    one.see(5)
+    for step in range(300):  # 12 s
+        assert one.see(1, light=step * 0.01).is_untouched
+    assert offset(one.frames) > 0.5
+    before = one.frames.reference.frame
+    assert not one.see(200, light=3.0, press=20).is_untouched
+    assert not one.see(1, light=3.0, press=20).is_untouched
+    assert one.frames.reference.frame is before
+    one.see(40, light=3.0)  # for 2 s after the release the gel creeps
+    assert one.frames.reference.frame is before
+    one.see(40, light=3.0)
+    assert one.frames.reference.frame is not before
+
+
+def test_without_drift_the_reference_stays():
+    one = stream(drift=0.0)
+    captured = one.see(5).reference
+    assert one.see(100, light=1.0).reference is captured
+
+
+def test_the_light_changes():
+    """Followed if it is smooth, and reported until then."""
+    one = stream(drift=10.0)
+    one.see(60)
+    assert not one.see(100, light=8.0).is_untouched and one.frames.monitor.health.level == 0
+    one.see(50, light=8.0)
+    assert one.frames.monitor.health.level == 1 and 'no longer fits' in one.notes[0] and len(one.notes) == 1
+    assert one.see(500, light=8.0).is_untouched and one.frames.monitor.health.text == 'fits'
+
+
+def test_another_gel():
+    """A warning after 5 s, an error after 30 s; capture_reference is not refused, since no touch differs so widely."""
+    one = stream()
+    one.see(10)
+    other = np.random.default_rng(5).integers(60, 180, GEL.shape).astype(np.float32)
+    other = cv2.resize(other[:6, :8], (64, 48), interpolation=cv2.INTER_CUBIC)
+    one.see(60, image=other)
+    assert not one.frames.monitor.touch
+    one.see(80, image=other)
+    assert one.frames.monitor.health.level == 1 and not one.frames.monitor.touch
+    one.see(640, image=other)
+    assert one.frames.monitor.health.level == 2 and len(one.notes) == 2
+    one.frames.request_recapture()
+    assert one.see(7, image=other).is_untouched and one.frames.monitor.health.text == 'fits'
+
+
+def test_a_start_in_mid_grasp():
+    """With a reference given: nothing has matched it. Without one: the images that would become it change."""
+    one = stream(fixed=GEL.astype(np.uint8))
+    one.see(5, press=20)
+    assert len(one.notes) == 1 and 'something touches since the start' in one.notes[0]
+    assert one.frames.monitor.touch.endswith('of the image differ from the reference')
+    assert one.see(2).is_untouched and one.frames.monitor.health.text == 'fits'
+    two = stream()
+    for press in (0, 5, 10, 15, 20):
+        two.see(1, press=press)
+    assert len(two.notes) == 1 and 'as in a grasp' in two.notes[0] and two.frames.monitor.health.level == 1
+
+
+def test_a_held_touch_is_reported_after_a_minute():
+    one = stream()
+    one.see(10)
+    one.see(1400, press=20)
+    assert one.frames.monitor.health.level == 0
+    one.see(110, press=20)
+    assert one.frames.monitor.health.level == 1 and 'no image has matched it for 60 s' in one.notes[0]
+
+
+def test_stamps_that_go_back_or_stand_still():
+    one = stream()
+    one.see(10)
+    before = one.frames.reference.frame
+    for _ in range(200):
+        one._number = 5
+        assert one.see(1, light=1.0).is_untouched
+    assert one.frames.reference.frame is before
+
+
+def test_kept_across_restarts(tmp_path):
+    """With its noise, and not unless it is known to fit."""
+    one = stored(tmp_path)
+    one.see(20)
+    one.frames.save_reference()
+    assert not list(tmp_path.iterdir())  # 2 s without a touch have not passed
+    one.see(60)
+    one.frames.save_reference()
+    path = stored_path(tmp_path, 'left')
+    assert [p.name for p in tmp_path.iterdir()] == ['left.reference.npz']
+    two = stored(tmp_path)
+    assert two.see(1).is_untouched and two.frames.monitor.is_stored and not two.notes
+    np.testing.assert_array_equal(two.frames.reference.frame, one.frames.reference.frame)
+    np.testing.assert_allclose(read_reference(path, CONFIG).variance, one.frames.monitor.gate.variance)
+    grasping = stored(tmp_path)
+    grasping.see(5, press=20)
+    assert grasping.frames.monitor.is_stored and 'something touches since the start' in grasping.notes[0]
+
+
+def test_a_stored_reference_that_does_not_fit(tmp_path):
+    """Of another gel, another camera resolution, another input, or damaged: said, and captured again."""
+    one = stored(tmp_path)
+    one.see(80)
+    one.frames.save_reference()
+    other = np.random.default_rng(5).integers(60, 180, (6, 8, 3)).astype(np.float32)
+    two = stored(tmp_path)
+    two.see(20, image=cv2.resize(other, (64, 48), interpolation=cv2.INTER_CUBIC))
+    assert 'nearly all of the image differs' in two.notes[-1] and not two.frames.monitor.is_stored
+    assert two.frames.monitor.health.text == 'fits'
+    three = stored(tmp_path)
+    three.see(1, image=cv2.resize(GEL, (128, 96)))
+    assert 'it is of 64x48 images, these are 128x96' in three.notes[0]
+    path = stored_path(tmp_path, 'left')
+    with pytest.raises(StoreError, match='is of input 64x48 .* this checkpoint needs 32x24'):
+        read_reference(path, PreprocessingConfig(image_size=(24, 32), reference='difference'))
+    path.write_bytes(path.read_bytes()[:500])
+    four = stored(tmp_path)
+    assert four.see(6).is_untouched and 'cannot be read' in four.notes[0]
+
+
+def test_names_of_stored_files():
+    names = ['', 'left', '_unnamed', 'a/b', 'a%2Fb', '..']
+    assert len({stored_path(Path('x'), name) for name in names[:2] + names[3:]}) == 5
+    assert all(stored_path(Path('x'), name).parent == Path('x') for name in names)
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no real clips at {CLIPS}')
+def test_real_first_contacts():
+    """Of four clips: untouched frames exit at the gate, no frame from the second one of contact on does."""
+    rows = [row for row in csv.DictReader(CONTACTS.open(encoding='utf-8')) if row['clip'].startswith(
+        ('avocado', 'oven_mitt', 'wood_ruler', 'mandarin'))]
+    for row in rows:
+        frames = SensorFrames(Reference(), PreprocessingConfig(image_size=(96, 128), reference='difference'), True)
+        video, untouched = cv2.VideoCapture(str(CLIPS / row['clip'])), []
+        while (read := video.read())[0]:
+            untouched.append(frames.update(message(read[1][:, :, ::-1]), len(untouched) * STEP).is_untouched)
+        first, last = int(row['first']), int(row['last'])
+        assert np.mean(untouched[5:first]) > 0.8
+        assert not any(untouched[first + 1:last - 1]), row['clip']

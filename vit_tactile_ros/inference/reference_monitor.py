@@ -1,0 +1,189 @@
+"""Whether the reference of a sensor still fits: untouched frames, slow drift, a start in mid-grasp, health."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.inference.gate import LARGEST_SHIFT, Cells, Gate, Verdict, to_cells
+from vit_tactile_ros.inference.note import Note
+from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.reference_store import StoredReference
+
+Image = NDArray[np.uint8]
+
+DRIFT = 60.0  # s, time constant with which the reference follows untouched frames: drift takes minutes, a touch seconds
+SETTLING = 2.0  # s without contact before the reference is followed: the gel creeps after a release
+_TOUCH_FRAMES = 3  # frames in a row that make a touch; fewer are noise, which does not restart SETTLING
+_FOLLOW_STEP = 0.5  # s between two steps of following
+_MAX_STEP = 0.5  # s between two frames; more is an interruption, which says nothing about drift
+
+START_FRAMES = 5  # frames after a start with a given reference, that decide whether it fits
+_MOVED = 4.0  # grey levels by which a cell may vary among the frames that become the reference
+_NO_TOUCH = 0.95  # share of the cells; no touch of the real clips differs so widely
+_EVERYWHERE = 0.5  # share of the cells; only a touch of the whole gel differs so widely, and not for long
+UNFIT_WARNING, UNFIT_ERROR = 5.0, 30.0  # s that everything differs
+TOUCHED_WARNING = 60.0  # s without an untouched frame
+
+class Health(NamedTuple):
+    level: int  # 0: fine, 1: warning, 2: error
+    text: str
+
+
+FITS = Health(0, 'fits')
+WAITING = Health(0, 'not checked yet')
+
+
+class ReferenceMonitor:
+    """Judges every frame of a sensor against its reference, which it moves slowly while nothing touches.
+
+    Not thread-safe, apart from reading `health`, `verdict` and `snapshot`.
+    """
+
+    def __init__(self, reference: Reference, drift: float = DRIFT, stored: StoredReference | None = None) -> None:
+        """drift: s, 0: the reference is not followed. stored: what `reference` was given as, with its noise."""
+        self.reference = reference
+        self.gate = Gate()
+        self.verdict: Verdict | None = None  # of the last frame; None while the reference is gathered
+        self.health = self.worst = WAITING
+        self.version = 0  # of the reference; changes when it is captured or followed
+        self.is_settled = False  # for SETTLING s nothing has touched since the reference was captured
+        self._drift = drift
+        self._stored = stored
+        self._gathered: list[Cells] = []
+        self._seen: NDArray[np.float32] | None = None  # the frame of the reference that _cells is of
+        self._cells: Cells | None = None
+        self._forget()
+        if stored is not None:
+            self.gate.restart(stored.variance, 100)
+
+    def _forget(self) -> None:
+        self._judged = self._touching = 0  # frames; those in a row that show a touch
+        self._is_confirmed = self._has_moved = False
+        self._stamp: int | None = None
+        self._still_for = self._since_follow = 0.0  # s
+        self._touched_for = self._unfit_for = 0.0
+
+    def restart(self) -> None:
+        """Another reference is gathered from the next frames."""
+        self.gate.restart()
+        self.verdict, self.health, self.is_settled, self._stored = None, WAITING, False, None
+        self._gathered.clear()
+        self._forget()
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the reference was read from a file of an earlier run."""
+        return self._stored is not None
+
+    @property
+    def is_untouched(self) -> bool:
+        """Whether the last frame shows no touch."""
+        return self.verdict is not None and self.verdict.is_untouched
+
+    @property
+    def touch(self) -> str:
+        """What the last frame shows if something touches; '' if nothing does, or if the reference is to blame."""
+        verdict = self.verdict
+        if verdict is None or verdict.is_still or self._unfit_for >= UNFIT_WARNING or (
+                verdict.touched_share > _NO_TOUCH):
+            return ''
+        return f'{100 * verdict.touched_share:.0f} % of the image differ from the reference'
+
+    def gather(self, image: Image) -> list[Note]:
+        """A frame that has become part of the reference."""
+        self._gathered.append(to_cells(image))
+        if not self.reference.is_complete:
+            return []
+        cells = np.stack(self._gathered)
+        self._gathered.clear()
+        ranges = cells.max(axis=0) - cells.min(axis=0)
+        # A noisy sensor varies everywhere.
+        self._has_moved = bool(ranges.max() > max(_MOVED, 5 * float(np.median(ranges))))
+        self.gate.restart(cells.var(axis=0).mean(axis=-1), len(cells))
+        self.version += 1
+        if not self._has_moved:
+            return []
+        self.health = Health(1, 'the images changed while the reference was captured, as in a grasp')
+        return [self._health_note()]
+
+    def check(self, image: Image, stamp_ns: int) -> list[Note]:
+        """Judge a frame that is not part of the reference, and follow it if nothing touches."""
+        step = 0.0 if self._stamp is None else (stamp_ns - self._stamp) / 1e9
+        self._stamp = stamp_ns
+        step = step if 0 <= step <= _MAX_STEP else 0.0
+        verdict = self.verdict = self.gate.judge(to_cells(image) - self._reference_cells())
+        self._judged += 1
+        if verdict.is_still:
+            self._touching = 0
+            self._still_for += step
+        else:
+            self._touching += 1
+            if self._touching >= _TOUCH_FRAMES:
+                self._still_for = 0.0
+        self._is_confirmed |= verdict.is_untouched
+        self._touched_for = 0.0 if verdict.is_untouched else self._touched_for + step
+        is_unfit = verdict.touched_share > _EVERYWHERE or verdict.shift > LARGEST_SHIFT
+        self._unfit_for = self._unfit_for + step if is_unfit else 0.0
+        if verdict.is_still and self._still_for >= SETTLING:
+            self.is_settled = True
+            self._follow(image, step)
+        return self._judge_health(verdict)
+
+    def does_not_fit(self) -> bool:
+        """Whether everything has differed in the first frames since a start with a given reference."""
+        return self._judged == START_FRAMES and not self._is_confirmed and self.verdict is not None and (
+            self.verdict.touched_share > _EVERYWHERE)
+
+    def snapshot(self, camera_size: tuple[int, int]) -> StoredReference | None:
+        """What is worth keeping; None if it is not known to fit."""
+        frame, variance = self.reference.frame, self.gate.variance
+        if frame is None or variance is None or not self.is_settled or self.health.level:
+            return None
+        return StoredReference(frame, variance, camera_size)
+
+    def _follow(self, image: Image, step: float) -> None:
+        self._since_follow += step
+        if self._drift and self._since_follow >= _FOLLOW_STEP:
+            self.reference.follow(image, -math.expm1(-self._since_follow / self._drift))
+            self._since_follow = 0.0
+            self.version += 1
+
+    def _reference_cells(self) -> Cells:
+        frame = self.reference.frame
+        assert frame is not None
+        if frame is not self._seen or self._cells is None:
+            self._seen, self._cells = frame, to_cells(frame)
+        return self._cells
+
+    def _judge_health(self, verdict: Verdict) -> list[Note]:
+        if self._has_moved:
+            return []
+        before, self.health = self.health, FITS if self._is_confirmed else WAITING
+        if self._unfit_for >= UNFIT_WARNING:
+            self.health = Health(2 if self._unfit_for >= UNFIT_ERROR else 1,
+                                 f'no longer fits: for {self._unfit_for:.0f} s {self._difference(verdict)}; the light '
+                                 f'or the gel has changed, or the whole gel is pressed')
+        elif self._touched_for >= TOUCHED_WARNING:
+            self.health = Health(1, f'no image has matched it for {self._touched_for:.0f} s '
+                                    f'({self._difference(verdict)})')
+        elif not self._is_confirmed and self._judged >= START_FRAMES:
+            self.health = Health(1, f'no image has matched it yet ({self._difference(verdict)}): something touches '
+                                    f'since the start, or it is of another gel or light')
+        if self.health.level <= before.level:
+            return []
+        return [self._health_note()]
+
+    def _health_note(self) -> Note:
+        if self.health.level > self.worst.level:
+            self.worst = self.health
+        return Note('reference health', f'reference: {self.health.text}. If nothing touches the sensor, call '
+                                        'capture_reference; otherwise release it first')
+
+    @staticmethod
+    def _difference(verdict: Verdict) -> str:
+        return (f'{100 * verdict.touched_share:.0f} % of the image differ locally and the light by up to '
+                f'{verdict.shift:.1f} grey levels')

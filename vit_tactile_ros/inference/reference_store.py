@@ -1,0 +1,75 @@
+"""The no-contact reference of a sensor and its noise in a file, kept across restarts."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.model import PreprocessingConfig
+
+
+class StoreError(UserError):
+    """A stored reference that cannot be used."""
+
+
+@dataclass(frozen=True)
+class StoredReference:
+    frame: NDArray[np.float32]  # (h, w, 3), fitted, in grey levels
+    variance: NDArray[np.float32]  # of every cell of the gate, (rows, columns), grey levels squared
+    camera_size: tuple[int, int]  # (height, width) of the images before they were fitted
+
+
+def stored_path(folder: Path, sensor: str) -> Path:
+    """The file of a sensor. Different names have different files; a name that starts with _ is not one of a sensor."""
+    return folder / f'{quote(sensor, safe="") or "_unnamed"}.reference.npz'
+
+
+def write_reference(path: Path, stored: StoredReference, config: PreprocessingConfig) -> None:
+    """Raises WriteError. Without a sync, which may take a second on an SD card: a damaged file is captured again."""
+    with written_whole(path, sync=False) as temporary, temporary.open('wb') as file:
+        np.savez(file, frame=stored.frame, variance=stored.variance, camera_size=np.array(stored.camera_size),
+                 fit=np.array(_fit(config)))
+
+
+def read_reference(path: Path, config: PreprocessingConfig) -> StoredReference | None:
+    """None if there is none yet; raises StoreError for one that is damaged or of another input."""
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            fit = str(data['fit'])
+            stored = StoredReference(data['frame'].astype(np.float32), data['variance'].astype(np.float32),
+                                     (int(data['camera_size'][0]), int(data['camera_size'][1])))
+        is_sound = (stored.variance.ndim == 2 and stored.frame.ndim == 3 and stored.frame.shape[2] == 3
+                    and bool(np.isfinite(stored.frame).all()) and bool(np.isfinite(stored.variance).all()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, BadZipFile) as error:
+        raise StoreError(f'{path} cannot be read ({error})') from error
+    if not is_sound:
+        raise StoreError(f'{path} is damaged')
+    if stored.frame.shape[:2] != tuple(config.image_size) or fit != _fit(config):
+        height, width = stored.frame.shape[:2]
+        raise StoreError(f'{path} is of input {width}x{height} ({fit}); this checkpoint needs '
+                         f'{config.image_size[1]}x{config.image_size[0]} ({_fit(config)})')
+    return stored
+
+
+def age(path: Path) -> str:
+    """How long ago it was written, for messages; '' if that is unknown."""
+    try:
+        hours = (time.time() - path.stat().st_mtime) / 3600
+    except OSError:
+        return ''
+    return re.sub(r'\.0$', '', f'{hours:.1f}') + ' h ago'
+
+
+def _fit(config: PreprocessingConfig) -> str:
+    return f'orientation {config.orientation}, crop {config.crop}'
