@@ -172,7 +172,7 @@ class ExitLoop:
         return self.ended[index] < 0.5 if self._speculate is None else self._speculate
 
     def _load(self, images: Tensor) -> None:
-        """Images to the buffer that the first graph reads. The rows of the padding keep their old contents: samples do not affect one another."""
+        """Images to the buffer of the first graph. The rows of the padding keep their contents: samples are independent."""
         self.launched = []
         size = padded_size(len(images))
         self.prepare(size)
