@@ -16,7 +16,7 @@ from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
-from vit_tactile_ros.model import GREY_SHARE, Checkpoint, compute_shares, thresholds
+from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
 
 Image = NDArray[np.uint8]
 
@@ -32,7 +32,7 @@ class Decision:
     exit_index: int  # 0-based
     exit_block: int  # 1-based block that the exit follows
     exit_confidences: NDArray[np.float32]  # at every evaluated exit, earliest first
-    tau: tuple[float, ...]  # threshold of each early exit
+    tau: tuple[float, ...]  # threshold of each early exit; of `Hurry` where the exit that was used needed it
     compute_share: float  # of the full depth's multiply-adds, (0, 1]
     inference_time: float  # s, from the ready input of the batch to the decision
 
@@ -93,18 +93,18 @@ class TactileClassifier:
                     pass  # a model that is confident about the blank image exits early at any tau
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
-                 tau: Sequence[float]) -> list[Decision]:
+                 tau: Sequence[float], hurry: Hurry | None = None) -> list[Decision]:
         """Decisions for a batch of fitted frames and their fitted no-contact references."""
         inputs = np.empty((len(fitted), 3, *self.preprocessing.image_size), np.float32)
         for frame, reference, into in zip(fitted, references, inputs, strict=True):
             normalise(frame, reference, self.preprocessing, into)
-        return self.classify_inputs(inputs, tau)
+        return self.classify_inputs(inputs, tau, hurry)
 
     @torch.inference_mode()
-    def classify_inputs(self, inputs: Input, tau: Sequence[float]) -> list[Decision]:
+    def classify_inputs(self, inputs: Input, tau: Sequence[float], hurry: Hurry | None = None) -> list[Decision]:
         """Decisions for preprocessed inputs, float32 (B, 3, h, w); `tau` holds one threshold per early exit."""
         start = time.perf_counter()
-        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures)
+        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures, hurry)
         probabilities = result.probabilities.cpu().numpy()
         confidences = result.confidences.cpu().numpy()
         exits = result.exit_index.tolist()
@@ -119,9 +119,15 @@ class TactileClassifier:
                 exit_index=exit_index,
                 exit_block=self.exits[exit_index],
                 exit_confidences=confidence[:exit_index + 1],
-                tau=tuple(tau),
+                tau=tuple(tau) if hurry is None or _reached(tau, exit_index, confidence) else hurry.tau,
                 compute_share=self.compute_shares[exit_index],
                 inference_time=taken,
             )
             for class_id, row, exit_index, confidence in zip(class_ids, probabilities, exits, confidences, strict=True)
         ]
+
+
+def _reached(tau: Sequence[float], exit_index: int, confidences: NDArray[np.float32]) -> bool:
+    """Whether a sample exited there by tau itself."""
+    return exit_index == len(tau) or (tau[exit_index] < 1.0
+                                      and bool(confidences[exit_index] >= np.float32(tau[exit_index])))

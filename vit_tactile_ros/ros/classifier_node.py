@@ -114,7 +114,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             sensor.forget_the_past()
             self._outputs[sensor.name].start()
         self._worker = ClassificationWorker(self._classifier, self._sensors, self._settings.thresholds, self._publish,
-                                            self.get_logger(), self._throttled)
+                                            self.get_logger(), self._throttled, self._settings.budget)
         self._worker.start()
         compressed = self._settings.value('image_transport') == 'compressed'
         for sensor in self._sensors:

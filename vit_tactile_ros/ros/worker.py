@@ -13,6 +13,8 @@ from typing import NamedTuple
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import Frame, Note
 from vit_tactile_ros.inference.image_header import DecodeError
+from vit_tactile_ros.inference.tau_steering import Budget, TauSteering, floor
+from vit_tactile_ros.model import Hurry
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
@@ -38,13 +40,15 @@ class ClassificationWorker:
 
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
-                 throttled: ThrottledLog) -> None:
+                 throttled: ThrottledLog, budget: Callable[[], Budget] = Budget) -> None:
+        self.steering = TauSteering()
         self.failures = 0
         self.last_failure = ''  # the last of them
         self._in_a_row = 0
         self._classifier = classifier
         self._sensors = sensors
         self._tau = tau
+        self._budget = budget
         self._publish = publish
         self._logger = logger
         self._throttled = throttled
@@ -118,12 +122,18 @@ class ClassificationWorker:
         if not ready:
             return
         try:
+            tau, budget = self._tau(), self._budget()
+            steered = self.steering.steered(tau, budget)
+            # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
+            hurry = Hurry(floor(tau, budget.tau_min), lambda place: ready[place].sensor.waiting is not None) \
+                if self.steering.level else None
             decisions = self._classifier.classify([r.frame.image for r in ready],
-                                                  [r.frame.reference for r in ready], self._tau())
+                                                  [r.frame.reference for r in ready], steered, hurry)
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
             return
+        oldest: float | None = None
         for r, decision in zip(ready, decisions, strict=True):
             if not math.isfinite(decision.confidence):
                 r.sensor.reject('not finite')
@@ -137,6 +147,9 @@ class ClassificationWorker:
                 self._reject_unexpected(r.sensor, error)
                 continue
             r.sensor.finish(decision.exit_block, age, time.monotonic())
+            if age is not None:
+                oldest = age if oldest is None else max(oldest, age)
+        self.steering.observe(oldest)
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:
