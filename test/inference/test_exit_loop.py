@@ -111,7 +111,7 @@ def test_images_of_another_size_are_refused(model):
 
 @pytest.mark.parametrize('count', (1, 13, 70))
 def test_hurry_equals_plain(model, count):
-    """Samples of another part of a large batch, or of other rows after compaction, that exit in place of those asked."""
+    """Samples of another part of a large batch, or of other rows after compaction, that exit instead."""
     batch, tau = images(count), middling(model, images(64))
     hurry = Hurry(tuple(t - 0.1 for t in tau), lambda place: place % 3 == 0)
     with torch.inference_mode():

@@ -181,7 +181,7 @@ def test_the_score_of_arrays_and_tensors(shape):
 
 @pytest.mark.parametrize('batch', [1, 4])
 def test_a_sample_in_a_hurry_exits_at_its_own_threshold(batch):
-    """The other samples of a batch that exit with it, a sample that exits below its threshold, or exits asked too early."""
+    """The other samples of a batch that exit with it, or a sample that exits below its threshold."""
     rows = torch.tensor([[[2.0, 0.0]], [[3.0, 0.0]], [[9.0, 0.0]]]).expand(3, batch, 2)  # 0.881, 0.953, 1.000
     asked = []
 

@@ -7,7 +7,8 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
@@ -29,6 +30,8 @@ class _Ready(NamedTuple):
 
 # Publishes the message of one decision and returns the image's age in s, None for an image without a stamp.
 Publish = Callable[[Sensor, WaitingImage, Decision], 'float | None']
+# Gets a classified frame and the image's age once all results of its batch are published.
+Show = Callable[[Sensor, WaitingImage, Frame, Decision, 'float | None'], None]
 
 
 class ClassificationWorker:
@@ -40,15 +43,17 @@ class ClassificationWorker:
 
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
-                 throttled: ThrottledLog, budget: Callable[[], Budget] = Budget) -> None:
+                 throttled: ThrottledLog, budget: Callable[[], Budget] = Budget, show: Show | None = None) -> None:
+        self.classifier = classifier  # replace it inside `held`
         self.steering = TauSteering()
         self.failures = 0
         self.last_failure = ''  # the last of them
         self._in_a_row = 0
-        self._classifier = classifier
         self._sensors = sensors
         self._tau = tau
         self._budget = budget
+        self._show = show
+        self._hold: tuple[threading.Event, threading.Event] | None = None  # the thread waits; it may continue
         self._publish = publish
         self._logger = logger
         self._throttled = throttled
@@ -69,6 +74,20 @@ class ClassificationWorker:
     def notify(self) -> None:
         """Wake the worker: a sensor has a waiting image."""
         self._wake.put(None)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Between two batches: the thread waits, and images that arrive wait for it. Not for its own thread."""
+        is_waiting, may_continue = self._hold = threading.Event(), threading.Event()
+        self._wake.put(None)
+        while not is_waiting.wait(0.05) and self._thread.is_alive():
+            pass
+        try:
+            yield
+        finally:
+            self._hold = None
+            may_continue.set()
+            self._wake.put(None)
 
     def stop(self) -> None:
         """Classify the waiting images, then end; returns when the thread has ended."""
@@ -105,6 +124,9 @@ class ClassificationWorker:
             self._wake.get()
             while not self._wake.empty():  # this is the only reader, and all waiting images are taken now
                 self._wake.get()
+            if (hold := self._hold) is not None:
+                hold[0].set()
+                hold[1].wait()
             stopping = self._stopping  # read before taking, so that no image is missed
             taken = []
             for sensor in self._sensors:
@@ -127,13 +149,14 @@ class ClassificationWorker:
             # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
             hurry = Hurry(floor(tau, budget.tau_min), lambda place: ready[place].sensor.waiting is not None) \
                 if self.steering.level else None
-            decisions = self._classifier.classify([r.frame.image for r in ready],
-                                                  [r.frame.reference for r in ready], steered, hurry)
+            decisions = self.classifier.classify([r.frame.image for r in ready],
+                                                 [r.frame.reference for r in ready], steered, hurry)
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
             return
         oldest: float | None = None
+        shown: list[tuple[_Ready, Decision, float | None]] = []
         for r, decision in zip(ready, decisions, strict=True):
             if not math.isfinite(decision.confidence):
                 r.sensor.reject('not finite')
@@ -147,9 +170,13 @@ class ClassificationWorker:
                 self._reject_unexpected(r.sensor, error)
                 continue
             r.sensor.finish(decision.exit_block, age, time.monotonic())
+            shown.append((r, decision, age))
             if age is not None:
                 oldest = age if oldest is None else max(oldest, age)
         self.steering.observe(oldest)
+        if self._show is not None:
+            for r, decision, age in shown:
+                self._show(r.sensor, r.image, r.frame, decision, age)
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:
