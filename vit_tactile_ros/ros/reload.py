@@ -38,15 +38,20 @@ class CheckpointReload:
 
     def __init__(self, node: Node, load: Callable[[], Loaded], adopt: Callable[[Loaded], str],
                  respond: Callable[[Any], None]) -> None:
-        """`adopt` puts the classifier in place and returns what to know about it; if it raises, nothing has changed."""
+        """`adopt` puts the classifier in place and returns what to know about it; if it raises, nothing has changed.
+
+        `load` may hold the last reference to the running classifier, which then ends in the thread: that of OpenVINO
+        takes up to 0.3 s, in which the executor would take no images.
+        """
         self._node = node
-        self._load = load
         self._adopt = adopt
         self._respond = respond
         self._loaded: Loaded | None = None
         self._error: Exception | None = None
         self._started = time.monotonic()
-        self._thread = threading.Thread(target=self._run, name='reload', daemon=True)
+        self._is_loaded = threading.Event()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(load,), name='reload', daemon=True)
         self._thread.start()
         # Steady: simulated time may stand still. The thread cannot call the executor.
         self._timer: Timer | None = node.create_timer(POLL, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -64,14 +69,16 @@ class CheckpointReload:
         """Before the process ends, which must not happen while the thread is in a library."""
         self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, load: Callable[[], Loaded]) -> None:
         try:
-            self._loaded = self._load()
+            self._loaded = load()
         except Exception as error:
             self._error = error
+        self._is_loaded.set()
+        self._is_over.wait()
 
     def _poll(self) -> None:
-        if self._thread.is_alive() or not self.is_running:
+        if not self._is_loaded.is_set() or not self.is_running:
             return
         note = ''
         if self._loaded is not None:
@@ -94,4 +101,5 @@ class CheckpointReload:
         self._node.destroy_timer(self._timer)
         self._timer = None
         self._loaded = None
+        self._is_over.set()
         self._respond(Trigger.Response(success=success, message=message))
