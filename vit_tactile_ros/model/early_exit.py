@@ -37,7 +37,7 @@ class Hurry(NamedTuple):
     """Lower thresholds for samples that should not wait for a later exit."""
 
     tau: tuple[float, ...]  # one per early exit
-    applies: Callable[[int], bool]  # to a sample, by its place in the batch; asked anew at every exit
+    applies: Callable[[int], bool]  # to a sample, by its place in the batch; asked at every exit
 
     def at(self, exit_index: int, score: float, place: int) -> bool:
         """Whether a sample with this score exits here."""
