@@ -7,7 +7,7 @@ from direct_backend import DirectBackend
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
 from vit_tactile_ros.inference.engines.exit_loop import padded_size
-from vit_tactile_ros.model import ModelConfig, ViTTactile, early_exit
+from vit_tactile_ros.model import Hurry, ModelConfig, ViTTactile, early_exit
 
 TEMPERATURES = (1.2, 0.9, 1.1)
 
@@ -119,3 +119,16 @@ def test_motion():
         torch.testing.assert_close(next(engine(model).stages(batch)), next(model.stages(batch)))
     with pytest.raises(ValueError, match=r'must be \(B, 6, 32, 32\)'):
         engine(model).stages(batch[:, :3])
+
+
+@pytest.mark.parametrize('count', (1, 13, 70))
+def test_hurry_equals_plain(model, count):
+    """Samples of another part of a large batch, or of other rows after compaction, that exit instead."""
+    batch, tau = images(count), middling(model, images(64))
+    hurry = Hurry(tuple(t - 0.1 for t in tau), lambda place: place % 3 == 0)
+    with torch.inference_mode():
+        got = decide(engine(model), batch, (1.0, 1.0), TEMPERATURES, hurry)
+        wanted = early_exit(model.stages(batch), (1.0, 1.0), TEMPERATURES, hurry)
+    assert torch.equal(got.exit_index, wanted.exit_index)
+    if count == 70:
+        assert {0, 1, 2} == set(got.exit_index[::3].tolist()) and set(got.exit_index[1::3].tolist()) == {2}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from vit_tactile_ros.model import early_exit, exit_probabilities, exit_score, thresholds
+from vit_tactile_ros.model import Hurry, early_exit, exit_probabilities, exit_score, thresholds
 
 
 class HandMade:
@@ -177,3 +177,20 @@ def test_the_score_of_arrays_and_tensors(shape):
     assert score.shape == shape[:-1] and score.dtype == torch.float32
     np.testing.assert_array_equal(exit_score(probabilities.numpy()), score.numpy())
     assert exit_score(probabilities.numpy()).dtype == np.float32
+
+
+@pytest.mark.parametrize('batch', [1, 4])
+def test_a_sample_in_a_hurry_exits_at_its_own_threshold(batch):
+    """The other samples of a batch that exit with it, or a sample that exits below its threshold."""
+    rows = torch.tensor([[[2.0, 0.0]], [[3.0, 0.0]], [[9.0, 0.0]]]).expand(3, batch, 2)  # 0.881, 0.953, 1.000
+    asked = []
+
+    def applies(place: int) -> bool:
+        asked.append(place)
+        return place == batch - 1 and len(asked) > batch  # a newer image arrives during the second stage
+
+    result = early_exit(HandMade(rows).stages(), (0.99, 0.99), (1.0, 1.0, 1.0), Hurry((0.8, 0.9), applies))
+    assert result.exit_index.tolist() == [2] * (batch - 1) + [1]
+    assert asked == [*range(batch), *range(batch)]
+    high = early_exit(HandMade(rows).stages(), (0.99, 0.99), (1.0, 1.0, 1.0), Hurry((0.9, 1.0), lambda _: True))
+    assert high.exit_index.tolist() == [2] * batch

@@ -20,7 +20,8 @@ def receive(sensor: Sensor, stamp: int, now: float = 1.0):
 
 
 def is_exact(sensor: Sensor) -> bool:
-    return sensor.received == (sensor.classified + sensor.superseded + sensor.rejected.total() + sensor.pending)
+    return sensor.received == (sensor.classified + sensor.superseded + sensor.rejected.total() + sensor.paused
+                               + sensor.pending)
 
 
 def test_an_image_as_it_should_be(sensor):
@@ -89,3 +90,14 @@ def test_ledger(sensor):
     assert sensor.take() is None
     assert is_exact(sensor) and sensor.pending == 0
     assert sensor.rejected == {'internal error': 1} and (sensor.classified, sensor.superseded) == (1, 2)
+
+
+def test_paused_images_are_in_the_ledger(sensor):
+    """An image that waits when the pause begins, and images during it, that are classified later or not counted."""
+    receive(sensor, 1)
+    sensor.pause(True)
+    receive(sensor, 2)
+    assert (sensor.paused, sensor.pending, sensor.waiting) == (2, 0, None) and is_exact(sensor)
+    sensor.pause(False)
+    receive(sensor, 3)
+    assert sensor.waiting.stamp_ns == 3_000_000_000 and is_exact(sensor)

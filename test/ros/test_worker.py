@@ -11,6 +11,7 @@ from live_nodes import image, wait_until
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import sensor_frames
+from vit_tactile_ros.inference.tau_steering import Budget
 from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -138,3 +139,25 @@ def test_a_thread_that_ends_although_it_is_guarded(tiny_checkpoint):
     bench.send(1)
     wait_until(lambda: bench.worker.failure, lambda: 'the failure')
     assert 'the classification thread has ended' in bench.worker.failure
+
+
+def test_an_image_whose_successor_waits_takes_the_exit_at_hand(tiny_checkpoint):
+    """The next image of a sensor waits until the late one has run in full depth; or all sensors hurry for one."""
+    classifier = TactileClassifier(load_checkpoint(tiny_checkpoint), 'cpu', threads=1)
+    frames = sensor_frames(['left', 'right'], [''], 5, classifier.preprocessing, classifier.expects_grey)
+    sensors = [Sensor(name, own) for name, own in frames.items()]
+    decisions = {}
+    worker = ClassificationWorker(classifier, sensors, lambda: (1.0, 1.0),
+                                  lambda sensor, _, decision: decisions.update({sensor.name: decision}),
+                                  *[None] * 2, lambda: Budget(0.05, 0.0))
+    for expected in ((2, (1.0, 1.0)), (0, (0.0, 0.0))):  # in time, then late
+        taken = []
+        for sensor in sensors:
+            sensor.receive(image(1), 0.0, lambda: 1)
+            with sensor.lock:
+                taken.append((sensor, sensor.take()))
+        sensors[0].receive(image(2), 0.0, lambda: 1)  # while the batch is being classified
+        worker._classify(taken)
+        assert (decisions['left'].exit_index, decisions['left'].tau) == expected
+        assert decisions['right'].exit_index == 2 and decisions['right'].tau == worker.steering.tau
+        worker.steering.observe(1.0)

@@ -18,7 +18,7 @@ from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GAT
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
 from vit_tactile_ros.inference.touch_events import NO_CONTACT
-from vit_tactile_ros.model import GREY_SHARE, Checkpoint, compute_shares, thresholds
+from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
 
 Image = NDArray[np.uint8]
 
@@ -34,7 +34,7 @@ class Decision:
     exit_index: int  # 0-based; -1: the gate decided, no block ran
     exit_block: int  # 1-based block that the exit follows; 0: the gate
     exit_confidences: NDArray[np.float32]  # at every evaluated exit, earliest first
-    tau: tuple[float, ...]  # threshold of each early exit
+    tau: tuple[float, ...]  # threshold of each early exit; of `Hurry` where the exit that was used needed it
     compute_share: float  # of the full depth's multiply-adds, 0..1
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
 
@@ -113,19 +113,20 @@ class TactileClassifier:
                     pass  # a model that is confident about the blank image exits early at any tau
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
-                 tau: Sequence[float], previous: Sequence[Image | None] | None = None) -> list[Decision]:
+                 tau: Sequence[float], previous: Sequence[Image | None] | None = None,
+                 hurry: Hurry | None = None) -> list[Decision]:
         """Decisions for a batch of fitted frames, their fitted no-contact references, and the frames before them."""
         inputs = np.empty((len(fitted), self.preprocessing.channels, *self.preprocessing.image_size), np.float32)
         for frame, reference, before, into in zip(fitted, references, previous or [None] * len(fitted), inputs,
                                                   strict=True):
             normalise(frame, reference, self.preprocessing, into, before)
-        return self.classify_inputs(inputs, tau)
+        return self.classify_inputs(inputs, tau, hurry)
 
     @torch.inference_mode()
-    def classify_inputs(self, inputs: Input, tau: Sequence[float]) -> list[Decision]:
+    def classify_inputs(self, inputs: Input, tau: Sequence[float], hurry: Hurry | None = None) -> list[Decision]:
         """Decisions for preprocessed inputs, float32 (B, channels, h, w); `tau` holds one threshold per early exit."""
         start = time.perf_counter()
-        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures)
+        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures, hurry)
         probabilities = result.probabilities.cpu().numpy()
         confidences = result.confidences.cpu().numpy()
         exits = result.exit_index.tolist()
@@ -140,7 +141,7 @@ class TactileClassifier:
                 exit_index=exit_index,
                 exit_block=self.exits[exit_index],
                 exit_confidences=confidence[:exit_index + 1],
-                tau=tuple(tau),
+                tau=tuple(tau) if hurry is None or _reached(tau, exit_index, confidence) else hurry.tau,
                 compute_share=self.compute_shares[exit_index],
                 inference_time=taken,
             )
@@ -153,3 +154,9 @@ def gate_probabilities(class_names: Sequence[str]) -> NDArray[np.float32]:
     others = max(1, len(class_names) - 1)
     return np.array([GATE_CONFIDENCE if name == NO_CONTACT else (1 - GATE_CONFIDENCE) / others
                      for name in class_names], np.float32)
+
+
+def _reached(tau: Sequence[float], exit_index: int, confidences: NDArray[np.float32]) -> bool:
+    """Whether a sample exited there by tau itself."""
+    return exit_index == len(tau) or (tau[exit_index] < 1.0
+                                      and bool(confidences[exit_index] >= np.float32(tau[exit_index])))

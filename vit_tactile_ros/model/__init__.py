@@ -9,13 +9,13 @@ from vit_tactile_ros.model.config import (
     PreprocessingConfig,
     Provenance,
 )
-from vit_tactile_ros.model.early_exit import ExitResult, early_exit, exit_probabilities, exit_score, thresholds
+from vit_tactile_ros.model.early_exit import ExitResult, Hurry, early_exit, exit_probabilities, exit_score, thresholds
 from vit_tactile_ros.model.shipped import shipped_checkpoint
 from vit_tactile_ros.model.vit import ViTTactile, compute_shares, create_vit_tactile, multiply_adds
 
 __all__ = [
-    'GREY_SHARE', 'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'ModelConfig',
-    'PreprocessingConfig', 'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile', 'early_exit',
-    'exit_probabilities', 'exit_score', 'load_checkpoint', 'multiply_adds', 'save_checkpoint', 'shipped_checkpoint',
-    'thresholds',
+    'GREY_SHARE', 'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'Hurry',
+    'ModelConfig', 'PreprocessingConfig', 'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile',
+    'early_exit', 'exit_probabilities', 'exit_score', 'load_checkpoint', 'multiply_adds', 'save_checkpoint',
+    'shipped_checkpoint', 'thresholds',
 ]

@@ -6,9 +6,9 @@ With tau 1 every sample uses the full depth, even if its float32 score is exactl
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +31,17 @@ class ExitResult:
     probabilities: Tensor  # (B, C), float32
     exit_index: Tensor  # (B,), int64, 0-based
     confidences: Tensor  # (B, E), float32, `exit_score`; NaN at the exits that were not evaluated
+
+
+class Hurry(NamedTuple):
+    """Lower thresholds for samples that should not wait for a later exit."""
+
+    tau: tuple[float, ...]  # one per early exit
+    applies: Callable[[int], bool]  # to a sample, by its place in the batch; asked at every exit
+
+    def at(self, exit_index: int, score: float, place: int) -> bool:
+        """Whether a sample with this score exits here."""
+        return bool(score >= _limit(self.tau[exit_index])) and self.applies(place)
 
 
 def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...]:
@@ -66,16 +77,23 @@ def exit_score(probabilities: Probabilities) -> Probabilities:
     return probabilities.max(-1) if isinstance(probabilities, np.ndarray) else probabilities.amax(-1)
 
 
-def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
+def _limit(tau: float) -> np.float32:
+    """The score at which a sample exits; float32, as the scores are: 0.7 is slightly less there."""
+    return np.float32(tau if tau < 1.0 else math.inf)
+
+
+def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[float], hurry: Hurry | None = None,
+               ) -> ExitResult:
     """Run stages until every sample has exited; samples that exited are removed from the batch.
 
-    `tau` holds one threshold per early exit, `temperatures` one value per exit.
+    `tau` holds one threshold per early exit, `temperatures` one value per exit. A sample to which `hurry` applies
+    exits at its thresholds.
     """
     num_exits = len(temperatures)
     assert len(tau) == num_exits - 1
     logits = next(stages)
     if len(logits) == 1:
-        return _early_exit_of_one(logits, stages, tau, temperatures)
+        return _early_exit_of_one(logits, stages, tau, temperatures, hurry)
     batch, classes = logits.shape
     device = logits.device
     result = ExitResult(
@@ -94,6 +112,9 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
             exits = torch.ones_like(rows, dtype=torch.bool)
         else:
             exits = confidence >= (float(tau[exit_index]) if tau[exit_index] < 1.0 else math.inf)
+            if hurry is not None:
+                exits |= torch.tensor([hurry.at(exit_index, *sample) for sample in zip(
+                    confidence.tolist(), rows.tolist(), strict=True)], device=device)
         exited = rows[exits]
         result.logits[exited] = logits[exits]
         result.probabilities[exited] = probabilities[exits]
@@ -108,7 +129,7 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
 
 
 def _early_exit_of_one(logits: Tensor, stages: Stages, tau: Sequence[float], temperatures: Sequence[float],
-                       ) -> ExitResult:
+                       hurry: Hurry | None) -> ExitResult:
     """`early_exit` for a batch of one, the usual case of the live node.
 
     In numpy: these few small operations take less than half of torch's time when other code ran in between. Its
@@ -124,8 +145,9 @@ def _early_exit_of_one(logits: Tensor, stages: Stages, tau: Sequence[float], tem
         confidence = confidences[0, exit_index] = exit_score(probabilities)[0]
         if exit_index == len(tau):
             break
-        # Both in float32, as for batches: 0.7 is slightly less there.
-        if tau[exit_index] < 1.0 and confidence >= np.float32(tau[exit_index]):
+        if confidence >= _limit(tau[exit_index]):
+            break
+        if hurry is not None and hurry.at(exit_index, confidence, 0):
             break
         logits = stages.send(None)
     stages.close()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,31 +19,38 @@ from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.service import Service
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import Trigger
+from std_srvs.srv import SetBool, Trigger
 
 from vit_tactile_ros.foundation.files import WriteError
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.frames import sensor_frames
+from vit_tactile_ros.inference.frames import Frame, SensorFrames, sensor_frames
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.ros.annotation import Annotated
+from vit_tactile_ros.ros.annotator import Annotator
 from vit_tactile_ros.ros.diagnostics import Reporter
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.image_subscription import ImageSubscription
+from vit_tactile_ros.ros.late_service import late_service
 from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
 from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.parameters import RULES
+from vit_tactile_ros.ros.reload import CheckpointReload, Loaded
 from vit_tactile_ros.ros.run import fastest_executor, run_node
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.sensor_publishers import SensorPublishers
 from vit_tactile_ros.ros.start import unused_qos_overrides
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.topics import (
+    ENABLE_SERVICE,
     OVERRIDABLE_QOS,
+    RELOAD_SERVICE,
     capture_service,
     incompatible_qos_text,
     topic,
 )
 from vit_tactile_ros.ros.transport import classifier_profile
+from vit_tactile_ros.ros.vision_publishers import ABSENT
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
 SAVE_PERIOD = 60.0  # s between two writes of the references to their files, which also follow at deactivation
@@ -58,13 +67,17 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._sensors: list[Sensor] = []
         self._outputs: dict[str, SensorPublishers] = {}
         self._image_subscriptions: list[ImageSubscription] = []
-        self._capture_services: list[Service] = []
+        self._node_services: list[Service] = []
         self._saving: Timer | None = None
+        self._annotator: Annotator | None = None
+        self._reload: CheckpointReload | None = None
         self._checkpoint_path = Path()
         self._throttled = ThrottledLog(self.get_logger())
         self._guard = CallbackGuard(self._throttled)
         self._reporter = Reporter(self, self._guard, self._throttled)
         self._settings = NodeParameters(self, self._guard)
+        if ABSENT:
+            self.get_logger().info(ABSENT)
 
     @property
     def failure(self) -> str:
@@ -88,17 +101,21 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                                            value('engine'))
         names = list(value('sensors') or [''])
         self._settings.configure(checkpoint.calibration, len(classifier.exits))
-        frames = sensor_frames(names, list(value('reference_files') or ['']), value('reference_frames'),
-                               classifier.preprocessing, classifier.expects_grey, value('reference_drift'),
-                               Path(value('reference_store')).expanduser() if value('reference_store') else None)
+        frames = self._frames(classifier)
         self._sensors = [Sensor(name, frames[name]) for name in names]
         for sensor in self._sensors:
             self._outputs[sensor.name] = SensorPublishers(self, sensor.name, classifier.class_names,
                                                              len(classifier.exits))
-            self._capture_services.append(self.create_service(Trigger, capture_service(sensor.name), self._guard(
+            self._node_services.append(self.create_service(Trigger, capture_service(sensor.name), self._guard(
                 'capture_reference', partial(self._capture_reference, sensor), _internal_error)))
         if value('gate') and classifier.gate_problem:
             self.get_logger().info(f'{classifier.gate_problem}, so no image exits before the first block')
+        self._node_services += [
+            self.create_service(SetBool, ENABLE_SERVICE, self._guard('enable', self._enable, _internal_error)),
+            late_service(self, Trigger, RELOAD_SERVICE, self._guard(
+                'reload_checkpoint', self._reload_checkpoint,
+                lambda error, respond: respond(_internal_error(error, None, Trigger.Response()))))]
+        self._annotator = Annotator(self, names, self._guard)
         classifier.warm_up(range(1, len(names) + 1))
         self._classifier = classifier
         gc.collect()
@@ -124,7 +141,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self._outputs[sensor.name].start()
         self._worker = ClassificationWorker(self._classifier, self._sensors, self._settings.thresholds, self._publish,
                                             self.get_logger(), self._throttled,
-                                            partial(self._settings.value, 'gate'))
+                                            partial(self._settings.value, 'gate'), self._settings.budget, self._show)
         self._worker.start()
         compressed = self._settings.value('image_transport') == 'compressed'
         for sensor in self._sensors:
@@ -138,7 +155,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         if self._settings.value('reference_store'):
             self._saving = self.create_timer(SAVE_PERIOD, self._guard('saving references', self._save_references),
                                              clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._reporter.start(self._sensors, self._classifier, self._worker, self._settings, self._checkpoint_path,
+        self._reporter.start(self._sensors, self._worker, self._settings, self._checkpoint_path,
                              self._image_subscriptions)
         topics = ', '.join(s.topic_name for s in self._image_subscriptions)
         self.get_logger().info(f'active, waiting for images on {topics}')
@@ -167,6 +184,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def finish(self) -> None:
         """Stop the worker and destroy the node, in any state."""
         self._end()
+        if self._reload is not None:
+            self._reload.join()
         self.destroy_node()
 
     def _stop(self) -> None:
@@ -181,16 +200,23 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self._save_references()
             for outputs in self._outputs.values():
                 outputs.stop()
+        if self._annotator is not None:
+            self._annotator.stop()
         self._reporter.stop()
         self._worker = None
 
     def _release(self) -> None:
+        if self._reload is not None:
+            self._reload.cancel('not reloaded: the node was cleaned up')
+        if self._annotator is not None:
+            self._annotator.destroy()
+            self._annotator = None
         for outputs in self._outputs.values():
             outputs.destroy()
         self._outputs.clear()
-        for service in self._capture_services:
+        for service in self._node_services:
             self.destroy_service(service)
-        self._capture_services.clear()
+        self._node_services.clear()
         self._sensors.clear()
         self._reporter.forget()
         self._settings.forget()
@@ -233,6 +259,13 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             except WriteError as error:
                 self._throttled.warning(f'{sensor.name} reference store', f'{sensor.label}: {error}')
 
+    def _show(self, sensor: Sensor, image: WaitingImage, frame: Frame, decision: Decision, age: float | None) -> None:
+        classifier, annotator = self._classifier, self._annotator
+        if annotator is not None and classifier is not None:
+            annotator.offer(sensor.name, image.message.header, lambda: Annotated(
+                frame.image, frame.reference, decision, classifier.class_names, classifier.exits, age,
+                self._outputs[sensor.name].touch_state, sensor.name))
+
     def _on_incompatible_qos(self, sensor: Sensor, event: QoSRequestedIncompatibleQoSInfo) -> None:
         with sensor.lock:
             sensor.incompatible_publishers = event.total_count
@@ -255,8 +288,66 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                                 'touch nothing')
         return response
 
+    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        for sensor in self._sensors:
+            sensor.pause(not request.data)
+        if not request.data and self._worker is not None:
+            with self._worker.held():  # the image being classified still counts
+                for outputs in self._outputs.values():
+                    outputs.interrupt()
+        response.success = True
+        response.message = 'images are classified' if request.data else 'paused: images are counted, not classified'
+        self.get_logger().info(response.message)
+        return response
 
-def _internal_error(error: Exception, _request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _reload_checkpoint(self, respond: Callable[[Trigger.Response], None]) -> None:
+        if self._reload is not None and self._reload.is_running:
+            respond(Trigger.Response(success=False, message='the checkpoint is being loaded already'))
+            return
+        assert self._classifier is not None
+        self._reload = CheckpointReload(self, partial(self._load_beside, self._classifier), self._adopt, respond)
+
+    def _load_beside(self, running: TactileClassifier) -> Loaded:
+        """In a thread: with the engine, precision and threads that were chosen, since measuring under load misleads."""
+        checkpoint = load_checkpoint(self._checkpoint_path)
+        runtime = running.runtime
+        classifier = TactileClassifier(checkpoint, str(runtime.device), runtime.precision, running.threads,
+                                       runtime.name)
+        classifier.warm_up(range(1, len(self._sensors) + 1))
+        return Loaded(classifier, checkpoint.calibration, self._frames(classifier))
+
+    def _frames(self, classifier: TactileClassifier) -> dict[str, SensorFrames]:
+        value = self._settings.value
+        return sensor_frames(list(value('sensors') or ['']), list(value('reference_files') or ['']),
+                             value('reference_frames'), classifier.preprocessing, classifier.expects_grey,
+                             value('reference_drift'),
+                             Path(value('reference_store')).expanduser() if value('reference_store') else None)
+
+    def _adopt(self, loaded: Loaded) -> str:
+        """Put a loaded classifier in place, between two batches; returns what is new about it."""
+        new, old = loaded.classifier, self._classifier
+        assert old is not None
+        sees_the_same = (new.preprocessing, new.expects_grey) == (old.preprocessing, old.expects_grey)
+        with self._worker.held() if self._worker is not None else contextlib.nullcontext():
+            self._settings.configure(loaded.calibration, len(new.exits))  # raises if the user's tau does not fit
+            for sensor in self._sensors:
+                if not sees_the_same:
+                    sensor.frames = loaded.frames[sensor.name]
+                self._outputs[sensor.name].use(new.class_names, len(new.exits))
+            self._classifier = new
+            if self._worker is not None:
+                self._worker.classifier = new
+        gc.freeze()
+        notes = [f'{len(new.class_names)} classes', f'tau {self._settings.thresholds()}']
+        if new.class_names != old.class_names:
+            notes.append('other classes than before')
+        if not sees_the_same and new.needs_reference:
+            notes.append('another preprocessing than before, so references without a file are captured again from the '
+                         'next frames: touch nothing')
+        return ', '.join(notes)
+
+
+def _internal_error(error: Exception, _request: Any, response: Any) -> Any:
     response.success, response.message = False, f'internal error, see the log of the node: {error}'
     return response
 

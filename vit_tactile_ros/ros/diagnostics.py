@@ -12,7 +12,6 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_msgs.msg import Header
 
-from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.image_subscription import ImageSubscription
 from vit_tactile_ros.ros.namesakes import Namesakes
@@ -40,7 +39,7 @@ class Reporter:
         self._known_errors = (0, 0)
         self._stop: Callable[[], None] | None = None
 
-    def start(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
+    def start(self, sensors: Sequence[Sensor], worker: ClassificationWorker,
               settings: NodeParameters, checkpoint: Path, subscriptions: Sequence[ImageSubscription]) -> None:
         publisher = self._node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
@@ -49,7 +48,7 @@ class Reporter:
                 subscription.adapt()  # not every middleware reports new and lost publishers
             stamp = self._node.get_clock().now().to_msg()
             publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
-                sensors, classifier, worker, settings, checkpoint)))
+                sensors, worker, settings, checkpoint)))
 
         # Steady: a paused simulation must not hide a silent sensor.
         timer = self._node.create_timer(settings.value('diagnostics_period'), self._guard('diagnostics', publish),
@@ -71,8 +70,8 @@ class Reporter:
         """Forget the sensors of the last configuration."""
         self._previous.clear()
 
-    def _statuses(self, sensors: Sequence[Sensor], classifier: TactileClassifier, worker: ClassificationWorker,
-                  settings: NodeParameters, checkpoint: Path) -> list[DiagnosticStatus]:
+    def _statuses(self, sensors: Sequence[Sensor], worker: ClassificationWorker, settings: NodeParameters,
+                  checkpoint: Path) -> list[DiagnosticStatus]:
         """One per sensor, where silent ones are marked and logged, and one for the node."""
         name = self._node.get_fully_qualified_name().lstrip('/')  # the nodes of two robots share /diagnostics
         timeout = settings.value('silence_timeout')
@@ -92,14 +91,25 @@ class Reporter:
         if self._guard.errors > self._known_errors[1]:
             errors.append(f'internal error in {self._guard.last_error}')
         self._known_errors = worker.failures, self._guard.errors
+        classifier, steering, budget = worker.classifier, worker.steering, settings.budget()
         facts = {
             'checkpoint': checkpoint, 'device': classifier.runtime.device, 'engine': classifier.runtime.name,
             'precision': classifier.runtime.precision, 'threads': classifier.threads,
             'tau': ', '.join(f'{t:g}' for t in settings.thresholds()), 'tau_from': settings.source,
+            'latency_budget': f'{budget.seconds:g}', 'tau_min': f'{budget.tau_min:g}',
+            'tau in use': ', '.join(f'{t:g}' for t in steering.tau or settings.thresholds()),
             'internal errors': worker.failures + self._guard.errors}
         warnings = [self._namesakes.problem] if self._namesakes.problem else []
+        if budget.seconds and steering.level >= 1 and (late := _late_share(sensors, budget.seconds)) > 0.01:
+            warnings.append(f'latency_budget is {budget.seconds:g} s, and {100 * late:.0f} % of the last results were '
+                            f'later although tau is lowered to tau_min ({budget.tau_min:g})')
         statuses.append(status_of(f'{name}: model', facts, errors, warnings))
         return statuses
+
+
+def _late_share(sensors: Sequence[Sensor], budget: float) -> float:
+    ages = [age for sensor in sensors for age in list(sensor.ages)]
+    return sum(age > budget for age in ages) / len(ages) if ages else 0.0
 
 
 def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | None) -> DiagnosticStatus:
@@ -109,7 +119,8 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
     with sensor.lock:
         counts = {
             'received': sensor.received, 'lost': sensor.lost, 'classified': sensor.classified,
-            'superseded': sensor.superseded, 'rejected': sensor.rejected.total(), 'pending': sensor.pending,
+            'superseded': sensor.superseded, 'rejected': sensor.rejected.total(), 'paused': sensor.paused,
+            'pending': sensor.pending,
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,
@@ -118,8 +129,8 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
         exits = {f'exit at block {block}' if block else 'gated': n for block, n in sorted(sensor.exits.items())}
-        ages, times = list(sensor.ages), list(sensor.result_times)
-        last_received, is_silent = sensor.last_received, sensor.is_silent
+        ages, times, last_exits = list(sensor.ages), list(sensor.result_times), list(sensor.last_exits)
+        last_received, is_silent, is_paused = sensor.last_received, sensor.is_silent, sensor.is_paused
     now = time.monotonic()
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
     health = frames.monitor.health
@@ -135,6 +146,10 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
     if ages:
         values['image age p50 [ms]'] = f'{1e3 * float(np.median(ages)):.2f}'
         values['image age p99 [ms]'] = f'{1e3 * float(np.percentile(ages, 99)):.2f}'
+    values['last results'] = str(len(last_exits))  # that the next values and the ones above are of
+    for block in sorted({*sensor.exits}):
+        name = f'exit share at block {block}' if block else 'gated share'
+        values[name] = f'{last_exits.count(block) / max(len(last_exits), 1):.3f}'
     if last_received is not None:
         values['last image [s ago]'] = f'{now - last_received:.2f}'
 
@@ -153,7 +168,7 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
         status.level = DiagnosticStatus.ERROR if any(name in grown for name in ERRORS) else DiagnosticStatus.WARN
         status.message = since
     else:
-        status.level, status.message = DiagnosticStatus.OK, 'classifying'
+        status.level, status.message = DiagnosticStatus.OK, 'paused by ~/enable' if is_paused else 'classifying'
     if health.level and status.level != DiagnosticStatus.STALE:
         level = DiagnosticStatus.ERROR if health.level > 1 else DiagnosticStatus.WARN
         status.message = '; '.join([f'reference: {health.text}', *([status.message] if grown else [])])

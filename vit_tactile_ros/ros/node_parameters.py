@@ -8,12 +8,14 @@ from rcl_interfaces.msg import SetParametersResult
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
+from vit_tactile_ros.inference.tau_steering import Budget
 from vit_tactile_ros.model import Calibration
 from vit_tactile_ros.ros.exit_policy import ExitPolicy, InForce, PolicyError
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.parameters import RULES, refusal
 
 _PAIR = ('tau', 'max_accuracy_drop')
+_BUDGET = {'latency_budget': 'seconds', 'tau_min': 'tau_min'}
 
 
 class NodeParameters:
@@ -29,6 +31,7 @@ class NodeParameters:
         self._policy = ExitPolicy()
         self._proposed: ExitPolicy | None = None  # between the callbacks of one request
         self._model: tuple[Calibration, int] | None = None  # with the number of exits; None: not configured
+        self._budget = Budget()
         node.add_pre_set_parameters_callback(guard('completing parameters', self._complete, lambda _, given: given))
         node.add_on_set_parameters_callback(guard(
             'checking parameters', self._check, lambda error, _: SetParametersResult(
@@ -50,6 +53,10 @@ class NodeParameters:
         """The current thresholds, one per early exit."""
         in_force = self.in_force  # read once: called by the worker
         return in_force.thresholds if in_force is not None else ()
+
+    def budget(self) -> Budget:
+        """The current latency budget."""
+        return self._budget
 
     def configure(self, calibration: Calibration, num_exits: int) -> None:
         """Apply and show the settings for this checkpoint; raises PolicyError if they do not fit."""
@@ -100,6 +107,10 @@ class NodeParameters:
         return ''
 
     def _apply(self, parameters: list[Parameter]) -> None:
+        self._budget = self._budget._replace(**{_BUDGET[p.name]: float(p.value) for p in parameters
+                                                if p.name in _BUDGET})
+        if self._model is not None and any(p.name in _BUDGET for p in parameters):
+            self._explain_budget()
         proposed, self._proposed = self._proposed, None
         if proposed is None or proposed == self._policy:
             return
@@ -109,10 +120,18 @@ class NodeParameters:
 
     def _put_in_force(self, in_force: InForce) -> None:
         self.in_force = in_force
+        self._explain_budget()
         for note in in_force.notes:
             self._node.get_logger().info(note)
         for warning in in_force.warnings:
             self._node.get_logger().warning(warning)
+
+    def _explain_budget(self) -> None:
+        """Steering gives up the bound on the accuracy drop."""
+        if self._budget.seconds and self._policy.source == 'max_accuracy_drop' and self._budget.tau_min < 1:
+            self._node.get_logger().warning(
+                'max_accuracy_drop holds for results with its own tau only: under load, latency_budget lowers tau down '
+                f'to tau_min {self._budget.tau_min:g}; with tau_min 1, tau is never lowered')
 
 
 def _pair_of(parameters: list[Parameter]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION
+from vit_tactile_ros.inference.tau_steering import TAU_MIN
 from vit_tactile_ros.model import thresholds
 from vit_tactile_ros.ros.exit_policy import NO_DROP
 from vit_tactile_ros.ros.parameter_rule import ParameterRule, is_bool, is_integer, is_number, is_one_of, short
@@ -112,6 +113,12 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
                   'uses the next stricter bound stored there; tau then shows the thresholds in use. '
                   f'{NO_DROP:g}: tau is used. Whichever of the two was set last takes effect.', _is_accuracy_drop,
                   live=True, dynamic=True, float_range=(NO_DROP, 1.0)),
+    ParameterRule('latency_budget', 0.0, 'Accepted time from the image to its result, in s, 0 to 60, for 99 of 100 '
+                  'results: under load, tau is lowered as far as necessary, but not below tau_min. Every result '
+                  'contains the tau that was used. 0: off.', is_number(0.0, 60.0), live=True, dynamic=True,
+                  float_range=(0.0, 60.0)),
+    ParameterRule('tau_min', TAU_MIN, 'Lowest tau that latency_budget may use, 0 to 1; a lower tau stays as it is. 1: '
+                  'tau is never lowered.', is_number(0.0, 1.0), live=True, dynamic=True, float_range=(0.0, 1.0)),
     ParameterRule('sensors', [''], "Names of the sensors: 'left' subscribes to left/image_raw and publishes "
                   "left/tactile. [''] is one unnamed sensor: image_raw and tactile.", _are_sensors, dynamic=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed).",

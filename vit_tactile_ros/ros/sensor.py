@@ -50,7 +50,7 @@ class Arrival(NamedTuple):
 class Sensor:
     """State of one sensor; the fields below `lock` are shared between the executor's and the worker's thread.
 
-    Every received image ends in exactly one of classified, superseded, rejected; until then it is in `pending`.
+    Every received image ends in exactly one of classified, superseded, rejected, paused; until then it is in `pending`.
     Every image published while subscribed, up to the last one received, is received, lost in transport (`lost`), or
     replaced by a newer one in the middleware's queue before the node takes it, which the middleware does not report.
     """
@@ -67,6 +67,8 @@ class Sensor:
     classified: int = 0
     superseded: int = 0
     rejected: Counter[str] = field(default_factory=Counter)  # by reason
+    paused: int = 0  # arrived while classification was paused
+    is_paused: bool = False
     missing_stamps: int = 0
     stamps_backwards: int = 0
     stamps_repeated: int = 0
@@ -75,6 +77,7 @@ class Sensor:
     silences: int = 0
     exits: Counter[int] = field(default_factory=Counter)  # classified, by exit block
     ages: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # s, of results with a stamp
+    last_exits: deque[int] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # by exit block
     result_times: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # s, monotonic
     last_received: float | None = None  # s, monotonic
     last_stamp_ns: int | None = None
@@ -91,8 +94,22 @@ class Sensor:
         with self.lock:
             self.last_received = None
             self.is_silent = False
-            self.result_times.clear()
-            self.ages.clear()
+            self._forget_results()
+
+    def _forget_results(self) -> None:
+        self.result_times.clear()
+        self.ages.clear()
+        self.last_exits.clear()
+
+    def pause(self, is_paused: bool) -> None:
+        """While paused, images are counted and not classified; also the one that waits."""
+        with self.lock:
+            self.is_paused = is_paused
+            if is_paused and self.waiting is not None:
+                self.waiting = None
+                self.pending -= 1
+                self.paused += 1
+            self._forget_results()  # a rate over the pause would stay wrong for long
 
     def receive(self, message: Any, now: float, clock_ns: Callable[[], int]) -> Arrival:
         """Take an image: check its stamp, count it, and make it the one that waits for the worker.
@@ -120,6 +137,9 @@ class Sensor:
     def _put(self, image: WaitingImage, now: float) -> None:
         self.received += 1
         self.last_received = now
+        if self.is_paused:
+            self.paused += 1
+            return
         if self.waiting is None:
             self.pending += 1
         else:
@@ -199,6 +219,7 @@ class Sensor:
             self.pending -= 1
             self.classified += 1
             self.exits[exit_block] += 1
+            self.last_exits.append(exit_block)
             self.result_times.append(now)
             if age is not None:
                 self.ages.append(age)

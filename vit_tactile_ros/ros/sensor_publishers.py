@@ -1,9 +1,11 @@
-"""What the node publishes about one sensor: a result per classified image, and the events of its touches."""
+"""The topics of one sensor: a result per classified image, in two forms, and the events of its touches."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
@@ -14,6 +16,7 @@ from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.msg import TouchEvent as TouchEventMessage
 from vit_tactile_ros.ros.messages import classification_message, event_message
 from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, result_qos, topic
+from vit_tactile_ros.ros.vision_publishers import ABSENT, VisionPublishers
 
 
 class SensorPublishers:
@@ -26,44 +29,87 @@ class SensorPublishers:
 
         self._node = node
         self._sensor = sensor
-        self._class_names = list(class_names)
-        self._num_exits = num_exits
+        self._class_names: list[str] = []
+        self._num_exits = 0
+        self._is_active = False
         self._results = publisher(TactileClassification, 'tactile')
-        self._events = publisher(TouchEventMessage, 'touch_event') if NO_CONTACT in class_names else None
+        self._vision = VisionPublishers(node, sensor) if not ABSENT else None
+        self._create_events = partial(publisher, TouchEventMessage, 'touch_event')
+        self._events: Any = None
         self._tracker: TouchTracker | None = None
         self._frame_id = ''  # of the last image
+        self.touch_state = ''  # after the last event: no contact, contact, or the class
+        self._set_classes(class_names, num_exits)
 
     def start(self) -> None:
         """The node was activated: touches are counted from 1 again."""
+        self._is_active = True
+        self.touch_state = ''
         if self._events is not None:
             self._tracker = TouchTracker(self._class_names, self._num_exits)
+        if self._vision is not None:
+            self._vision.publish_labels(self._class_names)
+
+    def use(self, class_names: Sequence[str], num_exits: int) -> None:
+        """Another checkpoint: a touch in progress is interrupted if its classes or exits are others."""
+        if (list(class_names), num_exits) == (self._class_names, self._num_exits):
+            return
+        is_active = self._is_active
+        self.stop()
+        self._set_classes(class_names, num_exits)
+        if is_active:
+            if self._events is not None:
+                self._events.on_activate(None)  # a new one was not there when the node was activated
+            self.start()
+
+    def _set_classes(self, class_names: Sequence[str], num_exits: int) -> None:
+        self._class_names = list(class_names)
+        self._num_exits = num_exits
+        if (NO_CONTACT in class_names) == (self._events is not None):
+            return
+        if self._events is None:
+            self._events = self._create_events()
+        else:
+            self._node.destroy_lifecycle_publisher(self._events)
+            self._events = None
 
     def publish_result(self, decision: Decision, header: Header, age: float | None) -> None:
         """`age` of the image in s, None if unknown."""
         message = classification_message(decision, header, self._sensor, self._class_names)
         message.image_age = math.nan if age is None else age
         self._results.publish(message)
+        if self._vision is not None:
+            self._vision.publish_result(decision, header)
 
     def publish_events(self, decision: Decision, stamp_ns: int, frame_id: str) -> None:
         """The events that this result decides."""
         if self._tracker is not None:
             self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index), frame_id)
 
-    def stop(self) -> None:
-        """No image follows: a touch that is in progress is interrupted."""
+    def interrupt(self) -> None:
+        """No image follows for now: a touch that is in progress is interrupted."""
         if self._tracker is not None:
             self._publish_events(self._tracker.reset(), self._frame_id)
-            self._tracker = None
+
+    def stop(self) -> None:
+        """No image follows."""
+        self.interrupt()
+        self._tracker = None
+        self._is_active = False
 
     def destroy(self) -> None:
         for publisher in (self._results, self._events):
             if publisher is not None:
                 self._node.destroy_lifecycle_publisher(publisher)
+        if self._vision is not None:
+            self._vision.destroy()
 
     def _publish_events(self, events: Sequence[TouchEvent], frame_id: str) -> None:
         """`frame_id` of the newest image; an interruption has the stamp and the frame_id of the image before it."""
         for event in events:
             assert self._events is not None
             of_event = self._frame_id if event.kind is EventKind.INTERRUPTED else frame_id
+            self.touch_state = (NO_CONTACT if event.kind in (EventKind.RELEASE, EventKind.INTERRUPTED) else 'contact'
+                                if event.kind is EventKind.ONSET else self._class_names[event.class_id])
             self._events.publish(event_message(event, of_event, self._sensor, self._class_names))
         self._frame_id = frame_id

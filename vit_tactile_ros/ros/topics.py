@@ -41,9 +41,18 @@ def result_qos() -> QoSProfile:
     return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=10, reliability=ReliabilityPolicy.RELIABLE)
 
 
+def latched_qos() -> QoSProfile:
+    """Late subscribers get the last message."""
+    return QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE,
+                      durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
 def topic(sensor: str, name: str) -> str:
     """The relative topic of a sensor; that of the unnamed sensor is `name` itself."""
     return f'{sensor}/{name}' if sensor else name
+
+
+ENABLE_SERVICE, RELOAD_SERVICE = '~/enable', '~/reload_checkpoint'
 
 
 def capture_service(sensor: str) -> str:

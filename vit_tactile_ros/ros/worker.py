@@ -7,13 +7,16 @@ import queue
 import threading
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import Frame
 from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.note import Note
+from vit_tactile_ros.inference.tau_steering import Budget, TauSteering, floor
+from vit_tactile_ros.model import Hurry
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
@@ -28,6 +31,8 @@ class _Ready(NamedTuple):
 
 # Publishes the message of one decision and returns the image's age in s, None for an image without a stamp.
 Publish = Callable[[Sensor, WaitingImage, Decision], 'float | None']
+# Gets a classified frame and the image's age once all results of its batch are published.
+Show = Callable[[Sensor, WaitingImage, Frame, Decision, 'float | None'], None]
 
 
 class ClassificationWorker:
@@ -39,14 +44,19 @@ class ClassificationWorker:
 
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
-                 throttled: ThrottledLog, gate: Callable[[], bool] = lambda: True) -> None:
+                 throttled: ThrottledLog, gate: Callable[[], bool] = lambda: True,
+                 budget: Callable[[], Budget] = Budget, show: Show | None = None) -> None:
         """gate: whether untouched images exit before the first block."""
+        self.classifier = classifier  # replace it inside `held`
+        self.steering = TauSteering()
         self.failures = 0
         self.last_failure = ''  # the last of them
         self._in_a_row = 0
-        self._classifier = classifier
         self._sensors = sensors
         self._tau = tau
+        self._budget = budget
+        self._show = show
+        self._hold: tuple[threading.Event, threading.Event] | None = None  # the thread waits; it may continue
         self._publish = publish
         self._logger = logger
         self._throttled = throttled
@@ -68,6 +78,20 @@ class ClassificationWorker:
     def notify(self) -> None:
         """Wake the worker: a sensor has a waiting image."""
         self._wake.put(None)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Between two batches: the thread waits, and images that arrive wait for it. Not for its own thread."""
+        is_waiting, may_continue = self._hold = threading.Event(), threading.Event()
+        self._wake.put(None)
+        while not is_waiting.wait(0.05) and self._thread.is_alive():
+            pass
+        try:
+            yield
+        finally:
+            self._hold = None
+            may_continue.set()
+            self._wake.put(None)
 
     def stop(self) -> None:
         """Classify the waiting images, then end; returns when the thread has ended."""
@@ -104,6 +128,9 @@ class ClassificationWorker:
             self._wake.get()
             while not self._wake.empty():  # this is the only reader, and all waiting images are taken now
                 self._wake.get()
+            if (hold := self._hold) is not None:
+                hold[0].set()
+                hold[1].wait()
             stopping = self._stopping  # read before taking, so that no image is missed
             taken = []
             for sensor in self._sensors:
@@ -118,8 +145,9 @@ class ClassificationWorker:
 
     def _classify(self, taken: list[tuple[Sensor, WaitingImage]]) -> None:
         ready = [prepared for sensor, image in taken if (prepared := self._prepare(sensor, image)) is not None]
-        tau = self._tau()
-        untouched = self._classifier.untouched(tau) if self._gate() else None
+        tau, budget = self._tau(), self._budget()
+        steered = self.steering.steered(tau, budget)
+        untouched = self.classifier.untouched(steered) if self._gate() else None
         if untouched is not None:
             for r in (r for r in ready if r.frame.is_untouched):
                 self._finish(r, untouched)
@@ -127,13 +155,16 @@ class ClassificationWorker:
         if not ready:
             return
         try:
-            decisions = self._classifier.classify([r.frame.image for r in ready],
-                                                  [r.frame.reference for r in ready], tau,
-                                                  previous=[r.frame.previous for r in ready])
+            # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
+            hurry = Hurry(floor(tau, budget.tau_min), lambda place: ready[place].sensor.waiting is not None) \
+                if self.steering.level else None
+            decisions = self.classifier.classify([r.frame.image for r in ready], [r.frame.reference for r in ready],
+                                                 steered, [r.frame.previous for r in ready], hurry)
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
             return
+        results: list[tuple[_Ready, Decision]] = []
         for r, decision in zip(ready, decisions, strict=True):
             if not math.isfinite(decision.confidence):
                 r.sensor.reject('not finite')
@@ -141,15 +172,21 @@ class ClassificationWorker:
                                       f'{r.sensor.label}: the output of the network is not finite; try precision '
                                       'float32 or another checkpoint')
                 continue
-            self._finish(r, decision)
+            results.append((r, decision))
+        ages = [age for r, decision in results if (age := self._finish(r, decision)) is not None]
+        self.steering.observe(max(ages, default=None))
 
-    def _finish(self, ready: _Ready, decision: Decision) -> None:
+    def _finish(self, ready: _Ready, decision: Decision) -> float | None:
+        """Publish a result; returns the age of its image, s, None if it is unknown."""
         try:
             age = self._publish(ready.sensor, ready.image, decision)
         except Exception as error:
             self._reject_unexpected(ready.sensor, error)
-            return
+            return None
         ready.sensor.finish(decision.exit_block, age, time.monotonic())
+        if self._show is not None:
+            self._show(ready.sensor, ready.image, ready.frame, decision, age)
+        return age
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vit_tactile_ros.inference.engines.backend import Backend, CudaBackend
 from vit_tactile_ros.inference.engines.exit_loop import ExitLoop
 from vit_tactile_ros.inference.runtime import Precision, check_precision
-from vit_tactile_ros.model import ExitResult, ViTTactile
+from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
 
 
@@ -42,6 +42,7 @@ class CudaGraphRuntime:
         """See `runtime.Runtime`; the batch is at most 64. Raises ValueError for images of another size."""
         return self._loop.stages(images)
 
-    def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
+    def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
+                   hurry: Hurry | None = None) -> ExitResult:
         """As `model.early_exit` of the stages, with the decision on the device; the result is on the host."""
-        return self._loop.early_exit(images, tau, temperatures)
+        return self._loop.early_exit(images, tau, temperatures, hurry)

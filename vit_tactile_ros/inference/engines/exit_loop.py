@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.backend import Backend
-from vit_tactile_ros.model import ExitResult, ViTTactile, exit_score
+from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile, exit_score
 from vit_tactile_ros.model.early_exit import Stages
 
 MAX_BATCH = 64
@@ -87,17 +87,19 @@ class ExitLoop:
                 self._graphs[size] = _Graphs(self._model, self._dtype, self._backend, size, self._limits,
                                              self._temperatures)
 
-    def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float]) -> ExitResult:
+    def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
+                   hurry: Hurry | None = None) -> ExitResult:
         """As `model.early_exit`; float32 (B, channels, H, W) images in host memory, the result in host memory."""
         self._check(images)
         assert len(temperatures) == self._exits and len(tau) == self._exits - 1
         self._set_limits(tuple(tau), tuple(temperatures))
-        results = [self._one_batch(part) for part in images.split(MAX_BATCH)]
+        results = [self._one_batch(part, hurry, MAX_BATCH * i) for i, part in enumerate(images.split(MAX_BATCH))]
         return results[0] if len(results) == 1 else ExitResult(
             *(torch.cat(parts) for parts in zip(*((r.logits, r.probabilities, r.exit_index, r.confidences)
                                                   for r in results), strict=True)))
 
-    def _one_batch(self, images: Tensor) -> ExitResult:
+    def _one_batch(self, images: Tensor, hurry: Hurry | None, first: int) -> ExitResult:
+        """`first`: place of the first image among those that `hurry` knows."""
         batch, classes = len(images), self._classes
         logits, probabilities = (np.zeros((batch, classes), np.float32) for _ in range(2))
         exit_index = np.zeros(batch, np.int64)
@@ -119,6 +121,9 @@ class ExitLoop:
             here = still[rows]
             confidences[rows[here], index] = exit_score(output[here, classes:2 * classes])
             exiting = here & (output[:, -1] > 0.5) if not last else here
+            if hurry is not None and not last:
+                for i in np.flatnonzero(here & ~exiting):
+                    exiting[i] = hurry.at(index, confidences[rows[i], index], first + int(rows[i]))
             exited = rows[exiting]
             logits[exited], probabilities[exited] = output[exiting, :classes], output[exiting, classes:2 * classes]
             exit_index[exited] = index
@@ -172,7 +177,7 @@ class ExitLoop:
         return self.ended[index] < 0.5 if self._speculate is None else self._speculate
 
     def _load(self, images: Tensor) -> None:
-        """Images to the buffer of the first graph. The rows of the padding keep their contents: samples are independent."""
+        """Images to the buffer of the first graph. Rows of padding keep their contents: samples are independent."""
         self.launched = []
         size = padded_size(len(images))
         self.prepare(size)

@@ -206,7 +206,7 @@ class _Session:
         classes = np.array([a.class_id for a in results], np.int64)
         exits = np.array([a.exit_index for a in results], np.int64)
         part = table.subset(np.array(rows, np.int64))
-        probabilities = np.array([a.probabilities for a in results], np.float32).reshape(len(rows), -1)
+        probabilities = np.array([a.probabilities for a in results], np.float32).reshape(part.probabilities.shape)
         times = 1e3 * np.array([a.inference_time for a in results])
         return {
             'common': len(rows), 'class_differs': int((classes != part.class_id).sum()),

@@ -1,0 +1,105 @@
+"""`~/reload_checkpoint`: loads the checkpoint again in a thread, while the running classifier keeps its place."""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.timer import Timer
+from std_srvs.srv import Trigger
+
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.model import Calibration
+from vit_tactile_ros.ros.lifecycle import USERS_ERRORS
+from vit_tactile_ros.ros.start import reason_of
+
+POLL = 0.02  # s between two looks at the thread
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A classifier that is ready to run, and what belongs to its checkpoint."""
+
+    classifier: TactileClassifier
+    calibration: Calibration
+    frames: dict[str, SensorFrames]  # by sensor, without a reference unless it is a file
+
+
+class CheckpointReload:
+    """One call of the service: `load` in a thread, then `adopt` in the executor's; the response has the reason of a
+    failure."""
+
+    def __init__(self, node: Node, load: Callable[[], Loaded], adopt: Callable[[Loaded], str],
+                 respond: Callable[[Any], None]) -> None:
+        """`adopt` puts the classifier in place and returns what to know about it; if it raises, nothing has changed.
+
+        `load` may hold the last reference to the running classifier, which then ends in the thread: that of OpenVINO
+        takes up to 0.3 s, in which the executor would take no images.
+        """
+        self._node = node
+        self._adopt = adopt
+        self._respond = respond
+        self._loaded: Loaded | None = None
+        self._error: Exception | None = None
+        self._started = time.monotonic()
+        self._is_loaded = threading.Event()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(load,), name='reload', daemon=True)
+        self._thread.start()
+        # Steady: simulated time may stand still. The thread cannot call the executor.
+        self._timer: Timer | None = node.create_timer(POLL, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    @property
+    def is_running(self) -> bool:
+        return self._timer is not None
+
+    def cancel(self, reason: str) -> None:
+        """Respond that it failed; what is being loaded is dropped."""
+        if self.is_running:
+            self._finish(False, reason)
+
+    def join(self) -> None:
+        """Before the process ends, which must not happen while the thread is in a library."""
+        self._thread.join()
+
+    def _run(self, load: Callable[[], Loaded]) -> None:
+        try:
+            self._loaded = load()
+        except Exception as error:
+            self._error = error
+        self._is_loaded.set()
+        self._is_over.wait()
+
+    def _poll(self) -> None:
+        if not self._is_loaded.is_set() or not self.is_running:
+            return
+        note = ''
+        if self._loaded is not None:
+            try:
+                note = self._adopt(self._loaded)
+            except Exception as error:
+                self._error = error
+        if self._error is None:
+            text = f'reloaded in {time.monotonic() - self._started:.1f} s: {note}'
+            self._node.get_logger().info(f'checkpoint {text}')
+            self._finish(True, text)
+            return
+        text = 'not reloaded, the previous checkpoint stays in use: ' + reason_of(self._error)
+        self._node.get_logger().error(text if isinstance(self._error, USERS_ERRORS) else
+                                      f'{text}\n{"".join(traceback.format_exception(self._error))}')
+        self._finish(False, text)
+
+    def _finish(self, success: bool, message: str) -> None:
+        assert self._timer is not None
+        self._node.destroy_timer(self._timer)
+        self._timer = None
+        self._loaded = None
+        self._is_over.set()
+        self._respond(Trigger.Response(success=success, message=message))
