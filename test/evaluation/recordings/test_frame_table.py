@@ -10,7 +10,9 @@ import pytest
 import torch
 from toy_frames import toy_frames
 
+from vit_tactile_ros.evaluation.recordings.figures import exits_figure
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable, Rejection
+from vit_tactile_ros.evaluation.recordings.summary import judged
 from vit_tactile_ros.model import early_exit
 
 
@@ -100,3 +102,24 @@ def test_a_crash_never_pairs_two_tables(tmp_path, monkeypatch, fails):
     toy_frames(40).write_csv(path)
     assert_equal(FrameTable.read_csv(path), toy_frames(40))
     assert sorted(p.name for p in tmp_path.iterdir()) == ['frames.csv', 'frames.json']
+
+
+def test_frames_that_exit_at_the_gate(tmp_path):
+    """No block, no compute, no_contact; at another tau too, unless no image exits early. The logits stay."""
+    names = ('no_contact', 'a', 'b', 'c')
+    table = dataclasses.replace(toy_frames(40), class_names=names)
+    gated = np.arange(40) % 4 == 0
+    table = dataclasses.replace(table, exit_index=np.where(gated, -1, table.exit_index)).decided(0.7)
+    for one in (table, table.decided(0.2)):
+        np.testing.assert_array_equal(one.is_gated, gated)
+        for values in (one.exit_blocks, one.shares, one.class_id):
+            assert (values[gated] == 0).all()
+        assert (one.confidence[gated] == one.probabilities[gated, 0]).all()
+        np.testing.assert_allclose(one.probabilities.sum(axis=1), 1, atol=1e-6)
+    assert not table.decided(1.0).is_gated.any()
+    facts = judged(table)
+    assert facts['exit_rates']['0'] == 0.25 and abs(sum(facts['exit_rates'].values()) - 1) < 1e-9
+    assert facts['compute_share'] == pytest.approx(table.shares.mean())
+    table.write_csv(tmp_path / 'frames.csv')
+    assert_equal(FrameTable.read_csv(tmp_path / 'frames.csv'), table)
+    assert exits_figure(table, '').legends[0].get_texts()[0].get_text() == 'gate'
