@@ -149,7 +149,7 @@ def test_an_image_whose_successor_waits_takes_the_exit_at_hand(tiny_checkpoint):
     decisions = {}
     worker = ClassificationWorker(classifier, sensors, lambda: (1.0, 1.0),
                                   lambda sensor, _, decision: decisions.update({sensor.name: decision}),
-                                  *[None] * 2, lambda: Budget(0.05, 0.0))
+                                  *[None] * 2, budget=lambda: Budget(0.05, 0.0))
     for expected in ((2, (1.0, 1.0)), (0, (0.0, 0.0))):  # in time, then late
         taken = []
         for sensor in sensors:
