@@ -50,7 +50,7 @@ def test_warnings_have_the_name_of_the_command_and_come_once(tmp_path):
              '--balance')
     done = run('vit_tactile_ros', 'train', *flags.split(), '--output', str(tmp_path / 'run'))
     assert done.returncode == 0 and done.stdout.count('epoch 1/1') == 1
-    assert done.stderr == 'train: --balance has no effect: the simulator draws all classes equally often\n'
+    assert done.stderr == 'train: --balance has no effect: the simulator chooses the share of each class\n'
 
 
 @pytest.mark.parametrize(('words', 'message'), [

@@ -19,6 +19,9 @@ from vit_tactile_ros.simulator import CLASS_NAMES, STATE_NAMES, SensorConfig, sa
 
 Task = Literal['shapes', 'states']
 TASKS: dict[Task, tuple[str, ...]] = {'shapes': CLASS_NAMES, 'states': STATE_NAMES}
+# Of the simulated shapes. In use a sensor is untouched most of the time; a network that was trained with all classes
+# equally often (1 in 10) took drift and noise of real sensors for contact.
+UNTOUCHED_SHARE = 0.5
 STATE_INTERVAL = 0.08  # s between the two images that show a state; Sparsh looks back as far
 
 
@@ -30,7 +33,8 @@ def sensor_key(config: SensorConfig) -> str:
 class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
 
-    Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips. With
+    Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips. States
+    are equally frequent; so are shapes, in the examples with contact, while the share UNTOUCHED_SHARE has none. With
     motion, the frame is (h, w, 6), with the image before it; only states move. The reference is zeros if the
     preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from; default:
     all of the package.
@@ -61,7 +65,8 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         cv2.setNumThreads(1)
         rng = np.random.default_rng((self.seed, index))
         if self.task == 'shapes':
-            image, reference, class_id = sample_example(rng, sensors=self.sensors)
+            name = CLASS_NAMES[0] if rng.random() < UNTOUCHED_SHARE else str(rng.choice(CLASS_NAMES[1:]))
+            image, reference, class_id = sample_example(rng, sensors=self.sensors, class_name=name)
             frame = torch.from_numpy(fit(image, self.preprocessing))
         else:
             interval = self.preprocessing.motion_interval

@@ -199,7 +199,7 @@ def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config:
     epoch_size = data.epoch_size or data.DEFAULTS['epoch_size']
     validation_size = data.validation_size or data.DEFAULTS['validation_size']
     if config.balance:
-        logger.warning('--balance has no effect: the simulator draws all classes equally often')
+        logger.warning('--balance has no effect: the simulator chooses the share of each class')
     touches = SimulatedTouches(data.distinct or config.epochs * epoch_size, preprocessing, seed, sensors, data.task)
     validation = SimulatedTouches(validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors, data.task)
     order = consecutive(epoch_size)
