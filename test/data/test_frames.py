@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import itertools
 import pickle
@@ -16,7 +17,7 @@ from toy_touches import picture, write_csv, write_folders, write_picture
 
 from vit_tactile_ros.data import frames
 from vit_tactile_ros.data.frames import TouchFrames, grey_shares
-from vit_tactile_ros.data.simulated import SimulatedStates, SimulatedTouches
+from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.data.touches import DataError, load_touches
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.image_file import read_image
@@ -163,7 +164,8 @@ def test_simulated_touches_are_the_same_triple(preprocessing):
 @pytest.mark.parametrize('preprocessing', [DIFFERENCE, PLAIN], ids=['difference', 'plain'])
 def test_simulated_states_are_a_frame_with_the_one_before_and_the_reference(preprocessing):
     images = sample_state_example(np.random.default_rng((3, 1)), 0.05)
-    states = SimulatedStates(2, preprocessing, seed=3, interval_s=0.05)
+    preprocessing = dataclasses.replace(preprocessing, motion_interval=0.05)
+    states = SimulatedTouches(2, preprocessing, seed=3, task='states')
     frame, no_contact, state = states[1]
     fitted = [fit(image, preprocessing) for image in images[:3]]
     np.testing.assert_array_equal(frame, np.concatenate(fitted[:2], axis=2))
