@@ -19,7 +19,7 @@ import torch
 from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import calibrate, sweep, train
-from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulated import SimulatedTouches, draw_shape
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import fit
@@ -218,7 +218,8 @@ def test_sensors_are_chosen(tmp_path, capsys):
     config = dataclasses.replace(GELSIGHT, name='mine', noise=2.0)
     save_sensor(tmp_path / 'mine.json', config)
     drawn = SimulatedTouches(20, PreprocessingConfig(image_size=(32, 32)), sensors=[config])
-    wanted = sample_example(np.random.default_rng((0, 3)), sensors=[config])[0]
+    rng = np.random.default_rng((0, 3))
+    wanted = sample_example(rng, sensors=[config], class_name=draw_shape(rng))[0]
     assert np.array_equal(drawn[3][0], fit(wanted, drawn.preprocessing))
     flags = arguments(tmp_path / 'run', epochs=1)
     assert train.main([*flags, '--sensors', 'digit', str(tmp_path / 'mine.json')]) == 0

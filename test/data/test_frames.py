@@ -17,7 +17,7 @@ from toy_touches import picture, write_csv, write_folders, write_picture
 
 from vit_tactile_ros.data import frames
 from vit_tactile_ros.data.frames import TouchFrames, grey_shares
-from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulated import SimulatedTouches, draw_shape
 from vit_tactile_ros.data.touches import DataError, load_touches
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.image_file import read_image
@@ -149,7 +149,8 @@ def test_other_formats_are_rgb(tmp_path):
 @pytest.mark.parametrize('preprocessing', [DIFFERENCE, PLAIN], ids=['difference', 'plain'])
 def test_simulated_touches_are_the_same_triple(preprocessing):
     touches = SimulatedTouches(4, preprocessing, seed=3)
-    image, reference, class_id = sample_example(np.random.default_rng((3, 2)))
+    rng = np.random.default_rng((3, 2))
+    image, reference, class_id = sample_example(rng, class_name=draw_shape(rng))
     frame, no_contact, label = touches[2]
     np.testing.assert_array_equal(frame, fit(image, preprocessing))
     wanted = fit(reference, preprocessing) * (preprocessing.reference == 'difference')

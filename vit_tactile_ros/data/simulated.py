@@ -25,6 +25,11 @@ UNTOUCHED_SHARE = 0.5
 STATE_INTERVAL = 0.08  # s between the two images that show a state; Sparsh looks back as far
 
 
+def draw_shape(rng: np.random.Generator) -> str:
+    """The class of the next simulated shape."""
+    return CLASS_NAMES[0] if rng.random() < UNTOUCHED_SHARE else str(rng.choice(CLASS_NAMES[1:]))
+
+
 def sensor_key(config: SensorConfig) -> str:
     """A name of a sensor that changes with its properties."""
     return f'{config.name} {hashlib.sha256(repr(config).encode()).hexdigest()[:12]}'
@@ -65,8 +70,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         cv2.setNumThreads(1)
         rng = np.random.default_rng((self.seed, index))
         if self.task == 'shapes':
-            name = CLASS_NAMES[0] if rng.random() < UNTOUCHED_SHARE else str(rng.choice(CLASS_NAMES[1:]))
-            image, reference, class_id = sample_example(rng, sensors=self.sensors, class_name=name)
+            image, reference, class_id = sample_example(rng, sensors=self.sensors, class_name=draw_shape(rng))
             frame = torch.from_numpy(fit(image, self.preprocessing))
         else:
             interval = self.preprocessing.motion_interval
