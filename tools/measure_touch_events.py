@@ -47,16 +47,19 @@ def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Frame]:
         number += 1
 
 
-def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: TactileClassifier) -> FrameTable:
+def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: TactileClassifier,
+                gate: bool) -> FrameTable:
     """As replay makes it, at a tau of 0.95. Contact of an unknown class is labelled with class 1."""
     sensor = SensorFrames(Reference(), classifier.preprocessing)
     decisions, labels = [], []
     for image, label in frames:
         message = SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
                                   is_bigendian=0, data=image.tobytes())
-        frame = sensor.update(message, round(1e9 * len(labels) / rate))
-        decisions += classifier.classify([frame.image], [frame.reference], classifier.thresholds(0.95),
-                                         [frame.previous])
+        frame = sensor.update(message, 10**9 + round(1e9 * len(labels) / rate))
+        tau = classifier.thresholds(0.95)
+        untouched = classifier.untouched(tau) if gate and frame.is_untouched else None
+        decisions += [untouched] if untouched else classifier.classify([frame.image], [frame.reference], tau,
+                                                                       [frame.previous])
         labels.append(label)
     count = len(labels)
     order = np.arange(count)
@@ -86,14 +89,14 @@ def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-def measure(streams: Iterator[tuple[str, Iterator[Frame], float]]) -> list[dict]:
+def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True) -> list[dict]:
     checkpoint = load_checkpoint(shipped_checkpoint())
     if checkpoint.class_names != CLASS_NAMES:
         raise RuntimeError('the shipped checkpoint has other classes than the simulator')
-    classifier = TactileClassifier(checkpoint, engine='torch', threads=1)
+    classifier = TactileClassifier(checkpoint, engine='auto', threads=1)
     rows = []
     for name, frames, rate in streams:
-        table = frame_table(name, frames, rate, classifier)
+        table = frame_table(name, frames, rate, classifier, gate)
         rows.append({'stream': name, 'frames': len(table)} | judge_touches(table, find_touches(table) or []))
     return rows
 
@@ -105,6 +108,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--rate', type=float, default=25.0, help='frames/s of the clips (default: 25)')
     parser.add_argument('--seconds', type=float, default=60.0, help='s of each simulated stream (default: 60)')
     parser.add_argument('--seeds', type=int, default=3, help='simulated streams per sensor (default: 3)')
+    parser.add_argument('--no_gate', action='store_true', help='all images through the network')
     arguments = parser.parse_args(argv)
     if arguments.clips:
         if not arguments.contacts:
@@ -114,7 +118,7 @@ def main(argv: list[str] | None = None) -> None:
     else:
         streams = ((f'{sensor} {seed}', simulated(sensor, 9000 + seed, arguments.seconds), 30.0)
                    for sensor in sensor_names() for seed in range(arguments.seeds))
-    rows = measure(streams)
+    rows = measure(streams, not arguments.no_gate)
     columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
     print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
     for row in rows:
