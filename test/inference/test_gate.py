@@ -48,6 +48,15 @@ def test_a_smooth_change_of_light_is_no_touch():
     assert large.shift == pytest.approx(1.5 * LARGEST_SHIFT, rel=0.1)
 
 
+@pytest.mark.parametrize('share', [0.1, 0.25, 0.4])
+def test_a_wide_touch_is_where_it_is(share):
+    """It neither seems to be a change of light, nor to be everywhere."""
+    gate = trained()
+    radius = round((share * SIZE[0] * SIZE[1] / np.pi) ** 0.5)
+    verdict = gate.judge(to_cells(frames(1)[0] + bump(30.0, radius)))
+    assert share - 0.05 < verdict.touched_share < share + 0.15 and verdict.shift < 0.5 and not verdict.is_still
+
+
 def test_the_noise_is_learned_where_it_is():
     """A spot that flickers more and more, as one of a codec: it stays untouched, but a touch elsewhere is seen."""
     gate = trained()

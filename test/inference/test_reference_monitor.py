@@ -1,7 +1,9 @@
 """The reference of one sensor over time: drift, health, a start in mid-grasp, restarts; with and without real clips."""
 
 import array
+import contextlib
 import csv
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,12 +38,13 @@ class Stream:
         self._rng = np.random.default_rng(seed)
         self._number = 0
 
-    def see(self, count: int, light: float = 0.0, press: float = 0.0, image: np.ndarray | None = None):
+    def see(self, count: int, light: float = 0.0, press: float = 0.0, image: np.ndarray | None = None,
+            radius: int = 8):
         for _ in range(count):
             spot = np.zeros((48, 64), np.float32)
-            cv2.circle(spot, (30, 20), 8, press, -1)
-            picture = GEL + light + spot[:, :, None] + self._rng.normal(0, 1, GEL.shape)
-            frame = self.frames.update(message(picture if image is None else image), self._number * STEP)
+            cv2.circle(spot, (30, 20), radius, press, -1)
+            seen = GEL + light + spot[:, :, None] + self._rng.normal(0, 1, GEL.shape)
+            frame = self.frames.update(message(seen if image is None else image), self._number * STEP)
             self.notes += [note.text for note in frame.notes if note.is_warning]
             self._number += 1
         return frame
@@ -83,25 +86,39 @@ def test_without_drift_the_reference_stays():
 
 
 def test_the_light_changes():
-    """Followed if it is smooth, and reported until then."""
+    """Not followed if it changes by more than drift does, and reported until it is as before."""
     one = stream(drift=10.0)
     one.see(60)
+    before = one.frames.reference.frame
     assert not one.see(100, light=8.0).is_untouched and one.frames.monitor.health.level == 0
     one.see(50, light=8.0)
     assert one.frames.monitor.health.level == 1 and 'no longer fits' in one.notes[0] and len(one.notes) == 1
-    assert one.see(500, light=8.0).is_untouched and one.frames.monitor.health.text == 'fits'
+    one.see(100, light=8.0)
+    assert one.frames.reference.frame is before
+    assert one.see(5).is_untouched and one.frames.monitor.health.text == 'fits'
+
+
+def test_a_wide_press_is_a_touch():
+    """Of a quarter of the image, held, after the noise was learned: the reference is not blamed."""
+    one = stream()
+    one.see(100)
+    one.see(800, press=30, radius=16)
+    verdict = one.frames.monitor.verdict
+    assert 0.2 < verdict.touched_share < 0.4 and verdict.shift < 1
+    assert one.frames.monitor.health.text == 'fits' and not one.notes
+    assert one.frames.monitor.touch and not one.frames.monitor.is_doubtful
 
 
 def test_another_gel():
-    """A warning after 5 s, an error after 30 s; capture_reference is not refused, since no touch differs so widely."""
+    """A warning after 5 s, an error after 30 s; only then capture_reference may be confirmed."""
     one = stream()
     one.see(10)
     other = np.random.default_rng(5).integers(60, 180, GEL.shape).astype(np.float32)
     other = cv2.resize(other[:6, :8], (64, 48), interpolation=cv2.INTER_CUBIC)
     one.see(60, image=other)
-    assert not one.frames.monitor.touch
+    assert one.frames.monitor.touch and not one.frames.monitor.is_doubtful
     one.see(80, image=other)
-    assert one.frames.monitor.health.level == 1 and not one.frames.monitor.touch
+    assert one.frames.monitor.health.level == 1 and one.frames.monitor.is_doubtful
     one.see(640, image=other)
     assert one.frames.monitor.health.level == 2 and len(one.notes) == 2
     one.frames.request_recapture()
@@ -119,6 +136,20 @@ def test_a_start_in_mid_grasp():
     for press in (0, 5, 10, 15, 20):
         two.see(1, press=press)
     assert len(two.notes) == 1 and 'as in a grasp' in two.notes[0] and two.frames.monitor.health.level == 1
+
+
+def test_one_disturbed_image_of_the_reference():
+    """The warning ends once nothing has touched for 2 s; other warnings are not hidden by it."""
+    one = stream()
+    for light in (0, 0, 6, 0, 0):
+        one.see(1, light=light, press=light)
+    assert 'as in a grasp' in one.notes[0]
+    assert one.see(80).is_untouched and one.frames.monitor.health.text == 'fits'
+    two = stream()
+    for press in (0, 5, 10, 15, 20):
+        two.see(1, press=press)
+    two.see(900, light=20)
+    assert two.frames.monitor.health.level == 2
 
 
 def test_a_held_touch_is_reported_after_a_minute():
@@ -159,16 +190,77 @@ def test_kept_across_restarts(tmp_path):
     assert grasping.frames.monitor.is_stored and 'something touches since the start' in grasping.notes[0]
 
 
+def test_the_store_is_not_replaced_unasked(tmp_path):
+    """By a grasp in which the node, or a camera with another resolution, starts; only by capture_reference."""
+    one = stored(tmp_path)
+    one.see(80)
+    one.frames.save_reference()
+    path = stored_path(tmp_path, 'left')
+    kept = path.read_bytes()
+    two = stored(tmp_path)
+    assert not two.see(200, press=30, radius=26).is_untouched  # more than half of the gel
+    assert two.frames.monitor.is_stored and two.frames.monitor.health.level and two.frames.monitor.is_doubtful
+    two.frames.save_reference()
+    assert path.read_bytes() == kept
+    assert two.see(60).is_untouched
+    larger = cv2.resize(GEL, (128, 96))
+    assert two.see(80, image=larger).is_untouched
+    two.frames.save_reference()
+    assert path.read_bytes() == kept and 'until capture_reference' in two.notes[-1]
+    two.frames.request_recapture()
+    two.see(80, image=larger)
+    two.frames.save_reference()
+    assert read_reference(path, CONFIG).camera_size == (96, 128)
+
+
+def test_saved_if_it_is_worth_it(tmp_path):
+    """While the node runs, at a change of half a grey level; at its end in any case."""
+    one = stored(tmp_path)
+    one.see(80)
+    one.frames.save_reference(0.5)
+    path = stored_path(tmp_path, 'left')
+    kept = path.read_bytes()
+    one.see(60)
+    one.frames.save_reference(0.5)
+    assert path.read_bytes() == kept
+    one.frames.save_reference()
+    assert path.read_bytes() != kept
+    kept = path.read_bytes()
+    one.see(1000, light=2.0)
+    one.frames.save_reference(0.5)
+    assert path.read_bytes() != kept
+
+
+def test_a_damaged_file_is_never_an_internal_error(tmp_path):
+    one = stored(tmp_path)
+    one.see(80)
+    one.frames.save_reference()
+    path = stored_path(tmp_path, 'left')
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    # Not the images themselves: zip and numpy headers are where the readers differ.
+    headers = [at for at in range(len(whole)) if any(abs(at - start) < 200 for start in _headers(whole))]
+    for _ in range(600):
+        damaged = bytearray(whole)
+        for at in rng.choice(headers, rng.integers(1, 4)):
+            damaged[at] = rng.integers(256)
+        path.write_bytes(damaged)
+        with contextlib.suppress(StoreError):
+            read_reference(path, CONFIG)
+
+
+def _headers(data: bytes) -> list[int]:
+    return [found.start() for found in re.finditer(rb'PK|NUMPY', data)]
+
+
 def test_a_stored_reference_that_does_not_fit(tmp_path):
-    """Of another gel, another camera resolution, another input, or damaged: said, and captured again."""
+    """Of another gel, another camera resolution, another input, or damaged: said."""
     one = stored(tmp_path)
     one.see(80)
     one.frames.save_reference()
     other = np.random.default_rng(5).integers(60, 180, (6, 8, 3)).astype(np.float32)
     two = stored(tmp_path)
-    two.see(20, image=cv2.resize(other, (64, 48), interpolation=cv2.INTER_CUBIC))
-    assert 'nearly all of the image differs' in two.notes[-1] and not two.frames.monitor.is_stored
-    assert two.frames.monitor.health.text == 'fits'
+    two.see(140, image=cv2.resize(other, (64, 48), interpolation=cv2.INTER_CUBIC))
+    assert 'no longer fits' in two.frames.monitor.health.text and two.frames.monitor.is_stored
     three = stored(tmp_path)
     three.see(1, image=cv2.resize(GEL, (128, 96)))
     assert 'it is of 64x48 images, these are 128x96' in three.notes[0]
@@ -184,6 +276,9 @@ def test_names_of_stored_files():
     names = ['', 'left', '_unnamed', 'a/b', 'a%2Fb', '..']
     assert len({stored_path(Path('x'), name) for name in names[:2] + names[3:]}) == 5
     assert all(stored_path(Path('x'), name).parent == Path('x') for name in names)
+    spaces = ['', '/', '/one', '/two', '/one/two']
+    assert len({stored_path(Path('x'), 'left', space) for space in spaces}) == 4
+    assert len({stored_path(Path('x'), '', space) for space in spaces}) == 4
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no real clips at {CLIPS}')

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
 from vit_tactile_ros.inference.decode import UNDEFINED_ORDER, decode
+from vit_tactile_ros.inference.gate import to_cells
 from vit_tactile_ros.inference.motion import Motion
 from vit_tactile_ros.inference.note import Note
 from vit_tactile_ros.inference.preprocess import fit
@@ -27,6 +28,8 @@ from vit_tactile_ros.inference.reference_store import (
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
+
+WORTH_SAVING = 0.5  # grey levels by which a part of the reference differs from the file
 
 
 class Frame(NamedTuple):
@@ -67,6 +70,8 @@ class SensorFrames:
         self._store: Path | None = None  # the file that keeps the reference across restarts
         self._stored: StoredReference | None = None  # what was read from it
         self._saved_version = 0
+        self._saved: NDArray[np.float32] | None = None  # the reference that is in the file
+        self._may_save = True  # False: another reference replaced the one in the file without having been asked for
         self._pending_notes: list[Note] = []
         self.needs_reference = preprocessing is None or preprocessing.reference == 'difference'
         self._preprocessing = preprocessing
@@ -120,19 +125,25 @@ class SensorFrames:
         if stored is not None:
             self.reference = Reference(self.reference.num_frames, stored.frame)
             self.monitor = ReferenceMonitor(self.reference, self._drift, stored)
-            self._stored = stored
+            self._stored, self._saved = stored, stored.frame
             self._pending_notes.append(Note('reference store', f'no-contact reference of {age(store)}: {store}',
                                             is_warning=False))
 
-    def save_reference(self) -> None:
-        """Write the reference to its file if it is known to fit and has changed; raises WriteError."""
-        version = self.monitor.version
-        if self._store is None or self._shape is None or version == self._saved_version:
+    def save_reference(self, least: float = 0.0) -> None:
+        """Write the reference to its file if it is known to fit and has changed; raises WriteError.
+
+        least: grey levels, change of a part of the image below which it is not written.
+        """
+        version, shape = self.monitor.version, self._shape
+        if self._store is None or shape is None or version == self._saved_version or not self._may_save:
             return
         assert self._preprocessing is not None
-        if (stored := self.monitor.snapshot((self._shape[0], self._shape[1]))) is not None:
-            write_reference(self._store, stored, self._preprocessing)
-            self._saved_version = version
+        stored = self.monitor.snapshot((shape[0], shape[1]))
+        if stored is None or (self._saved is not None and least
+                              and np.abs(to_cells(stored.frame - self._saved)).max() <= least):
+            return
+        write_reference(self._store, stored, self._preprocessing)
+        self._saved_version, self._saved = version, stored.frame
 
     @property
     def shortage(self) -> str:
@@ -145,19 +156,26 @@ class SensorFrames:
                 'without contact instead, or use fewer reference images')
 
     def _change_resolution(self, shape: tuple[int, ...], notes: list[Note]) -> None:
-        previous, self._shape = self._shape, shape
+        previous = self._shape
         if previous is None:
             if self.monitor.is_stored and self._stored is not None and self._stored.camera_size != shape[:2]:
                 height, width = self._stored.camera_size
-                self._discard_stored(f'it is of {width}x{height} images, these are {shape[1]}x{shape[0]}', notes)
+                self._recapture_unasked()
+                notes.append(Note('reference store', f'stored reference not used: it is of {width}x{height} images, '
+                                  f'these are {shape[1]}x{shape[0]}. The next images become the reference: touch '
+                                  'nothing. It is not stored until capture_reference is called'))
+            self._shape = shape
             return
         self.resolution_changes += 1
         if self._motion:
             self._motion.clear()
         text = f'resolution changed from {previous[1]}x{previous[0]} to {shape[1]}x{shape[0]}'
         if self.needs_reference and (self.monitor.is_stored or not self.reference.is_fixed):
-            self._recapture()  # the images are of another view
+            self._recapture_unasked()  # the images are of another view
             text += '; its no-contact reference is captured again from the next frames: touch nothing'
+            if self._store is not None:
+                text += '. It is not stored until capture_reference is called'
+        self._shape = shape  # last: save_reference, in another thread, must not write the old reference with it
         notes.append(Note('resolution', text))
 
     @staticmethod
@@ -182,22 +200,20 @@ class SensorFrames:
         self.reference.recapture()
         self.monitor.restart()
 
-    def _discard_stored(self, reason: str, notes: list[Note]) -> None:
+    def _recapture_unasked(self) -> None:
+        """Nobody has said that nothing touches, so the new reference must not replace the one in the file."""
+        self._may_save = False
         self._recapture()
-        notes.append(Note('reference store', f'stored reference not used: {reason}. The next images become the '
-                          'reference: touch nothing'))
 
     def _update_reference(self, image: Image, stamp_ns: int, notes: list[Note]) -> None:
         if self._recapture_requested:
             self._recapture_requested = False
             self._recapture()
+            self._may_save = True
         is_managed = self._preprocessing is not None
         if self.reference.is_complete:
             if is_managed:
                 notes += self.monitor.check(image, stamp_ns)
-                if self.monitor.is_stored and self.monitor.does_not_fit():
-                    self._discard_stored('nearly all of the image differs from it; the gel or the light has changed, '
-                                         'or the whole gel is pressed', notes)
             return
         if self.reference.update(image):
             notes.append(Note('reference', f'no-contact reference captured from {self.reference.num_frames} frames',
@@ -208,15 +224,16 @@ class SensorFrames:
 
 def sensor_frames(names: Sequence[str], reference_files: Sequence[str], reference_frames: int,
                   preprocessing: PreprocessingConfig, expects_grey: bool, drift: float = DRIFT,
-                  store: Path | None = None) -> dict[str, SensorFrames]:
+                  store: Path | None = None, namespace: str = '') -> dict[str, SensorFrames]:
     """By name of the sensor; raises UserError as `fixed_references` does.
 
-    store: folder that keeps the references of sensors without a reference file across restarts.
+    store: folder that keeps the references of sensors without a reference file across restarts, by `namespace`, that
+    of the node, and name.
     """
     fixed = fixed_references(reference_files, names, preprocessing)
     found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift)
              for name, image in zip(names, fixed, strict=True)}
     for name, image in zip(names, fixed, strict=True):
         if store is not None and image is None and found[name].needs_reference:
-            found[name].keep_in(stored_path(store, name))
+            found[name].keep_in(stored_path(store, name, namespace))
     return found

@@ -25,6 +25,8 @@ LARGEST_SHIFT = 3.0  # grey levels of a smooth change of light; a larger one is 
 _STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.3, 3.0  # grey levels; a noisier cell would hide faint contacts
 _MEMORY = 250  # frames over which noise is learned: long enough for the codecs that write a whole image now and then
+_REFITS = 2  # more change nothing visible
+_TINY = 1e-6 * np.eye(3, dtype=np.float32)  # cells in one row do not define a plane
 _OUTLIER = 4.0  # squares count at most this many times the variance, so that a missed faint touch hardly raises it
 
 
@@ -68,13 +70,17 @@ class Gate:
         plane = _plane(rows, columns)
         smooth = plane @ (plane.T @ flat)  # least squares
         rest = flat - smooth
-        squares = (np.einsum('ij,ij->i', rest, rest) / 3).reshape(rows, columns)
+        squares = _squares(rest, rows, columns)
         if self.variance is None or self.variance.shape != squares.shape:
             self.restart(np.zeros((rows, columns), np.float32))
         assert self.variance is not None
-        ratios = squares / np.minimum(np.maximum(self.variance, _LOWEST_NOISE**2), _HIGHEST_NOISE**2)
-        verdict = Verdict(math.sqrt(ratios.max()), float(np.abs(smooth).max()),
-                          np.count_nonzero(ratios > THRESHOLD**2) / ratios.size)
+        limits = np.minimum(np.maximum(self.variance, _LOWEST_NOISE**2), _HIGHEST_NOISE**2)
+        ratios = squares / limits
+        score = math.sqrt(ratios.max())
+        if score >= THRESHOLD:  # a touch spoils the least squares: it would seem to be everywhere, and a change of light
+            smooth, ratios = _without_touch(plane, flat, limits)
+            score = max(score, math.sqrt(ratios.max()))
+        verdict = Verdict(score, float(np.abs(smooth).max()), np.count_nonzero(ratios > THRESHOLD**2) / ratios.size)
         if verdict.is_untouched:
             self._frames = min(self._frames + 1, _MEMORY)
             self.variance = self.variance + (np.minimum(squares, _OUTLIER * self.variance)
@@ -85,6 +91,24 @@ class Gate:
     def noise(self) -> float:
         """Grey levels, root mean square over the cells."""
         return float(np.sqrt(self.variance.mean())) if self.variance is not None else _STARTING_NOISE
+
+
+def _squares(rest: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """Mean over the colours, (rows, columns), of the squares of (rows * columns, 3)."""
+    return (np.einsum('ij,ij->i', rest, rest) / 3).reshape(rows, columns)
+
+
+def _without_touch(plane: NDArray[np.float32], flat: NDArray[np.float32], limits: NDArray[np.float32],
+                   ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The smooth difference, fitted to the half of the cells that it fits best, and the ratios of all cells to it."""
+    half = len(flat) // 2
+    smooth = np.partition(flat, half, axis=0)[half]  # a median: least squares would start within the touch
+    for _ in range(_REFITS):
+        ratios = _squares(flat - smooth, *limits.shape) / limits
+        kept = (ratios <= np.partition(ratios, half, axis=None)[half]).ravel()
+        basis = plane[kept]
+        smooth = plane @ np.linalg.solve(basis.T @ basis + _TINY, basis.T @ flat[kept])
+    return smooth, _squares(flat - smooth, *limits.shape) / limits
 
 
 def to_cells(image: NDArray[np.uint8] | NDArray[np.float32]) -> Cells:

@@ -18,8 +18,8 @@ class Motion:
     That is the kept image whose stamp is nearest to `interval` before that of the new one. The difference is not scaled
     to the interval: a camera that is slower gives the image before, at most 2.5 intervals old.
 
-    The image itself is given, so that there is no motion, if there is none before it: for the first image, after a
-    gap of more than 2.5 intervals, and after a stamp that went back; both drop the images before and count in `gaps`.
+    Without an earlier image the image itself is given, so the motion is zero: for the first image, after a gap of
+    more than 2.5 intervals, and after a stamp that went back; both drop the images before and count in `gaps`.
     An image with the stamp of the one before is compared as that one was, and is not kept. At most one image per eighth
     of the interval is kept, and none that cannot be needed any more, so about ten whatever the rate.
     """

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.inference.gate import LARGEST_SHIFT, Cells, Gate, Verdict, to_cells
+from vit_tactile_ros.inference.gate import Cells, Gate, Verdict, to_cells
 from vit_tactile_ros.inference.note import Note
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.reference_store import StoredReference
@@ -21,10 +21,9 @@ _TOUCH_FRAMES = 3  # frames in a row that make a touch; fewer are noise, which d
 _FOLLOW_STEP = 0.5  # s between two steps of following
 _MAX_STEP = 0.5  # s between two frames; more is an interruption, which says nothing about drift
 
-START_FRAMES = 5  # frames after a start with a given reference, that decide whether it fits
+START_FRAMES = 5  # frames after a start with a given reference, of which one should match it
 _MOVED = 4.0  # grey levels by which a cell may vary among the frames that become the reference
-_NO_TOUCH = 0.95  # share of the cells; no touch of the real clips differs so widely
-_EVERYWHERE = 0.5  # share of the cells; only a touch of the whole gel differs so widely, and not for long
+_EVERYWHERE = 0.9  # share of the cells; only a touch of the whole gel differs so widely
 UNFIT_WARNING, UNFIT_ERROR = 5.0, 30.0  # s that everything differs
 TOUCHED_WARNING = 60.0  # s without an untouched frame
 
@@ -35,6 +34,7 @@ class Health(NamedTuple):
 
 FITS = Health(0, 'fits')
 WAITING = Health(0, 'not checked yet')
+MOVED = Health(1, 'the images changed while the reference was captured, as in a grasp')
 
 
 class ReferenceMonitor:
@@ -86,12 +86,19 @@ class ReferenceMonitor:
 
     @property
     def touch(self) -> str:
-        """What the last frame shows if something touches; '' if nothing does, or if the reference is to blame."""
-        verdict = self.verdict
-        if verdict is None or verdict.is_still or self._unfit_for >= UNFIT_WARNING or (
-                verdict.touched_share > _NO_TOUCH):
+        """What the last frame shows if something touches, or the reference is another one; '' if neither."""
+        if self.verdict is None or self.verdict.is_still:
             return ''
-        return f'{100 * verdict.touched_share:.0f} % of the image differ from the reference'
+        return f'{100 * self.verdict.touched_share:.0f} % of the image differ from the reference'
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the reference itself is reported, so that a difference to it may not be a touch."""
+        return self._has_moved or self._unfit_for >= UNFIT_WARNING or self._never_matched
+
+    @property
+    def _never_matched(self) -> bool:
+        return not self._is_confirmed and self._judged >= START_FRAMES
 
     def gather(self, image: Image) -> list[Note]:
         """A frame that has become part of the reference."""
@@ -107,7 +114,7 @@ class ReferenceMonitor:
         self.version += 1
         if not self._has_moved:
             return []
-        self.health = Health(1, 'the images changed while the reference was captured, as in a grasp')
+        self.health = MOVED
         return [self._health_note()]
 
     def check(self, image: Image, stamp_ns: int) -> list[Note]:
@@ -126,17 +133,13 @@ class ReferenceMonitor:
                 self._still_for = 0.0
         self._is_confirmed |= verdict.is_untouched
         self._touched_for = 0.0 if verdict.is_untouched else self._touched_for + step
-        is_unfit = verdict.touched_share > _EVERYWHERE or verdict.shift > LARGEST_SHIFT
+        is_unfit = verdict.touched_share > _EVERYWHERE or (verdict.is_still and not verdict.is_untouched)
         self._unfit_for = self._unfit_for + step if is_unfit else 0.0
         if verdict.is_still and self._still_for >= SETTLING:
-            self.is_settled = True
-            self._follow(image, step)
+            self.is_settled, self._has_moved = True, False
+            if verdict.is_untouched:  # a larger change of light is not drift, and may be a touch of the whole gel
+                self._follow(image, step)
         return self._judge_health(verdict)
-
-    def does_not_fit(self) -> bool:
-        """Whether everything has differed in the first frames since a start with a given reference."""
-        return self._judged == START_FRAMES and not self._is_confirmed and self.verdict is not None and (
-            self.verdict.touched_share > _EVERYWHERE)
 
     def snapshot(self, camera_size: tuple[int, int]) -> StoredReference | None:
         """What is worth keeping; None if it is not known to fit."""
@@ -160,9 +163,7 @@ class ReferenceMonitor:
         return self._cells
 
     def _judge_health(self, verdict: Verdict) -> list[Note]:
-        if self._has_moved:
-            return []
-        before, self.health = self.health, FITS if self._is_confirmed else WAITING
+        before, self.health = self.health, MOVED if self._has_moved else FITS if self._is_confirmed else WAITING
         if self._unfit_for >= UNFIT_WARNING:
             self.health = Health(2 if self._unfit_for >= UNFIT_ERROR else 1,
                                  f'no longer fits: for {self._unfit_for:.0f} s {self._difference(verdict)}; the light '
@@ -170,7 +171,7 @@ class ReferenceMonitor:
         elif self._touched_for >= TOUCHED_WARNING:
             self.health = Health(1, f'no image has matched it for {self._touched_for:.0f} s '
                                     f'({self._difference(verdict)})')
-        elif not self._is_confirmed and self._judged >= START_FRAMES:
+        elif self._never_matched and not self._has_moved:
             self.health = Health(1, f'no image has matched it yet ({self._difference(verdict)}): something touches '
                                     f'since the start, or it is of another gel or light')
         if self.health.level <= before.level:
@@ -180,8 +181,9 @@ class ReferenceMonitor:
     def _health_note(self) -> Note:
         if self.health.level > self.worst.level:
             self.worst = self.health
-        return Note('reference health', f'reference: {self.health.text}. If nothing touches the sensor, call '
-                                        'capture_reference; otherwise release it first')
+        cure = 'call capture_reference' if self.is_doubtful else 'restart the node'
+        return Note('reference health', f'reference: {self.health.text}. If nothing touches the sensor, {cure}; '
+                                        'otherwise release it first')
 
     @staticmethod
     def _difference(verdict: Verdict) -> str:

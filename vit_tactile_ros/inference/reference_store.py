@@ -7,7 +7,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +27,13 @@ class StoredReference:
     camera_size: tuple[int, int]  # (height, width) of the images before they were fitted
 
 
-def stored_path(folder: Path, sensor: str) -> Path:
-    """The file of a sensor. Different names have different files; a name that starts with _ is not one of a sensor."""
-    return folder / f'{quote(sensor, safe="") or "_unnamed"}.reference.npz'
+def stored_path(folder: Path, sensor: str, namespace: str = '') -> Path:
+    """The file of a sensor, by the namespace of the node and its name, as its topics are.
+
+    Different topics have different files; a name that starts with _ is not one of a sensor.
+    """
+    name = '/'.join(part for part in (namespace.strip('/'), sensor) if part)
+    return folder / f'{quote(name, safe="") or "_unnamed"}.reference.npz'
 
 
 def write_reference(path: Path, stored: StoredReference, config: PreprocessingConfig) -> None:
@@ -51,7 +54,7 @@ def read_reference(path: Path, config: PreprocessingConfig) -> StoredReference |
                     and bool(np.isfinite(stored.frame).all()) and bool(np.isfinite(stored.variance).all()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, BadZipFile) as error:
+    except Exception as error:  # what a damaged file raises is not documented: also NotImplementedError, TokenError
         raise StoreError(f'{path} cannot be read ({error})') from error
     if not is_sound:
         raise StoreError(f'{path} is damaged')

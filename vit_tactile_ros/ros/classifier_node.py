@@ -23,7 +23,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from vit_tactile_ros.foundation.files import WriteError
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.frames import Frame, SensorFrames, sensor_frames
+from vit_tactile_ros.inference.frames import WORTH_SAVING, Frame, SensorFrames, sensor_frames
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.ros.annotation import Annotated
 from vit_tactile_ros.ros.annotator import Annotator
@@ -153,7 +153,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         for warning in unused_qos_overrides(self):
             self.get_logger().warning(warning)
         if self._settings.value('reference_store'):
-            self._saving = self.create_timer(SAVE_PERIOD, self._guard('saving references', self._save_references),
+            self._saving = self.create_timer(SAVE_PERIOD, self._guard(
+                'saving references', partial(self._save_references, WORTH_SAVING)),
                                              clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._reporter.start(self._sensors, self._worker, self._settings, self._checkpoint_path,
                              self._image_subscriptions)
@@ -252,10 +253,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self._throttled.warning(f'{sensor.name} age', f'{sensor.label}: {warning}')
         return age
 
-    def _save_references(self) -> None:
+    def _save_references(self, least: float = 0.0) -> None:
         for sensor in self._sensors:
             try:
-                sensor.frames.save_reference()
+                sensor.frames.save_reference(least)
             except WriteError as error:
                 self._throttled.warning(f'{sensor.name} reference store', f'{sensor.label}: {error}')
 
@@ -321,7 +322,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         return sensor_frames(list(value('sensors') or ['']), list(value('reference_files') or ['']),
                              value('reference_frames'), classifier.preprocessing, classifier.expects_grey,
                              value('reference_drift'),
-                             Path(value('reference_store')).expanduser() if value('reference_store') else None)
+                             Path(value('reference_store')).expanduser() if value('reference_store') else None,
+                             self.get_namespace())
 
     def _adopt(self, loaded: Loaded) -> str:
         """Put a loaded classifier in place, between two batches; returns what is new about it."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vit_tactile_ros.inference.frames import SensorFrames
 
 LATENCY_WINDOW = 300  # results over which latency and rate are reported
-RECENT = 0.5  # s since the last image, during which it shows what touches now
+RECENT = 0.5  # s since the last image, or 2 intervals of a slow camera, during which it shows what touches now
 CONFIRM_TIME = 10.0  # s
 MAX_AHEAD = 60.0  # s that a stamp may be ahead of the node's clock; beyond that the age is unknown: another clock
 
@@ -80,8 +80,9 @@ class Sensor:
     last_exits: deque[int] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # by exit block
     result_times: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # s, monotonic
     last_received: float | None = None  # s, monotonic
+    last_interval: float = 0.0  # s between the last two images
     last_stamp_ns: int | None = None
-    refused_at: float = -math.inf  # s, monotonic: capture_reference
+    refused_at: float = -math.inf  # s, monotonic: capture_reference, unless it is called again
     is_silent: bool = False
 
     @property
@@ -136,6 +137,7 @@ class Sensor:
 
     def _put(self, image: WaitingImage, now: float) -> None:
         self.received += 1
+        self.last_interval = now - (self.last_received or now)
         self.last_received = now
         if self.is_paused:
             self.paused += 1
@@ -177,18 +179,21 @@ class Sensor:
     def refuses_capture(self, now: float) -> str:
         """Why the reference is not captured now, `now` in monotonic s: something touches. '' if it may be.
 
-        Called again within CONFIRM_TIME it may be, since a reference that was captured in a grasp shows a touch for
-        good.
+        Called again within CONFIRM_TIME it may be, if the reference itself is reported: of another gel or light, it
+        shows a touch for good. Otherwise never, since a controller that retries would capture its grasp.
         """
         with self.lock:
-            is_live = self.last_received is not None and now - self.last_received < RECENT
-            is_confirmed = now - self.refused_at < CONFIRM_TIME
+            is_live = self.last_received is not None and now - self.last_received < max(RECENT, 2 * self.last_interval)
             touch = self.frames.monitor.touch if is_live else ''
-            self.refused_at = now if touch and not is_confirmed else -math.inf
+            is_doubtful = self.frames.monitor.is_doubtful
+            is_confirmed = is_doubtful and now - self.refused_at < CONFIRM_TIME
+            self.refused_at = now if touch and is_doubtful and not is_confirmed else -math.inf
         if not touch or is_confirmed:
             return ''
+        otherwise = (f'call it again within {CONFIRM_TIME:g} s' if is_doubtful
+                     else 'the reference was captured during a grasp: restart the node')
         return (f'{self.label}: something touches ({touch}), and would become part of the reference: release it, then '
-                f'call this service again. If nothing touches, call it again within {CONFIRM_TIME:g} s')
+                f'call this service again. If nothing touches, {otherwise}')
 
     def take(self) -> WaitingImage | None:
         """The waiting image, which stays pending until `finish` or `reject`; call with `lock` held."""

@@ -30,6 +30,7 @@ from vit_tactile_ros.ros.camera.sources import Frame, video_frames
 from vit_tactile_ros.ros.live.node_process import NodeProcess
 from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.run import fastest_executor, spin_once
+from vit_tactile_ros.ros.sensor import RECENT
 from vit_tactile_ros.ros.start import init_ros
 from vit_tactile_ros.ros.transport import publisher_profile
 
@@ -167,7 +168,7 @@ class _Camera:
         self._node.destroy_node()
 
     def play(self, index: int, messages: Sequence[Image | CompressedImage], rate: float, into: Measured) -> None:
-        self._capture_reference(index)
+        self._capture_reference(index, rate)
         start = time.perf_counter()
         for number, message in enumerate(messages):
             self._spin(start + number / rate - time.perf_counter())
@@ -181,7 +182,7 @@ class _Camera:
             self._spin(0.01)
         self._sent.clear()  # superseded, or lost
 
-    def _capture_reference(self, index: int, is_first: bool = True) -> None:
+    def _capture_reference(self, index: int, rate: float, is_first: bool = True) -> None:
         """Make the next images the reference; the node refuses this for some checkpoints. Raises RunError."""
         calls: list[Future] = []
         while not any(future.done() for future in calls):
@@ -193,7 +194,8 @@ class _Camera:
                 self._spin(0.01)
         response = next(future for future in calls if future.done()).result()
         if is_first and response is not None and not response.success:
-            self._capture_reference(index, is_first=False)  # the last image of the clip before shows a touch
+            self._spin(1.2 * max(RECENT, 2 / rate))  # the last image of the clip before shows a touch, for so long
+            self._capture_reference(index, rate, is_first=False)
 
     def _on_result(self, result: TactileClassification) -> None:
         now = time.perf_counter()
