@@ -59,6 +59,11 @@ def stored(folder: Path) -> Stream:
     return Stream(sensor_frames(['left'], [''], 5, CONFIG, True, store=folder)['left'])
 
 
+def another_gel() -> np.ndarray:
+    coarse = np.random.default_rng(5).integers(60, 180, (6, 8, 3)).astype(np.float32)
+    return cv2.resize(coarse, (64, 48), interpolation=cv2.INTER_CUBIC)
+
+
 def offset(frames: SensorFrames) -> float:
     return float((frames.reference.frame - GEL).mean())
 
@@ -113,8 +118,7 @@ def test_another_gel():
     """A warning after 5 s, an error after 30 s; only then capture_reference may be confirmed."""
     one = stream()
     one.see(10)
-    other = np.random.default_rng(5).integers(60, 180, GEL.shape).astype(np.float32)
-    other = cv2.resize(other[:6, :8], (64, 48), interpolation=cv2.INTER_CUBIC)
+    other = another_gel()
     one.see(60, image=other)
     assert one.frames.monitor.touch and not one.frames.monitor.is_doubtful
     one.see(80, image=other)
@@ -141,15 +145,16 @@ def test_a_start_in_mid_grasp():
 def test_one_disturbed_image_of_the_reference():
     """The warning ends once nothing has touched for 2 s; other warnings are not hidden by it."""
     one = stream()
-    for light in (0, 0, 6, 0, 0):
-        one.see(1, light=light, press=light)
+    for press in (0, 0, 12, 0, 0):
+        one.see(1, press=press)
     assert 'as in a grasp' in one.notes[0]
     assert one.see(80).is_untouched and one.frames.monitor.health.text == 'fits'
     two = stream()
     for press in (0, 5, 10, 15, 20):
         two.see(1, press=press)
-    two.see(900, light=20)
-    assert two.frames.monitor.health.level == 2
+    assert two.frames.monitor.is_doubtful
+    two.see(800, image=another_gel())
+    assert two.frames.monitor.health.level == 2 and 'no longer fits' in two.notes[-1]
 
 
 def test_a_held_touch_is_reported_after_a_minute():
@@ -257,9 +262,8 @@ def test_a_stored_reference_that_does_not_fit(tmp_path):
     one = stored(tmp_path)
     one.see(80)
     one.frames.save_reference()
-    other = np.random.default_rng(5).integers(60, 180, (6, 8, 3)).astype(np.float32)
     two = stored(tmp_path)
-    two.see(140, image=cv2.resize(other, (64, 48), interpolation=cv2.INTER_CUBIC))
+    two.see(140, image=another_gel())
     assert 'no longer fits' in two.frames.monitor.health.text and two.frames.monitor.is_stored
     three = stored(tmp_path)
     three.see(1, image=cv2.resize(GEL, (128, 96)))

@@ -77,7 +77,7 @@ class Gate:
         limits = np.minimum(np.maximum(self.variance, _LOWEST_NOISE**2), _HIGHEST_NOISE**2)
         ratios = squares / limits
         score = math.sqrt(ratios.max())
-        if score >= THRESHOLD:  # a touch spoils the least squares: it would seem to be everywhere, and a change of light
+        if score >= THRESHOLD:  # the touch distorts the least squares: it would seem to be everywhere
             smooth, ratios = _without_touch(plane, flat, limits)
             score = max(score, math.sqrt(ratios.max()))
         verdict = Verdict(score, float(np.abs(smooth).max()), np.count_nonzero(ratios > THRESHOLD**2) / ratios.size)
