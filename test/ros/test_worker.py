@@ -84,7 +84,8 @@ class Bench:
         wait_until(lambda: not any(s.pending for s in self.sensors) or self.worker.failure, lambda: 'the images')
 
     def is_exact(self) -> bool:
-        return all(s.received == s.classified + s.superseded + s.rejected.total() + s.pending for s in self.sensors)
+        return all(s.received == s.classified + s.superseded + s.rejected.total() + s.paused + s.pending
+                   for s in self.sensors)
 
 
 @pytest.mark.parametrize('error', [SystemExit('the end'), KeyboardInterrupt(), GeneratorExit(), RecursionError('deep')])
@@ -161,3 +162,26 @@ def test_an_image_whose_successor_waits_takes_the_exit_at_hand(tiny_checkpoint):
         assert (decisions['left'].exit_index, decisions['left'].tau) == expected
         assert decisions['right'].exit_index == 2 and decisions['right'].tau == worker.steering.tau
         worker.steering.observe(1.0)
+
+
+def test_images_that_exit_at_the_gate_are_results_in_time(tiny_checkpoint, monkeypatch):
+    """A level that stays up for hours, because an untouched gel says nothing about the load."""
+    classifier = TactileClassifier(load_checkpoint(tiny_checkpoint), 'cpu', threads=1)
+    frames = sensor_frames([''], [''], 5, classifier.preprocessing, classifier.expects_grey)
+    sensor = Sensor('', frames[''])
+    decisions, shown = [], []
+    worker = ClassificationWorker(
+        classifier, [sensor], lambda: (0.9, 0.9), lambda _sensor, _image, decision: decisions.append(decision) or 0.01,
+        *[None] * 2, budget=lambda: Budget(0.05, 0.0), show=lambda *result: shown.append(result[3]))
+    update = sensor.frames.update
+    monkeypatch.setattr(sensor.frames, 'update', lambda *given: update(*given)._replace(is_untouched=True))
+    worker.steering.steered((0.9, 0.9), Budget(0.05, 0.0))
+    worker.steering.observe(1.0)
+    before = worker.steering.level
+    assert before > 0
+    sensor.receive(image(1), 0.0, lambda: 1)
+    with sensor.lock:
+        taken = [(sensor, sensor.take())]
+    worker._classify(taken)
+    assert [d.exit_block for d in decisions] == [0] and shown == decisions
+    assert worker.steering.level < before

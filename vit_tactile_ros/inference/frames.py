@@ -87,6 +87,10 @@ class SensorFrames:
         """Capture the reference again from the images that follow; may be called by another thread."""
         self._recapture_requested = True
 
+    def forget_recapture(self) -> None:
+        """Do not capture the reference again, unless that has begun; may be called by another thread."""
+        self._recapture_requested = False
+
     def update(self, message: Any, stamp_ns: int) -> Frame:
         """The frame of the next message, a sensor_msgs/Image or CompressedImage; raises DecodeError."""
         image = decode(message)

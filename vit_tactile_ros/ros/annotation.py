@@ -108,6 +108,8 @@ def _facts(canvas: Image, content: Annotated, left: int, top: int) -> None:
               _TEXT if ran else _FAINT)
     latency = '-' if content.age is None else f'{1e3 * content.age:.1f} ms'
     tau = f'tau {decision.tau[decision.exit_index]:.2f}' if 0 <= decision.exit_index < len(decision.tau) else ''
+    if decision.exit_block == 0:
+        tau = 'exit: gate'
     _text(canvas, latency, (left + 6, top + 2 * ROW - 10), _TEXT)
     _text(canvas, tau, (left + PANEL // 2, top + 2 * ROW - 10), _FAINT)
     if content.touch:

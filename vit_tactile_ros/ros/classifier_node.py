@@ -141,7 +141,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self._outputs[sensor.name].start()
         self._worker = ClassificationWorker(self._classifier, self._sensors, self._settings.thresholds, self._publish,
                                             self.get_logger(), self._throttled,
-                                            partial(self._settings.value, 'gate'), self._settings.budget, self._show)
+                                            partial(self._settings.value, 'gate'), self._settings.budget,
+                                            self._guard('annotated image', self._show))
         self._worker.start()
         compressed = self._settings.value('image_transport') == 'compressed'
         for sensor in self._sensors:
@@ -280,6 +281,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             response.success, response.message = False, (
                 f'this node is inactive and receives no images: ros2 lifecycle set {self.get_fully_qualified_name()} '
                 'activate, then call this service again')
+        elif sensor.is_paused:
+            response.success, response.message = False, (
+                f'this node is paused: ros2 service call {self.get_fully_qualified_name()}/enable std_srvs/srv/SetBool '
+                '"{data: true}", then call this service again')
         elif refusal := sensor.refuses_capture(time.monotonic()):
             response.success, response.message = False, refusal
         else:

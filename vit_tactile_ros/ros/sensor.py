@@ -106,6 +106,7 @@ class Sensor:
         """While paused, images are counted and not classified; also the one that waits."""
         with self.lock:
             self.is_paused = is_paused
+            self.frames.forget_recapture()  # it was asked for now, not for the end of the pause
             if is_paused and self.waiting is not None:
                 self.waiting = None
                 self.pending -= 1

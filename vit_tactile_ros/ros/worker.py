@@ -29,6 +29,14 @@ class _Ready(NamedTuple):
     frame: Frame
 
 
+class _Result(NamedTuple):
+    sensor: Sensor
+    image: WaitingImage
+    frame: Frame
+    decision: Decision
+    age: float | None
+
+
 # Publishes the message of one decision and returns the image's age in s, None for an image without a stamp.
 Publish = Callable[[Sensor, WaitingImage, Decision], 'float | None']
 # Gets a classified frame and the image's age once all results of its batch are published.
@@ -148,45 +156,49 @@ class ClassificationWorker:
         tau, budget = self._tau(), self._budget()
         steered = self.steering.steered(tau, budget)
         untouched = self.classifier.untouched(steered) if self._gate() else None
-        if untouched is not None:
-            for r in (r for r in ready if r.frame.is_untouched):
-                self._finish(r, untouched)
-            ready = [r for r in ready if not r.frame.is_untouched]
-        if not ready:
-            return
-        try:
+        results = [self._finish(r, untouched) for r in ready if untouched is not None and r.frame.is_untouched]
+        if others := [r for r in ready if untouched is None or not r.frame.is_untouched]:
             # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
-            hurry = Hurry(floor(tau, budget.tau_min), lambda place: ready[place].sensor.waiting is not None) \
+            hurry = Hurry(floor(tau, budget.tau_min), lambda place: others[place].sensor.waiting is not None) \
                 if self.steering.level else None
+            results += [self._finish(r, decision) for r, decision in self._decide(others, steered, hurry)]
+        ages = [result.age for result in results if result is not None and result.age is not None]
+        self.steering.observe(max(ages, default=None))
+        if self._show is not None:
+            for result in results:
+                if result is not None:
+                    self._show(*result)
+
+    def _decide(self, ready: Sequence[_Ready], tau: tuple[float, ...], hurry: Hurry | None,
+                ) -> list[tuple[_Ready, Decision]]:
+        """The decisions of the network; images without one are rejected."""
+        try:
             decisions = self.classifier.classify([r.frame.image for r in ready], [r.frame.reference for r in ready],
-                                                 steered, [r.frame.previous for r in ready], hurry)
+                                                 tau, [r.frame.previous for r in ready], hurry)
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
-            return
-        results: list[tuple[_Ready, Decision]] = []
+            return []
+        decided = []
         for r, decision in zip(ready, decisions, strict=True):
-            if not math.isfinite(decision.confidence):
-                r.sensor.reject('not finite')
-                self._throttled.error(f'{r.sensor.name} not finite',
-                                      f'{r.sensor.label}: the output of the network is not finite; try precision '
-                                      'float32 or another checkpoint')
+            if math.isfinite(decision.confidence):
+                decided.append((r, decision))
                 continue
-            results.append((r, decision))
-        ages = [age for r, decision in results if (age := self._finish(r, decision)) is not None]
-        self.steering.observe(max(ages, default=None))
+            r.sensor.reject('not finite')
+            self._throttled.error(f'{r.sensor.name} not finite',
+                                  f'{r.sensor.label}: the output of the network is not finite; try precision '
+                                  'float32 or another checkpoint')
+        return decided
 
-    def _finish(self, ready: _Ready, decision: Decision) -> float | None:
-        """Publish a result; returns the age of its image, s, None if it is unknown."""
+    def _finish(self, ready: _Ready, decision: Decision) -> _Result | None:
+        """Publish a result; None if that failed."""
         try:
             age = self._publish(ready.sensor, ready.image, decision)
         except Exception as error:
             self._reject_unexpected(ready.sensor, error)
             return None
         ready.sensor.finish(decision.exit_block, age, time.monotonic())
-        if self._show is not None:
-            self._show(ready.sensor, ready.image, ready.frame, decision, age)
-        return age
+        return _Result(ready.sensor, ready.image, ready.frame, decision, age)
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:
         try:

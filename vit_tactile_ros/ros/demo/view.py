@@ -16,7 +16,7 @@ from rich.text import Text
 from vit_tactile_ros.ros.demo.monitor import Finger, Monitor
 
 PREVIEW_ROWS = 11  # terminal rows; each shows two rows of pixels
-EXIT_BLOCKS = (4, 8, 12)
+EXIT_BLOCKS = {0: 'gate', 4: '4', 8: '8', 12: '12'}  # and their names
 PANEL_WIDTH = 66  # characters
 VIEW_WIDTH = 2 * PANEL_WIDTH + 1
 BAR = 12  # characters of the bar at confidence 1
@@ -60,9 +60,9 @@ def _facts(finger: Finger, spaced: bool) -> RenderableType:
     facts.add_row('confidence', Text.assemble(('█' * filled, 'green'), ('░' * (BAR - filled), 'dim'),
                                               f' {100 * result.confidence:.0f} %'))
     exits = Text()
-    for block in EXIT_BLOCKS:
+    for block, name in EXIT_BLOCKS.items():
         is_used = block == result.exit_block
-        exits.append(f'{"●" if is_used else "○"} {block}  ', style='bold cyan' if is_used else 'dim')
+        exits.append(f'{"●" if is_used else "○"} {name}  ', style='bold cyan' if is_used else 'dim')
     facts.add_row('exit block', exits)
     facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
     if spaced:
@@ -97,14 +97,16 @@ def _rgb(pixel: list[int]) -> str:
 def status_line(monitor: Monitor) -> Text:
     """The latest result of each finger in one line, for output that is not a terminal."""
     return Text('   '.join(
-        f'{finger.name}: {r.class_name} {100 * r.confidence:.0f} %, exit {r.exit_block} (true class {finger.label}), '
+        f'{finger.name}: {r.class_name} {100 * r.confidence:.0f} %, exit {EXIT_BLOCKS.get(r.exit_block, r.exit_block)} '
+        f'(true class {finger.label}), '
         f'{finger.rate:.0f} Hz' for finger in monitor.fingers.values() if (r := finger.result) is not None))
 
 
 def summary_table(monitor: Monitor) -> Table:
     """Results, accuracy, exits and compute share at each tau."""
     table = Table(title='by threshold', title_justify='left', box=SIMPLE_HEAD)
-    for heading in ('tau', 'results', 'accuracy', *(f'exit {b}' for b in EXIT_BLOCKS), 'compute'):
+    exits = [f'exit {name}' if block else name for block, name in EXIT_BLOCKS.items()]
+    for heading in ('tau', 'results', 'accuracy', *exits, 'compute'):
         table.add_column(heading, justify='right')
     for tau, tally in sorted(monitor.tallies.items()):
         table.add_row(
