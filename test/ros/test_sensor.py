@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from live_nodes import image
 
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.ros.messages import image_message
 from vit_tactile_ros.ros.sensor import Sensor
 
 
@@ -101,3 +104,25 @@ def test_paused_images_are_in_the_ledger(sensor):
     sensor.pause(False)
     receive(sensor, 3)
     assert sensor.waiting.stamp_ns == 3_000_000_000 and is_exact(sensor)
+
+
+def test_capture_is_refused_while_something_touches():
+    """Also for a camera of 1 Hz; called again it is only confirmed if the reference itself is reported."""
+    gel = np.random.default_rng(0).integers(60, 180, (48, 64, 3)).astype(np.uint8)
+    pressed = gel.copy()
+    pressed[10:20, 10:20] += 40
+    sensor = Sensor('left', SensorFrames(Reference(1, gel), PreprocessingConfig(image_size=(48, 64),
+                                                                                reference='difference')))
+    for second, seen in enumerate((gel, pressed), start=1):
+        message = image_message(seen, image(second).header)
+        sensor.receive(message, float(second), lambda: 0)
+        sensor.frames.update(message, second * 10**9)
+    for now in (2.9, 2.95, 3.5):
+        assert 'release it' in sensor.refuses_capture(now)
+    assert not sensor.refuses_capture(5.0)  # no image since: nothing is known
+    sensor.frames.monitor.restart()
+    for second in range(3, 9):
+        sensor.receive(message, float(second), lambda: 0)
+        sensor.frames.monitor.check(pressed, second * 10**9)
+    assert 'call it again within 10 s' in sensor.refuses_capture(8.1)
+    assert not sensor.refuses_capture(8.2)

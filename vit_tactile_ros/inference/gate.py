@@ -25,7 +25,6 @@ LARGEST_SHIFT = 3.0  # grey levels of a smooth change of light; a larger one is 
 _STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.3, 3.0  # grey levels; a noisier cell would hide faint contacts
 _MEMORY = 250  # frames over which noise is learned: long enough for the codecs that write a whole image now and then
-_REFITS = 2  # more change nothing visible
 _TINY = 1e-6 * np.eye(3, dtype=np.float32)  # cells in one row do not define a plane
 _OUTLIER = 4.0  # squares count at most this many times the variance, so that a missed faint touch hardly raises it
 
@@ -101,13 +100,12 @@ def _squares(rest: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.f
 def _without_touch(plane: NDArray[np.float32], flat: NDArray[np.float32], limits: NDArray[np.float32],
                    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """The smooth difference, fitted to the half of the cells that it fits best, and the ratios of all cells to it."""
-    half = len(flat) // 2
+    half = len(flat) // 2  # the fit is not repeated: that changes hardly anything and takes as long again
     smooth = np.partition(flat, half, axis=0)[half]  # a median: least squares would start within the touch
-    for _ in range(_REFITS):
-        ratios = _squares(flat - smooth, *limits.shape) / limits
-        kept = (ratios <= np.partition(ratios, half, axis=None)[half]).ravel()
-        basis = plane[kept]
-        smooth = plane @ np.linalg.solve(basis.T @ basis + _TINY, basis.T @ flat[kept])
+    ratios = _squares(flat - smooth, *limits.shape) / limits
+    kept = (ratios <= np.partition(ratios, half, axis=None)[half]).ravel()
+    basis = plane[kept]
+    smooth = plane @ np.linalg.solve(basis.T @ basis + _TINY, basis.T @ flat[kept])
     return smooth, _squares(flat - smooth, *limits.shape) / limits
 
 
