@@ -73,7 +73,7 @@ def test_budget_pause_and_annotated_image(classifier, client, tiny_checkpoint):
     assert response.success and 'paused' in response.message
     count = len(results)
     client.send_until(image(99), lambda: client.counter('paused') >= 2, 'paused images')
-    client.wait(lambda: client.status().message == 'paused by ~/enable', 'the status')
+    client.wait(lambda: 'paused by ~/enable' in client.status().message, 'the status')
     assert len(results) == count
     assert client.state() == 'active' and is_exact(client.values())
     assert client.call(SetBool, '/tactile_classifier/enable', SetBool.Request(data=True), is_repeatable=True).success

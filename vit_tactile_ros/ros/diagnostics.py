@@ -171,7 +171,7 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
         status.level, status.message = DiagnosticStatus.OK, 'paused by ~/enable' if is_paused else 'classifying'
     if health.level and status.level != DiagnosticStatus.STALE:
         level = DiagnosticStatus.ERROR if health.level > 1 else DiagnosticStatus.WARN
-        status.message = '; '.join([f'reference: {health.text}', *([status.message] if grown else [])])
+        status.message = '; '.join([f'reference: {health.text}', *([status.message] if grown or is_paused else [])])
         status.level = max(status.level, level)
     if status.level == DiagnosticStatus.STALE and grown:  # for instance silent because every image is lost
         status.message += f'; {since}'
