@@ -55,7 +55,7 @@ def read_reference(path: Path, config: PreprocessingConfig) -> StoredReference |
     except FileNotFoundError:
         return None
     except Exception as error:  # what a damaged file raises is not documented: also NotImplementedError, TokenError
-        raise StoreError(f'{path} cannot be read ({error})') from error
+        raise StoreError(f'{path} cannot be read: it is damaged, or not a stored reference') from error
     if not is_sound:
         raise StoreError(f'{path} is damaged')
     if stored.frame.shape[:2] != tuple(config.image_size) or fit != _fit(config):

@@ -41,7 +41,9 @@ class TauSteering:
             self.level = 0.0
         self._budget = budget
         share = min(self.level, 1.0)
-        self.tau = tuple(t - share * max(t - budget.tau_min, 0.0) for t in tau) if share else tuple(tau)
+        # Not below tau_min by rounding.
+        self.tau = tuple(t if t <= budget.tau_min else max(t - share * (t - budget.tau_min), budget.tau_min)
+                         for t in tau)
         return self.tau
 
     def observe(self, latency: float | None) -> None:
