@@ -177,3 +177,15 @@ def test_a_broken_image_is_not_the_one_before():
     with pytest.raises(DecodeError):
         frames.update(message(picture(1), 'none'), 40 * MS)
     np.testing.assert_array_equal(frames.update(message(picture(2)), 120 * MS).previous, picture(0))
+
+
+def test_another_network_keeps_the_reference():
+    """A checkpoint reloaded with another scale or with motion, in a grasp, whose images became the reference."""
+    frames = some_frames(num_frames=2)
+    for number in (1, 1):
+        frames.update(message(picture(number, 48, 64)), number)
+    fresh = some_frames(num_frames=2, config=dataclasses.replace(CONFIG, motion_interval=0.08, std=(0.2, 0.2, 0.2)))
+    fresh.take_over(frames)
+    frame = fresh.update(message(picture(7, 48, 64)), 10**9)
+    np.testing.assert_array_equal(frame.reference, fit(picture(1, 48, 64), CONFIG))
+    assert fresh.images == 3 and fresh.resolution_changes == 0 and frame.previous is not None

@@ -31,7 +31,7 @@ def test_the_shipped_weights_are_those_that_were_measured():
     size = int.from_bytes(raw[:8], 'little')
     assert json.loads(raw[8:8 + size])['__metadata__']['digest'].startswith('sha256:')
     assert hashlib.sha256(raw[8 + size:]).hexdigest() == (
-        '431eb51e382e50fbb097ad846372652287191643090a8dd36ea631c525470882')
+        'a3ec9bf52a6e710fd8330db2df1af403decd7b97e88cf9fbae5b562cd3087554')
 
 
 def test_one_flipped_bit_in_the_shipped_weights_is_refused(tmp_path):

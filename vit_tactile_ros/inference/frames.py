@@ -91,6 +91,13 @@ class SensorFrames:
         """Do not capture the reference again, unless that has begun; may be called by another thread."""
         self._recapture_requested = False
 
+    def take_over(self, other: SensorFrames) -> None:
+        """Continue with the reference and the counters of `other`, whose images are fitted in the same way."""
+        for name in ('reference', 'monitor', '_stored', '_saved_version', '_shape', '_recapture_requested', 'images',
+                     'resolution_changes', 'grey_images', 'is_grey'):
+            setattr(self, name, getattr(other, name))
+        self._pending_notes = []  # of a stored reference that is not used now
+
     def update(self, message: Any, stamp_ns: int) -> Frame:
         """The frame of the next message, a sensor_msgs/Image or CompressedImage; raises DecodeError."""
         image = decode(message)

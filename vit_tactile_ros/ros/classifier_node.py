@@ -311,7 +311,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             respond(Trigger.Response(success=False, message='the checkpoint is being loaded already'))
             return
         assert self._classifier is not None
-        self._reload = CheckpointReload(self, partial(self._load_beside, self._classifier), self._adopt, respond)
+        self._reload = CheckpointReload(self, partial(self._load_beside, self._classifier), self._adopt, respond,
+                                        self._guard)
 
     def _load_beside(self, running: TactileClassifier) -> Loaded:
         """In a thread: with the engine, precision and threads that were chosen, since measuring under load misleads."""
@@ -335,20 +336,24 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         new, old = loaded.classifier, self._classifier
         assert old is not None
         sees_the_same = (new.preprocessing, new.expects_grey) == (old.preprocessing, old.expects_grey)
+        fits_the_same = all(getattr(new.preprocessing, name) == getattr(old.preprocessing, name)
+                            for name in ('image_size', 'orientation', 'crop', 'reference'))
         with self._worker.held() if self._worker is not None else contextlib.nullcontext():
             self._settings.configure(loaded.calibration, len(new.exits))  # raises if the user's tau does not fit
             for sensor in self._sensors:
                 if not sees_the_same:
-                    sensor.frames = loaded.frames[sensor.name]
+                    fresh = loaded.frames[sensor.name]
+                    if fits_the_same:
+                        fresh.take_over(sensor.frames)
+                    sensor.frames = fresh
                 self._outputs[sensor.name].use(new.class_names, len(new.exits))
             self._classifier = new
             if self._worker is not None:
                 self._worker.classifier = new
-        gc.freeze()
         notes = [f'{len(new.class_names)} classes', f'tau {self._settings.thresholds()}']
         if new.class_names != old.class_names:
             notes.append('other classes than before')
-        if not sees_the_same and new.needs_reference:
+        if not fits_the_same and new.needs_reference:
             notes.append('another preprocessing than before, so references without a file are captured again from the '
                          'next frames: touch nothing')
         return ', '.join(notes)

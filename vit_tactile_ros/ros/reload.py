@@ -17,6 +17,7 @@ from std_srvs.srv import Trigger
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.model import Calibration
+from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.lifecycle import USERS_ERRORS
 from vit_tactile_ros.ros.start import reason_of
 
@@ -37,7 +38,7 @@ class CheckpointReload:
     failure."""
 
     def __init__(self, node: Node, load: Callable[[], Loaded], adopt: Callable[[Loaded], str],
-                 respond: Callable[[Any], None]) -> None:
+                 respond: Callable[[Any], None], guard: CallbackGuard) -> None:
         """`adopt` puts the classifier in place and returns what to know about it; if it raises, nothing has changed.
 
         `load` may hold the last reference to the running classifier, which then ends in the thread: that of OpenVINO
@@ -47,14 +48,15 @@ class CheckpointReload:
         self._adopt = adopt
         self._respond = respond
         self._loaded: Loaded | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._started = time.monotonic()
         self._is_loaded = threading.Event()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(load,), name='reload', daemon=True)
         self._thread.start()
         # Steady: simulated time may stand still. The thread cannot call the executor.
-        self._timer: Timer | None = node.create_timer(POLL, self._poll, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer: Timer | None = node.create_timer(POLL, guard('reload_checkpoint', self._poll),
+                                                      clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     @property
     def is_running(self) -> bool:
@@ -72,7 +74,7 @@ class CheckpointReload:
     def _run(self, load: Callable[[], Loaded]) -> None:
         try:
             self._loaded = load()
-        except Exception as error:
+        except BaseException as error:  # also SystemExit of a library: the service must respond
             self._error = error
         self._is_loaded.set()
         self._is_over.wait()

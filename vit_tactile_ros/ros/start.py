@@ -95,7 +95,7 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
     return warnings
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """The message of an error; for a refused value only the reason, which names parameter and value."""
     text = str(error)
     if not isinstance(error, InvalidParameterValueException):
