@@ -81,14 +81,14 @@ def test_view_fits_the_terminal(width, height, pictures):
 def test_results_of_the_gate():
     """Untouched images in no column, as "exit 0", or with 0 ms in the median of the network's time."""
     console = Console(width=140, record=True, file=io.StringIO())
-    result = TactileClassification(class_name='no_contact', confidence=0.95, exit_index=-1, exit_block=0, tau=[0.8, 0.8])
+    result = TactileClassification(class_name='no_contact', confidence=0.95, exit_index=-1, exit_block=0)
     finger = Finger('left', np.zeros((240, 320, 3), np.uint8), result, 'no_contact', latencies=deque([0.01]))
     monitor = SimpleNamespace(fingers={'left': finger}, tau=(0.8, 0.8), problem='', tallies={
         (0.8, 0.8): Tally(results=4, labelled=4, right=4, exits=Counter({0: 3, 4: 1}))})
     for seen in (demo_view(monitor, HINT), status_line(monitor), summary_table(monitor), finger_table(monitor)):
         console.print(seen)
     text = console.export_text()
-    assert '● gate' in text and '○ 12' in text and 'exit gate' in text and 'ms to result' in text
+    assert '●gate ○4 ○8 ○12' in text and 'exit gate' in text and 'ms to result' in text
     assert re.search(r'inference +-', text) and '…' not in text
     assert re.search(r'accuracy +gate +exit 4 .*\n.*\n.* 100.0 % +75 % +25 % +0 % +0 % ', text), text
     assert re.search(r'left .* 10\.0 +10\.0 +- *$', text, re.MULTILINE), text

@@ -62,7 +62,7 @@ def _facts(finger: Finger, spaced: bool) -> RenderableType:
     exits = Text()
     for block, name in EXIT_BLOCKS.items():
         is_used = block == result.exit_block
-        exits.append(f'{"●" if is_used else "○"} {name}  ', style='bold cyan' if is_used else 'dim')
+        exits.append(f'{"●" if is_used else "○"}{name} ', style='bold cyan' if is_used else 'dim')
     facts.add_row('exit block', exits)
     facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
     if spaced:
