@@ -1,5 +1,7 @@
 """The classifier: a batch gives the predictions of each frame alone, and of the model."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -54,6 +56,17 @@ def splitting_taus(classifier: TactileClassifier, inputs: np.ndarray) -> tuple[f
     first = float(np.median(confidences[:, 0]))
     second = float(np.median(confidences[confidences[:, 0] < first, 1]))
     return first, second
+
+
+def test_the_gate_is_an_early_exit():
+    """A network with one exit has no threshold that could forbid it."""
+    names = ('no_contact', *NAMES[1:])
+    classifier = TactileClassifier(dataclasses.replace(some_checkpoint(), class_names=names), 'cpu', threads=1)
+    assert classifier.untouched((1.0, 0.5)) is None and classifier.untouched((0.99, 1.0)).exit_index == -1
+    model = ViTTactile(ModelConfig(num_classes=4, width=48, heads=3, depth=1, exits=(1,), image_size=(32, 48)))
+    one = dataclasses.replace(some_checkpoint(), class_names=names, model=model, calibration=Calibration())
+    classifier = TactileClassifier(one, 'cpu', threads=1)
+    assert classifier.untouched(()) is None and classifier.gate_problem == 'this checkpoint has no early exit'
 
 
 @pytest.mark.parametrize('attention', ('favor_softmax', 'favor_relu', 'softmax'))

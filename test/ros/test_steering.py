@@ -8,12 +8,14 @@ import shutil
 import numpy as np
 import pytest
 from live_nodes import image, wait_until
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint, save_checkpoint
 from vit_tactile_ros.ros import annotation
+from vit_tactile_ros.ros.classifier_node import TactileClassifierNode
 from vit_tactile_ros.ros.topics import latched_qos
 from vit_tactile_ros.ros.vision_publishers import ABSENT
 
@@ -76,6 +78,8 @@ def test_budget_pause_and_annotated_image(classifier, client, tiny_checkpoint):
     client.wait(lambda: 'paused by ~/enable' in client.status().message, 'the status')
     assert len(results) == count
     assert client.state() == 'active' and is_exact(client.values())
+    response = client.call(Trigger, '/tactile_classifier/capture_reference', Trigger.Request())
+    assert not response.success and 'this node is paused' in response.message
     assert client.call(SetBool, '/tactile_classifier/enable', SetBool.Request(data=True), is_repeatable=True).success
     assert send().class_name
     client.wait(lambda: 'paused' not in client.status().message and is_exact(client.values()), 'the record')
@@ -116,6 +120,34 @@ def test_reload(classifier, client, tiny_checkpoint, own_checkpoint):
     sent = next(stamps) - 1
     client.wait(lambda: client.counter('received') >= sent - 1 and is_exact(client.values()), 'the record')
     assert client.counter('rejected') == client.counter('paused') == 0
+
+
+def test_reload_that_fails_half_way(client, tiny_checkpoint, own_checkpoint, monkeypatch):
+    """Thresholds and classes of the new checkpoint with the network of the old one: no image was classified."""
+    node = TactileClassifierNode(parameter_overrides=[
+        Parameter('checkpoint', value=str(own_checkpoint)), Parameter('sensors', value=['left', 'right']),
+        Parameter('engine', value='torch'), Parameter('threads', value=1)])
+    try:
+        node.trigger_configure()
+        left, right = (node._outputs[name] for name in ('left', 'right'))
+        running, tau, names = node._classifier, node._settings.thresholds(), left._class_names
+        with_classes(tiny_checkpoint, own_checkpoint, ('no_contact', 'ball'), exits=(1, 3))
+        loaded = node._load_beside(running)
+
+        def fail():
+            raise RuntimeError('no publisher')
+
+        monkeypatch.setattr(right, '_create_events', fail)
+        with pytest.raises(RuntimeError, match='no publisher'):
+            node._adopt(loaded)
+        assert left._class_names == right._class_names == names and len(tau) == left._num_exits - 1 == 2
+        assert node._classifier is running and node._settings.thresholds() == tau
+        monkeypatch.undo()
+        node._adopt(loaded)
+        assert left._class_names == right._class_names == ['no_contact', 'ball']
+        assert len(node._settings.thresholds()) == 1
+    finally:
+        node.finish()
 
 
 @pytest.mark.skipif(bool(ABSENT), reason=ABSENT)

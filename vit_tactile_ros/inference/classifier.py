@@ -80,14 +80,17 @@ class TactileClassifier:
         """Why the gate can't be used with this checkpoint; '' if it can."""
         if not self.needs_reference:
             return 'this checkpoint uses no reference'
-        return '' if NO_CONTACT in self.class_names else f'this checkpoint has no class {NO_CONTACT}'
+        if NO_CONTACT not in self.class_names:
+            return f'this checkpoint has no class {NO_CONTACT}'
+        return '' if len(self.exits) > 1 else 'this checkpoint has no early exit'
 
     def untouched(self, tau: Sequence[float]) -> Decision | None:
         """The decision of the gate for an untouched frame; None if the network has to decide.
 
-        With a first threshold of 1 it has to: no image exits early.
+        With a first threshold of 1 it has to: no image exits early. Lower ones change nothing, since the confidence of
+        the gate is not compared with them.
         """
-        if self.gate_problem or (tau and tau[0] >= 1):
+        if self.gate_problem or tau[0] >= 1:
             return None
         class_id = self.class_names.index(NO_CONTACT)
         return Decision(class_id, NO_CONTACT, GATE_CONFIDENCE, gate_probabilities(self.class_names), GATE_EXIT_INDEX,

@@ -339,14 +339,19 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         fits_the_same = all(getattr(new.preprocessing, name) == getattr(old.preprocessing, name)
                             for name in ('image_size', 'orientation', 'crop', 'reference'))
         with self._worker.held() if self._worker is not None else contextlib.nullcontext():
-            self._settings.configure(loaded.calibration, len(new.exits))  # raises if the user's tau does not fit
+            self._settings.check(loaded.calibration, len(new.exits))
+            try:
+                self._use_classes(new)
+            except BaseException:
+                self._use_classes(old)
+                raise
+            self._settings.configure(loaded.calibration, len(new.exits))
             for sensor in self._sensors:
                 if not sees_the_same:
                     fresh = loaded.frames[sensor.name]
                     if fits_the_same:
                         fresh.take_over(sensor.frames)
                     sensor.frames = fresh
-                self._outputs[sensor.name].use(new.class_names, len(new.exits))
             self._classifier = new
             if self._worker is not None:
                 self._worker.classifier = new
@@ -357,6 +362,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             notes.append('another preprocessing than before, so references without a file are captured again from the '
                          'next frames: touch nothing')
         return ', '.join(notes)
+
+    def _use_classes(self, classifier: TactileClassifier) -> None:
+        for outputs in self._outputs.values():
+            outputs.use(classifier.class_names, len(classifier.exits))
 
 
 def _internal_error(error: Exception, _request: Any, response: Any) -> Any:

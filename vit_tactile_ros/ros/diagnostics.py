@@ -128,10 +128,11 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
             'motion gaps': frames.motion_gaps,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
-        exits = {f'exit at block {block}' if block else 'gated': n for block, n in sorted(sensor.exits.items())}
+        by_block = dict(sorted(sensor.exits.items()))
         ages, times, last_exits = list(sensor.ages), list(sensor.result_times), list(sensor.last_exits)
         last_received, is_silent, is_paused = sensor.last_received, sensor.is_silent, sensor.is_paused
     now = time.monotonic()
+    exits = {f'exit at block {block}' if block else 'gated': n for block, n in by_block.items()}
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
     health = frames.monitor.health
     values['reference'] = ('not used' if not frames.needs_reference else 'stored' if frames.monitor.is_stored
@@ -147,7 +148,7 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
         values['image age p50 [ms]'] = f'{1e3 * float(np.median(ages)):.2f}'
         values['image age p99 [ms]'] = f'{1e3 * float(np.percentile(ages, 99)):.2f}'
     values['last results'] = str(len(last_exits))  # that the next values and the ones above are of
-    for block in sorted({*sensor.exits}):
+    for block in by_block:
         name = f'exit share at block {block}' if block else 'gated share'
         values[name] = f'{last_exits.count(block) / max(len(last_exits), 1):.3f}'
     if last_received is not None:

@@ -58,6 +58,10 @@ class NodeParameters:
         """The current latency budget."""
         return self._budget
 
+    def check(self, calibration: Calibration, num_exits: int) -> None:
+        """Raise PolicyError if the settings do not fit this checkpoint."""
+        self._policy.in_force(calibration, num_exits)
+
     def configure(self, calibration: Calibration, num_exits: int) -> None:
         """Apply and show the settings for this checkpoint; raises PolicyError if they do not fit."""
         self._put_in_force(self._policy.in_force(calibration, num_exits))

@@ -54,10 +54,10 @@ class SensorPublishers:
         """Another checkpoint: a touch in progress is interrupted if its classes or exits are others."""
         if (list(class_names), num_exits) == (self._class_names, self._num_exits):
             return
-        is_active = self._is_active
-        self.stop()
+        self.interrupt()
+        self._tracker = None
         self._set_classes(class_names, num_exits)
-        if is_active:
+        if self._is_active:
             if self._events is not None:
                 self._events.on_activate(None)  # a new one was not there when the node was activated
             self.start()

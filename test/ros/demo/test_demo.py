@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter, deque
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,9 +17,9 @@ from rich.console import Console
 
 from vit_tactile_ros.demo import parse_arguments
 from vit_tactile_ros.msg import TactileClassification
-from vit_tactile_ros.ros.demo.monitor import Finger
+from vit_tactile_ros.ros.demo.monitor import Finger, Tally
 from vit_tactile_ros.ros.demo.session import HINT
-from vit_tactile_ros.ros.demo.view import demo_view, fits
+from vit_tactile_ros.ros.demo.view import demo_view, finger_table, fits, status_line, summary_table
 
 
 def run_demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
@@ -75,6 +76,22 @@ def test_view_fits_the_terminal(width, height, pictures):
     assert '…' not in text
     assert len(text.splitlines()) < height
     assert 'q: quit' in text
+
+
+def test_results_of_the_gate():
+    """Untouched images in no column, as "exit 0", or with 0 ms in the median of the network's time."""
+    console = Console(width=140, record=True, file=io.StringIO())
+    result = TactileClassification(class_name='no_contact', confidence=0.95, exit_index=-1, exit_block=0)
+    finger = Finger('left', np.zeros((240, 320, 3), np.uint8), result, 'no_contact', latencies=deque([0.01]))
+    monitor = SimpleNamespace(fingers={'left': finger}, tau=(0.8, 0.8), problem='', tallies={
+        (0.8, 0.8): Tally(results=4, labelled=4, right=4, exits=Counter({0: 3, 4: 1}))})
+    for seen in (demo_view(monitor, HINT), status_line(monitor), summary_table(monitor), finger_table(monitor)):
+        console.print(seen)
+    text = console.export_text()
+    assert '●gate ○4 ○8 ○12' in text and 'exit gate' in text and 'ms to result' in text
+    assert re.search(r'inference +-', text) and '…' not in text
+    assert re.search(r'accuracy +gate +exit 4 .*\n.*\n.* 100.0 % +75 % +25 % +0 % +0 % ', text), text
+    assert re.search(r'left .* 10\.0 +10\.0 +- *$', text, re.MULTILINE), text
 
 
 def test_demo_says_why_a_node_ended(tmp_path):

@@ -108,7 +108,8 @@ class Monitor(Node):
         finger.recent.append(time.monotonic())
         latency = (now - stamp[0] * 1_000_000_000 - stamp[1]) / 1e9
         finger.latencies.append(latency)
-        finger.overheads.append(latency - message.inference_time)
+        if message.exit_block:  # else the network did not run
+            finger.overheads.append(latency - message.inference_time)
         self.tau = tuple(message.tau)
         tally = self.tallies.setdefault(self.tau, Tally())
         tally.results += 1

@@ -62,12 +62,12 @@ def _facts(finger: Finger, spaced: bool) -> RenderableType:
     exits = Text()
     for block, name in EXIT_BLOCKS.items():
         is_used = block == result.exit_block
-        exits.append(f'{"●" if is_used else "○"} {name}  ', style='bold cyan' if is_used else 'dim')
+        exits.append(f'{"●" if is_used else "○"}{name} ', style='bold cyan' if is_used else 'dim')
     facts.add_row('exit block', exits)
     facts.add_row('compute', f'{100 * result.compute_share:.0f} % of full depth')
     if spaced:
         facts.add_row('', '')
-    facts.add_row('inference', f'{1e3 * result.inference_time:5.1f} ms')
+    facts.add_row('inference', f'{1e3 * result.inference_time:5.1f} ms' if result.exit_block else '    -')
     facts.add_row('latency', f'{1e3 * float(np.median(list(finger.latencies)[-60:])):5.1f} ms to result')
     facts.add_row('rate', f'{finger.rate:5.1f} Hz')
     facts.add_row('superseded', f'{finger.counters.get("superseded", "0"):>5} images')
@@ -127,6 +127,6 @@ def finger_table(monitor: Monitor) -> Table:
         numbers = [finger.counters.get(key, '-') for key in ('received', 'classified', 'superseded', 'rejected')]
         if finger.latencies:
             numbers += [f'{1e3 * float(np.percentile(finger.latencies, p)):.1f}' for p in (50, 99)]
-            numbers.append(f'{1e3 * float(np.median(finger.overheads)):.1f}')
+            numbers.append(f'{1e3 * float(np.median(finger.overheads)):.1f}' if finger.overheads else '-')
         table.add_row(finger.name, *numbers)
     return table

@@ -207,13 +207,13 @@ class _Session:
         exits = np.array([a.exit_index for a in results], np.int64)
         part = table.subset(np.array(rows, np.int64))
         probabilities = np.array([a.probabilities for a in results], np.float32).reshape(part.probabilities.shape)
-        times = 1e3 * np.array([a.inference_time for a in results])
+        times = 1e3 * np.array([a.inference_time for a in results if a.exit_block])  # the gate's are 0
         return {
             'common': len(rows), 'class_differs': int((classes != part.class_id).sum()),
             'exit_differs': int((exits != part.exit_index).sum()),
             'probability_difference': float(np.abs(probabilities - part.probabilities).max()) if rows else 0.0,
             'inference_ms': {'p50': float(np.percentile(times, 50)), 'p99': float(np.percentile(times, 99))}
-            if rows else None}
+            if len(times) else None}
 
     def _on_result(self, result: TactileClassification) -> None:
         stamp = result.header.stamp
@@ -225,5 +225,5 @@ class _Session:
             if status.name.startswith(f'{node}: '):
                 values = {v.key: v.value for v in status.values}
                 if 'received' in values:
-                    self._counters[status.name] = {key: int(values[key]) for key in
-                                                   ('received', 'classified', 'superseded', 'rejected', 'pending')}
+                    self._counters[status.name] = {key: int(values[key]) for key in (
+                        'received', 'classified', 'superseded', 'rejected', 'paused', 'pending')}
