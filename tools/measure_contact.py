@@ -12,8 +12,8 @@ last line is JSON.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +25,16 @@ import torch
 from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+from vit_tactile_ros.inference.touch_events import NO_CONTACT
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 
-REFERENCE_FRAMES = 5
+sys.path.insert(0, str(Path(__file__).parent))
+from measure_touch_events import contacts_of, recorded
+
 MARGIN = 2  # frames beside the begin and end of a contact that are not judged: the eye does not see it sooner
 LEVELS = ((0, 3), (3, 5), (5, 8), (8, 12), (12, 256))  # grey levels of the touched frames
 OFFSETS = ((0, 1.5), (1.5, 6), (6, 256))  # grey levels, mean over the image, that another clip's reference is off
-NO_CONTACT = 'no_contact'
 
 
 class Clip:
@@ -39,7 +42,7 @@ class Clip:
 
     def __init__(self, path: Path, contacts: list[tuple[int, int]], classifier: TactileClassifier) -> None:
         self.name = path.stem
-        self.frames = [classifier.fit(image) for image in images(path)]
+        self.frames = [classifier.fit(image) for image, _label in recorded(path, contacts)]
         self.reference = np.mean(self.frames[:REFERENCE_FRAMES], axis=0, dtype=np.float64).astype(np.float32)
         numbers = np.arange(len(self.frames))
         self.touched = np.zeros(len(numbers), bool)
@@ -51,14 +54,6 @@ class Clip:
                 self.judged[max(0, end - MARGIN):end + MARGIN + 1] = False
             self.onsets.append((first, last))
         self.level = np.array([peak(frame, self.reference) for frame in self.frames])
-
-
-def images(path: Path) -> list[NDArray[np.uint8]]:
-    video = cv2.VideoCapture(str(path))
-    found = []
-    while (read := video.read())[0]:
-        found.append(np.ascontiguousarray(read[1][:, :, ::-1]))
-    return found
 
 
 def peak(frame: NDArray[np.uint8], reference: NDArray[np.float32]) -> float:
@@ -114,12 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     classifier = TactileClassifier(load_checkpoint(arguments.checkpoint or shipped_checkpoint()), engine='auto')
-    contacts: dict[str, list[tuple[int, int]]] = defaultdict(list)
-    with arguments.contacts.open() as file:
-        for row in csv.DictReader(file):
-            contacts[row['clip']].append((int(row['first']), int(row['last'])))
-    paths = {path.name: path for path in sorted(arguments.clips.iterdir())}
-    clips = [Clip(paths[name], spans, classifier) for name, spans in contacts.items() if name in paths]
+    contacts = contacts_of(arguments.contacts)
+    clips = [Clip(arguments.clips / name, spans, classifier) for name, spans in contacts.items()]
     found = measure(clips, classifier, arguments.tau)
     for title, rows in found.items():
         print(title)

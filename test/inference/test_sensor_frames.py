@@ -189,3 +189,24 @@ def test_another_network_keeps_the_reference():
     frame = fresh.update(message(picture(7, 48, 64)), 10**9)
     np.testing.assert_array_equal(frame.reference, fit(picture(1, 48, 64), CONFIG))
     assert fresh.images == 3 and fresh.resolution_changes == 0 and frame.previous is not None
+
+
+def test_another_network_does_not_store_what_nobody_asked_for(tmp_path):
+    """A reference captured because the resolution changed, stored after a reload in place of the good one."""
+    first, second = (some_frames(num_frames=2) for _ in range(2))
+    for frames in (first, second):
+        frames.keep_in(tmp_path / 'reference.npz')
+    stamp = 0
+    for size in ((48, 64), (24, 32)):
+        for _ in range(40):
+            stamp += 10**8
+            first.update(message(picture(1, *size)), stamp)
+    second.take_over(first)
+    second.save_reference()
+    assert not (tmp_path / 'reference.npz').exists()
+    second.request_recapture()
+    for _ in range(40):
+        stamp += 10**8
+        second.update(message(picture(1, 24, 32)), stamp)
+    second.save_reference()
+    assert (tmp_path / 'reference.npz').exists()

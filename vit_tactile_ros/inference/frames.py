@@ -93,8 +93,8 @@ class SensorFrames:
 
     def take_over(self, other: SensorFrames) -> None:
         """Continue with the reference and the counters of `other`, whose images are fitted in the same way."""
-        for name in ('reference', 'monitor', '_stored', '_saved_version', '_shape', '_recapture_requested', 'images',
-                     'resolution_changes', 'grey_images', 'is_grey'):
+        for name in ('reference', 'monitor', '_stored', '_saved_version', '_saved', '_may_save', '_shape',
+                     '_recapture_requested', 'images', 'resolution_changes', 'grey_images', 'is_grey'):
             setattr(self, name, getattr(other, name))
         self._pending_notes = []  # of a stored reference that is not used now
 

@@ -155,7 +155,8 @@ class ClassificationWorker:
         ready = [prepared for sensor, image in taken if (prepared := self._prepare(sensor, image)) is not None]
         tau, budget = self._tau(), self._budget()
         steered = self.steering.steered(tau, budget)
-        untouched = self.classifier.untouched(steered) if self._gate() else None
+        is_gated = self._gate() and any(r.frame.is_untouched for r in ready)
+        untouched = self.classifier.untouched(steered) if is_gated else None
         results = [self._finish(r, untouched) for r in ready if untouched is not None and r.frame.is_untouched]
         if others := [r for r in ready if untouched is None or not r.frame.is_untouched]:
             # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
