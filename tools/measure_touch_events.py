@@ -3,7 +3,8 @@
     python tools/measure_touch_events.py                                    simulated, three sensors
     python tools/measure_touch_events.py --clips FOLDER --contacts FILE     recorded clips; FILE: CSV of clip,first,last
 
-first and last: frames of a clip, 0-based, with visible contact. Prints a table; the last line is JSON.
+first and last: frames of a clip, 0-based, with visible contact. Clips that begin in contact need an untouched reference
+from elsewhere: --reference CLIP FIRST LAST. Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from vit_tactile_ros.evaluation.recordings.events import find_touches, judge_tou
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import CLASS_NAMES, SensorUnit, TouchSequence, load_sensor, sensor_names
@@ -47,10 +49,19 @@ def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Frame]:
         number += 1
 
 
+def untouched_reference(clip: Path, first: int, last: int, classifier: TactileClassifier) -> np.ndarray:
+    """The median of these frames of the clip, fitted, uint8 (h, w, 3)."""
+    frames = [fit(image, classifier.preprocessing)
+              for number, (image, _) in enumerate(recorded(clip, [])) if first <= number <= last]
+    if not frames:
+        raise SystemExit(f'--reference: {clip} has no frames {first} to {last}')
+    return np.median(np.stack(frames), axis=0).astype(np.uint8)
+
+
 def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: TactileClassifier,
-                gate: bool) -> FrameTable:
+                gate: bool, reference: np.ndarray | None = None) -> FrameTable:
     """As replay makes it, at a tau of 0.95. Contact of an unknown class is labelled with class 1."""
-    sensor = SensorFrames(Reference(), classifier.preprocessing)
+    sensor = SensorFrames(Reference(fixed=reference), classifier.preprocessing)
     decisions, labels = [], []
     for image, label in frames:
         message = SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
@@ -89,14 +100,20 @@ def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True) -> list[dict]:
+def shipped_classifier() -> TactileClassifier:
     checkpoint = load_checkpoint(shipped_checkpoint())
     if checkpoint.class_names != CLASS_NAMES:
         raise RuntimeError('the shipped checkpoint has other classes than the simulator')
-    classifier = TactileClassifier(checkpoint, engine='auto', threads=1)
+    return TactileClassifier(checkpoint, engine='auto', threads=1)
+
+
+def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True,
+            reference: tuple[Path, int, int] | None = None) -> list[dict]:
+    classifier = shipped_classifier()
+    image = untouched_reference(*reference, classifier) if reference else None
     rows = []
     for name, frames, rate in streams:
-        table = frame_table(name, frames, rate, classifier, gate)
+        table = frame_table(name, frames, rate, classifier, gate, image)
         rows.append({'stream': name, 'frames': len(table)} | judge_touches(table, find_touches(table) or []))
     return rows
 
@@ -105,6 +122,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--clips', type=Path, help='folder of video files; default: simulated streams')
     parser.add_argument('--contacts', type=Path, help='CSV with the contacts of the clips')
+    parser.add_argument('--reference', nargs=3, metavar=('CLIP', 'FIRST', 'LAST'),
+                        help='frames of one clip without contact, whose median is the reference of all clips')
     parser.add_argument('--rate', type=float, default=25.0, help='frames/s of the clips (default: 25)')
     parser.add_argument('--seconds', type=float, default=60.0, help='s of each simulated stream (default: 60)')
     parser.add_argument('--seeds', type=int, default=3, help='simulated streams per sensor (default: 3)')
@@ -118,7 +137,11 @@ def main(argv: list[str] | None = None) -> None:
     else:
         streams = ((f'{sensor} {seed}', simulated(sensor, 9000 + seed, arguments.seconds), 30.0)
                    for sensor in sensor_names() for seed in range(arguments.seeds))
-    rows = measure(streams, not arguments.no_gate)
+    reference = None
+    if arguments.reference:
+        clip, first, last = arguments.reference
+        reference = (arguments.clips / clip, int(first), int(last))
+    rows = measure(streams, not arguments.no_gate, reference)
     columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
     print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
     for row in rows:
