@@ -17,7 +17,7 @@ LARGEST_N = 20.0
 _CLOSING_S, _OPENING_S = 0.6, 0.1  # until the fingers touch after the first command, and until they have let go
 _FOLLOWS_S = 0.04  # time constant of the force
 _LIFTED_S = (1.0, 0.6)  # after contact: when the object is lifted, and how long that takes
-_PULLED_S = (2.5, 0.4)  # the same for a pull beside its weight
+_PULLED_S = (2.0, 1.0)  # the same for a pull beside its weight
 _KEPT = 40  # steps that the state depends on
 
 
@@ -38,7 +38,8 @@ class GrippedObject:
         rng = self._rng
         self._contact: Contact = sample_contact(str(rng.choice(CLASS_NAMES[1:])), self._config, rng,
                                                 depth_fraction=rng.uniform(0.3, 0.5))
-        self._grip = Grip.draw(rng)
+        # slow enough for a controller to act: at most about 10 mm/s
+        self._grip = Grip(rng.uniform(0.6, 1.2), dynamic=rng.uniform(0.55, 0.9), lag_s=0.1)
         angle = rng.uniform(-math.pi, math.pi)
         per_n = self._grip.limit_mm / NOMINAL_N  # mm, shear that friction carries per N of force
         self._direction = (per_n * math.cos(angle), per_n * math.sin(angle))
