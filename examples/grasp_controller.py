@@ -38,8 +38,11 @@ class GraspController(Node):
         elif event.kind == TouchEvent.SLIP_BEGAN:
             self.slips = True
             self.command()  # now, not with the next period
-        elif event.kind in (TouchEvent.SLIP_ENDED, TouchEvent.INTERRUPTED):
-            self.slips = False  # also if the images stop: do not tighten blindly
+        elif event.kind == TouchEvent.SLIP_ENDED:
+            self.slips = False
+            self.force = min(1.25 * self.force, self.largest_force)  # a margin: it may still creep
+        elif event.kind == TouchEvent.INTERRUPTED:
+            self.slips = False  # no images: do not tighten blindly
         elif event.kind == TouchEvent.RELEASE:
             self.slips, self.force = False, 0.0  # opened, or the object is lost
         self.get_logger().info(f'touch {event.touch}: event {event.kind}, force {self.force:.1f} N')

@@ -15,12 +15,12 @@ from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.touch_events import STATES, TouchTracker
-from vit_tactile_ros.model import shipped_checkpoint
+from vit_tactile_ros.model.shipped import SLIP, shipped_checkpoint
 from vit_tactile_ros.msg import TactileLabel, TouchEvent
 from vit_tactile_ros.ros.messages import event_message
 
 CONTROLLER = Path(__file__).parents[2] / 'examples' / 'grasp_controller.py'
-SLIP_CHECKPOINT = shipped_checkpoint().with_name('tactile_slip.safetensors')
+SLIP_CHECKPOINT = shipped_checkpoint().with_name(SLIP)
 TOPIC = 'slip/touch_event'
 
 
