@@ -24,8 +24,12 @@ ARGUMENTS = {
     'max_accuracy_drop': ('', 'accepted accuracy drop, instead of tau; default: from params_file'),
     'image_transport': ('', "'raw' or 'compressed'; default: from params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
+    'name': ('tactile_classifier', 'name of the node, as in params_file'),
+    'outputs': ('', "'slip': left/slip/tactile in place of left/tactile, as for all that is published about a sensor"),
     'autostart': ('', "'false': wait for a lifecycle manager; default: from params_file"),
 }
+
+OUTPUTS = ('tactile', 'touch_event', 'annotated', 'classification', 'label_info')
 
 
 def start_node(context):
@@ -47,11 +51,24 @@ def start_node(context):
     if given['sensors']:
         sensors = yaml.safe_load(given['sensors'])
         parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]
+    remappings = []
+    if given['outputs']:
+        sensors = parameters.get('sensors') or sensors_in(Path(params_file), given['name'])
+        remappings = [(f'{sensor}/{topic}'.strip('/'), f'{sensor}/{given["outputs"]}/{topic}'.strip('/'))
+                      for sensor in sensors for topic in OUTPUTS]
     return [Node(
-        package='vit_tactile_ros', executable='tactile_classifier', name='tactile_classifier',
-        namespace=given['namespace'], parameters=[params_file, parameters],
+        package='vit_tactile_ros', executable='tactile_classifier', name=given['name'],
+        namespace=given['namespace'], parameters=[params_file, parameters], remappings=remappings,
         output='screen', emulate_tty=True, respawn=True, respawn_delay=2.0,
     )]
+
+
+def sensors_in(file, name):
+    """The sensors that a parameter file sets for the node of that name; [''] if it sets none."""
+    sections = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
+    found = [section['ros__parameters'].get('sensors') for node, section in sections.items()
+             if node.rpartition('/')[2] in (name, '**') and 'ros__parameters' in section]
+    return next((sensors for sensors in reversed(found) if sensors), [''])
 
 
 def generate_launch_description():

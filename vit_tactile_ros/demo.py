@@ -19,10 +19,12 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.foundation.files import check_writable
+from vit_tactile_ros.model.shipped import SLIP, shipped_checkpoint
 
 EXAMPLES = (
     '',
     '--seconds 20 --tau 0.9',
+    '--slip',
     '--picture demo.svg',
 )
 
@@ -36,6 +38,7 @@ class DemoSettings:
     rate: float = flag(30.0, 'images per second and finger, 1 to 120')
     device: str = flag('auto', flags.DEVICE)
     checkpoint: str = flag('', flags.CHECKPOINT)
+    slip: bool = flag(False, 'objects that are held, shaken and slip, with the shipped checkpoint of these states')
     picture: Path | None = flag(None, 'write a picture of the view while both fingers touch something, then end',
                                 'FILE.svg')
 
@@ -73,8 +76,10 @@ def main(argv: list[str] | None = None) -> int:
     except ImportError as error:
         raise MissingPackageError(f'{error}: the demo needs ROS 2 and the built package: `make demo` sets up both; '
                                   'with ROS, source the workspace first') from error
+    checkpoint = settings.checkpoint or (str(shipped_checkpoint(SLIP)) if settings.slip else '')
     return run_demo(settings.seconds, settings.picture, settings.rate,
-                    {'device': settings.device, 'checkpoint': repr(settings.checkpoint), 'tau': settings.tau})
+                    {'device': settings.device, 'checkpoint': repr(checkpoint), 'tau': settings.tau},
+                    'handling' if settings.slip else 'touches')
 
 
 if __name__ == '__main__':

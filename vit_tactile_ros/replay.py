@@ -42,6 +42,7 @@ from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import Precision
+from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD, EventSettings
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
 EXAMPLES = (
@@ -69,6 +70,8 @@ class ReplayRequest:
     reference_drift: float = flag(DRIFT, 'time constant in s with which the reference follows untouched images; '
                                          '0: it does not')
     no_gate: bool = flag(False, 'let no image exit before the first block')
+    slip_threshold: float = flag(SLIP_THRESHOLD, 'probability of slip at which a slip begins, above 0 and below 1; for '
+                                                 'a checkpoint of states')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     tau: tuple[float, ...] = flag((), "exit threshold, one or one per early exit; default: the checkpoint's")
     max_accuracy_drop: float | None = flag(None, 'accepted accuracy drop, instead of --tau; needs a calibrated '
@@ -96,6 +99,7 @@ class ReplayRequest:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f'{name} is {value}; must be s from the start of the bag, at least 0')
+        EventSettings(slip_threshold=self.slip_threshold)
         if self.start is not None and self.stop is not None and self.start >= self.stop:
             raise UserError(f'start is {self.start} and --stop {self.stop}; the start must be before the stop')
         if not (math.isfinite(self.speed) and self.speed > 0):
@@ -134,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     for result in results:  # only the joined one is needed from here on
         result.table = result.table.subset(np.empty(0, np.int64))
     table.write_csv(arguments.output / 'frames.csv')
-    touches = find_touches(table)
+    touches = find_touches(table, EventSettings(slip_threshold=arguments.slip_threshold))
     summary = {'checkpoint': str(path)} | summarise(results, table, touches, seconds, missing)
     if touches is not None:
         write_events(touches, table.class_names, arguments.output)
@@ -299,7 +303,17 @@ def _print(summary: dict[str, Any]) -> None:
         if touches['accuracy'] is not None:
             error = touches['onset_error']['max']
             text += f'; class right {touches["accuracy"]:.1%}, onset error at most {error:.2f} s'
+        elif touches['onset_error'] is not None:
+            text += f'; onset error at most {touches["onset_error"]["max"]:.2f} s'
         print(text)
+        if slips := touches['slips']:
+            text = f'  {slips["slips"]} slips'
+            if slips['labelled_slips']:
+                text += (f'; of {slips["labelled_slips"]} labelled ones {slips["found"]} found, {slips["missed"]} '
+                         f'missed; {slips["false"]} false')
+            if slips['delay'] is not None:
+                text += f'; delay {slips["delay"]["p50"]:.2f} s median'
+            print(text)
     if summary['latency_ms']:
         print('  one image alone: {p50:.2f} ms median, {p99:.2f} ms 99 % (n={n}), {cores} cores'.format(
             **summary['latency_ms'], cores=os.cpu_count()))

@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.inference.touch_events import EventKind, EventSettings, TouchEvent, TouchTracker
+from vit_tactile_ros.inference.touch_events import (
+    STATES,
+    EventKind,
+    EventSettings,
+    TouchEvent,
+    TouchTracker,
+    slip_scores,
+)
 
 NAMES = ('no_contact', 'sphere', 'edge')
 START, STEP = 10**9, 33_333_333  # ns
-ONSET, SETTLED, CHANGED, RELEASE, INTERRUPTED = EventKind
+ONSET, SETTLED, CHANGED, RELEASE, INTERRUPTED, SLIP_BEGAN, SLIP_ENDED = EventKind
 
 
 def predictions(classes: str, certainty: float = 0.98) -> list[np.ndarray]:
@@ -147,8 +154,99 @@ def test_classes_without_an_onset_are_refused(names):
         TouchTracker(names, 3)
 
 
+def states(classes: str, certainty: float = 0.97) -> np.ndarray:
+    """One row per character: n no contact, h held (stable), m moving, s slip."""
+    rows = np.full((len(classes), 4), (1 - certainty) / 3)
+    rows[np.arange(len(classes)), ['nhms'.index(name) for name in classes]] = certainty
+    return rows
+
+
+def slip_events(classes: str, threshold: float = 0.9, certainty: float = 0.97, step: int = STEP) -> list[TouchEvent]:
+    tracker = TouchTracker(STATES, 3)
+    tracker.slip_threshold = threshold
+    return [event for i, row in enumerate(states(classes, certainty)) for event in tracker.update(at(i, step), row, 0)]
+
+
+def test_one_slip():
+    """Began and ended once each, at most two frames after the frames that they are about."""
+    events = slip_events('n' * 10 + 'm' * 3 + 'h' * 17 + 's' * 10 + 'h' * 20 + 'n' * 10)
+    assert kinds(events) == [ONSET, SLIP_BEGAN, SLIP_ENDED, RELEASE]
+    began, ended = events[1:3]
+    assert (began.first_stamp, ended.first_stamp) == (at(30), at(40))
+    assert began.stamp <= at(32) and ended.stamp <= at(43)
+    assert (began.class_id, ended.class_id, events[3].class_id) == (3, 1, 1)
+    assert min(began.confidence, ended.confidence) >= 0.9 and {e.touch for e in events} == {1}
+    assert began.duration == pytest.approx((began.stamp - at(10)) / 1e9)
+
+
+def test_a_held_object_that_is_shaken_has_no_class_events():
+    """Stable and moving alternate several times a second."""
+    assert kinds(slip_events('n' * 10 + 'mmmmhhhh' * 6 + 'n' * 10)) == [ONSET, RELEASE]
+
+
+@pytest.mark.parametrize('odd', ['s', 'n', 'sms', 'hsh'])
+def test_one_odd_frame_is_no_slip(odd):
+    assert kinds(slip_events('n' * 10 + 'h' * 12 + odd[0] + 'h' * 12 + odd[1:] + 'h' * 12 + 'n' * 10)) == [
+        ONSET, RELEASE]
+
+
+def test_a_pause_of_one_frame_is_the_same_slip():
+    events = slip_events('n' * 10 + 'h' * 10 + 'ssssshsssss' + 'h' * 10 + 'n' * 10)
+    assert kinds(events) == [ONSET, SLIP_BEGAN, SLIP_ENDED, RELEASE]
+
+
+def test_an_object_that_is_dropped():
+    """The release ends the slip, and its class is the last state of contact."""
+    events = slip_events('n' * 10 + 'h' * 10 + 's' * 10 + 'n' * 10 + 'h' * 10)
+    assert kinds(events) == [ONSET, SLIP_BEGAN, RELEASE, ONSET]
+    assert (events[2].class_id, events[3].touch) == (3, 2)
+
+
+def test_sliding_from_the_first_frame():
+    """No slip without a touch."""
+    events = slip_events('n' * 10 + 's' * 10)
+    assert kinds(events) == [ONSET, SLIP_BEGAN]
+    assert events[1].stamp >= events[0].stamp and events[1].first_stamp == events[0].first_stamp == at(10)
+
+
+def test_a_lower_threshold_is_earlier_and_never_flickers():
+    pattern = 'n' * 10 + 'h' * 10 + 's' * 20 + 'h' * 20
+    began = {threshold: slip_events(pattern, threshold, 0.6)[1].stamp for threshold in (0.2, 0.5, 0.9, 0.95)}
+    assert began[0.2] < began[0.5] < began[0.9] <= began[0.95]
+    uncertain = np.random.default_rng(0).choice(list('hs'), 2000)
+    for threshold in (0.2, 0.5, 0.9):
+        slips = [e for e in slip_events('n' * 10 + ''.join(uncertain), threshold, 0.5) if e.kind != ONSET]
+        assert kinds(slips) == [SLIP_BEGAN, SLIP_ENDED] * (len(slips) // 2) + [SLIP_BEGAN] * (len(slips) % 2)
+        assert all(b.stamp > a.stamp for a, b in zip(slips, slips[1:]))
+
+
+@pytest.mark.parametrize(('rate', 'most'), [(10, 0.21), (30, 0.08), (120, 0.05)])
+def test_delay_of_a_slip_does_not_grow_with_the_rate(rate, most):
+    step = 10**9 // rate
+    began = slip_events('n' * rate + 'h' * rate + 's' * rate, step=step)[1]
+    assert began.kind == SLIP_BEGAN and (began.stamp - at(2 * rate, step)) / 1e9 <= most
+
+
+def test_scores_are_what_the_threshold_is_compared_with():
+    """The first score at or above the threshold, within a touch, is the event."""
+    pattern = 'n' * 10 + 'h' * 10 + 's' * 10 + 'h' * 10
+    scores = slip_scores([at(i) for i in range(len(pattern))], states(pattern, 0.8), STATES)
+    began = next(e for e in slip_events(pattern, certainty=0.8) if e.kind == SLIP_BEGAN)
+    assert at(int(np.argmax(scores >= 0.9))) == began.stamp and scores.max() <= 1 and scores[15] < 0.1
+    with pytest.raises(UserError, match='slip needs'):
+        slip_scores([0], states('n'), NAMES)
+
+
+def test_an_interruption_ends_a_slip():
+    tracker = TouchTracker(STATES, 3)
+    events = [e for i, row in enumerate(states('n' * 10 + 'h' * 10 + 's' * 10)) for e in tracker.update(at(i), row, 0)]
+    assert kinds(events + tracker.reset()) == [ONSET, SLIP_BEGAN, INTERRUPTED]
+    assert tracker.slip < 0.1
+
+
 @pytest.mark.parametrize(('name', 'value'), [('confidence', 0.5), ('confidence', 1.0), ('weight', 0.0),
-                                             ('max_gap', float('nan')), ('contact_rate', -1.0)])
+                                             ('max_gap', float('nan')), ('contact_rate', -1.0),
+                                             ('slip_threshold', 1.0)])
 def test_settings_out_of_range(name, value):
     with pytest.raises(UserError, match=f'{name} is'):
         EventSettings(**{name: value})

@@ -94,6 +94,24 @@ def test_a_list_of_mixed_numbers_is_taken(launch, client, tiny_checkpoint):
     assert list(results[0].tau) == [0.5, 1.0]
 
 
+@pytest.mark.parametrize('is_in_file', [False, True])
+def test_reflex_launch(launch, client, tiny_checkpoint, states_checkpoint, tmp_path, is_in_file):
+    """Both nodes classify the same images, also of the sensors that only the parameter file names."""
+    file = tmp_path / 'reflex.yaml'
+    file.write_text(''.join(f'/**/{node}:\n  ros__parameters:\n    sensors: [left]\n    threads: 1\n'
+                            for node in ('tactile_classifier', 'slip_detector')))
+    launch('reflex.launch.py', checkpoint=tiny_checkpoint, slip_checkpoint=states_checkpoint, namespace='hand',
+           tau='[0.0, 1.0]', device='cpu', **{'params_file': file} if is_in_file else {'sensors': '[left]'})
+    shapes, slip = client.listen('/hand/left/tactile'), client.listen('/hand/left/slip/tactile')
+    client.send_until(image(3), lambda: shapes and slip, 'both results', '/hand/left/image_raw')
+    assert list(shapes[0].tau) == [0.0, 1.0] and list(slip[0].tau) != [0.0, 1.0]
+    assert list(slip[0].class_names) == ['no_contact', 'stable', 'moving', 'slip']
+    assert client.count_publishers('/hand/left/slip/touch_event') == 1
+    assert client.count_publishers('/hand/left/tactile') == client.count_publishers('/hand/left/slip/annotated') == 1
+    for node in ('tactile_classifier', 'slip_detector'):
+        assert client.get_parameter_of('device', f'/hand/{node}') == 'cpu'
+
+
 def test_demo_launch(launch, client):
     """The simulated fingers are classified."""
     launch('demo.launch.py', tau=0.5, rate=20)

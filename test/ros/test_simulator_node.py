@@ -8,6 +8,7 @@ import pytest
 from live_nodes import wait_until
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
+from std_msgs.msg import Float64
 
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.msg import TactileLabel
@@ -48,8 +49,24 @@ def test_a_sensor_of_ones_own(start, client, tmp_path):
     assert decode(images[0]).shape == (96, 128, 3)
 
 
+def test_handling(start, client):
+    """Labels are states; from its first command on, the gripper decides whether something touches."""
+    labels: list = []
+    client.create_subscription(TactileLabel, 'label', labels.append, 100)
+    client.create_subscription(Image, 'image_raw', lambda _: None, qos_profile_sensor_data)
+    start('simulator_node', activity='handling', rate=60)
+    wait_until(lambda: any(m.class_name in ('stable', 'moving', 'slip') for m in labels), lambda: 'a held object')
+    assert all((m.class_name == 'no_contact') == (m.depth == 0.0) for m in labels)
+    gripper = client.create_publisher(Float64, 'gripper/force', 1)
+    wait_until(gripper.get_subscription_count, lambda: 'the simulator')
+    gripper.publish(Float64(data=0.0))
+    wait_until(lambda: labels[-1].class_name == 'no_contact', lambda: 'an open gripper')
+    gripper.publish(Float64(data=12.0))
+    wait_until(lambda: labels[-1].class_name == 'stable', lambda: 'an object that is held firmly')
+
+
 @pytest.mark.parametrize(('name', 'value'), [('sensor', 'skin'), ('sensor', '/no/such.json'), ('rate', '0.0'),
-                                             ('image_transport', 'theora')])
+                                             ('image_transport', 'theora'), ('activity', 'juggling')])
 def test_wrong_parameter(start, name, value):
     """One line that names the parameter, and status 2."""
     node = start('simulator_node', **{name: value})

@@ -138,6 +138,14 @@ def test_a_sequence_depends_on_its_seed_and_not_on_the_frame_rate():
         fast.at(1.0)
 
 
+def test_pauses_as_long_as_asked():
+    """The classifier stores a reference after 2 s without contact."""
+    sequence = HandlingSequence(GELSIGHT, np.random.default_rng(5), pause_s=1.25)
+    states = [sequence.at(step / 30)[1] for step in range(1200)]
+    pauses = [len(list(run)) for state, run in itertools.groupby(states) if state == 'no_contact']
+    assert len(pauses) > 4 and min(pauses[1:-1]) >= 2.4 * 30
+
+
 def test_state_examples_are_balanced_deterministic_and_of_one_unit():
     counts = np.zeros(len(STATE_NAMES), int)
     change = {name: [] for name in STATE_NAMES}

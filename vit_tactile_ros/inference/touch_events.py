@@ -1,4 +1,4 @@
-"""From predictions frame by frame to events of a touch: onset, class settled or changed, release."""
+"""From predictions frame by frame to events of a touch: onset, class settled or changed, slip, release."""
 
 from __future__ import annotations
 
@@ -15,6 +15,14 @@ from vit_tactile_ros.foundation.errors import UserError
 
 MAX_STEP = 0.2  # s; in a slower stream every frame would be as likely to end the contact as not
 NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
+SLIP = 'slip'
+STATES = (NO_CONTACT, 'stable', 'moving', SLIP)  # of a held object, in place of the shapes
+SLIP_THRESHOLD = 0.9
+
+
+def are_states(class_names: Sequence[str]) -> bool:
+    """Whether the classes are states of a held object: no_contact, slip, and no other names than those of STATES."""
+    return {NO_CONTACT, SLIP} < set(class_names) <= set(STATES)
 
 
 class EventKind(IntEnum):
@@ -25,6 +33,8 @@ class EventKind(IntEnum):
     CLASS_CHANGED = 3  # a class other than the one that had settled
     RELEASE = 4
     INTERRUPTED = 5  # the stream was interrupted during the touch; how it ended is unknown
+    SLIP_BEGAN = 6
+    SLIP_ENDED = 7  # the object is held again; release and interrupted end a slip, too
 
 
 @dataclass(frozen=True)
@@ -34,15 +44,20 @@ class EventSettings:
     confidence: float = 0.95  # probability at which contact, its end, or its class counts as certain, above 0.5
     contact_rate: float = 1.0  # 1/s, how often contact begins or ends
     class_rate: float = 0.5  # 1/s, how often the class changes while the contact lasts
+    state_rate: float = 2.0  # 1/s, the same for states, which change more often than shapes
+    state_weight: float = 0.8  # the same as weight for states: a slip must be reported within two frames
+    slip_share: float = 0.1  # share of slip among the states that begin, 0..1
+    slip_threshold: float = SLIP_THRESHOLD  # probability of slip, 0..1, at which it begins
     weight: float = 0.5  # exponent of each frame's probabilities: neighbouring frames share their errors, 0..1
     floor: float = 0.001  # smallest probability that one frame may give a class, so that none is decisive alone
     max_gap: float = 0.5  # s between two frames, above which the stream was interrupted; more for slow streams
 
     def __post_init__(self) -> None:
         for name, low, high in (('confidence', 0.5, 1), ('contact_rate', 0, 100), ('class_rate', 0, 100),
-                                ('weight', 0, 1), ('floor', 0, 0.1), ('max_gap', 0, math.inf)):
+                                ('state_rate', 0, 100), ('slip_share', 0, 1), ('slip_threshold', 0, 1),
+                                ('weight', 0, 1), ('state_weight', 0, 1), ('floor', 0, 0.1), ('max_gap', 0, math.inf)):
             value = getattr(self, name)
-            if not low < value < high and not (name == 'weight' and value == 1):
+            if not low < value < high and not ('weight' in name and value == 1):
                 raise UserError(f'{name} is {value}; must be above {low} and below {high}')
 
 
@@ -53,9 +68,9 @@ class TouchEvent:
     kind: EventKind
     touch: int  # number of the touch, from 1
     stamp: int  # of the frame that decided; interrupted: of the last frame before
-    first_stamp: int  # of the first frame of contact, of the class, or without contact; interrupted: last of contact
+    first_stamp: int  # of the first frame of contact, class, slip, its end, or no contact; interrupted: last of contact
     class_id: int  # most probable class of the touch so far; release, interrupted: the settled one, if there is one
-    confidence: float  # probability of contact (onset, interrupted), of no contact (release), or of the class, 0..1
+    confidence: float  # probability of contact (onset, interrupted), its end, slip, its end, or the class, 0..1
     duration: float  # s, from the first frame of contact to first_stamp (release, interrupted) or stamp
     frames: int  # of this touch that show contact, from the first one
     exits: tuple[int, ...]  # those frames by exit index
@@ -67,7 +82,8 @@ class _Touch:
     first_stamp: int
     last_stamp: int  # of the last frame of contact
     exits: Counter[int]
-    settled: int | None = None  # the class that counts as certain
+    settled: int | None = None  # the class that counts as certain; of states: the last one
+    slips: bool = False
 
     @property
     def frames(self) -> int:
@@ -79,7 +95,10 @@ class TouchTracker:
 
     The forward recursion (Rabiner 1989, eq. 20) with the frame's probabilities, raised to `weight`, as the likelihood
     of each class. The evidence for a change must outweigh its low prior rate, so decisions have a hysteresis in seconds
-    that does not depend on the frame rate. Not thread-safe.
+    that does not depend on the frame rate.
+
+    If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
+    of the class: stable and moving alternate within one touch, and are not what an object is. Not thread-safe.
     """
 
     def __init__(self, class_names: Sequence[str], num_exits: int, settings: EventSettings | None = None) -> None:
@@ -87,9 +106,21 @@ class TouchTracker:
         if NO_CONTACT not in class_names or len(class_names) < 2:
             raise UserError(f'classes are {", ".join(class_names)}; touch events need {NO_CONTACT} and another one')
         self.settings = settings or EventSettings()
-        self._nothing = list(class_names).index(NO_CONTACT)
+        names = list(class_names)
+        self._nothing = names.index(NO_CONTACT)
+        self._slip = names.index(SLIP) if are_states(names) else None
         self._num_exits = num_exits
-        self._stationary = np.full(len(class_names), 0.5 / (len(class_names) - 1))
+        self.slip_threshold = self.settings.slip_threshold  # may be changed between two frames
+        has_states = self._slip is not None
+        self._change_rate = self.settings.state_rate if has_states else self.settings.class_rate
+        self._weight = self.settings.state_weight if has_states else self.settings.weight
+        # which class a contact begins with, or changes to
+        self._shares = np.full(len(names), 1 / (len(names) - 1))
+        if self._slip is not None:
+            self._shares[:] = (1 - self.settings.slip_share) / (len(names) - 2)
+            self._shares[self._slip] = self.settings.slip_share
+        self._shares[self._nothing] = 0.0
+        self._stationary = 0.5 * self._shares
         self._stationary[self._nothing] = 0.5
         self._belief = self._stationary
         self._stamp: int | None = None  # of the last frame
@@ -99,18 +130,24 @@ class TouchTracker:
         self._since: int | None = None  # first stamp of the frames that contradict the present state
         self._exits: Counter[int] = Counter()  # of those frames, before an onset
         self._candidate: tuple[int, int] | None = None  # the leading class, and the stamp since which it leads
+        self._slip_since: int | None = None  # first stamp of the frames that contradict whether it slips
 
     @property
     def contact(self) -> float:
         """Probability of contact after the last frame, 0..1."""
         return float(1 - self._belief[self._nothing])
 
+    @property
+    def slip(self) -> float:
+        """Probability of slip after the last frame, 0..1, which is compared with the threshold; 0 without states."""
+        return 0.0 if self._slip is None else float(self._belief[self._slip])
+
     def reset(self) -> list[TouchEvent]:
         """Forget everything: the stream was interrupted, or the node is deactivated."""
         events = []
         if self._touch is not None and self._stamp is not None:
             events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))
-        self._touch = self._since = self._candidate = self._stamp = None
+        self._touch = self._since = self._candidate = self._stamp = self._slip_since = None
         self._exits.clear()
         self._belief = self._stationary
         return events
@@ -133,20 +170,22 @@ class TouchTracker:
             self._step = step
         self._stamp = stamp
         evidence = np.clip(np.asarray(probabilities, np.float64), self.settings.floor, None)
-        belief = self._belief * (evidence / evidence.sum()) ** self.settings.weight
+        belief = self._belief * (evidence / evidence.sum()) ** self._weight
         self._belief = belief / belief.sum()
         touches = probabilities[self._nothing] < 0.5  # what this frame alone shows
         events += self._follow(stamp, touches, exit_index)
+        if self._slip is not None:
+            events += self._follow_slip(stamp, bool(probabilities[self._slip] >= 0.5))
         return events
 
     def _predict(self, step: float) -> None:
-        """The belief `step` s later: contact begins or ends at contact_rate, its class changes at class_rate."""
+        """The belief `step` s later: contact begins or ends at contact_rate, its class changes at its rate."""
         old, settings = self._belief, self.settings
         ends = -math.expm1(-settings.contact_rate * step)
-        changes = -math.expm1(-settings.class_rate * step)
+        changes = -math.expm1(-self._change_rate * step)
         nothing = old[self._nothing]
         others = 1 - nothing
-        new = old * (1 - ends) * (1 - changes) + (ends * nothing + (1 - ends) * changes * others) / (len(old) - 1)
+        new = old * (1 - ends) * (1 - changes) + (ends * nothing + (1 - ends) * changes * others) * self._shares
         new[self._nothing] = nothing * (1 - ends) + ends * others
         self._belief = new
 
@@ -174,9 +213,30 @@ class TouchTracker:
             if 1 - self.contact >= self.settings.confidence:
                 events.append(self._event(EventKind.RELEASE, stamp, changed_at, 1 - self.contact))
                 self._touch = self._since = self._candidate = None
-        if self._touch is not None and (event := self._settle(stamp)) is not None:
+        if self._touch is None:
+            return events
+        if self._slip is not None:
+            if touches:
+                self._touch.settled = self._leading
+        elif (event := self._settle(stamp)) is not None:
             events.append(event)
         return events
+
+    def _follow_slip(self, stamp: int, slips: bool) -> list[TouchEvent]:
+        """`slips`: what this frame alone shows. The end needs less than 1 - threshold, and half of it at most."""
+        has_slip = self._touch is not None and self._touch.slips
+        if slips == has_slip:
+            self._slip_since = None
+        elif self._slip_since is None:
+            self._slip_since = stamp
+        threshold, touch = self.slip_threshold, self._touch
+        if touch is None or (self.slip > min(1 - threshold, threshold / 2) if has_slip else self.slip < threshold):
+            return []
+        kind = EventKind.SLIP_ENDED if has_slip else EventKind.SLIP_BEGAN
+        touch.slips = not has_slip
+        first = max(stamp if self._slip_since is None else self._slip_since, touch.first_stamp)
+        self._slip_since = None
+        return [self._event(kind, stamp, first, 1 - self.slip if has_slip else self.slip)]
 
     def _settle(self, stamp: int) -> TouchEvent | None:
         assert self._touch is not None
@@ -207,3 +267,20 @@ class TouchTracker:
         return TouchEvent(kind, touch.number, stamp, first_stamp, class_id, confidence,
                           (end - touch.first_stamp) / 1e9, touch.frames,
                           tuple(touch.exits[i] for i in range(self._num_exits)))
+
+
+def slip_scores(stamps: Sequence[int], probabilities: NDArray[np.floating], class_names: Sequence[str],
+                settings: EventSettings | None = None) -> NDArray[np.float64]:
+    """The probability of slip after each frame of one sensor, (N,) 0..1, that is compared with slip_threshold.
+
+    stamps: ns, (N,); probabilities: (N, C). Raises UserError unless the classes are states.
+    """
+    if not are_states(class_names):
+        raise UserError(f'classes are {", ".join(class_names)}; slip needs {NO_CONTACT}, {SLIP} and one or both of '
+                        f'{STATES[1]} and {STATES[2]}')
+    tracker = TouchTracker(class_names, 1, settings)
+    scores = np.empty(len(stamps))
+    for row, stamp in enumerate(stamps):
+        tracker.update(int(stamp), probabilities[row], 0)
+        scores[row] = tracker.slip
+    return scores

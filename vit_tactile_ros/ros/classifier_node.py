@@ -105,7 +105,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._sensors = [Sensor(name, frames[name]) for name in names]
         for sensor in self._sensors:
             self._outputs[sensor.name] = SensorPublishers(self, sensor.name, classifier.class_names,
-                                                             len(classifier.exits))
+                                                          len(classifier.exits), partial(value, 'slip_threshold'))
             self._node_services.append(self.create_service(Trigger, capture_service(sensor.name), self._guard(
                 'capture_reference', partial(self._capture_reference, sensor), _internal_error)))
         if value('gate') and classifier.gate_problem:

@@ -14,6 +14,7 @@ from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION
 from vit_tactile_ros.inference.tau_steering import TAU_MIN
+from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD
 from vit_tactile_ros.model import thresholds
 from vit_tactile_ros.ros.exit_policy import NO_DROP
 from vit_tactile_ros.ros.parameter_rule import ParameterRule, is_bool, is_integer, is_number, is_one_of, short
@@ -93,6 +94,11 @@ def _is_accuracy_drop(value: Any) -> str:
     return '' if ok else f'above 0 and below 1 (0.005: half a percentage point), or {NO_DROP:g}: tau decides'
 
 
+def _is_probability(value: Any) -> str:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1
+    return '' if ok else 'a number above 0 and below 1'
+
+
 RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('autostart', True, 'Configure and activate at start; false: wait for a lifecycle manager.', is_bool,
                   at_start=True),
@@ -134,6 +140,9 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('gate', True, 'Untouched images exit before the first block, recognised by their difference to the '
                   'reference. Needs a checkpoint with the class no_contact; with tau 1 no image exits early.', is_bool,
                   live=True),
+    ParameterRule('slip_threshold', SLIP_THRESHOLD, 'Probability of slip, above 0 and below 1, at which touch_event '
+                  'reports SLIP_BEGAN: lower is earlier, with more false alarms. For a checkpoint of states.',
+                  _is_probability, live=True, dynamic=True, float_range=(0.0, 1.0)),
     ParameterRule('silence_timeout', 1.0, 'Time without an image, in s, after which a sensor is reported as silent, '
                   '0.05 to 3600.', is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),
     ParameterRule('diagnostics_period', 1.0, 'Time in s between two messages on /diagnostics, 0.1 to 60.',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,13 +22,16 @@ from vit_tactile_ros.ros.vision_publishers import ABSENT, VisionPublishers
 class SensorPublishers:
     """Publishers `tactile` and `touch_event` of a sensor. Events need a checkpoint with the class `no_contact`."""
 
-    def __init__(self, node: LifecycleNode, sensor: str, class_names: Sequence[str], num_exits: int) -> None:
+    def __init__(self, node: LifecycleNode, sensor: str, class_names: Sequence[str], num_exits: int,
+                 slip_threshold: Callable[[], float]) -> None:
+        """`slip_threshold` is read for every image."""
         def publisher(message_type: type, name: str):
             return node.create_lifecycle_publisher(message_type, topic(sensor, name), result_qos(),
                                                    qos_overriding_options=OVERRIDABLE_QOS)
 
         self._node = node
         self._sensor = sensor
+        self._slip_threshold = slip_threshold
         self._class_names: list[str] = []
         self._num_exits = 0
         self._is_active = False
@@ -38,7 +41,7 @@ class SensorPublishers:
         self._events: Any = None
         self._tracker: TouchTracker | None = None
         self._frame_id = ''  # of the last image
-        self.touch_state = ''  # after the last event: no contact, contact, or the class
+        self.touch_state = ''  # after the last event: no contact, contact, slip, or the class
         self._set_classes(class_names, num_exits)
 
     def start(self) -> None:
@@ -84,6 +87,7 @@ class SensorPublishers:
     def publish_events(self, decision: Decision, stamp_ns: int, frame_id: str) -> None:
         """The events that this result decides."""
         if self._tracker is not None:
+            self._tracker.slip_threshold = self._slip_threshold()
             self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index), frame_id)
 
     def interrupt(self) -> None:
@@ -109,7 +113,9 @@ class SensorPublishers:
         for event in events:
             assert self._events is not None
             of_event = self._frame_id if event.kind is EventKind.INTERRUPTED else frame_id
-            self.touch_state = (NO_CONTACT if event.kind in (EventKind.RELEASE, EventKind.INTERRUPTED) else 'contact'
-                                if event.kind is EventKind.ONSET else self._class_names[event.class_id])
+            self.touch_state = (
+                NO_CONTACT if event.kind in (EventKind.RELEASE, EventKind.INTERRUPTED)
+                else 'contact' if event.kind in (EventKind.ONSET, EventKind.SLIP_ENDED)
+                else self._class_names[event.class_id])
             self._events.publish(event_message(event, of_event, self._sensor, self._class_names))
         self._frame_id = frame_id

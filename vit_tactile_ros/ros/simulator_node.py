@@ -1,9 +1,12 @@
-"""A simulated touch sensor: publishes `image_raw` as a driver would, and the true class on `label`."""
+"""A simulated touch sensor: publishes `image_raw` as a driver would, and the true class or state on `label`."""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import numpy as np
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, Image
-from std_msgs.msg import Header
+from std_msgs.msg import Float64, Header
 
 from vit_tactile_ros.foundation.files import file_problem
 from vit_tactile_ros.msg import TactileLabel
@@ -23,6 +26,10 @@ from vit_tactile_ros.ros.start import StartError
 from vit_tactile_ros.ros.transport import publisher_profile
 from vit_tactile_ros.simulator import (
     CLASS_NAMES,
+    Contact,
+    GrippedObject,
+    HandlingSequence,
+    Markers,
     SensorFileError,
     SensorUnit,
     TouchSequence,
@@ -42,14 +49,20 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('rate', 30.0, 'Images per second, 1 to 120.', is_number(1, 120), read_only=True, dynamic=True),
     ParameterRule('seed', 0, 'Determines the unit and its sequence of touches.', is_integer(0, 2**31 - 1),
                   read_only=True, integer_range=(0, 2**31 - 1)),
+    ParameterRule('activity', 'touches', "'touches': random shapes; 'handling': objects that are held, shaken and "
+                  'slip, with their state as the label, held by a gripper from its first command on gripper/force.',
+                  is_one_of('touches', 'handling'), read_only=True),
     ParameterRule('frame_id', 'tactile_sensor', 'frame_id of the images.', lambda _: '', read_only=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).",
                   is_one_of('raw', 'compressed'), read_only=True),
 )}
 
 
+PAUSE_S = 1.25  # without contact before and after an object: the classifier stores a reference after 2 s
+
+
 class TactileSimulatorNode(Node):
-    """One finger, touched by a random shape every few seconds; its seed determines the touches."""
+    """One finger, touched every few seconds; its seed determines the touches."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Raises StartError naming the parameter that is wrong."""
@@ -62,8 +75,19 @@ class TactileSimulatorNode(Node):
         except SensorFileError as error:
             raise StartError(f'sensor is {kind!r}: {error}') from error
         self._rng = np.random.default_rng(values['seed'])
-        self._unit = SensorUnit(config, self._rng)
-        self._sequence = TouchSequence(config, self._rng)
+        self._force: float | None = None  # N, as commanded; None before the first command
+        self._happens: Callable[[float], tuple[Contact | None, str]]
+        if values['activity'] == 'handling':
+            config = dataclasses.replace(config, markers=config.markers or Markers())  # dots show how the gel shears
+            self._unit = SensorUnit(config, self._rng)
+            script = HandlingSequence(config, self._rng, PAUSE_S)
+            held = GrippedObject(config, self._rng)
+            self._happens = lambda t: script.at(t) if self._force is None else held.at(t, self._force)
+            self.create_subscription(Float64, 'gripper/force', self._on_force, 10)
+        else:
+            self._unit = SensorUnit(config, self._rng)
+            touches = TouchSequence(config, self._rng)
+            self._happens = lambda t: _with_class(touches.at(t))
         self._frame_id = values['frame_id']
         self._compressed = values['image_transport'] == 'compressed'
         self._images = self.create_publisher(
@@ -79,7 +103,9 @@ class TactileSimulatorNode(Node):
         # no-contact reference from its first images.
         if self._started is None and self._images.get_subscription_count():
             self._started = time.monotonic()
-        contact = self._sequence.at(time.monotonic() - self._started) if self._started is not None else None
+        contact, name = None, CLASS_NAMES[0]
+        if self._started is not None:
+            contact, name = self._happens(time.monotonic() - self._started)
         image = self._unit.render(contact, self._rng)
         # Stamped when the image exists, as a camera driver does.
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
@@ -88,11 +114,18 @@ class TactileSimulatorNode(Node):
             self._images.publish(compressed_message(jpeg.tobytes(), header, 'rgb8; jpeg compressed bgr8'))
         else:
             self._images.publish(image_message(image, header))
-        self._labels.publish(TactileLabel(header=header, class_name=contact.class_name if contact else CLASS_NAMES[0],
-                                          depth=contact.depth_mm if contact else 0.0))
+        self._labels.publish(TactileLabel(header=header, class_name=name, depth=contact.depth_mm if contact else 0.0))
+
+    def _on_force(self, message: Float64) -> None:
+        if math.isfinite(message.data):
+            self._force = message.data
 
     def finish(self) -> None:
         self.destroy_node()
+
+
+def _with_class(contact: Contact | None) -> tuple[Contact | None, str]:
+    return contact, contact.class_name if contact else CLASS_NAMES[0]
 
 
 def _create() -> TactileSimulatorNode:

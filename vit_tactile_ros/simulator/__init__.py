@@ -7,7 +7,9 @@
 
 from .contact import CLASS_NAMES, Contact
 from .example import sample_example
-from .handling import STATE_NAMES, HandlingSequence
+from .friction import STATE_NAMES
+from .gripper import GrippedObject
+from .handling import HandlingSequence
 from .sampling import sample_contact
 from .sensor import Gel, Glow, Light, Markers, SensorConfig
 from .sensor_file import SensorFileError, load_sensor, save_sensor, sensor_names
@@ -18,6 +20,6 @@ from .unit import SensorUnit
 GELSIGHT = load_sensor('gelsight')
 DIGIT = load_sensor('digit')
 
-__all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'HandlingSequence', 'Light', 'Markers',
-           'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor',
+__all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'GrippedObject', 'HandlingSequence', 'Light',
+           'Markers', 'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor',
            'sample_contact', 'sample_example', 'sample_state_example', 'save_sensor', 'sensor_names']

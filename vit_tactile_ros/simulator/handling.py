@@ -1,48 +1,23 @@
 """Objects that are pressed, held, lifted, shaken, that slip and are released, with the true state at every moment.
 
-The object's pose over the gel is (x, y, turn), in mm: turn is the angle times the radius over which friction holds the
-object. The gel shears like a spring: a load, given in mm, pulls the object until the gel is sheared by as much.
-Friction carries a shear up to its limit, which grows with the depth of the press (Hertz) and falls from the static to
-the dynamic value while the object slides. Pose, shear and load are vectors, so sliding and turning share one limit.
+How they move is in `friction`.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from functools import cached_property
 
 import numpy as np
 
 from .contact import CLASS_NAMES, Contact
-from .sampling import sample_contact, touched_radius
+from .friction import STATE_NAMES, STEP_S, WINDOW_S, Grip, contact_of, motion, states_of
+from .sampling import sample_contact
 from .sensor import SensorConfig
 
-STATE_NAMES = ('no_contact', 'stable', 'moving', 'slip')
 ACTIVITIES = ('rest', 'shake', 'squeeze', 'slip', 'twist', 'pull', 'loosen', 'drop')
 
-_STEP_S = 0.004
-_WINDOW_S = 0.04  # a state is that of the motion during this time before it
-_TOUCH_MM = 0.03  # shallower contacts are hardly visible: no contact, unless the object never goes deeper
-_JUST_S = 0.06  # after contact has begun or before it ends, it is moving
-_SLIP_MM_S = 1.0  # speed of the object over the gel's surface
-_MOVING_MM_S = 0.6  # speed of the object, or of its depth, over the gel's backing
 _RECOVERY, _RECOVERY_S = 0.3, 0.15  # share of the shear that is left after release, and how fast it disappears
-_FALL_S, _HEAL_S = 0.012, 0.06  # friction falls to the dynamic value, and recovers
-
-
-@dataclasses.dataclass(frozen=True)
-class _Grip:
-    """How an object is held."""
-
-    limit_mm: float  # shear at which the object starts to slide, at the nominal depth
-    dynamic: float  # dynamic friction as a share of the static one
-    lag_s: float  # the object follows its load with this time constant; while it slides, its speed is excess / lag
-
-    @classmethod
-    def draw(cls, rng: np.random.Generator) -> _Grip:
-        limit = math.exp(rng.uniform(math.log(0.25), math.log(1.4)))
-        return cls(limit, dynamic=rng.uniform(0.55, 0.9), lag_s=rng.uniform(0.015, 0.05))
 
 
 class Handling:
@@ -54,17 +29,17 @@ class Handling:
     def __init__(self, config: SensorConfig, rng: np.random.Generator, contact: Contact,
                  activities: tuple[str, ...], pause_s: float) -> None:
         self._contact = contact
-        self._radius_mm = min(max(0.6 * touched_radius(contact), 0.6), 3.0)
-        self._grip = _Grip.draw(rng)
+        self._grip = Grip.draw(rng)
         depth, load, pull, stiffness = self._plan(rng, activities, pause_s)
-        half_x, half_y = config.half_size_mm
-        room = (-half_x - contact.x_mm, half_x - contact.x_mm, -half_y - contact.y_mm, half_y - contact.y_mm)
-        rows = self._simulate(depth, load, pull, stiffness, room)
+        moves = motion(self._grip, contact, config)
+        next(moves)
+        rows = np.array([moves.send(step) for step in zip(
+            depth.tolist(), load.tolist(), pull.tolist(), stiffness.tolist(), strict=True)])
         # an object that is gone does not return
-        last = int(np.flatnonzero(rows[:, 0])[-1]) + round(pause_s / _STEP_S)
+        last = int(np.flatnonzero(rows[:, 0])[-1]) + round(pause_s / STEP_S)
         self._rows = rows[:last]
         self._touching = self._rows[:, 0] > 0
-        self.duration_s = len(self._rows) * _STEP_S
+        self.duration_s = len(self._rows) * STEP_S
 
     def _plan(self, rng: np.random.Generator, activities: tuple[str, ...],
               pause_s: float) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -107,7 +82,7 @@ class Handling:
         t += rng.uniform(0.04, 0.15) if dropped else rng.uniform(0.08, 0.4)
         depths.append((t, 0.0))
         t += pause_s
-        times = np.arange(0.0, t, _STEP_S)
+        times = np.arange(0.0, t, STEP_S)
 
         depth, weighs = (np.interp(times, [at for at, _ in points], [value for _, value in points])
                          for points in (depths, weights))
@@ -136,79 +111,13 @@ class Handling:
             load += (0.01 * limit * rng.uniform() * np.sin(phase))[:, None] * _direction(rng)
         return depth, load, pull, stiffness
 
-    def _simulate(self, depth: np.ndarray, load: np.ndarray, pull: np.ndarray, stiffness: np.ndarray,
-                  room: tuple[float, float, float, float]) -> np.ndarray:
-        """Integrate the motion, (N, 9); plain floats, because numpy is slow on three numbers."""
-        grip, least = self._grip, min(_TOUCH_MM / self._contact.depth_mm, 0.3)
-        rate = _STEP_S / grip.lag_s
-        falls, heals = 1 - math.exp(-_STEP_S / _FALL_S), 1 - math.exp(-_STEP_S / _HEAL_S)
-        x = y = turn = 0.0
-        sx = sy = sturn = 0.0
-        friction, slid, lost = 1.0, 0.0, 1.0
-        rows = []
-        springs = stiffness.tolist()
-        for share, (lx, ly, lturn), (px, py, pturn), spring in zip(
-                depth.tolist(), load.tolist(), pull.tolist(), springs):
-            if lost < 1.0 or not (room[0] < x < room[1] and room[2] < y < room[3]):
-                lost = max(lost - _STEP_S / 0.06, 0.0)  # it has slid off the gel
-            share *= lost
-            if share < least:
-                sx = sy = sturn = 0.0
-                friction = 1.0
-                rows.append((0.0, x, y, turn, 0.0, 0.0, 0.0, slid, 0.0))
-                continue
-            if spring:
-                lx, ly, lturn = lx + spring * (px - x), ly + spring * (py - y), lturn + spring * (pturn - turn)
-            dx, dy, dturn = rate * (lx - sx), rate * (ly - sy), rate * (lturn - sturn)
-            x, y, turn = x + dx, y + dy, turn + dturn
-            tx, ty, tturn = sx + dx, sy + dy, sturn + dturn
-            carried = math.sqrt(tx * tx + ty * ty + tturn * tturn)
-            limit = friction * grip.limit_mm * share**1.5
-            if carried > limit:
-                kept = limit / carried
-                slid += carried - limit
-                tx, ty, tturn = kept * tx, kept * ty, kept * tturn
-                friction += falls * (grip.dynamic - friction)
-                carried = limit
-            else:
-                friction += heals * (1.0 - friction)
-            sx, sy, sturn = tx, ty, tturn
-            # the rim slides first (Cattaneo and Mindlin)
-            stuck = (1.0 - carried / limit) ** (1 / 3) if carried < limit else 0.0
-            rows.append((share, x, y, turn, sx, sy, sturn, slid, stuck))
-        return np.array(rows)
-
     def contact(self, t_seconds: float) -> Contact | None:
         """The contact at that time after the start; None without contact."""
-        row = self._rows[self._index(t_seconds)]
-        if row[0] <= 0:
-            return None
-        depth, x, y, turn, shear_x, shear_y, sheared_turn, _, stuck = row.tolist()
-        base = self._contact
-        return dataclasses.replace(
-            base, depth_mm=depth * base.depth_mm, x_mm=base.x_mm + x, y_mm=base.y_mm + y,
-            angle_rad=base.angle_rad + turn / self._radius_mm, shear_x_mm=shear_x, shear_y_mm=shear_y,
-            twist_rad=sheared_turn / self._radius_mm, stuck=stuck)
+        return contact_of(self._rows[self._index(t_seconds)].tolist(), self._contact)
 
-    def states(self, window_s: float = _WINDOW_S) -> np.ndarray:
+    def states(self, window_s: float = WINDOW_S) -> np.ndarray:
         """The state of every step, as an index of STATE_NAMES, by the mean motion during the time before it."""
-        steps = max(round(window_s / _STEP_S), 1)
-        rows, touching = self._rows, self._touching
-        before = np.concatenate([np.repeat(rows[:1], steps, axis=0), rows[:-steps]])
-        change = rows - before
-        speed = np.sqrt((change[:, 1:4]**2).sum(axis=1)) / window_s
-        deepens = np.abs(change[:, 0]) * self._contact.depth_mm / window_s
-        state = np.where(np.maximum(speed, deepens) > _MOVING_MM_S, 2, 1)
-        just = round(_JUST_S / _STEP_S)
-        edges = np.flatnonzero(np.diff(touching.astype(np.int8)))
-        begins, ends = edges[touching[edges + 1]], edges[touching[edges]]
-        for end in ends:
-            state[end + 1 - just:end + 1] = 2
-        state[change[:, 7] / window_s > _SLIP_MM_S] = 3
-        for begin in begins:
-            state[begin + 1:begin + 1 + just] = 2
-        state[~touching] = 0
-        return state
+        return states_of(self._rows, self._contact, window_s)
 
     @cached_property
     def _states(self) -> np.ndarray:
@@ -224,22 +133,25 @@ class Handling:
         released = np.flatnonzero(self._touching[:index + 1])
         if not len(released) or released[-1] == index:
             return 0.0, 0.0
-        left = _RECOVERY * math.exp(-(index - released[-1]) * _STEP_S / _RECOVERY_S)
+        left = _RECOVERY * math.exp(-(index - released[-1]) * STEP_S / _RECOVERY_S)
         shear_x, shear_y = self._rows[released[-1], 4:6].tolist()
         return left * shear_x, left * shear_y
 
-    def times(self, state_name: str, window_s: float = _WINDOW_S) -> np.ndarray:
+    def times(self, state_name: str, window_s: float = WINDOW_S) -> np.ndarray:
         """All moments in that state, in seconds after the start, apart from those of the first window."""
         steps = np.flatnonzero(self.states(window_s) == STATE_NAMES.index(state_name))
-        return steps[steps * _STEP_S > window_s] * _STEP_S
+        return steps[steps * STEP_S > window_s] * STEP_S
 
     def _index(self, t_seconds: float) -> int:
-        return min(max(int(t_seconds / _STEP_S + 0.5), 0), len(self._rows) - 1)
+        return min(max(int(t_seconds / STEP_S + 0.5), 0), len(self._rows) - 1)
 
 
 def sample_handling(config: SensorConfig, rng: np.random.Generator, activities: tuple[str, ...] | None = None,
-                    contact: Contact | None = None) -> Handling:
-    """Draw an object and what happens to it; activities: default: one to three, a slip in about half of them."""
+                    contact: Contact | None = None, pause_s: float | None = None) -> Handling:
+    """Draw an object and what happens to it; activities: default: one to three, a slip in about half of them.
+
+    pause_s: without contact, before it and after it; default: drawn, 0.3 to 0.6.
+    """
     if contact is None:
         name = str(rng.choice(CLASS_NAMES[1:]))
         contact = sample_contact(name, config, rng, depth_fraction=rng.uniform(0.2, 1.0))
@@ -247,7 +159,7 @@ def sample_handling(config: SensorConfig, rng: np.random.Generator, activities: 
         activities = tuple(str(name) for name in rng.choice(ACTIVITIES[:-1], int(rng.integers(1, 4))))
         if rng.random() < 0.15:
             activities += ('drop',)
-    return Handling(config, rng, contact, activities, pause_s=rng.uniform(0.3, 0.6))
+    return Handling(config, rng, contact, activities, rng.uniform(0.3, 0.6) if pause_s is None else pause_s)
 
 
 class HandlingSequence:
@@ -256,12 +168,14 @@ class HandlingSequence:
     rng is used once, for the seed: later draws from it do not change the sequence.
     """
 
-    def __init__(self, config: SensorConfig, rng: np.random.Generator) -> None:
+    def __init__(self, config: SensorConfig, rng: np.random.Generator, pause_s: float | None = None) -> None:
+        """pause_s: as for sample_handling."""
         self._config = config
+        self._pause_s = pause_s
         self._rng = np.random.default_rng(int(rng.integers(2**63)))
         self._last_s = 0.0
         self._start_s = 0.5  # with the first pause, long enough to take a reference
-        self._handling = sample_handling(config, self._rng)
+        self._handling = sample_handling(config, self._rng, pause_s=pause_s)
 
     def at(self, t_seconds: float) -> tuple[Contact | None, str]:
         """The contact at that time, None without contact, and the state, one of STATE_NAMES.
@@ -273,7 +187,7 @@ class HandlingSequence:
         self._last_s = t_seconds
         while t_seconds >= self._start_s + self._handling.duration_s:
             self._start_s += self._handling.duration_s
-            self._handling = sample_handling(self._config, self._rng)
+            self._handling = sample_handling(self._config, self._rng, pause_s=self._pause_s)
         since = t_seconds - self._start_s
         return self._handling.contact(since), self._handling.state(since)
 

@@ -12,7 +12,8 @@ from .contact import CLASS_NAMES
 from .drift import Change
 from .example import DRIFT_SHARE, FAINT_SHARE, any_sensor, randomise
 from .faint import sample_faint, sample_faint_contact
-from .handling import ACTIVITIES, STATE_NAMES, sample_handling
+from .friction import STATE_NAMES
+from .handling import ACTIVITIES, sample_handling
 from .sampling import sample_contact
 from .sensor import Markers, SensorConfig
 from .unit import SensorUnit

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.evaluation.recordings.events import find_touches, judge_touches, write_events
 from vit_tactile_ros.evaluation.recordings.frame_table import UNLABELLED, FrameTable
+from vit_tactile_ros.inference.touch_events import STATES, EventSettings
 
 NAMES = ('no_contact', 'sphere', 'edge')
 START, STEP = 1_700_000_000 * 10**9, 33_333_333  # ns
@@ -30,6 +32,17 @@ def stream(predicted: str, labels: str = '', sensor: str = 'left', names=NAMES) 
         class_id=order * 0, confidence=np.zeros(count, np.float32), inference_time=np.full(count, np.nan),
         class_names=names, exits=(4,), compute_shares=(1.0,), temperatures=(1.0,), tau=())
     return table.decided(1.0)
+
+
+def stream_of_states(predicted: str, labels: str = '') -> FrameTable:
+    """A frame per character: n no contact, h held (stable), m moving, s slip."""
+    table = stream('n' * len(predicted))
+    logits = np.zeros((1, len(predicted), 4), np.float32)
+    logits[0, np.arange(len(predicted)), ['nhms'.index(c) for c in predicted]] = 5.0
+    label = np.array(['nhms'.index(c) if c in 'nhms' else UNLABELLED for c in labels or '?' * len(predicted)])
+    runs = np.cumsum(np.concatenate([[0], label[1:] != label[:-1]]))
+    return dataclasses.replace(table, class_names=STATES, logits=logits, label=label,
+                               touch=np.array([f'bag/left/{run}' for run in runs])).decided(1.0)
 
 
 def judged(table: FrameTable) -> dict:
@@ -91,3 +104,32 @@ def test_bags_are_labelled_by_touch(tmp_path):
     assert [(r['event'], r['class_name']) for r in rows] == [
         ('onset', 'sphere'), ('class_settled', 'sphere'), ('release', 'sphere'), ('onset', 'edge'),
         ('class_settled', 'edge')]
+
+
+def test_slips_against_labels():
+    """Found with its delay, missed, and false; states that alternate are one touch without an accuracy."""
+    held = 'n' * 15 + 'mm' + 'h' * 13
+    labels = held + 's' * 10 + 'h' * 20 + 's' * 3 + 'h' * 2 + 's' * 3 + 'h' * 10 + 'm' * 20 + 'n' * 10
+    predicted = held + 's' * 10 + 'h' * 20 + 'h' * 8 + 'h' * 10 + 'ssssss' + 'm' * 14 + 'n' * 10
+    table = stream_of_states(predicted, labels)
+    found = judged(table)
+    assert {k: found[k] for k in ('labelled_touches', 'found', 'accuracy')} == {
+        'labelled_touches': 1, 'found': 1, 'accuracy': None}
+    slips = found['slips']
+    assert {k: slips[k] for k in ('slips', 'labelled_slips', 'found', 'missed', 'false')} == {
+        'slips': 2, 'labelled_slips': 2, 'found': 1, 'missed': 1, 'false': 1}
+    assert 0 < slips['delay']['p50'] <= 2.1 * STEP / 1e9
+    assert not [t.slips for t in find_touches(table, EventSettings(slip_threshold=0.9999)) if t.slips]
+    assert judged(stream('n' * 15 + 's' * 20))['slips'] is None
+
+
+def test_bags_are_labelled_by_slip(tmp_path):
+    """The slips are intervals of their own, and the parts between them have the state of most of their frames."""
+    table = stream_of_states('n' * 15 + 'mmhhhhhhhhhh' + 's' * 10 + 'hh' + 'm' * 10 + 'n' * 10)
+    write_events(find_touches(table), STATES, tmp_path)
+    times = [round(s * 1e9) for s in table.seconds]
+    found = [(i.label, [n for n, time in enumerate(times) if i.start <= time < i.end])
+             for i in read_intervals(tmp_path / 'touches.csv').intervals]
+    assert found == [('stable', list(range(15, 27))), ('slip', list(range(27, 37))), ('moving', list(range(37, 49)))]
+    with (tmp_path / 'events.csv').open() as file:
+        assert [r['event'] for r in csv.DictReader(file)] == ['onset', 'slip_began', 'slip_ended', 'release']

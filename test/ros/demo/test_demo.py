@@ -70,7 +70,8 @@ def test_view_fits_the_terminal(width, height, pictures):
     for finger in fingers.values():
         finger.latencies.append(0.1234)
         finger.counters['superseded'] = '12345'
-    monitor = SimpleNamespace(fingers=fingers, tau=(0.8, 0.8), problem='')
+        finger.event = 'interrupted #123'
+    monitor = SimpleNamespace(fingers=fingers, tau=(0.8, 0.8), problem='', tallies={})
     console.print(demo_view(monitor, HINT, fits(console)))
     text = console.export_text()
     assert '…' not in text
@@ -92,6 +93,20 @@ def test_results_of_the_gate():
     assert re.search(r'inference +-', text) and '…' not in text
     assert re.search(r'accuracy +gate +exit 4 .*\n.*\n.* 100.0 % +75 % +25 % +0 % +0 % ', text), text
     assert re.search(r'left .* 10\.0 +10\.0 +- *$', text, re.MULTILINE), text
+
+
+def test_events_and_the_exits_of_another_checkpoint():
+    """The exits of a checkpoint of states were in no column."""
+    console = Console(width=140, record=True, file=io.StringIO())
+    result = TactileClassification(class_name='slip', confidence=0.95, exit_index=0, exit_block=2)
+    finger = Finger('left', np.zeros((240, 320, 3), np.uint8), result, 'slip', 'slip began #3', latencies=deque([0.01]))
+    monitor = SimpleNamespace(fingers={'left': finger}, tau=(0.8, 0.8), problem='', tallies={
+        (0.8, 0.8): Tally(results=4, labelled=4, right=4, exits=Counter({2: 3, 6: 1}))})
+    for seen in (demo_view(monitor, HINT), status_line(monitor), summary_table(monitor)):
+        console.print(seen)
+    text = console.export_text()
+    assert '○gate ●2 ○6' in text and 'slip 95 %, exit 2 (true class slip), slip began #3' in text
+    assert re.search(r'event +slip began #3', text) and re.search(r'100.0 % +0 % +75 % +25 % ', text), text
 
 
 def test_demo_says_why_a_node_ended(tmp_path):

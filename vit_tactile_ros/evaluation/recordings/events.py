@@ -6,13 +6,41 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.foundation.files import written_whole
-from vit_tactile_ros.inference.touch_events import NO_CONTACT, EventKind, TouchEvent, TouchTracker
+from vit_tactile_ros.inference.touch_events import (
+    NO_CONTACT,
+    SLIP,
+    EventKind,
+    EventSettings,
+    TouchEvent,
+    TouchTracker,
+    are_states,
+)
+
+STICKS = 0.15  # s; labelled slips with a shorter pause are one: an object that sticks and slips in turn
+
+
+@dataclass(frozen=True)
+class Slip:
+    """One slip of a held object; s from the start of the bag."""
+
+    start: float  # of the first frame of slip
+    decided: float  # of the frame at which it was reported
+    end: float  # of the first frame without it, or the end of the touch
+
+
+class Part(NamedTuple):
+    """A part of a touch with one class; s from the start of the bag."""
+
+    start: float
+    end: float
+    class_id: int
 
 
 @dataclass(frozen=True)
@@ -24,6 +52,8 @@ class Touch:
     start: float  # of the first frame of contact
     end: float  # of the first frame without contact, or 1 ns after the last frame if that shows or ended with contact
     events: tuple[TouchEvent, ...]
+    parts: tuple[Part, ...]  # of states: slips, and the most frequent state of the frames between them; else one
+    slips: tuple[Slip, ...] = ()
 
     @property
     def class_id(self) -> int:
@@ -31,11 +61,11 @@ class Touch:
         return self.events[-1].class_id
 
 
-def find_touches(table: FrameTable) -> list[Touch] | None:
+def find_touches(table: FrameTable, settings: EventSettings | None = None) -> list[Touch] | None:
     """The touches of all sensors, bag by bag; None if the checkpoint has no class `no_contact`."""
     if NO_CONTACT not in table.class_names:
         return None
-    return [touch for own in _streams(table) for touch in _touches_of(own)]
+    return [touch for own in _streams(table) for touch in _touches_of(own, settings)]
 
 
 def _streams(table: FrameTable) -> Iterator[FrameTable]:
@@ -43,8 +73,8 @@ def _streams(table: FrameTable) -> Iterator[FrameTable]:
         yield table.subset((table.bag == bag) & (table.topic == topic))
 
 
-def _touches_of(table: FrameTable) -> Iterator[Touch]:
-    tracker = TouchTracker(table.class_names, len(table.exits))
+def _touches_of(table: FrameTable, settings: EventSettings | None) -> Iterator[Touch]:
+    tracker = TouchTracker(table.class_names, len(table.exits), settings)
     seconds_of = dict(zip(table.stamp.tolist(), table.seconds.tolist(), strict=True))
     probabilities = table.probabilities
     events: list[TouchEvent] = []
@@ -55,27 +85,49 @@ def _touches_of(table: FrameTable) -> Iterator[Touch]:
         last = own[-1]
         end = seconds_of[last.first_stamp] if last.kind == EventKind.RELEASE else 1e-9 + (
             seconds_of[last.first_stamp] if last.kind == EventKind.INTERRUPTED else float(table.seconds[-1]))
-        yield Touch(str(table.bag[0]), str(table.sensor[0]), seconds_of[own[0].first_stamp], end, own)
+        start = seconds_of[own[0].first_stamp]
+        slips = tuple(_slips_of(own, seconds_of, end))
+        parts = _parts_of(table, start, end, slips) if are_states(table.class_names) else [
+            Part(start, end, last.class_id)]
+        yield Touch(str(table.bag[0]), str(table.sensor[0]), start, end, own, tuple(parts), slips)
+
+
+def _slips_of(events: Sequence[TouchEvent], seconds_of: dict[int, float], end: float) -> Iterator[Slip]:
+    changes = [event for event in events if event.kind in (EventKind.SLIP_BEGAN, EventKind.SLIP_ENDED)]
+    for began, ended in zip(changes[::2], [*changes[1::2], None]):
+        yield Slip(seconds_of[began.first_stamp], seconds_of[began.stamp],
+                   end if ended is None else seconds_of[ended.first_stamp])
+
+
+def _parts_of(table: FrameTable, start: float, end: float, slips: Sequence[Slip]) -> Iterator[Part]:
+    slip = table.class_names.index(SLIP)
+    others = [i for i, name in enumerate(table.class_names) if name not in (NO_CONTACT, SLIP)]
+    held_from = start
+    for one in [*slips, None]:
+        until = end if one is None else one.start
+        if held_from < until:
+            here = table.class_id[(table.seconds >= held_from) & (table.seconds < until)]
+            yield Part(held_from, until, max(others, key=lambda i: int((here == i).sum())))
+        if one is not None and one.start < one.end:
+            yield Part(one.start, one.end, slip)
+            held_from = one.end
 
 
 def judge_touches(table: FrameTable, touches: Sequence[Touch]) -> dict[str, Any]:
     """The touches against the labels, one JSON object; times in s.
 
     A labelled touch is found if exactly one touch overlaps it, split if several do, otherwise missed; merged ones count
-    as found once each. A touch that overlaps none and lies within labelled frames is false.
+    as found once each. A touch that overlaps none and lies within labelled frames is false. Labels of states are one
+    labelled touch from no_contact to no_contact; they have no accuracy but `slips`, which is None otherwise.
     """
+    states = are_states(table.class_names)
     found = split = missed = right = false = 0
     onset_errors: list[float] = []
     delays: list[float] = []
     for stream in _streams(table.subset(table.is_labelled)):
         own = [t for t in touches if (t.bag, t.sensor) == (stream.bag[0], stream.sensor[0])]
         overlapped: set[int] = set()
-        for name in dict.fromkeys(stream.touch.tolist()):
-            rows = np.flatnonzero(stream.touch == name)
-            label = int(stream.label[rows[0]])
-            if stream.class_names[label] == NO_CONTACT:
-                continue
-            start, end = float(stream.seconds[rows[0]]), float(stream.seconds[rows[-1]])
+        for start, end, label in _labelled(stream):
             here = [t for t in own if t.start <= end and t.end >= start]
             overlapped |= {id(t) for t in here}
             missed += not here
@@ -89,8 +141,53 @@ def judge_touches(table: FrameTable, touches: Sequence[Touch]) -> dict[str, Any]
         false += sum(id(t) not in overlapped and bool(((labelled >= t.start) & (labelled <= t.end)).any()) for t in own)
     count = found + split + missed
     return {'touches': len(touches), 'labelled_touches': count, 'found': found, 'split': split, 'missed': missed,
-            'false': false, 'accuracy': right / found if found else None,
-            'onset_error': _quantiles(np.abs(onset_errors)), 'decision_delay': _quantiles(np.asarray(delays))}
+            'false': false, 'accuracy': right / found if found and not states else None,
+            'onset_error': _quantiles(np.abs(onset_errors)), 'decision_delay': _quantiles(np.asarray(delays)),
+            'slips': _judge_slips(table, touches) if states else None}
+
+
+def _labelled(stream: FrameTable) -> Iterator[Part]:
+    """The labelled touches of one sensor, to their last frame; of states: from no_contact to no_contact."""
+    nothing = stream.class_names.index(NO_CONTACT)
+    if are_states(stream.class_names):
+        yield from _runs(stream, stream.label != nothing)
+        return
+    for name in dict.fromkeys(stream.touch.tolist()):
+        rows = np.flatnonzero(stream.touch == name)
+        label = int(stream.label[rows[0]])
+        if label != nothing:
+            yield Part(float(stream.seconds[rows[0]]), float(stream.seconds[rows[-1]]), label)
+
+
+def _runs(stream: FrameTable, wanted: NDArray[np.bool_]) -> Iterator[Part]:
+    """Neighbouring frames that are wanted, from the first to the last of them."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
+    for first, last in zip(edges[::2], edges[1::2] - 1):
+        yield Part(float(stream.seconds[first]), float(stream.seconds[last]), int(stream.label[first]))
+
+
+def _judge_slips(table: FrameTable, touches: Sequence[Touch]) -> dict[str, Any]:
+    """The slips against the labels. A labelled slip is found if a slip overlaps it; `delay` in s, to the report."""
+    found = missed = false = 0
+    delays: list[float] = []
+    for stream in _streams(table.subset(table.is_labelled)):
+        own = [slip for t in touches if (t.bag, t.sensor) == (stream.bag[0], stream.sensor[0]) for slip in t.slips]
+        overlapped: set[int] = set()
+        labelled: list[Part] = []
+        for part in _runs(stream, stream.label == stream.class_names.index(SLIP)):
+            if labelled and part.start - labelled[-1].end < STICKS:
+                part = Part(labelled.pop().start, part.end, part.class_id)
+            labelled.append(part)
+        for part in labelled:
+            here = [slip for slip in own if slip.start <= part.end and slip.end >= part.start]
+            overlapped |= {id(slip) for slip in here}
+            found += bool(here)
+            missed += not here
+            delays += [slip.decided - part.start for slip in here[:1]]
+        times = stream.seconds
+        false += sum(id(s) not in overlapped and bool(((times >= s.start) & (times <= s.decided)).any()) for s in own)
+    return {'slips': sum(len(t.slips) for t in touches), 'labelled_slips': found + missed, 'found': found,
+            'missed': missed, 'false': false, 'delay': _quantiles(np.asarray(delays))}
 
 
 def _quantiles(values: np.ndarray) -> dict[str, float] | None:
@@ -109,4 +206,5 @@ def write_events(touches: Sequence[Touch], class_names: Sequence[str], folder: P
     with written_whole(folder / 'touches.csv') as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(['bag', 'sensor', 'start', 'end', 'label'])
-        writer.writerows([t.bag, t.sensor, f'{t.start:.9f}', f'{t.end:.9f}', class_names[t.class_id]] for t in touches)
+        writer.writerows([t.bag, t.sensor, f'{part.start:.9f}', f'{part.end:.9f}', class_names[part.class_id]]
+                         for t in touches for part in t.parts)

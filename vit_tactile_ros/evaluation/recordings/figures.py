@@ -72,7 +72,8 @@ def sweep_figure(points: Sequence[SweepPoint], tau: float, is_labelled: bool, ti
 
 def timeline_figure(table: FrameTable, touches: Sequence[Touch], title: str) -> Figure:
     """One sensor of one bag: labels as bars, touches as boxes, predictions as marks in the colour of their exit."""
-    found = [touch.class_id for touch in touches]
+    parts = [part for touch in touches for part in touch.parts]
+    found = [part.class_id for part in parts]
     shown = np.unique(np.concatenate([table.label[table.is_labelled], table.class_id, np.array(found, np.int64)]))
     place_of = {int(c): place for place, c in enumerate(shown)}
     figure = Figure(figsize=(11.0, 1.7 + 0.3 * len(shown)), layout='constrained')
@@ -84,7 +85,7 @@ def timeline_figure(table: FrameTable, touches: Sequence[Touch], title: str) -> 
         axes.broken_barh(spans, (place_of[label] - 0.4, 0.8), color=_LABEL, linewidth=0)
     half = _step(table) / 2  # frames lie in the middle of their share of a bar
     for class_id in set(found):
-        spans = [(t.start - half, t.end - t.start) for t in touches if t.class_id == class_id]
+        spans = [(part.start - half, part.end - part.start) for part in parts if part.class_id == class_id]
         axes.broken_barh(spans, (place_of[class_id] - 0.45, 0.9), facecolor='none', edgecolor='black', linewidth=0.9)
     places = np.searchsorted(shown, table.class_id)
     marks: list[Line2D | Patch] = []

@@ -19,7 +19,8 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from vit_tactile_ros.inference.decode import decode
-from vit_tactile_ros.msg import TactileClassification, TactileLabel
+from vit_tactile_ros.inference.touch_events import EventKind
+from vit_tactile_ros.msg import TactileClassification, TactileLabel, TouchEvent
 from vit_tactile_ros.ros.status import rate_of
 
 KEPT_STAMPS = 300  # labels or results that wait for their counterpart
@@ -45,6 +46,7 @@ class Finger:
     image: NDArray[np.uint8] | None = None  # (H, W, 3) RGB
     result: TactileClassification | None = None
     label: str = ''  # the true class
+    event: str = ''  # the newest event and the number of its touch
     labels: OrderedDict[tuple[int, int], str] = field(default_factory=OrderedDict)  # by stamp
     unlabelled: OrderedDict[tuple[int, int], tuple[Tally, str]] = field(default_factory=OrderedDict)
     # s, from the image's stamp to the receipt of its result; the same minus the time in the network
@@ -73,6 +75,7 @@ class Monitor(Node):
         for name, finger in self.fingers.items():
             self.create_subscription(TactileLabel, f'{name}/label', partial(self._on_label, finger), 10)
             self.create_subscription(TactileClassification, f'{name}/tactile', partial(self._on_result, finger), 10)
+            self.create_subscription(TouchEvent, f'{name}/touch_event', partial(self._on_event, finger), 10)
         self.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
 
     def set_tau(self, tau: float) -> None:
@@ -87,6 +90,10 @@ class Monitor(Node):
 
     def _on_image(self, finger: Finger, message: Image) -> None:
         finger.image = decode(message)
+
+    def _on_event(self, finger: Finger, message: TouchEvent) -> None:
+        kind = EventKind(message.kind).name.removeprefix('CLASS_').replace('_', ' ').lower()
+        finger.event = f'{kind} #{message.touch}'
 
     def _on_label(self, finger: Finger, message: TactileLabel) -> None:
         stamp = _stamp(message)

@@ -37,11 +37,12 @@ DIAGNOSTICS_PERIOD = 0.4  # s; short, because the demo waits for the last counte
 HINT = 'up/down: change tau   q: quit'
 
 
-def run_demo(seconds: float | None, picture: Path | None, rate: float, parameters: Mapping[str, object]) -> int:
+def run_demo(seconds: float | None, picture: Path | None, rate: float, parameters: Mapping[str, object],
+             activity: str = 'touches') -> int:
     """Run until the user stops it or the time is over.
 
     seconds: from the first results; None: until stopped. picture: a file to draw, instead. rate: images/s per finger.
-    parameters: of the classifier; None: the node's default.
+    parameters: of the classifier; None: the node's default. activity: of the simulated fingers.
     Returns 0 if every finger had results, 130 for Ctrl-C before that, otherwise 1. Raises StartError.
     """
     # Other machines should not discover the simulated fingers, unless the user has configured it.
@@ -55,7 +56,7 @@ def run_demo(seconds: float | None, picture: Path | None, rate: float, parameter
     init_ros()
     try:
         with tempfile.TemporaryDirectory(prefix='vit_tactile_demo_') as folder:
-            with _nodes(rate, parameters, Path(folder)) as processes:
+            with _nodes(rate, activity, parameters, Path(folder)) as processes:
                 session = _Session(seconds, picture, console, processes)
                 try:
                     session.run()
@@ -176,7 +177,7 @@ class _Session:
 
 
 @contextlib.contextmanager
-def _nodes(rate: float, parameters: Mapping[str, object], log_folder: Path,
+def _nodes(rate: float, activity: str, parameters: Mapping[str, object], log_folder: Path,
            ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The classifier and the simulators as processes, which end with the block."""
     commands = {'classifier': ['classifier_node', '-p', f'sensors:=[{", ".join(FINGERS)}]',
@@ -184,7 +185,7 @@ def _nodes(rate: float, parameters: Mapping[str, object], log_folder: Path,
                                *(word for name, value in parameters.items() if value is not None
                                  for word in ('-p', f'{name}:={value}'))]}
     commands |= {name: ['simulator_node', '-r', f'__ns:=/{name}', '-p', f'sensor:={kind}', '-p', f'seed:={seed}',
-                        '-p', f'rate:={rate}', '-p', f'frame_id:={name}_finger']
+                        '-p', f'rate:={rate}', '-p', f'frame_id:={name}_finger', '-p', f'activity:={activity}']
                  for name, (kind, seed) in FINGERS.items()}
     processes: list[subprocess.Popen[bytes]] = []
     try:

@@ -16,7 +16,7 @@ from rich.text import Text
 from vit_tactile_ros.ros.demo.monitor import Finger, Monitor
 
 PREVIEW_ROWS = 11  # terminal rows; each shows two rows of pixels
-EXIT_BLOCKS = {0: 'gate', 4: '4', 8: '8', 12: '12'}  # and their names
+EXIT_BLOCKS = (4, 8, 12)
 PANEL_WIDTH = 66  # characters
 VIEW_WIDTH = 2 * PANEL_WIDTH + 1
 BAR = 12  # characters of the bar at confidence 1
@@ -32,18 +32,25 @@ def demo_view(monitor: Monitor, hint: str, images: bool = True) -> RenderableTyp
     tau = ', '.join(f'{t:g}' for t in dict.fromkeys(monitor.tau)) or '...'
     line = Text.assemble('tau ', (tau, 'bold cyan'), '   ', (hint, 'dim'),
                          (f'   {monitor.problem}' if monitor.problem else '', 'red'))
-    return Group(Columns([finger_panel(finger, images) for finger in monitor.fingers.values()]), line)
+    exits = _exits(monitor)
+    return Group(Columns([finger_panel(finger, images, exits) for finger in monitor.fingers.values()]), line)
 
 
-def finger_panel(finger: Finger, images: bool) -> Panel:
+def _exits(monitor: Monitor) -> dict[int, str]:
+    """The name of each exit by its block, the gate first: the usual ones, or those seen of another checkpoint."""
+    seen = {block for tally in monitor.tallies.values() for block in tally.exits if block}
+    return {0: 'gate'} | {b: str(b) for b in (EXIT_BLOCKS if seen <= set(EXIT_BLOCKS) else sorted(seen))}
+
+
+def finger_panel(finger: Finger, images: bool, exits: dict[int, str]) -> Panel:
     if not images:
-        return Panel(_facts(finger, spaced=False), title=finger.name, title_align='left', width=PANEL_WIDTH)
+        return Panel(_facts(finger, exits, spaced=False), title=finger.name, title_align='left', width=PANEL_WIDTH)
     body = Table.grid(padding=(0, 2))
-    body.add_row(preview(finger.image), _facts(finger, spaced=True))
+    body.add_row(preview(finger.image), _facts(finger, exits, spaced=True))
     return Panel(body, title=finger.name, title_align='left', width=PANEL_WIDTH, height=PREVIEW_ROWS + 2)
 
 
-def _facts(finger: Finger, spaced: bool) -> RenderableType:
+def _facts(finger: Finger, exit_names: dict[int, str], spaced: bool) -> RenderableType:
     result = finger.result
     if result is None:
         return Text('waiting for the first result ...', style='dim')
@@ -55,12 +62,12 @@ def _facts(finger: Finger, spaced: bool) -> RenderableType:
                                      style='bold green' if is_right else 'bold yellow'))
     facts.add_row('true class', finger.label.replace('_', ' '))
     if spaced:
-        facts.add_row('', '')
+        facts.add_row('event', Text(finger.event, style='bold red' if 'slip began' in finger.event else ''))
     filled = round(result.confidence * BAR)
     facts.add_row('confidence', Text.assemble(('█' * filled, 'green'), ('░' * (BAR - filled), 'dim'),
                                               f' {100 * result.confidence:.0f} %'))
     exits = Text()
-    for block, name in EXIT_BLOCKS.items():
+    for block, name in exit_names.items():
         is_used = block == result.exit_block
         exits.append(f'{"●" if is_used else "○"}{name} ', style='bold cyan' if is_used else 'dim')
     facts.add_row('exit block', exits)
@@ -97,22 +104,23 @@ def _rgb(pixel: list[int]) -> str:
 def status_line(monitor: Monitor) -> Text:
     """The latest result of each finger in one line, for output that is not a terminal."""
     return Text('   '.join(
-        f'{finger.name}: {r.class_name} {100 * r.confidence:.0f} %, exit {EXIT_BLOCKS.get(r.exit_block, r.exit_block)} '
-        f'(true class {finger.label}), '
+        f'{finger.name}: {r.class_name} {100 * r.confidence:.0f} %, exit {r.exit_block or "gate"} '
+        f'(true class {finger.label}), ' + (f'{finger.event}, ' if finger.event else '') +
         f'{finger.rate:.0f} Hz' for finger in monitor.fingers.values() if (r := finger.result) is not None))
 
 
 def summary_table(monitor: Monitor) -> Table:
     """Results, accuracy, exits and compute share at each tau."""
     table = Table(title='by threshold', title_justify='left', box=SIMPLE_HEAD)
-    exits = [f'exit {name}' if block else name for block, name in EXIT_BLOCKS.items()]
-    for heading in ('tau', 'results', 'accuracy', *exits, 'compute'):
+    exits = _exits(monitor)
+    for heading in ('tau', 'results', 'accuracy', *(f'exit {name}' if block else name for block, name in exits.items()),
+                    'compute'):
         table.add_column(heading, justify='right')
     for tau, tally in sorted(monitor.tallies.items()):
         table.add_row(
             ', '.join(f'{t:g}' for t in dict.fromkeys(tau)), str(tally.results),
             f'{100 * tally.right / tally.labelled:.1f} %' if tally.labelled else '-',
-            *(f'{100 * tally.exits[b] / tally.results:.0f} %' for b in EXIT_BLOCKS),
+            *(f'{100 * tally.exits[b] / tally.results:.0f} %' for b in exits),
             f'{100 * tally.compute / tally.results:.0f} %')
     return table
 

@@ -1,0 +1,75 @@
+"""The example of a controller, with the simulated sensor: contact, slip, a firmer grip, and opening."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from live_nodes import wait_until
+from rclpy.qos import qos_profile_sensor_data
+from sensor_msgs.msg import Image
+from std_msgs.msg import Float64
+from std_srvs.srv import Trigger
+
+from vit_tactile_ros.inference.touch_events import STATES, TouchTracker
+from vit_tactile_ros.model.shipped import SLIP, shipped_checkpoint
+from vit_tactile_ros.msg import TactileLabel, TouchEvent
+from vit_tactile_ros.ros.messages import event_message
+
+CONTROLLER = Path(__file__).parents[2] / 'examples' / 'grasp_controller.py'
+SLIP_CHECKPOINT = shipped_checkpoint().with_name(SLIP)
+TOPIC = 'slip/touch_event'
+
+
+@pytest.fixture
+def controller(tmp_path):
+    with (tmp_path / 'controller.log').open('wb') as log:
+        process = subprocess.Popen([sys.executable, str(CONTROLLER)], stdout=log, stderr=subprocess.STDOUT)
+    yield process
+    process.terminate()
+    process.wait(10)
+
+
+def publish_events_of_labels(client) -> None:
+    """A detector that is always right: the events of the true states."""
+    publisher = client.create_publisher(TouchEvent, TOPIC, 10)
+    tracker = TouchTracker(STATES, 1)
+
+    def on_label(label: TactileLabel) -> None:
+        stamp = label.header.stamp.sec * 10**9 + label.header.stamp.nanosec
+        row = np.where(np.array(STATES) == label.class_name, 0.97, 0.01)
+        for event in tracker.update(stamp, row, 0):
+            publisher.publish(event_message(event, '', '', STATES))
+
+    client.create_subscription(TactileLabel, 'label', on_label, 100)
+
+
+@pytest.mark.parametrize('detector', ['labels', pytest.param('network', marks=pytest.mark.skipif(
+    not SLIP_CHECKPOINT.is_file(), reason=f'{SLIP_CHECKPOINT.name} is not there yet'))])
+def test_it_tightens_until_the_object_no_longer_slips(start, client, classifier, controller, detector):
+    """And it closes and opens on request. The gripper is open until the request, so the reference shows no contact."""
+    forces, labels, events = [], [], []
+    client.create_subscription(Float64, 'gripper/force', lambda m: forces.append(m.data), 100)
+    client.create_subscription(TactileLabel, 'label', labels.append, 100)
+    client.create_subscription(TouchEvent, TOPIC, events.append, 100)
+    wait_until(lambda: forces, lambda: 'the controller')
+    if detector == 'labels':
+        publish_events_of_labels(client)
+    else:
+        classifier('-r', '__node:=slip_detector', '-r', f'touch_event:={TOPIC}', checkpoint=SLIP_CHECKPOINT)
+    client.create_subscription(Image, 'image_raw', lambda _: None, qos_profile_sensor_data)  # it waits for a subscriber
+    start('simulator_node', activity='handling')
+    wait_until(lambda: len(labels) > 20, lambda: 'labels')
+    assert client.call(Trigger, '/grasp_controller/close', Trigger.Request()).success
+    kinds = lambda: [event.kind for event in events]  # noqa: E731
+    wait_until(lambda: TouchEvent.SLIP_ENDED in kinds(), lambda: f'the end of a slip: {kinds()}, forces {forces[-5:]}')
+    began = kinds().index(TouchEvent.SLIP_BEGAN)
+    assert kinds()[:began + 2] == [TouchEvent.ONSET, TouchEvent.SLIP_BEGAN, TouchEvent.SLIP_ENDED]
+    assert 4.0 < forces[-1] <= 20.0 and max(forces[:10]) == 0.0
+    assert labels[-1].class_name in ('stable', 'moving') and labels[-1].depth > 0
+    assert client.call(Trigger, '/grasp_controller/open', Trigger.Request()).success
+    wait_until(lambda: TouchEvent.RELEASE in kinds(), lambda: f'the release: {kinds()}')
+    wait_until(lambda: labels[-1].class_name == 'no_contact' and forces[-1] == 0.0, lambda: 'an open gripper')
