@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
     'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; default: image_raw -> tactile"),
@@ -47,11 +47,7 @@ def start_node(context):
     if given['sensors']:
         sensors = yaml.safe_load(given['sensors'])
         parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]
-    return [Node(
-        package='vit_tactile_ros', executable='tactile_classifier', name='tactile_classifier',
-        namespace=given['namespace'], parameters=[params_file, parameters],
-        output='screen', emulate_tty=True, respawn=True, respawn_delay=2.0,
-    )]
+    return [restarted_node('tactile_classifier', namespace=given['namespace'], parameters=[params_file, parameters])]
 
 
 def generate_launch_description():
