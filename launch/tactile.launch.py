@@ -9,10 +9,10 @@ from pathlib import Path
 import yaml
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
     'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; default: image_raw -> tactile"),
@@ -56,11 +56,8 @@ def start_node(context):
         sensors = parameters.get('sensors') or sensors_in(Path(params_file), given['name'])
         remappings = [(f'{sensor}/{topic}'.strip('/'), f'{sensor}/{given["outputs"]}/{topic}'.strip('/'))
                       for sensor in sensors for topic in OUTPUTS]
-    return [Node(
-        package='vit_tactile_ros', executable='tactile_classifier', name=given['name'],
-        namespace=given['namespace'], parameters=[params_file, parameters], remappings=remappings,
-        output='screen', emulate_tty=True, respawn=True, respawn_delay=2.0,
-    )]
+    return [restarted_node('tactile_classifier', name=given['name'], namespace=given['namespace'],
+                           parameters=[params_file, parameters], remappings=remappings)]
 
 
 def sensors_in(file, name):

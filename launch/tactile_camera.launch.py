@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import yaml
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction, TimerAction
+from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
-from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
     'sensor': ('generic', "'gelsight_mini', 'digit' or 'generic': the file config/camera_<sensor>.yaml"),
@@ -20,7 +20,6 @@ ARGUMENTS = {
     'namespace': ('', 'namespace of both nodes and their relative topics'),
     'checkpoint': ('', "path of a .safetensors checkpoint; default: the classifier's"),
 }
-MISTAKE = 2  # exit status for wrong parameters, with which a restart would fail again
 
 
 def start_camera(context):
@@ -38,7 +37,7 @@ def start_camera(context):
                   if value and key in ('serial', 'device', 'video', 'camera_name')}
     if given['video']:
         parameters['loop'] = True
-    return [camera(namespace=given['namespace'], parameters=[str(file), parameters])]
+    return [restarted_node('tactile_camera', namespace=given['namespace'], parameters=[str(file), parameters])]
 
 
 def camera_name_in(file):
@@ -46,16 +45,6 @@ def camera_name_in(file):
     sections = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
     return next((section['ros__parameters'].get('camera_name', '') for section in sections.values()
                  if isinstance(section, dict) and 'ros__parameters' in section), '')
-
-
-def camera(**settings):
-    """The node, restarted when it ends, except after a mistake in its parameters."""
-    def restart(event, context):
-        is_final = event.returncode == MISTAKE or context.is_shutdown
-        return None if is_final else TimerAction(period=2.0, actions=[camera(**settings)])
-
-    return Node(package='vit_tactile_ros', executable='tactile_camera', name='tactile_camera', output='screen',
-                emulate_tty=True, on_exit=restart, **settings)
 
 
 def generate_launch_description():

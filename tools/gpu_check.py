@@ -1,6 +1,7 @@
 """Everything that needs a GPU: tests of the CUDA path, equality with the CPU, times, the node, a short training.
 
     tools/gpu_check.sh [--output FOLDER] [--parts tests parity ...]
+    python tools/gpu_check.py --dry_run --parts environment parity        tests this script itself, on a CPU
 
 Writes gpu_check.json after every part, so that a check that is stopped keeps what it has. The last line is PASSED, or
 FAILED with the parts that did. Times are absolute and of this GPU, in ms.
@@ -19,7 +20,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -43,28 +44,39 @@ from vit_tactile_ros.simulator import SensorUnit, TouchSequence, load_sensor, sa
 
 ROOT = Path(__file__).parents[1]
 TESTS = ('test/inference', 'test/model', 'test/data/test_augment.py', 'test/training')
-GPU = torch.device('cuda')
 MAX_TURNED = 0.005  # share of touches whose class may differ from the CPU's: by rounding at a threshold, in bfloat16
 Results = dict[str, Any]
+
+
+class Setup(NamedTuple):
+    """Where the parts run, and how much of it."""
+
+    output: Path
+    device: str = 'cuda'
+    engines: tuple[str, ...] = ('torch', 'cuda_graph')
+    batches: tuple[int, ...] = (1, 2, 3, 58, 448)  # sizes, whose sum is the number of touches that are compared
 
 
 class CheckFailedError(Exception):
     """A part ran and its result is wrong; args: what, and what was measured."""
 
 
-def environment(_output: Path) -> Results:
-    properties = torch.cuda.get_device_properties(GPU)
+def environment(setup: Setup) -> Results:
+    found = {'device': setup.device, 'torch': torch.__version__, 'cuda': torch.version.cuda,
+             'python': sys.version.split()[0], 'cpus': os.cpu_count(),
+             'tf32': {'matmul': torch.backends.cuda.matmul.allow_tf32,
+                      'convolution': torch.backends.cudnn.allow_tf32}}
+    if setup.device == 'cpu':
+        return found
+    properties = torch.cuda.get_device_properties(torch.device(setup.device))
     driver = subprocess.run(['nvidia-smi', '--query-gpu=driver_version', '--format=csv,noheader'], text=True,
                             capture_output=True, check=False).stdout.strip()
-    return {'gpu': properties.name, 'memory_gib': round(properties.total_memory / 2**30, 1), 'driver': driver,
-            'torch': torch.__version__, 'cuda': torch.version.cuda, 'python': sys.version.split()[0],
-            'cpus': os.cpu_count(), 'tf32': {'matmul': torch.backends.cuda.matmul.allow_tf32,
-                                             'convolution': torch.backends.cudnn.allow_tf32}}
+    return {'gpu': properties.name, 'memory_gib': round(properties.total_memory / 2**30, 1), 'driver': driver, **found}
 
 
-def tests(output: Path) -> Results:
+def tests(setup: Setup) -> Results:
     log = run([sys.executable, '-m', 'pytest', '-q', '-n', str(min(12, os.cpu_count() or 1)), '--dist', 'loadfile',
-               *TESTS], output / 'tests.log', 240, check=False)
+               *TESTS], setup.output / 'tests.log', 240, check=False)
     counts = {name: int(number) for number, name in re.findall(r'(\d+) (passed|failed|skipped|errors?)\b', log[-400:])}
     wrong = re.findall(r'^(?:FAILED|ERROR) (.*)', log, re.MULTILINE)
     if wrong or not counts.get('passed'):
@@ -83,10 +95,10 @@ def touches(count: int) -> torch.Tensor:
     return torch.from_numpy(inputs)
 
 
-def parity(_output: Path) -> Results:
-    """Every engine and precision against plain torch on the CPU, on 512 simulated touches."""
+def parity(setup: Setup) -> Results:
+    """Every engine and precision against plain torch on the CPU, on simulated touches."""
     checkpoint = load_checkpoint(shipped_checkpoint())
-    images, model = touches(512), checkpoint.model.eval()
+    images, model = touches(sum(setup.batches)), checkpoint.model.eval()
     temperatures = checkpoint.calibration.temperatures
     found: Results = {}
     with torch.inference_mode():
@@ -94,9 +106,9 @@ def parity(_output: Path) -> Results:
             tau = thresholds(level, len(temperatures))
             expected = early_exit(TorchRuntime(model, torch.device('cpu')).stages(images), tau, temperatures)
             for precision in ('float32', 'bfloat16'):
-                for engine in ('torch', 'cuda_graph'):
-                    runtime = make_runtime(model, 'cuda', engine, precision)
-                    results = [decide(runtime, part, tau, temperatures) for part in images.split((1, 2, 3, 58, 448))]
+                for engine in setup.engines:
+                    runtime = make_runtime(model, setup.device, engine, precision)
+                    results = [decide(runtime, part, tau, temperatures) for part in images.split(setup.batches)]
                     probabilities, exits = (torch.cat([getattr(r, name).float().cpu() for r in results])
                                             for name in ('probabilities', 'exit_index'))
                     same = exits == expected.exit_index
@@ -119,7 +131,7 @@ def timed(contenders: dict[str, Run], seconds: float) -> Results:
             for name, t in times.items()}
 
 
-def times(_output: Path) -> Results:
+def times(setup: Setup) -> Results:
     """From images in host memory to probabilities in host memory, by network, engine, precision and batch size."""
     torch.manual_seed(0)
     checkpoint = load_checkpoint(shipped_checkpoint())
@@ -130,8 +142,8 @@ def times(_output: Path) -> Results:
     for name, (model, temperatures) in networks.items():
         contenders: dict[str, Run] = {}
         for precision in ('float32', 'bfloat16'):
-            for engine in ('torch', 'cuda_graph'):
-                runtime = make_runtime(model, 'cuda', engine, precision)
+            for engine in setup.engines:
+                runtime = make_runtime(model, setup.device, engine, precision)
                 for size in (1, 16):
                     batches = [torch.randn(size, 3, *model.config.image_size) for _ in range(4)]
                     title = f'{engine} {precision} batch {size}'
@@ -143,29 +155,32 @@ def times(_output: Path) -> Results:
     return found
 
 
-def benchmark(output: Path) -> Results:
+def benchmark(setup: Setup) -> Results:
     """The command, at batch size 1 and 16."""
+    output = setup.output
     found: Results = {}
     for size in (1, 16):
         folder = output / f'benchmark_{size}'
-        text = run([sys.executable, '-m', 'vit_tactile_ros.benchmark', '--device', 'cuda', '--batch_size', str(size),
-                    '--quick', '--precision', 'auto', '--accuracy', '500', '--output', str(folder)],
+        text = run([sys.executable, '-m', 'vit_tactile_ros.benchmark', '--device', setup.device, '--batch_size',
+                    str(size), '--quick', '--precision', 'auto', '--accuracy', '500', '--output', str(folder)],
                    output / f'benchmark_{size}.log', 120)
         found[f'batch {size}'] = text.splitlines()[-40:]
     return found
 
 
-def node(output: Path) -> Results:
+def node(setup: Setup) -> Results:
     """The live node: the demo, then time from image to result on a simulated stream, on GPU and CPU in turns."""
+    output, device = setup.output, setup.device
     if importlib.util.find_spec('rclpy') is None or importlib.util.find_spec('vit_tactile_ros.msg') is None:
         raise CheckFailedError('the package is not built with ROS here', None)
-    demo = run([sys.executable, '-m', 'vit_tactile_ros.demo', '--seconds', '15', '--device', 'cuda'],
+    demo = run([sys.executable, '-m', 'vit_tactile_ros.demo', '--seconds', '15', '--device', device],
                output / 'demo.log', 90)
     clip = output / 'touches.avi'
     write_clip(clip, 300)
     measured = run([sys.executable, '-m', 'vit_tactile_ros.latency', str(clip), '--rate', '60', '--images', '300',
-                    '--cold_starts', '2', '--variant', 'cuda', 'device=cuda', '--variant', 'cuda_bfloat16',
-                    'device=cuda', 'precision=bfloat16', '--variant', 'cpu', 'device=cpu'], output / 'latency.log', 150)
+                    '--cold_starts', '2', '--variant', device, f'device={device}', '--variant',
+                    f'{device}_bfloat16', f'device={device}', 'precision=bfloat16', '--variant', 'cpu', 'device=cpu'],
+                   output / 'latency.log', 150)
     return {'demo': demo.splitlines()[-12:], 'latency': json.loads(measured.splitlines()[-1])}
 
 
@@ -179,11 +194,12 @@ def write_clip(path: Path, images: int) -> None:
     video.release()
 
 
-def training(output: Path) -> Results:
+def training(setup: Setup) -> Results:
     """Two short epochs from the shipped weights, and one more that resumes."""
+    output = setup.output
     command = [sys.executable, '-m', 'vit_tactile_ros.train', '--init', 'shipped', '--epoch_size', '4096',
                '--validation_size', '500', '--batch_size', '256', '--lr', '1e-5', '--workers',
-               str(min(12, os.cpu_count() or 1)), '--device', 'cuda', '--output', str(output / 'training')]
+               str(min(12, os.cpu_count() or 1)), '--device', setup.device, '--output', str(output / 'training')]
     found: Results = {}
     for epochs in (2, 3):
         start = time.perf_counter()
@@ -196,7 +212,7 @@ def training(output: Path) -> Results:
     return found
 
 
-PARTS: dict[str, Callable[[Path], Results]] = {part.__name__: part for part in (
+PARTS: dict[str, Callable[[Setup], Results]] = {part.__name__: part for part in (
     environment, tests, parity, times, node, training, benchmark)}
 
 
@@ -220,8 +236,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, default=Path('runs/gpu_check'), help='folder (default: runs/gpu_check)')
     parser.add_argument('--parts', nargs='+', choices=PARTS, default=list(PARTS), metavar='PART',
                         help=f'some of {", ".join(PARTS)} (default: all)')
+    parser.add_argument('--dry_run', action='store_true', help='on the CPU, with few images')
     arguments = parser.parse_args(argv)
-    if not torch.cuda.is_available():
+    setup = Setup(arguments.output.absolute())
+    if arguments.dry_run:
+        setup = setup._replace(device='cpu', engines=('torch',), batches=(1, 2, 3))
+    elif not torch.cuda.is_available():
         print(f'gpu_check: torch {torch.__version__} finds no CUDA device here', file=sys.stderr)
         return 2
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -230,7 +250,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in arguments.parts:
         start = time.perf_counter()
         try:
-            report[name] = {'passed': True, 'result': PARTS[name](arguments.output.absolute())}
+            report[name] = {'passed': True, 'result': PARTS[name](setup)}
         except CheckFailedError as error:
             report[name] = {'passed': False, 'error': error.args[0], 'result': error.args[1]}
         except Exception:

@@ -198,9 +198,11 @@ def _settings(arguments: ReplayRequest, checkpoint: Checkpoint) -> ReplaySetting
     calibration = checkpoint.calibration
     if arguments.max_accuracy_drop is not None:
         try:
-            tau: float | tuple[float, ...] = tuple(calibration.bound_for(arguments.max_accuracy_drop).tau)
+            bound = calibration.bound_for(arguments.max_accuracy_drop)
         except UserError as error:
             raise UserError(f'--max_accuracy_drop is {arguments.max_accuracy_drop:g}: {error}') from error
+        tau: float | tuple[float, ...] = bound.tau
+        print(f'replay: note: {bound.effect}', file=sys.stderr)
     else:
         given = arguments.tau or (calibration.tau,)
         tau = given[0] if len(given) == 1 else given

@@ -3,7 +3,9 @@
 import array
 import contextlib
 import csv
+import dataclasses
 import re
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -54,9 +56,13 @@ def stream(drift: float = 60.0, fixed: np.ndarray | None = None) -> Stream:
     return Stream(SensorFrames(Reference(5, fixed), CONFIG, True, drift))
 
 
-def stored(folder: Path) -> Stream:
+def path_in(folder: Path) -> Path:
+    return stored_path(folder, '/left/image_raw')
+
+
+def stored(folder: Path, config: PreprocessingConfig = CONFIG) -> Stream:
     """A sensor of a node that keeps its reference."""
-    return Stream(sensor_frames(['left'], [''], 5, CONFIG, True, store=folder)['left'])
+    return Stream(sensor_frames(['left'], [''], 5, config, True, stores={'left': path_in(folder)})['left'])
 
 
 def another_gel() -> np.ndarray:
@@ -184,7 +190,7 @@ def test_kept_across_restarts(tmp_path):
     assert not list(tmp_path.iterdir())  # 2 s without a touch have not passed
     one.see(60)
     one.frames.save_reference()
-    path = stored_path(tmp_path, 'left')
+    path = path_in(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ['left.reference.npz']
     two = stored(tmp_path)
     assert two.see(1).is_untouched and two.frames.monitor.is_stored and not two.notes
@@ -200,7 +206,7 @@ def test_the_store_is_not_replaced_unasked(tmp_path):
     one = stored(tmp_path)
     one.see(80)
     one.frames.save_reference()
-    path = stored_path(tmp_path, 'left')
+    path = path_in(tmp_path)
     kept = path.read_bytes()
     two = stored(tmp_path)
     assert not two.see(200, press=30, radius=26).is_untouched  # more than half of the gel
@@ -223,7 +229,7 @@ def test_saved_if_it_is_worth_it(tmp_path):
     one = stored(tmp_path)
     one.see(80)
     one.frames.save_reference(0.5)
-    path = stored_path(tmp_path, 'left')
+    path = path_in(tmp_path)
     kept = path.read_bytes()
     one.see(60)
     one.frames.save_reference(0.5)
@@ -240,7 +246,7 @@ def test_a_damaged_file_is_never_an_internal_error(tmp_path):
     one = stored(tmp_path)
     one.see(80)
     one.frames.save_reference()
-    path = stored_path(tmp_path, 'left')
+    path = path_in(tmp_path)
     whole, rng = path.read_bytes(), np.random.default_rng(0)
     # Not the images themselves: zip and numpy headers are where the readers differ.
     headers = [at for at in range(len(whole)) if any(abs(at - start) < 200 for start in _headers(whole))]
@@ -268,21 +274,34 @@ def test_a_stored_reference_that_does_not_fit(tmp_path):
     three = stored(tmp_path)
     three.see(1, image=cv2.resize(GEL, (128, 96)))
     assert 'it is of 64x48 images, these are 128x96' in three.notes[0]
-    path = stored_path(tmp_path, 'left')
+    path = path_in(tmp_path)
     with pytest.raises(StoreError, match='is of input 64x48 .* this checkpoint needs 32x24'):
         read_reference(path, PreprocessingConfig(image_size=(24, 32), reference='difference'))
-    path.write_bytes(path.read_bytes()[:500])
-    four = stored(tmp_path)
-    assert four.see(6).is_untouched and 'cannot be read' in four.notes[0]
+    for unusable in ('another input', 'damaged'):
+        if unusable == 'damaged':
+            path.write_bytes(path.read_bytes()[:500])
+        kept = path.read_bytes()
+        config = CONFIG if unusable == 'damaged' else dataclasses.replace(CONFIG, image_size=(24, 32))
+        four = stored(tmp_path, config)
+        assert four.see(80).is_untouched and 'is not stored until capture_reference' in four.notes[0]
+        assert ('cannot be read' if unusable == 'damaged' else 'is of input') in four.notes[0]
+        assert four.frames.save_reference() is None and path.read_bytes() == kept
+        assert four.frames.stored_at is None
+    four.frames.request_recapture()
+    four.see(80)
+    assert four.frames.save_reference() == path and path.read_bytes() != kept
+    assert four.frames.stored_at == pytest.approx(time.time(), abs=60)
 
 
 def test_names_of_stored_files():
-    names = ['', 'left', '_unnamed', 'a/b', 'a%2Fb', '..']
-    assert len({stored_path(Path('x'), name) for name in names[:2] + names[3:]}) == 5
-    assert all(stored_path(Path('x'), name).parent == Path('x') for name in names)
-    spaces = ['', '/', '/one', '/two', '/one/two']
-    assert len({stored_path(Path('x'), 'left', space) for space in spaces}) == 4
-    assert len({stored_path(Path('x'), '', space) for space in spaces}) == 4
+    """Two nodes of one namespace that remap image_raw shared a file."""
+    topics = ['/image_raw', '/left/image_raw', '/one/left/image_raw', '/one/image_raw', '/two/image_raw', '/left',
+              '/one/left', '/a%2Fb/image_raw', '/a/b/image_raw', '/compressed', '/..']
+    paths = [stored_path(Path('x'), topic) for topic in topics]
+    assert len(set(paths)) == len(topics) and all(path.parent == Path('x') for path in paths)
+    assert [path.name for path in paths[:3]] == [
+        '_unnamed.reference.npz', 'left.reference.npz', 'one%2Fleft.reference.npz']  # as in earlier versions
+    assert stored_path(Path('x'), '/left/image_raw/compressed') == paths[1]
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no real clips at {CLIPS}')

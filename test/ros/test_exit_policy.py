@@ -65,6 +65,15 @@ def test_both_at_the_start_are_refused_until_one_is_set():
     assert in_force(policy.after({'max_accuracy_drop': NO_DROP}, {})).thresholds == (0.5, 0.5)
 
 
+def test_the_thresholds_of_a_bound_are_said():
+    """With max_accuracy_drop, tau became 0 without a trace in the log."""
+    assert in_force(ExitPolicy(max_accuracy_drop=0.02)).notes == (
+        'max_accuracy_drop 0.02: tau is 0, 0, so every image exits at the first exit at the latest; the bound does not '
+        'include errors of the gate',)
+    assert 'max_accuracy_drop 0.005: tau is 0.9, 0.8; the' in in_force(ExitPolicy(max_accuracy_drop=0.005)).notes[0]
+    assert not in_force(ExitPolicy(0.5)).notes
+
+
 def test_the_next_stricter_bound_is_named():
     result = in_force(ExitPolicy(max_accuracy_drop=0.019))
     assert result.thresholds == (0.9, 0.8) and result.max_accuracy_drop == 0.019

@@ -165,16 +165,21 @@ def test_a_serial_number_of_digits_is_text(launch, client, tiny_checkpoint):
     assert client.get_parameter_of('serial', '/tactile_camera') == '0020025'
 
 
-def test_a_mistake_is_not_repeated(launch, client, tiny_checkpoint, tmp_path):
-    """A camera with a wrong parameter was started every 2 s, and each time with the same message."""
+@pytest.mark.parametrize(('wrong', 'other'), [('tactile_camera', 'tactile_classifier'),
+                                              ('tactile_classifier', 'tactile_camera')])
+def test_a_mistake_is_not_repeated(launch, client, tiny_checkpoint, tmp_path, wrong, other):
+    """A node with a wrong parameter was started every 2 s, and each time with the same message."""
     file = tmp_path / 'camera.yaml'
-    file.write_text('/**/tactile_camera:\n  ros__parameters:\n    rotation: 45\n')
-    process = launch('tactile_camera.launch.py', camera_params_file=file, serial='D0', checkpoint=tiny_checkpoint)
+    rotation = 45 if wrong == 'tactile_camera' else 90
+    file.write_text(f'/**/tactile_camera:\n  ros__parameters:\n    rotation: {rotation}\n')
+    process = launch('tactile_camera.launch.py', camera_params_file=file, serial='D0',
+                     checkpoint=tiny_checkpoint if wrong == 'tactile_camera' else tmp_path / 'no.safetensors')
     wait_until(lambda: 'exit code 2' in launch.log(), launch.log)
-    assert client.state() == 'active'
-    kill(process, 'tactile_classifier')  # it is started again after 2 s, which is when the camera would have been
-    wait_until(lambda: len(re.findall(r'tactile_classifier-\d+\]: process started', launch.log())) == 2, launch.log)
-    assert len(re.findall(r'tactile_camera-\d+\]: process started', launch.log())) == 1
+    wait_until(lambda: client.count_publishers('/diagnostics' if other == 'tactile_classifier' else '/image_raw'),
+               launch.log)
+    kill(process, other)  # it is started again after 2 s, which is when the wrong one would have been
+    wait_until(lambda: len(re.findall(other + r'-\d+\]: process started', launch.log())) == 2, launch.log)
+    assert len(re.findall(wrong + r'-\d+\]: process started', launch.log())) == 1
 
 
 def test_a_camera_file_that_is_not_there_ends_the_launch(tmp_path):

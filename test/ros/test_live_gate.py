@@ -66,13 +66,17 @@ def test_gate_capture_and_store(classifier, client, tmp_path):
     finger.see(2)
     assert client.call(Trigger, CAPTURE, Trigger.Request()).success
     assert finger.see(35).exit_block == 0
+    assert 'reference stored at' in client.values()
     node.stop()
+    assert 'sensor: no-contact reference stored in' in node.output
     assert [path.name for path in (tmp_path / 'references').iterdir()] == ['_unnamed.reference.npz']
 
     node = classifier(checkpoint=shipped_checkpoint(), reference_store=str(tmp_path / 'references'))
     assert finger.see(8, touched=True).exit_block > 0
     client.wait(lambda: 'something touches since the start' in client.status().message, 'the warning')
     assert client.status().level == DiagnosticStatus.WARN and client.values()['reference'] == 'stored'
+    assert abs(int(client.values()['reference stored [s ago]'])) < 600
+    assert client.values()['reference stored at'][:2] == '20' and client.values()['reference stored at'][-1] == 'Z'
     assert 'something touches since the start' in node.output
     finger.see(touched=True)
     refused = client.call(Trigger, CAPTURE, Trigger.Request())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from live_nodes import image
@@ -9,6 +11,7 @@ from live_nodes import image
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.ros.diagnostics import sensor_status
 from vit_tactile_ros.ros.messages import image_message
 from vit_tactile_ros.ros.sensor import Sensor
 
@@ -126,3 +129,32 @@ def test_capture_is_refused_while_something_touches():
         sensor.frames.monitor.check(pressed, second * 10**9)
     assert 'call it again within 10 s' in sensor.refuses_capture(8.1)
     assert not sensor.refuses_capture(8.2)
+
+
+def test_the_values_of_diagnostics_are_documented(tmp_path):
+    """Tools read them by name: those that are always there, and those that come with images, exits and a store."""
+    guide = (Path(__file__).parents[2] / 'docs' / 'guides' / 'ros.md').read_text(encoding='utf-8')
+    config = PreprocessingConfig(image_size=(48, 64), reference='difference')
+    sensor = Sensor('left', SensorFrames(Reference(1), config, expects_grey=False))
+
+    def keys() -> list[str]:
+        return [value.key for value in sensor_status(sensor, 'tactile_classifier', None).values]
+
+    always = keys()
+    assert not {'image age p50 [ms]', 'colour', 'gated', 'reference stored at'} & set(always)
+    sensor.frames.keep_in(tmp_path / 'left.reference.npz')
+    for second, block in enumerate((4, 0), start=1):
+        receive(sensor, second)
+        sensor.frames.update(sensor.take().message, second)
+        sensor.finish(block, 0.1, float(second))
+    receive(sensor, 3)
+    sensor.take()
+    sensor.reject('unreadable')
+    sensor.frames.stored_at = 1.0
+    later = keys()
+    assert set(always) <= set(later) and {'gated share', 'reference stored [s ago]', 'colour'} <= set(later)
+    missing = [key for key in later if f'`{key}`' not in guide and not key.startswith('rejected: ')]
+    assert not missing
+    stamp = next(value.value for value in sensor_status(sensor, 'tactile_classifier', None).values
+                 if value.key == 'reference stored at')
+    assert stamp == '1970-01-01T00:00:01Z'

@@ -16,6 +16,7 @@ from std_srvs.srv import SetBool, Trigger
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint, save_checkpoint
 from vit_tactile_ros.ros import annotation
 from vit_tactile_ros.ros.classifier_node import TactileClassifierNode
+from vit_tactile_ros.ros.running import adopt, load_beside
 from vit_tactile_ros.ros.topics import latched_qos
 from vit_tactile_ros.ros.vision_publishers import ABSENT
 
@@ -113,8 +114,14 @@ def test_reload(classifier, client, tiny_checkpoint, own_checkpoint):
     response = reload()
     assert not response.success and 'the previous checkpoint stays in use: ' in response.message
     assert 'own.safetensors' in response.message and 'Traceback' not in node.output
+    client.wait(lambda: client.values('model')['last reload'] == response.message, 'the failure')
+    assert response.message in client.status('model').message
     count = len(results)
     client.wait(lambda: len(results) > count + 5, 'more results')
+    with_classes(tiny_checkpoint, own_checkpoint, ('no_contact', 'ball'))
+    assert reload().success
+    client.wait(lambda: client.values('model')['last reload'].startswith('reloaded'), 'the success')
+    assert client.status('model').message == 'active'
     client.destroy_timer(timer)
     assert list(results[-1].tau) == [0.5, 0.5]
     sent = next(stamps) - 1
@@ -129,21 +136,22 @@ def test_reload_that_fails_half_way(client, tiny_checkpoint, own_checkpoint, mon
         Parameter('engine', value='torch'), Parameter('threads', value=1)])
     try:
         node.trigger_configure()
-        left, right = (node._outputs[name] for name in ('left', 'right'))
-        running, tau, names = node._classifier, node._settings.thresholds(), left._class_names
+        running = node._running
+        left, right = (running.outputs[name] for name in ('left', 'right'))
+        classifier, tau, names = running.classifier, node._settings.thresholds(), left._class_names
         with_classes(tiny_checkpoint, own_checkpoint, ('no_contact', 'ball'), exits=(1, 3))
-        loaded = node._load_beside(running)
+        loaded = load_beside(running, classifier)
 
         def fail():
             raise RuntimeError('no publisher')
 
         monkeypatch.setattr(right, '_create_events', fail)
         with pytest.raises(RuntimeError, match='no publisher'):
-            node._adopt(loaded)
+            adopt(running, loaded)
         assert left._class_names == right._class_names == names and len(tau) == left._num_exits - 1 == 2
-        assert node._classifier is running and node._settings.thresholds() == tau
+        assert running.classifier is classifier and node._settings.thresholds() == tau
         monkeypatch.undo()
-        node._adopt(loaded)
+        adopt(running, loaded)
         assert left._class_names == right._class_names == ['no_contact', 'ball']
         assert len(node._settings.thresholds()) == 1
     finally:

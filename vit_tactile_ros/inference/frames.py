@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,16 +21,16 @@ from vit_tactile_ros.inference.reference_monitor import DRIFT, ReferenceMonitor
 from vit_tactile_ros.inference.reference_store import (
     StoredReference,
     StoreError,
-    age,
     read_reference,
-    stored_path,
     write_reference,
+    written_at,
 )
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
 
 WORTH_SAVING = 0.5  # grey levels by which a part of the reference differs from the file
+_NOT_STORED = 'It is not stored until capture_reference is called'
 
 
 class Frame(NamedTuple):
@@ -69,9 +70,10 @@ class SensorFrames:
         self.monitor = ReferenceMonitor(reference, drift)
         self._store: Path | None = None  # the file that keeps the reference across restarts
         self._stored: StoredReference | None = None  # what was read from it
+        self.stored_at: float | None = None  # s since 1970, when the file was written; None: it has no reference for us
         self._saved_version = 0
         self._saved: NDArray[np.float32] | None = None  # the reference that is in the file
-        self._may_save = True  # False: another reference replaced the one in the file without having been asked for
+        self._may_save = True  # False: the file has another reference, and nobody has asked to replace it
         self._pending_notes: list[Note] = []
         self.needs_reference = preprocessing is None or preprocessing.reference == 'difference'
         self._preprocessing = preprocessing
@@ -93,7 +95,7 @@ class SensorFrames:
 
     def take_over(self, other: SensorFrames) -> None:
         """Continue with the reference and the counters of `other`, whose images are fitted in the same way."""
-        for name in ('reference', 'monitor', '_stored', '_saved_version', '_saved', '_may_save', '_shape',
+        for name in ('reference', 'monitor', '_stored', 'stored_at', '_saved_version', '_saved', '_may_save', '_shape',
                      '_recapture_requested', 'images', 'resolution_changes', 'grey_images', 'is_grey'):
             setattr(self, name, getattr(other, name))
         self._pending_notes = []  # of a stored reference that is not used now
@@ -130,31 +132,40 @@ class SensorFrames:
         try:
             stored = read_reference(store, self._preprocessing)
         except StoreError as error:
+            self._may_save = False
             self._pending_notes.append(Note('reference store', f'stored reference not used: {error}. The first images '
-                                            'become the reference: touch nothing'))
+                                            f'become the reference: touch nothing. {_NOT_STORED}'))
             return
         if stored is not None:
             self.reference = Reference(self.reference.num_frames, stored.frame)
             self.monitor = ReferenceMonitor(self.reference, self._drift, stored)
-            self._stored, self._saved = stored, stored.frame
-            self._pending_notes.append(Note('reference store', f'no-contact reference of {age(store)}: {store}',
+            self._stored, self._saved, self.stored_at = stored, stored.frame, written_at(store)
+            hours = f'{(time.time() - self.stored_at) / 3600:.1f}'.removesuffix('.0')
+            self._pending_notes.append(Note('reference store', f'no-contact reference of {hours} h ago: {store}',
                                             is_warning=False))
 
-    def save_reference(self, least: float = 0.0) -> None:
+    def save_reference(self, least: float = 0.0) -> Path | None:
         """Write the reference to its file if it is known to fit and has changed; raises WriteError.
 
-        least: grey levels, change of a part of the image below which it is not written.
+        least: grey levels, change of a part of the image below which it is not written. Returns the file if it was
+        written.
         """
         version, shape = self.monitor.version, self._shape
         if self._store is None or shape is None or version == self._saved_version or not self._may_save:
-            return
+            return None
         assert self._preprocessing is not None
         stored = self.monitor.snapshot((shape[0], shape[1]))
         if stored is None or (self._saved is not None and least
                               and np.abs(to_cells(stored.frame - self._saved)).max() <= least):
-            return
+            return None
         write_reference(self._store, stored, self._preprocessing)
-        self._saved_version, self._saved = version, stored.frame
+        self._saved_version, self._saved, self.stored_at = version, stored.frame, time.time()
+        return self._store
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the reference is kept in a file."""
+        return self._store is not None
 
     @property
     def shortage(self) -> str:
@@ -174,7 +185,7 @@ class SensorFrames:
                 self._recapture_unasked()
                 notes.append(Note('reference store', f'stored reference not used: it is of {width}x{height} images, '
                                   f'these are {shape[1]}x{shape[0]}. The next images become the reference: touch '
-                                  'nothing. It is not stored until capture_reference is called'))
+                                  f'nothing. {_NOT_STORED}'))
             self._shape = shape
             return
         self.resolution_changes += 1
@@ -185,7 +196,7 @@ class SensorFrames:
             self._recapture_unasked()  # the images are of another view
             text += '; its no-contact reference is captured again from the next frames: touch nothing'
             if self._store is not None:
-                text += '. It is not stored until capture_reference is called'
+                text += f'. {_NOT_STORED}'
         self._shape = shape  # last: save_reference, in another thread, must not write the old reference with it
         notes.append(Note('resolution', text))
 
@@ -235,16 +246,15 @@ class SensorFrames:
 
 def sensor_frames(names: Sequence[str], reference_files: Sequence[str], reference_frames: int,
                   preprocessing: PreprocessingConfig, expects_grey: bool, drift: float = DRIFT,
-                  store: Path | None = None, namespace: str = '') -> dict[str, SensorFrames]:
+                  stores: Mapping[str, Path] | None = None) -> dict[str, SensorFrames]:
     """By name of the sensor; raises UserError as `fixed_references` does.
 
-    store: folder that keeps the references of sensors without a reference file across restarts, by `namespace`, that
-    of the node, and name.
+    stores: by name, the file that keeps a reference across restarts; not of sensors with a reference file.
     """
     fixed = fixed_references(reference_files, names, preprocessing)
     found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift)
              for name, image in zip(names, fixed, strict=True)}
     for name, image in zip(names, fixed, strict=True):
-        if store is not None and image is None and found[name].needs_reference:
-            found[name].keep_in(stored_path(store, name, namespace))
+        if stores and name in stores and image is None and found[name].needs_reference:
+            found[name].keep_in(stores[name])
     return found

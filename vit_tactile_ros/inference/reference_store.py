@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,17 +26,20 @@ class StoredReference:
     camera_size: tuple[int, int]  # (height, width) of the images before they were fitted
 
 
-def stored_path(folder: Path, sensor: str, namespace: str = '') -> Path:
-    """The file of a sensor, by the namespace of the node and its name, as its topics are.
+def stored_path(folder: Path, image_topic: str) -> Path:
+    """The file of the sensor whose images are on this topic, fully qualified; raw and compressed are one sensor.
 
-    Different topics have different files; a name that starts with _ is not one of a sensor.
+    Different topics have different files: /left/image_raw has left, /left has %2Fleft, /image_raw has _unnamed, which
+    no topic gives otherwise, because a name of ROS that starts with _ is hidden.
     """
-    name = '/'.join(part for part in (namespace.strip('/'), sensor) if part)
+    name = image_topic.removesuffix('/compressed') or image_topic
+    if name.endswith('/image_raw'):
+        name = name.removesuffix('image_raw').strip('/')
     return folder / f'{quote(name, safe="") or "_unnamed"}.reference.npz'
 
 
 def write_reference(path: Path, stored: StoredReference, config: PreprocessingConfig) -> None:
-    """Raises WriteError. Without a sync, which may take a second on an SD card: a damaged file is captured again."""
+    """Raises WriteError. Without a sync, which may take a second on an SD card: a damaged file is reported."""
     with written_whole(path, sync=False) as temporary, temporary.open('wb') as file:
         np.savez(file, frame=stored.frame, variance=stored.variance, camera_size=np.array(stored.camera_size),
                  fit=np.array(_fit(config)))
@@ -65,13 +67,12 @@ def read_reference(path: Path, config: PreprocessingConfig) -> StoredReference |
     return stored
 
 
-def age(path: Path) -> str:
-    """How long ago it was written, for messages; '' if that is unknown."""
+def written_at(path: Path) -> float:
+    """When it was written, s since 1970; now if that is unknown."""
     try:
-        hours = (time.time() - path.stat().st_mtime) / 3600
+        return path.stat().st_mtime
     except OSError:
-        return ''
-    return re.sub(r'\.0$', '', f'{hours:.1f}') + ' h ago'
+        return time.time()
 
 
 def _fit(config: PreprocessingConfig) -> str:

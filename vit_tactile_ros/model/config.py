@@ -133,6 +133,13 @@ class DropBound:
         """False if the bound holds only because early exit is off."""
         return any(t < 1.0 for t in self.tau)
 
+    @property
+    def effect(self) -> str:
+        """The thresholds, for messages."""
+        everything = ', so every image exits at the first exit at the latest' if not any(self.tau) else ''
+        return (f'max_accuracy_drop {self.max_accuracy_drop:g}: tau is {", ".join(f"{t:g}" for t in self.tau)}'
+                f'{everything}; the bound does not include errors of the gate')
+
 
 @dataclass(frozen=True)
 class Calibration:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,39 +14,30 @@ import rclpy
 from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
-from rclpy.service import Service
 from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
-from std_srvs.srv import SetBool, Trigger
 
 from vit_tactile_ros.foundation.files import WriteError
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.frames import WORTH_SAVING, Frame, SensorFrames, sensor_frames
+from vit_tactile_ros.inference.frames import WORTH_SAVING, Frame
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.ros.annotation import Annotated
 from vit_tactile_ros.ros.annotator import Annotator
 from vit_tactile_ros.ros.diagnostics import Reporter
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.image_subscription import ImageSubscription
-from vit_tactile_ros.ros.late_service import late_service
 from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
 from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.parameters import RULES
-from vit_tactile_ros.ros.reload import CheckpointReload, Loaded
 from vit_tactile_ros.ros.run import fastest_executor, run_node
+from vit_tactile_ros.ros.running import Running, new_frames
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.sensor_publishers import SensorPublishers
+from vit_tactile_ros.ros.services import NodeServices
 from vit_tactile_ros.ros.start import unused_qos_overrides
 from vit_tactile_ros.ros.throttle import ThrottledLog
-from vit_tactile_ros.ros.topics import (
-    ENABLE_SERVICE,
-    OVERRIDABLE_QOS,
-    RELOAD_SERVICE,
-    capture_service,
-    incompatible_qos_text,
-    topic,
-)
+from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, image_topic, incompatible_qos_text
 from vit_tactile_ros.ros.transport import classifier_profile
 from vit_tactile_ros.ros.vision_publishers import ABSENT
 from vit_tactile_ros.ros.worker import ClassificationWorker
@@ -62,20 +51,15 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def __init__(self, **kwargs: Any) -> None:
         """Raises rclpy's parameter exceptions for a start-up parameter that is wrong."""
         super().__init__('tactile_classifier', **kwargs)
-        self._classifier: TactileClassifier | None = None
-        self._worker: ClassificationWorker | None = None
-        self._sensors: list[Sensor] = []
-        self._outputs: dict[str, SensorPublishers] = {}
+        self._running: Running | None = None  # from configure to cleanup
         self._image_subscriptions: list[ImageSubscription] = []
-        self._node_services: list[Service] = []
         self._saving: Timer | None = None
         self._annotator: Annotator | None = None
-        self._reload: CheckpointReload | None = None
-        self._checkpoint_path = Path()
         self._throttled = ThrottledLog(self.get_logger())
         self._guard = CallbackGuard(self._throttled)
         self._reporter = Reporter(self, self._guard, self._throttled)
         self._settings = NodeParameters(self, self._guard)
+        self._node_services = NodeServices(self, self._guard)
         if ABSENT:
             self.get_logger().info(ABSENT)
 
@@ -83,6 +67,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def failure(self) -> str:
         """Why this node can no longer classify, so that its process must end; empty while it can."""
         return self._worker.failure if self._worker is not None else ''
+
+    @property
+    def _worker(self) -> ClassificationWorker | None:
+        return self._running.worker if self._running is not None else None
 
     # Lifecycle
 
@@ -93,35 +81,26 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def _configure(self) -> None:
         started = time.monotonic()
         value = self._settings.value
-        path = value('checkpoint')
-        self._checkpoint_path = Path(path).expanduser() if path else shipped_checkpoint()
-        checkpoint = load_checkpoint(self._checkpoint_path)
+        path = Path(value('checkpoint')).expanduser() if value('checkpoint') else shipped_checkpoint()
+        checkpoint = load_checkpoint(path)
         with library_log(self.get_logger()):
             classifier = TactileClassifier(checkpoint, value('device'), value('precision'), value('threads'),
                                            value('engine'))
-        names = list(value('sensors') or [''])
         self._settings.configure(checkpoint.calibration, len(classifier.exits))
-        frames = self._frames(classifier)
-        self._sensors = [Sensor(name, frames[name]) for name in names]
-        for sensor in self._sensors:
-            self._outputs[sensor.name] = SensorPublishers(self, sensor.name, classifier.class_names,
-                                                          len(classifier.exits), partial(value, 'slip_threshold'))
-            self._node_services.append(self.create_service(Trigger, capture_service(sensor.name), self._guard(
-                'capture_reference', partial(self._capture_reference, sensor), _internal_error)))
+        running = self._running = Running(self, self._settings, path, classifier, [
+            Sensor(name, frames) for name, frames in new_frames(self, self._settings, classifier).items()])
+        for sensor in running.sensors:
+            running.outputs[sensor.name] = SensorPublishers(self, sensor.name, classifier.class_names,
+                                                            len(classifier.exits), partial(value, 'slip_threshold'))
         if value('gate') and classifier.gate_problem:
             self.get_logger().info(f'{classifier.gate_problem}, so no image exits before the first block')
-        self._node_services += [
-            self.create_service(SetBool, ENABLE_SERVICE, self._guard('enable', self._enable, _internal_error)),
-            late_service(self, Trigger, RELOAD_SERVICE, self._guard(
-                'reload_checkpoint', self._reload_checkpoint,
-                lambda error, respond: respond(_internal_error(error, None, Trigger.Response()))))]
-        self._annotator = Annotator(self, names, self._guard)
-        classifier.warm_up(range(1, len(names) + 1))
-        self._classifier = classifier
+        self._node_services.create(running)
+        self._annotator = Annotator(self, [sensor.name for sensor in running.sensors], self._guard)
+        classifier.warm_up(range(1, len(running.sensors) + 1))
         gc.collect()
         gc.freeze()  # scanning all objects of torch takes 0.1 s, in which no image would be classified
         self.get_logger().info(
-            f'{self._checkpoint_path.name}: {len(classifier.class_names)} classes, exits at blocks {classifier.exits}, '
+            f'{path.name}: {len(classifier.class_names)} classes, exits at blocks {classifier.exits}, '
             f'engine {classifier.runtime.name} in {classifier.runtime.precision} on {classifier.runtime.device} with '
             f'{classifier.threads} CPU threads, tau {self._settings.thresholds()}, '
             f'ready in {time.monotonic() - started:.1f} s')
@@ -135,30 +114,29 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         return result
 
     def _activate(self) -> None:
-        assert self._classifier is not None
-        for sensor in self._sensors:
+        running = self._running
+        assert running is not None
+        for sensor in running.sensors:
             sensor.forget_the_past()
-            self._outputs[sensor.name].start()
-        self._worker = ClassificationWorker(self._classifier, self._sensors, self._settings.thresholds, self._publish,
-                                            self.get_logger(), self._throttled,
-                                            partial(self._settings.value, 'gate'), self._settings.budget,
-                                            self._guard('annotated image', self._show))
-        self._worker.start()
-        compressed = self._settings.value('image_transport') == 'compressed'
-        for sensor in self._sensors:
+            running.outputs[sensor.name].start()
+        running.worker = ClassificationWorker(running.classifier, running.sensors, self._settings.thresholds,
+                                              self._publish, self.get_logger(), self._throttled,
+                                              partial(self._settings.value, 'gate'), self._settings.budget,
+                                              self._guard('annotated image', self._show))
+        running.worker.start()
+        transport = self._settings.value('image_transport')
+        for sensor in running.sensors:
             self._image_subscriptions.append(ImageSubscription(
-                self, sensor, CompressedImage if compressed else Image,
-                topic(sensor.name, 'image_raw/compressed' if compressed else 'image_raw'),
-                partial(self._on_image, sensor), partial(self._on_incompatible_qos, sensor),
-                OVERRIDABLE_QOS.policy_kinds, self._throttled, self._guard))
+                self, sensor, CompressedImage if transport == 'compressed' else Image,
+                image_topic(sensor.name, transport), partial(self._on_image, sensor),
+                partial(self._on_incompatible_qos, sensor), OVERRIDABLE_QOS.policy_kinds, self._throttled, self._guard))
         for warning in unused_qos_overrides(self):
             self.get_logger().warning(warning)
         if self._settings.value('reference_store'):
             self._saving = self.create_timer(SAVE_PERIOD, self._guard(
                 'saving references', partial(self._save_references, WORTH_SAVING)),
                                              clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._reporter.start(self._sensors, self._worker, self._settings, self._checkpoint_path,
-                             self._image_subscriptions)
+        self._reporter.start(running, running.worker, self._image_subscriptions)
         topics = ', '.join(s.topic_name for s in self._image_subscriptions)
         self.get_logger().info(f'active, waiting for images on {topics}')
 
@@ -186,8 +164,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def finish(self) -> None:
         """Stop the worker and destroy the node, in any state."""
         self._end()
-        if self._reload is not None:
-            self._reload.join()
+        self._node_services.join()
         self.destroy_node()
 
     def _stop(self) -> None:
@@ -197,40 +174,37 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         if self._saving is not None:
             self.destroy_timer(self._saving)
             self._saving = None
-        if self._worker is not None:
-            self._worker.stop()
+        running = self._running
+        if running is not None and running.worker is not None:
+            running.worker.stop()
             self._save_references()
-            for outputs in self._outputs.values():
+            for outputs in running.outputs.values():
                 outputs.stop()
         if self._annotator is not None:
             self._annotator.stop()
         self._reporter.stop()
-        self._worker = None
+        if running is not None:
+            running.worker = None
 
     def _release(self) -> None:
-        if self._reload is not None:
-            self._reload.cancel('not reloaded: the node was cleaned up')
+        self._node_services.destroy()
         if self._annotator is not None:
             self._annotator.destroy()
             self._annotator = None
-        for outputs in self._outputs.values():
-            outputs.destroy()
-        self._outputs.clear()
-        for service in self._node_services:
-            self.destroy_service(service)
-        self._node_services.clear()
-        self._sensors.clear()
+        if self._running is not None:
+            for outputs in self._running.outputs.values():
+                outputs.destroy()
+        self._running = None
         self._reporter.forget()
         self._settings.forget()
-        self._classifier = None
         gc.unfreeze()
 
     # Images
 
     def _on_image(self, sensor: Sensor, message: Any) -> None:
         arrival = sensor.receive(message, time.monotonic(), self._clock_ns)
-        if self._worker is not None:
-            self._worker.notify()
+        if (worker := self._worker) is not None:
+            worker.notify()
         if arrival.silent_for:
             self.get_logger().info(f'{sensor.label}: images again after {arrival.silent_for:.1f} s')
         for cause, text in arrival.warnings():
@@ -247,7 +221,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             stamp_ns = image.received_ns or time.time_ns()  # simulated time is 0 until the first /clock
             header.stamp = rclpy.time.Time(nanoseconds=stamp_ns).to_msg()
         age, warning = sensor.age(image, self._clock_ns())
-        outputs = self._outputs[sensor.name]
+        assert self._running is not None  # the worker ends before it is forgotten
+        outputs = self._running.outputs[sensor.name]
         outputs.publish_result(decision, header, age)
         self._guard('touch events', outputs.publish_events)(decision, stamp_ns, header.frame_id)
         if warning:
@@ -255,122 +230,25 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         return age
 
     def _save_references(self, least: float = 0.0) -> None:
-        for sensor in self._sensors:
+        for sensor in self._running.sensors if self._running is not None else ():
             try:
-                sensor.frames.save_reference(least)
+                if (path := sensor.frames.save_reference(least)) is not None:
+                    self.get_logger().info(f'{sensor.label}: no-contact reference stored in {path}')
             except WriteError as error:
                 self._throttled.warning(f'{sensor.name} reference store', f'{sensor.label}: {error}')
 
     def _show(self, sensor: Sensor, image: WaitingImage, frame: Frame, decision: Decision, age: float | None) -> None:
-        classifier, annotator = self._classifier, self._annotator
-        if annotator is not None and classifier is not None:
+        running, annotator = self._running, self._annotator
+        if annotator is not None and running is not None:
+            classifier = running.classifier
             annotator.offer(sensor.name, image.message.header, lambda: Annotated(
                 frame.image, frame.reference, decision, classifier.class_names, classifier.exits, age,
-                self._outputs[sensor.name].touch_state, sensor.name))
+                running.outputs[sensor.name].touch_state, sensor.name))
 
     def _on_incompatible_qos(self, sensor: Sensor, event: QoSRequestedIncompatibleQoSInfo) -> None:
         with sensor.lock:
             sensor.incompatible_publishers = event.total_count
         self._throttled.error(f'{sensor.name} qos', f'{sensor.label}: {incompatible_qos_text(event)}')
-
-    def _capture_reference(self, sensor: Sensor, _request: Trigger.Request, response: Trigger.Response,
-                           ) -> Trigger.Response:
-        if self._classifier is None or not self._classifier.needs_reference:
-            response.success, response.message = False, 'this checkpoint uses no reference'
-        elif self._worker is None:
-            response.success, response.message = False, (
-                f'this node is inactive and receives no images: ros2 lifecycle set {self.get_fully_qualified_name()} '
-                'activate, then call this service again')
-        elif sensor.is_paused:
-            response.success, response.message = False, (
-                f'this node is paused: ros2 service call {self.get_fully_qualified_name()}/enable std_srvs/srv/SetBool '
-                '"{data: true}", then call this service again')
-        elif refusal := sensor.refuses_capture(time.monotonic()):
-            response.success, response.message = False, refusal
-        else:
-            sensor.frames.request_recapture()
-            response.success = True
-            response.message = (f'the next {sensor.frames.reference.num_frames} frames become the reference: '
-                                'touch nothing')
-        return response
-
-    def _enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
-        for sensor in self._sensors:
-            sensor.pause(not request.data)
-        if not request.data and self._worker is not None:
-            with self._worker.held():  # the image being classified still counts
-                for outputs in self._outputs.values():
-                    outputs.interrupt()
-        response.success = True
-        response.message = 'images are classified' if request.data else 'paused: images are counted, not classified'
-        self.get_logger().info(response.message)
-        return response
-
-    def _reload_checkpoint(self, respond: Callable[[Trigger.Response], None]) -> None:
-        if self._reload is not None and self._reload.is_running:
-            respond(Trigger.Response(success=False, message='the checkpoint is being loaded already'))
-            return
-        assert self._classifier is not None
-        self._reload = CheckpointReload(self, partial(self._load_beside, self._classifier), self._adopt, respond,
-                                        self._guard)
-
-    def _load_beside(self, running: TactileClassifier) -> Loaded:
-        """In a thread: with the engine, precision and threads that were chosen, since measuring under load misleads."""
-        checkpoint = load_checkpoint(self._checkpoint_path)
-        runtime = running.runtime
-        classifier = TactileClassifier(checkpoint, str(runtime.device), runtime.precision, running.threads,
-                                       runtime.name)
-        classifier.warm_up(range(1, len(self._sensors) + 1))
-        return Loaded(classifier, checkpoint.calibration, self._frames(classifier))
-
-    def _frames(self, classifier: TactileClassifier) -> dict[str, SensorFrames]:
-        value = self._settings.value
-        return sensor_frames(list(value('sensors') or ['']), list(value('reference_files') or ['']),
-                             value('reference_frames'), classifier.preprocessing, classifier.expects_grey,
-                             value('reference_drift'),
-                             Path(value('reference_store')).expanduser() if value('reference_store') else None,
-                             self.get_namespace())
-
-    def _adopt(self, loaded: Loaded) -> str:
-        """Put a loaded classifier in place, between two batches; returns what is new about it."""
-        new, old = loaded.classifier, self._classifier
-        assert old is not None
-        sees_the_same = (new.preprocessing, new.expects_grey) == (old.preprocessing, old.expects_grey)
-        fits_the_same = all(getattr(new.preprocessing, name) == getattr(old.preprocessing, name)
-                            for name in ('image_size', 'orientation', 'crop', 'reference'))
-        with self._worker.held() if self._worker is not None else contextlib.nullcontext():
-            self._settings.check(loaded.calibration, len(new.exits))
-            try:
-                self._use_classes(new)
-            except BaseException:
-                self._use_classes(old)
-                raise
-            self._settings.configure(loaded.calibration, len(new.exits))
-            for sensor in self._sensors:
-                if not sees_the_same:
-                    fresh = loaded.frames[sensor.name]
-                    if fits_the_same:
-                        fresh.take_over(sensor.frames)
-                    sensor.frames = fresh
-            self._classifier = new
-            if self._worker is not None:
-                self._worker.classifier = new
-        notes = [f'{len(new.class_names)} classes', f'tau {self._settings.thresholds()}']
-        if new.class_names != old.class_names:
-            notes.append('other classes than before')
-        if not fits_the_same and new.needs_reference:
-            notes.append('another preprocessing than before, so references without a file are captured again from the '
-                         'next frames: touch nothing')
-        return ', '.join(notes)
-
-    def _use_classes(self, classifier: TactileClassifier) -> None:
-        for outputs in self._outputs.values():
-            outputs.use(classifier.class_names, len(classifier.exits))
-
-
-def _internal_error(error: Exception, _request: Any, response: Any) -> Any:
-    response.success, response.message = False, f'internal error, see the log of the node: {error}'
-    return response
 
 
 def main(args: list[str] | None = None) -> int:

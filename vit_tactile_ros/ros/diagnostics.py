@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -15,7 +14,7 @@ from std_msgs.msg import Header
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.image_subscription import ImageSubscription
 from vit_tactile_ros.ros.namesakes import Namesakes
-from vit_tactile_ros.ros.node_parameters import NodeParameters
+from vit_tactile_ros.ros.running import Running
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.status import rate_of, status_of
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -39,19 +38,19 @@ class Reporter:
         self._known_errors = (0, 0)
         self._stop: Callable[[], None] | None = None
 
-    def start(self, sensors: Sequence[Sensor], worker: ClassificationWorker,
-              settings: NodeParameters, checkpoint: Path, subscriptions: Sequence[ImageSubscription]) -> None:
+    def start(self, running: Running, worker: ClassificationWorker,
+              subscriptions: Sequence[ImageSubscription]) -> None:
         publisher = self._node.create_publisher(DiagnosticArray, '/diagnostics', 10)
 
         def publish() -> None:
             for subscription in subscriptions:
                 subscription.adapt()  # not every middleware reports new and lost publishers
             stamp = self._node.get_clock().now().to_msg()
-            publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
-                sensors, worker, settings, checkpoint)))
+            publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(running, worker)))
 
         # Steady: a paused simulation must not hide a silent sensor.
-        timer = self._node.create_timer(settings.value('diagnostics_period'), self._guard('diagnostics', publish),
+        period = running.settings.value('diagnostics_period')
+        timer = self._node.create_timer(period, self._guard('diagnostics', publish),
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
 
         def stop() -> None:
@@ -70,10 +69,10 @@ class Reporter:
         """Forget the sensors of the last configuration."""
         self._previous.clear()
 
-    def _statuses(self, sensors: Sequence[Sensor], worker: ClassificationWorker, settings: NodeParameters,
-                  checkpoint: Path) -> list[DiagnosticStatus]:
+    def _statuses(self, running: Running, worker: ClassificationWorker) -> list[DiagnosticStatus]:
         """One per sensor, where silent ones are marked and logged, and one for the node."""
         name = self._node.get_fully_qualified_name().lstrip('/')  # the nodes of two robots share /diagnostics
+        sensors, settings = running.sensors, running.settings
         timeout = settings.value('silence_timeout')
         statuses = []
         for sensor in sensors:
@@ -93,18 +92,24 @@ class Reporter:
         self._known_errors = worker.failures, self._guard.errors
         classifier, steering, budget = worker.classifier, worker.steering, settings.budget()
         facts = {
-            'checkpoint': checkpoint, 'device': classifier.runtime.device, 'engine': classifier.runtime.name,
+            'checkpoint': running.checkpoint, 'device': classifier.runtime.device, 'engine': classifier.runtime.name,
             'precision': classifier.runtime.precision, 'threads': classifier.threads,
             'tau': ', '.join(f'{t:g}' for t in settings.thresholds()), 'tau_from': settings.source,
             'latency_budget': f'{budget.seconds:g}', 'tau_min': f'{budget.tau_min:g}',
             'tau in use': ', '.join(f'{t:g}' for t in steering.tau or settings.thresholds()),
-            'internal errors': worker.failures + self._guard.errors}
+            'last reload': running.last_reload, 'internal errors': worker.failures + self._guard.errors}
         warnings = [self._namesakes.problem] if self._namesakes.problem else []
+        if running.reload_failed:
+            warnings.append(running.last_reload)
         if budget.seconds and steering.level >= 1 and (late := _late_share(sensors, budget.seconds)) > 0.01:
             warnings.append(f'latency_budget is {budget.seconds:g} s, and {100 * late:.0f} % of the last results were '
                             f'later although tau is lowered to tau_min ({budget.tau_min:g})')
         statuses.append(status_of(f'{name}: model', facts, errors, warnings))
         return statuses
+
+
+def _utc(seconds: float) -> str:
+    return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(seconds))
 
 
 def _late_share(sensors: Sequence[Sensor], budget: float) -> float:
@@ -141,6 +146,11 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
     if frames.needs_reference:
         values['reference health'] = health.text
         values['reference noise [grey levels]'] = f'{frames.monitor.gate.noise:.2f}'
+        if frames.is_kept:
+            at = frames.stored_at
+            values['reference stored at'] = _utc(at) if at is not None else 'not stored'
+            if at is not None:
+                values['reference stored [s ago]'] = f'{time.time() - at:.0f}'
     if grey is not None:
         values['colour'] = 'grey' if grey else 'colour'
     values['rate [Hz]'] = '0.0' if is_silent else f'{rate_of(times):.1f}'

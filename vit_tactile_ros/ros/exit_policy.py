@@ -25,7 +25,7 @@ class InForce:
     thresholds: tuple[float, ...]  # one per early exit
     tau: Any  # the value that the parameter tau shows
     max_accuracy_drop: float  # the value that this parameter shows
-    notes: tuple[str, ...] = ()  # if the checkpoint has another bound than the one given
+    notes: tuple[str, ...] = ()  # of a bound: which one, and its thresholds
     warnings: tuple[str, ...] = ()
 
     @property
@@ -91,9 +91,11 @@ class ExitPolicy:
             bound = calibration.bound_for(asked)
         except UserError as error:
             raise PolicyError(f'max_accuracy_drop is {asked:g}: {error}') from error
-        notes = () if bound.max_accuracy_drop == asked else (
+        notes: tuple[str, ...] = () if bound.max_accuracy_drop == asked else (
             f'max_accuracy_drop {asked:g} is not a bound of the calibration of this checkpoint: the next stricter one, '
             f'{bound.max_accuracy_drop:g}, is used',)
+        if bound.is_shown:
+            notes += (bound.effect,)
         warnings = () if bound.is_shown else (
             f'max_accuracy_drop {bound.max_accuracy_drop:g} could not be guaranteed with the {calibration.num_samples} '
             'samples of the calibration, so no image exits early: calibrate with more, or allow a larger drop',)

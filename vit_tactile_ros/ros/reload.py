@@ -6,31 +6,17 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
 
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
-from std_srvs.srv import Trigger
 
-from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.frames import SensorFrames
-from vit_tactile_ros.model import Calibration
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.lifecycle import USERS_ERRORS
+from vit_tactile_ros.ros.running import Loaded
 from vit_tactile_ros.ros.start import reason_of
 
 POLL = 0.02  # s between two looks at the thread
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A classifier that is ready to run, and what belongs to its checkpoint."""
-
-    classifier: TactileClassifier
-    calibration: Calibration
-    frames: dict[str, SensorFrames]  # by sensor, without a reference unless it is a file
 
 
 class CheckpointReload:
@@ -38,15 +24,16 @@ class CheckpointReload:
     failure."""
 
     def __init__(self, node: Node, load: Callable[[], Loaded], adopt: Callable[[Loaded], str],
-                 respond: Callable[[Any], None], guard: CallbackGuard) -> None:
+                 finish: Callable[[bool, str], None], guard: CallbackGuard) -> None:
         """`adopt` puts the classifier in place and returns what to know about it; if it raises, nothing has changed.
+        `finish` gets whether it succeeded and what to respond.
 
         `load` may hold the last reference to the running classifier, which then ends in the thread: that of OpenVINO
         takes up to 0.3 s, in which the executor would take no images.
         """
         self._node = node
         self._adopt = adopt
-        self._respond = respond
+        self._respond = finish
         self._loaded: Loaded | None = None
         self._error: BaseException | None = None
         self._started = time.monotonic()
@@ -104,4 +91,4 @@ class CheckpointReload:
         self._timer = None
         self._loaded = None
         self._is_over.set()
-        self._respond(Trigger.Response(success=success, message=message))
+        self._respond(success, message)

@@ -52,6 +52,11 @@ def topic(sensor: str, name: str) -> str:
     return f'{sensor}/{name}' if sensor else name
 
 
+def image_topic(sensor: str, transport: str) -> str:
+    """The relative topic of a sensor's images, for the parameter image_transport."""
+    return topic(sensor, 'image_raw/compressed' if transport == 'compressed' else 'image_raw')
+
+
 ENABLE_SERVICE, RELOAD_SERVICE = '~/enable', '~/reload_checkpoint'
 
 

@@ -131,8 +131,24 @@ def test_sweep_is_what_each_tau_decides():
     """A sweep on stored logits that differs from the table at that tau."""
     table = toy_frames(60)
     table = table.subset(table.is_labelled)
-    for point in sweep_recording(table.outputs(), table.temperatures, [0.3, 0.7, 1.0]):
+    for point in sweep_recording(table, [0.3, 0.7, 1.0]):
         decided = table.decided(point.tau)
         assert point.accuracy == pytest.approx(decided.right.mean())
         assert point.exit_shares == pytest.approx(np.bincount(decided.exit_index, minlength=3) / len(table))
         assert point.compute_share == pytest.approx(np.asarray(table.compute_shares)[decided.exit_index].mean())
+
+
+def test_sweep_counts_the_gate(tmp_path):
+    """The sweep showed the network alone: less speed than the live node has, and other errors."""
+    table = toy_frames(60)
+    names = ('no_contact', *table.class_names[1:])
+    gated = dataclasses.replace(table, class_names=names, exit_index=np.where(np.arange(60) < 20, -1, 0)).decided(0.7)
+    half, full = sweep_recording(gated, [0.5, 1.0])
+    labelled = gated.subset(gated.is_labelled).decided(0.5)
+    assert half.gated_share == labelled.is_gated.mean() > 0.3 and full.gated_share == 0
+    assert half.gated_share + sum(half.exit_shares) == pytest.approx(1)
+    assert half.accuracy == labelled.right.mean()
+    assert half.compute_share < sweep_recording(table, [0.5])[0].compute_share
+    assert full == sweep_recording(table, [1.0])[0]
+    page = Page(write_report(gated, tmp_path, title='toy'))
+    assert 'Untouched frames exit at the gate' in page.text

@@ -16,6 +16,7 @@ import pytest
 
 from vit_tactile_ros.latency import find_clips, main, parse_arguments, parse_variant
 from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
+from vit_tactile_ros.ros.live.latency import Measured
 
 ROOT = Path(__file__).parents[3].resolve()
 
@@ -44,6 +45,16 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
     # A domain of its own, so that no other node on the machine is heard.
     return subprocess.run([sys.executable, '-m', 'vit_tactile_ros.latency', *map(str, arguments)], text=True,
                           capture_output=True, timeout=240)
+
+
+def test_the_gate_is_not_in_the_times_of_the_network():
+    """With an untouched stream, the median in the network was 0."""
+    measured = Measured(latency=[0.01, 0.02, 0.03], inference_time=[0.0, 0.0, 0.01], image_age=[0.01] * 3,
+                        exit_blocks=[0, 0, 4]).summary()
+    assert measured['inference_ms'] == {'p50': 10, 'p99': 10} and measured['around_ms']['p50'] == pytest.approx(20)
+    assert measured['latency_ms']['p50'] == pytest.approx(20) and measured['exits'] == {'0': 2, '4': 1}
+    assert Measured(latency=[0.01], inference_time=[0.0], exit_blocks=[0]).summary()['inference_ms'] is None
+    assert Measured().summary()['latency_ms'] is None
 
 
 @pytest.mark.parametrize('transport', ('raw', 'compressed'))

@@ -14,11 +14,9 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.figures import BLUE, ORANGE
-from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
 from vit_tactile_ros.evaluation.recordings.events import Touch
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
-from vit_tactile_ros.model import thresholds
 
 # Okabe and Ito 2008, distinct for colour-blind people; the markers are distinct without colour.
 _COLOURS, _MARKERS = ('#0072b2', '#e69f00', '#009e73', '#cc79a7'), ('o', 's', '^', 'D')
@@ -33,18 +31,24 @@ class SweepPoint:
     tau: float
     accuracy: float  # 0..1; without labels, the share of predictions that equal those of the full depth
     compute_share: float
-    exit_shares: tuple[float, ...]
+    exit_shares: tuple[float, ...]  # of the exits
+    gated_share: float  # exited before the first block
 
 
-def sweep_recording(outputs: ExitOutputs, temperatures: Sequence[float], taus: Sequence[float]) -> list[SweepPoint]:
-    """Accuracy, compute and exits at each tau, from stored logits."""
-    scores, right = outputs.scores(temperatures), outputs.right
+def sweep_recording(table: FrameTable, taus: Sequence[float]) -> list[SweepPoint]:
+    """Accuracy, compute and exits at each tau, from stored logits, as the live node decides: also at the gate.
+
+    Of the labelled frames. Without any label, predictions are compared with those of the full depth.
+    """
+    is_labelled = table.is_labelled
+    table = table.subset(is_labelled) if is_labelled.any() else table
+    labels = table.label if is_labelled.any() else table.logits[-1].argmax(axis=1)
     points = []
     for tau in taus:
-        chosen = choose_exits(scores, thresholds(tau, outputs.num_exits))
-        rates, compute_share = outputs.spent(chosen)
-        points.append(SweepPoint(tau, float(right[chosen, np.arange(len(outputs))].mean()), compute_share,
-                                 tuple(rates.tolist())))
+        decided = table.decided(tau)
+        points.append(SweepPoint(tau, float((decided.class_id == labels).mean()), float(decided.shares.mean()),
+                                 tuple(float((decided.exit_index == exit).mean()) for exit in range(len(table.exits))),
+                                 float(decided.is_gated.mean())))
     return points
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from vit_tactile_ros.evaluation.recordings.figures import (
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.mistakes import Mistake, fetch_mistakes, worst_mistakes
 from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
 
 PAGE = 'report.html'
 SWEPT = tuple(round(float(t), 3) for t in np.arange(0.3, 1.0001, 0.02))
@@ -139,20 +140,16 @@ def _exits_and_times(table: FrameTable, folder: Path) -> dict[str, Any]:
 
 
 def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, Any]:
-    if len(labelled):
-        outputs, temperatures = labelled.outputs(), labelled.temperatures
-    else:  # compared with the predictions at full depth
-        outputs, temperatures = table.outputs_of_all(), table.temperatures
-        outputs = replace(outputs, labels=outputs.logits[-1].argmax(axis=1))
     tau = max(table.tau, default=1.0)
-    listed = sweep_recording(outputs, temperatures, sorted({*LISTED, tau}))
-    figure = sweep_figure(sweep_recording(outputs, temperatures, SWEPT), tau, bool(len(labelled)),
-                          f'{len(outputs)} frames at other thresholds')
+    listed = sweep_recording(table, sorted({*LISTED, tau}))
+    figure = sweep_figure(sweep_recording(table, SWEPT), tau, bool(len(labelled)),
+                          f'{len(labelled) or len(table)} frames at other thresholds')
+    blocks = [*([GATE_EXIT_BLOCK] if any(p.gated_share for p in listed) else []), *table.exits]
     rows = [{'tau': f'{p.tau:g}', 'is_current': p.tau == tau and len(set(table.tau)) <= 1,
              'accuracy': _percent(p.accuracy), 'compute': _percent(p.compute_share),
-             'exits': [_percent(share) for share in p.exit_shares]} for p in listed]
+             'exits': [_percent(share) for share in (p.gated_share, *p.exit_shares)[-len(blocks):]]} for p in listed]
     return {'sweep': _plot(figure, folder, 'tau_sweep.png', 'Accuracy and compute over tau'), 'sweep_rows': rows,
-            'blocks': table.exits}
+            'blocks': blocks}
 
 
 def _timelines(table: FrameTable, touches: Sequence[Touch], folder: Path) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.foundation.errors import RunError
+from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.camera.profiles import PROFILES
 from vit_tactile_ros.ros.camera.sources import Frame, video_frames
@@ -61,13 +62,18 @@ class Measured:
     cold_starts: list[float] = field(default_factory=list)  # from the start of the process until the node is active
 
     def summary(self) -> dict[str, Any]:
-        """Medians and 99th percentiles in ms; of `cold_start` in s."""
+        """Medians and 99th percentiles in ms; of `cold_start` in s.
+
+        Times in the network and around it are of the images that the network saw: the inference time of the gate is 0.
+        """
+        is_seen = np.array(self.exit_blocks) != GATE_EXIT_BLOCK
         latency, inference = np.array(self.latency), np.array(self.inference_time)
+        around = latency - inference
         blocks, counts = np.unique(self.exit_blocks, return_counts=True)
         return {
             'engine': self.engine, 'sent': self.sent, 'results': len(latency),
             'latency_ms': _percentiles(1e3 * latency), 'image_age_ms': _percentiles(1e3 * np.array(self.image_age)),
-            'inference_ms': _percentiles(1e3 * inference), 'around_ms': _percentiles(1e3 * (latency - inference)),
+            'inference_ms': _percentiles(1e3 * inference[is_seen]), 'around_ms': _percentiles(1e3 * around[is_seen]),
             'exits': {str(b): int(c) for b, c in zip(blocks, counts, strict=True)},
             'cold_start_s': {'p50': float(np.median(self.cold_starts)), 'max': max(self.cold_starts),
                              'n': len(self.cold_starts)} if self.cold_starts else None}

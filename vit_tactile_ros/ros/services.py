@@ -1,0 +1,106 @@
+"""The services of the classifier: `capture_reference` of every sensor, `enable` and `reload_checkpoint`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.service import Service
+from std_srvs.srv import SetBool, Trigger
+
+from vit_tactile_ros.ros.guard import CallbackGuard
+from vit_tactile_ros.ros.late_service import late_service
+from vit_tactile_ros.ros.reload import CheckpointReload
+from vit_tactile_ros.ros.running import Running, adopt, load_beside
+from vit_tactile_ros.ros.sensor import Sensor
+from vit_tactile_ros.ros.topics import ENABLE_SERVICE, RELOAD_SERVICE, capture_service
+
+
+class NodeServices:
+    """They exist while the node is configured, from `create` to `destroy`."""
+
+    def __init__(self, node: Node, guard: CallbackGuard) -> None:
+        self._node = node
+        self._guard = guard
+        self._services: list[Service] = []
+        self._reload: CheckpointReload | None = None
+
+    def create(self, running: Running) -> None:
+        node, guard = self._node, self._guard
+        for sensor in running.sensors:
+            self._services.append(node.create_service(Trigger, capture_service(sensor.name), guard(
+                'capture_reference', partial(self._capture_reference, running, sensor), _internal_error)))
+        self._services += [
+            node.create_service(SetBool, ENABLE_SERVICE, guard('enable', partial(self._enable, running),
+                                                               _internal_error)),
+            late_service(node, Trigger, RELOAD_SERVICE, guard(
+                'reload_checkpoint', partial(self._reload_checkpoint, running),
+                lambda error, respond: respond(_internal_error(error, None, Trigger.Response()))))]
+
+    def destroy(self) -> None:
+        """A reload that is running fails."""
+        if self._reload is not None:
+            self._reload.cancel('not reloaded: the node was cleaned up')
+        for service in self._services:
+            self._node.destroy_service(service)
+        self._services.clear()
+
+    def join(self) -> None:
+        """Before the process ends, which must not happen while a checkpoint is being loaded."""
+        if self._reload is not None:
+            self._reload.join()
+
+    def _capture_reference(self, running: Running, sensor: Sensor, _request: Trigger.Request,
+                           response: Trigger.Response) -> Trigger.Response:
+        name = self._node.get_fully_qualified_name()
+        if not running.classifier.needs_reference:
+            response.success, response.message = False, 'this checkpoint uses no reference'
+        elif running.worker is None:
+            response.success, response.message = False, (
+                f'this node is inactive and receives no images: ros2 lifecycle set {name} activate, then call this '
+                'service again')
+        elif sensor.is_paused:
+            response.success, response.message = False, (
+                f'this node is paused: ros2 service call {name}/enable std_srvs/srv/SetBool "{{data: true}}", then '
+                'call this service again')
+        elif refusal := sensor.refuses_capture(time.monotonic()):
+            response.success, response.message = False, refusal
+        else:
+            sensor.frames.request_recapture()
+            response.success = True
+            response.message = (f'the next {sensor.frames.reference.num_frames} frames become the reference: '
+                                'touch nothing')
+        return response
+
+    def _enable(self, running: Running, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        for sensor in running.sensors:
+            sensor.pause(not request.data)
+        if not request.data and running.worker is not None:
+            with running.worker.held():  # the image being classified still counts
+                for outputs in running.outputs.values():
+                    outputs.interrupt()
+        response.success = True
+        response.message = 'images are classified' if request.data else 'paused: images are counted, not classified'
+        self._node.get_logger().info(response.message)
+        return response
+
+    def _reload_checkpoint(self, running: Running, respond: Callable[[Trigger.Response], None]) -> None:
+        if self._reload is not None and self._reload.is_running:
+            respond(Trigger.Response(success=False, message='the checkpoint is being loaded already'))
+            return
+
+        def finish(success: bool, message: str) -> None:
+            running.reload_failed = not success
+            running.last_reload = message
+            respond(Trigger.Response(success=success, message=message))
+
+        self._reload = CheckpointReload(self._node, partial(load_beside, running, running.classifier),
+                                        partial(adopt, running), finish, self._guard)
+
+
+def _internal_error(error: Exception, _request: Any, response: Any) -> Any:
+    response.success, response.message = False, f'internal error, see the log of the node: {error}'
+    return response
