@@ -51,7 +51,7 @@ from vit_tactile_ros.ros.topics import (
 )
 from vit_tactile_ros.ros.transport import classifier_profile
 from vit_tactile_ros.ros.vision_publishers import ABSENT
-from vit_tactile_ros.ros.worker import ClassificationWorker
+from vit_tactile_ros.ros.worker import STOP_LIMIT, ClassificationWorker
 
 SAVE_PERIOD = 60.0  # s between two writes of the references to their files, which also follow at deactivation
 
@@ -72,6 +72,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._annotator: Annotator | None = None
         self._reload: CheckpointReload | None = None
         self._checkpoint_path = Path()
+        self._hang = ''  # why the thread of an earlier activation has not ended
         self._throttled = ThrottledLog(self.get_logger())
         self._guard = CallbackGuard(self._throttled)
         self._reporter = Reporter(self, self._guard, self._throttled)
@@ -82,7 +83,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     @property
     def failure(self) -> str:
         """Why this node can no longer classify, so that its process must end; empty while it can."""
-        return self._worker.failure if self._worker is not None else ''
+        worker_failure = self._worker.failure if self._worker is not None else ''
+        return self._hang or worker_failure or self._reporter.failure
 
     # Lifecycle
 
@@ -198,7 +200,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self.destroy_timer(self._saving)
             self._saving = None
         if self._worker is not None:
-            self._worker.stop()
+            if not self._worker.stop(STOP_LIMIT if not self._reporter.failure else 0.0):
+                self._hang = 'the network has not returned from its last batch'
             self._save_references()
             for outputs in self._outputs.values():
                 outputs.stop()
