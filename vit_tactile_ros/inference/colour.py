@@ -35,7 +35,7 @@ def is_blank(image: NDArray[np.uint8]) -> bool:
 
 
 def _lit(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], int]:
-    """The brightest and darkest channel of each pixel that is checked, 255 where it is lit (else 0), and how many are."""
+    """Of each pixel that is checked: the brightest and darkest channel, and 255 if it is lit, else 0; how many are."""
     red, green, blue = cv2.split(image[::_STRIDE])
     brightest, darkest = cv2.max(cv2.max(red, green), blue), cv2.min(cv2.min(red, green), blue)
     lit = cv2.bitwise_and(_threshold(brightest, _DARK - 1, cv2.THRESH_BINARY),

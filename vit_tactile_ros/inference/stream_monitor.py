@@ -32,8 +32,9 @@ class StreamMonitor:
         notes = []
         if is_blank(image):
             self.blank_images += 1
-            notes.append(Note('blank', 'the image is blank (black, overexposed or of one brightness), so its prediction '
-                                       'is unreliable, whatever its confidence. Check the light and the exposure'))
+            notes.append(Note('blank', 'the image is blank (black, overexposed or of one brightness), so its '
+                                       'prediction is unreliable, whatever its confidence. Check the light and the '
+                                       'exposure'))
         # The first row first: it differs in nearly all images.
         is_equal = self._last is not None and np.array_equal(image[:1], self._last[:1]) and np.array_equal(
             image, self._last)
@@ -43,8 +44,8 @@ class StreamMonitor:
             self._since = now
         elif now - self._since > FROZEN_AFTER:
             self.frozen_images += 1
-            notes.append(Note('frozen', f'frozen: the images have been identical for {now - self._since:.1f} s although '
-                                        'their stamps change, so the predictions are those of an old image. Restart the '
-                                        'driver, or plug the sensor in again'))
+            notes.append(Note('frozen', f'frozen: the images have been identical for {now - self._since:.1f} s, '
+                                        'although their stamps change, so the predictions are those of an old image. '
+                                        'Restart the driver, or plug the sensor in again'))
         self._last, self._last_stamp = image, stamp_ns
         return notes

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,7 +65,9 @@ class Bench:
     def __init__(self, client: Client, folder: Path, checkpoint: Path, scene: Scene) -> None:
         self.client = client
         self.folder = folder
-        self.checkpoint = checkpoint
+        self.checkpoint = folder / 'checkpoint.safetensors'  # a copy, which faults may damage
+        self._original = checkpoint
+        self.restore_checkpoint()
         self.scene = scene
         self.results = client.results.setdefault('/tactile', [])
         self.node: NodeProcess | None = None
@@ -75,7 +78,7 @@ class Bench:
     # The node
 
     def start(self, *arguments: str, patch: str = '', environment: Mapping[str, str] | None = None, wait: bool = True,
-              **parameters: object) -> NodeProcess:
+              python: Sequence[str] = (sys.executable,), **parameters: object) -> NodeProcess:
         """Start the node, and wait until it has classified both kinds of frames."""
         parameters = {'checkpoint': self.checkpoint, 'threads': 1, 'engine': 'torch', 'diagnostics_period': 0.1
                       } | parameters
@@ -83,7 +86,7 @@ class Bench:
             arguments += ('-p', f'{name}:={value}')
         with _environment(environment or {}):
             self.node = NodeProcess('classifier_node', self.folder, *arguments, python=[
-                sys.executable, *(['-c', PATCHED, patch] if patch else [])])
+                *python, *(['-c', PATCHED, patch] if patch else [])])
         if wait:
             self.node.wait_for_output('active, waiting for images')
             self.settle()
@@ -111,6 +114,20 @@ class Bench:
             self.node.process.kill()
             self.node.process.wait()
         self.node = None
+
+    def go_to(self, state: str) -> None:
+        """Bring the node from any state to 'unconfigured', 'inactive' or 'active'."""
+        steps = {('unconfigured', 'inactive'): 'configure', ('unconfigured', 'active'): 'configure',
+                 ('inactive', 'active'): 'activate', ('inactive', 'unconfigured'): 'cleanup',
+                 ('active', 'inactive'): 'deactivate', ('active', 'unconfigured'): 'deactivate'}
+        while (now := self.client.state()) != state:
+            if (now, state) not in steps or not self.client.change_state(steps[now, state]):
+                raise FaultError(f'cannot go from {now} to {state}')
+
+    def restore_checkpoint(self) -> None:
+        if self.checkpoint.is_dir():
+            self.checkpoint.rmdir()
+        shutil.copyfile(self._original, self.checkpoint)
 
     @property
     def process_id(self) -> int:
@@ -186,14 +203,15 @@ class Bench:
     def diagnostics_since(self, mark: Mark) -> list[str]:
         """Messages of statuses that are not OK, each once."""
         levels = {DiagnosticStatus.WARN: 'WARN', DiagnosticStatus.ERROR: 'ERROR', DiagnosticStatus.STALE: 'STALE'}
-        found = {f'{levels[status.level]}: {_NUMBER.sub("N", status.message)}': None for array in self.client.diagnostics[
-            mark.diagnostics:] for status in array.status if status.name.startswith(NODE) and status.level in levels}
+        found = {f'{levels[status.level]}: {_NUMBER.sub("N", status.message)}': None
+                 for array in self.client.diagnostics[mark.diagnostics:] for status in array.status
+                 if status.name.startswith(NODE) and status.level in levels}
         return list(found)
 
-    def wait_for(self, mark: Mark, pattern: str, limit: float = 5.0) -> bool:
-        """Whether a line of the log or a report since `mark` matches within `limit` s."""
+    def wait_for(self, read: Callable[[], Iterable[str]], pattern: str, limit: float = 5.0) -> bool:
+        """Whether one of the texts that `read` gives matches within `limit` s."""
         end = time.monotonic() + limit
-        while not any(re.search(pattern, text) for text in self.log_since(mark) + self.diagnostics_since(mark)):
+        while not any(re.search(pattern, text) for text in read()):
             if time.monotonic() > end:
                 return False
             time.sleep(0.02)
@@ -255,6 +273,14 @@ class Bench:
             raise FaultError(f'{bad} of {len(judged) - rest} results are wrong after the first right one')
         return Recovery(seconds, frames, wrong)
 
+    def wait_for_reference(self) -> None:
+        """Play untouched frames until the reference is captured again, as the node asks for it to be done."""
+        seen, end = len(self.client.diagnostics), time.monotonic() + RESULT_LIMIT
+        while len(self.client.diagnostics) < seen + 2 or self.client.values().get('reference') != 'captured':
+            self.play(self.good(2))
+            if time.monotonic() > end:
+                raise FaultError(f'the reference stays {self.client.values().get("reference")!r}')
+
     def _learn(self) -> None:
         for is_touched in (False, True):
             first = len(self.results)
@@ -265,7 +291,7 @@ class Bench:
             names = [result.class_name for result in self.results[first + 2:]]
             self.expected[is_touched] = max(set(names), key=names.count)
         if self.expected[True] == self.expected[False]:
-            raise FaultError(f'the checkpoint sees {self.expected[True]} with and without a touch: it is not usable here')
+            raise FaultError(f'the checkpoint predicts {self.expected[True]} with and without a touch: use another')
 
 
 def set_stamp(message: Image | CompressedImage, nanoseconds: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from faults import images, streams  # noqa: F401  (they add their rows)
+from faults import images, machine, parameters, services, streams  # noqa: F401  (they add their rows)
 from faults.suite import FAULTS, Fault
 
 

@@ -29,7 +29,7 @@ class Fault:
     diagnostics: str | None  # the same for the reports that are not OK
     soon: float  # s
     is_short: bool  # also in `make test`
-    is_own: bool  # starts a node of its own
+    is_own: bool  # not with the node of other rows; they run last
     ends: bool  # the node that remains at the end is another one
     more_memory: float  # MB
 
@@ -75,8 +75,7 @@ def run(bench: Bench, fault: Fault) -> Measured:
 
 
 def _run(bench: Bench, fault: Fault, measured: Measured) -> None:
-    if fault.is_own:
-        bench.stop()
+    if not bench.is_alive:
         bench.start()
     process = bench.process_id
     before, memory, mark = bench.counters(), bench.memory(), bench.mark()
@@ -87,11 +86,12 @@ def _run(bench: Bench, fault: Fault, measured: Measured) -> None:
         mark, before, memory = Mark(0, mark.diagnostics, mark.results), dict.fromkeys(before, 0), bench.memory()
     if not bench.is_alive:
         raise FaultError(f'the node ended with {bench.node and bench.node.process.returncode}')
-    for pattern, read in ((fault.log, bench.log_since), (fault.diagnostics, bench.diagnostics_since)):
-        if pattern and not bench.wait_for(mark, pattern, 0.6):
-            if read == bench.log_since and time.monotonic() - begun < REPEAT:  # omitted: another row had it
-                bench.play(bench.good(int(20 * (REPEAT - (time.monotonic() - begun)))), rate=20.0)
-                fault.inflict(bench)
+    if fault.diagnostics:
+        bench.wait_for(lambda: bench.diagnostics_since(mark), fault.diagnostics, 0.6)
+    if fault.log and not bench.wait_for(lambda: bench.log_since(mark), fault.log, 0.6):
+        if (left := REPEAT - (time.monotonic() - begun)) > 0:  # omitted: another row had it
+            bench.play(bench.good(int(20 * left)), rate=20.0)
+            fault.inflict(bench)
     after = bench.counters()
     measured.did = '; '.join([*([note] if note else []), *_changes(before, after)])
     measured.log, measured.diagnostics = bench.log_since(mark), bench.diagnostics_since(mark)
@@ -125,5 +125,7 @@ def _problems(fault: Fault, measured: Measured) -> list[str]:
 
 def _changes(before: dict[str, int], after: dict[str, int]) -> list[str]:
     names = [*_SHOWN, *sorted(name for name in after if name.startswith(('rejected: ', 'gated')))]
+    if after['received'] < before['received']:  # the node was configured again
+        before = {}
     changed = {name: after.get(name, 0) - before.get(name, 0) for name in names}
     return [f'{name} {count}' for name, count in changed.items() if count]
