@@ -174,9 +174,12 @@ class Bench:
         return int(self.client.get_clock().now().nanoseconds)
 
     def play(self, messages: Iterable[Image | CompressedImage], rate: float = RATE, shift: float = 0.0,
-             is_stamped: bool = True) -> int:
-        """Publish at `rate`, stamped with the time plus `shift` s, or with the messages' own; returns how many."""
-        publisher = self.camera()
+             is_stamped: bool = True, is_heard: bool = True) -> int:
+        """Publish at `rate`, stamped with the time plus `shift` s, or with the messages' own; returns how many.
+
+        `is_heard`: wait for the node's subscription first.
+        """
+        publisher = self.camera() if is_heard or self._publisher is None else self._publisher
         start, count = time.monotonic(), 0
         for message in messages:
             time.sleep(max(0.0, start + count / rate - time.monotonic()))

@@ -8,8 +8,10 @@ from faults import images, machine, parameters, services, streams  # noqa: F401 
 from faults.suite import FAULTS, Fault
 
 
-def chosen(words: Sequence[str] | None = None, short: bool = False) -> list[Fault]:
+def chosen(words: Sequence[str] | None = None, first: str = '', short: bool = False) -> list[Fault]:
     found = [fault for fault in FAULTS.values() if not short or fault.is_short]
     if words:
         found = [fault for fault in found if any(word in fault.name for word in words)]
-    return sorted(found, key=lambda fault: fault.is_own)
+    found.sort(key=lambda fault: fault.is_own)
+    names = [fault.name for fault in found]
+    return found[names.index(first) if first else 0:]
