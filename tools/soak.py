@@ -71,8 +71,8 @@ def run_rows(bench: Bench, arguments: argparse.Namespace) -> int:
         measured = suite.run(bench, fault)
         found.append(measured)
         print(f'{"FAIL" if measured.problems else "ok  "} {fault.name} ({time.monotonic() - begun:.1f} s): '
-              f'{measured.did} | {measured.log} | {measured.diagnostics} | {measured.seconds:.2f} s, {measured.frames} images',
-              flush=True)
+              f'{measured.did} | {measured.log} | {measured.diagnostics} | {measured.seconds:.2f} s, '
+              f'{measured.frames} images', flush=True)
         for problem in measured.problems:
             print(f'       {problem}', flush=True)
         if measured.problems:

@@ -54,10 +54,14 @@ class Reporter:
             publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
                 sensors, worker, watchdog, settings, checkpoint)))
 
+        def report() -> None:
+            if self._stop is not None:  # the executor may still call a timer that was due when it was destroyed
+                publish()
+
         # Steady: a paused simulation must not hide a silent sensor.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
         timers = [
-            self._node.create_timer(settings.value('diagnostics_period'), self._guard('diagnostics', publish),
+            self._node.create_timer(settings.value('diagnostics_period'), self._guard('diagnostics', report),
                                     clock=clock),
             self._node.create_timer(LOOK_PERIOD, self._guard('watchdog', lambda: watchdog.look(time.monotonic())),
                                     clock=clock)]

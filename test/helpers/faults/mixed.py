@@ -1,4 +1,4 @@
-"""Hours of two sensors at 60 Hz with random faults and requests mixed in: does the node grow, slow down or lose count?"""
+"""Hours of two sensors at 60 Hz with random faults and requests mixed in: does the node grow, or slow down?"""
 
 from __future__ import annotations
 
