@@ -1,6 +1,6 @@
 # PYTHON=/path/to/python3.12 chooses the Python for .venv/; otherwise tools/build.sh finds one.
 # ROS_DISTRO=kilted chooses the ROS 2 distribution. Only from the command line: a sourced ROS installation sets it too.
-.PHONY: help build demo test lint picture reference architecture docs clean
+.PHONY: help build demo test soak lint picture reference architecture docs clean
 .DEFAULT_GOAL := help
 export PYTHON
 # processes that test side by side
@@ -12,6 +12,7 @@ endif
 help:
 	@echo 'make demo         two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo: ends after 20 s)'
 	@echo 'make test         all tests, on the installed package with real messages'
+	@echo 'make soak         every fault of the suite on a real node, for docs/faults.md (MINUTES=60 make soak: then 60 min of random ones)'
 	@echo 'make build        only the set-up: .venv/, build/, install/; then  . ./env.sh  enters the environment'
 	@echo 'make lint         ruff, mypy and the layer rule'
 	@echo 'make picture      docs/demo.svg, the picture of the demo in the README'
@@ -31,6 +32,14 @@ test: build
 	@. ./env.sh && python -m pytest test --ignore=test/ros --dist loadfile -n $(WORKERS)
 	@. ./env.sh && { python -m pytest test/ros --dist loadfile -n $(WORKERS) || \
 	    { echo '== once more, alone:'; python -m pytest test/ros --last-failed --last-failed-no-failures none; }; }
+
+# Other checkpoints: CHECKPOINT=/path/to/it.safetensors make soak PAGES=/tmp
+MINUTES ?= 0
+PAGES ?= docs
+soak: build
+	@. ./env.sh && python tools/soak.py --page $(PAGES)/faults.md $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT))
+	@[ $(MINUTES) = 0 ] || { . ./env.sh && python tools/soak.py --minutes $(MINUTES) \
+	    --soak_page $(PAGES)/results/soak.md $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)); }
 
 lint: build
 	@tools/lint.sh

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import signal
 import subprocess
+import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,10 @@ CLASSES = ('nothing', 'ball', 'edge')
 class NodeProcess:
     """A node started as by a user, with its output."""
 
-    def __init__(self, module: str, folder: Path, *arguments: str) -> None:
+    def __init__(self, module: str, folder: Path, *arguments: str, python: Sequence[str] = (sys.executable,)) -> None:
+        """`python`: what runs `-m MODULE`."""
         self.log = folder / f'{module}_{time.monotonic_ns()}.log'
-        self.process = launched(module, ['--ros-args', *arguments], self.log)
+        self.process = launched(module, ['--ros-args', *arguments], self.log, python)
 
     @property
     def output(self) -> str:

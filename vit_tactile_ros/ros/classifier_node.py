@@ -40,7 +40,7 @@ from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, image_topic, incompatible_qos_text
 from vit_tactile_ros.ros.transport import classifier_profile
 from vit_tactile_ros.ros.vision_publishers import ABSENT
-from vit_tactile_ros.ros.worker import ClassificationWorker
+from vit_tactile_ros.ros.worker import STOP_LIMIT, ClassificationWorker
 
 SAVE_PERIOD = 60.0  # s between two writes of the references to their files, which also follow at deactivation
 
@@ -55,6 +55,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._image_subscriptions: list[ImageSubscription] = []
         self._saving: Timer | None = None
         self._annotator: Annotator | None = None
+        self._hang = ''  # why the thread of an earlier activation has not ended
         self._throttled = ThrottledLog(self.get_logger())
         self._guard = CallbackGuard(self._throttled)
         self._reporter = Reporter(self, self._guard, self._throttled)
@@ -66,7 +67,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     @property
     def failure(self) -> str:
         """Why this node can no longer classify, so that its process must end; empty while it can."""
-        return self._worker.failure if self._worker is not None else ''
+        worker_failure = self._worker.failure if self._worker is not None else ''
+        return self._hang or worker_failure or self._reporter.failure
 
     @property
     def _worker(self) -> ClassificationWorker | None:
@@ -176,7 +178,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             self._saving = None
         running = self._running
         if running is not None and running.worker is not None:
-            running.worker.stop()
+            if not running.worker.stop(STOP_LIMIT if not self._reporter.failure else 0.0):
+                self._hang = 'the network has not returned from its last batch'
             self._save_references()
             for outputs in running.outputs.values():
                 outputs.stop()

@@ -18,11 +18,12 @@ from vit_tactile_ros.ros.running import Running
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.status import rate_of, status_of
 from vit_tactile_ros.ros.throttle import ThrottledLog
+from vit_tactile_ros.ros.watchdog import LOOK_PERIOD, Watchdog
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
 # Counters that cause a warning when they grow, as those of the rejected images do.
 FAULTS = ('lost', 'missing stamps', 'stamps backwards', 'stamps repeated', 'unknown ages', 'resolution changes',
-          'grey images', 'incompatible publishers')
+          'grey images', 'blank images', 'frozen images', 'incompatible publishers')
 # Faults of this node, not of an image: an error.
 ERRORS = ('rejected: internal error', 'rejected: not finite')
 
@@ -33,31 +34,48 @@ class Reporter:
     def __init__(self, node: Node, guard: CallbackGuard, throttled: ThrottledLog) -> None:
         self._node = node
         self._guard = guard
+        self._throttled = throttled
         self._namesakes = Namesakes(node, throttled)
         self._previous: dict[str, DiagnosticStatus] = {}
         self._known_errors = (0, 0)
+        self._watchdog: Watchdog | None = None
         self._stop: Callable[[], None] | None = None
 
     def start(self, running: Running, worker: ClassificationWorker,
               subscriptions: Sequence[ImageSubscription]) -> None:
         publisher = self._node.create_publisher(DiagnosticArray, '/diagnostics', 10)
+        watchdog = self._watchdog = Watchdog(worker, running.sensors, self._throttled)
 
         def publish() -> None:
             for subscription in subscriptions:
                 subscription.adapt()  # not every middleware reports new and lost publishers
             stamp = self._node.get_clock().now().to_msg()
-            publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(running, worker)))
+            publisher.publish(DiagnosticArray(header=Header(stamp=stamp), status=self._statuses(
+                running, worker, watchdog)))
+
+        def report() -> None:
+            if self._stop is not None:  # the executor may still call a timer that was due when it was destroyed
+                publish()
 
         # Steady: a paused simulation must not hide a silent sensor.
-        period = running.settings.value('diagnostics_period')
-        timer = self._node.create_timer(period, self._guard('diagnostics', publish),
-                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        timers = [
+            self._node.create_timer(running.settings.value('diagnostics_period'), self._guard('diagnostics', report),
+                                    clock=clock),
+            self._node.create_timer(LOOK_PERIOD, self._guard('watchdog', lambda: watchdog.look(time.monotonic())),
+                                    clock=clock)]
 
         def stop() -> None:
             publish()
-            self._node.destroy_timer(timer)
+            for timer in timers:
+                self._node.destroy_timer(timer)
             self._node.destroy_publisher(publisher)
         self._stop = stop
+
+    @property
+    def failure(self) -> str:
+        """Why this node can no longer classify although its thread is alive; '' while it can."""
+        return self._watchdog.failure if self._watchdog is not None else ''
 
     def stop(self) -> None:
         """Publish the final counters and stop."""
@@ -69,7 +87,8 @@ class Reporter:
         """Forget the sensors of the last configuration."""
         self._previous.clear()
 
-    def _statuses(self, running: Running, worker: ClassificationWorker) -> list[DiagnosticStatus]:
+    def _statuses(self, running: Running, worker: ClassificationWorker,
+                  watchdog: Watchdog) -> list[DiagnosticStatus]:
         """One per sensor, where silent ones are marked and logged, and one for the node."""
         name = self._node.get_fully_qualified_name().lstrip('/')  # the nodes of two robots share /diagnostics
         sensors, settings = running.sensors, running.settings
@@ -84,7 +103,7 @@ class Reporter:
             self._previous[sensor.name] = status
             statuses.append(status)
         self._namesakes.look()
-        errors = [worker.failure] if worker.failure else []
+        errors = [*([worker.failure] if worker.failure else []), *watchdog.problems]
         if worker.failures > self._known_errors[0] and not errors:
             errors.append(f'classification failed and was restarted: {worker.last_failure}')
         if self._guard.errors > self._known_errors[1]:
@@ -97,7 +116,8 @@ class Reporter:
             'tau': ', '.join(f'{t:g}' for t in settings.thresholds()), 'tau_from': settings.source,
             'latency_budget': f'{budget.seconds:g}', 'tau_min': f'{budget.tau_min:g}',
             'tau in use': ', '.join(f'{t:g}' for t in steering.tau or settings.thresholds()),
-            'last reload': running.last_reload, 'internal errors': worker.failures + self._guard.errors}
+            'last reload': running.last_reload,
+            'internal errors': worker.failures + self._guard.errors + watchdog.rescues}
         warnings = [self._namesakes.problem] if self._namesakes.problem else []
         if running.reload_failed:
             warnings.append(running.last_reload)
@@ -130,12 +150,14 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,
             'resolution changes': frames.resolution_changes, 'grey images': frames.grey_images,
+            'blank images': sensor.stream.blank_images, 'frozen images': sensor.stream.frozen_images,
             'motion gaps': frames.motion_gaps,
             'incompatible publishers': sensor.incompatible_publishers, 'silences': sensor.silences,
         }
         by_block = dict(sorted(sensor.exits.items()))
         ages, times, last_exits = list(sensor.ages), list(sensor.result_times), list(sensor.last_exits)
         last_received, is_silent, is_paused = sensor.last_received, sensor.is_silent, sensor.is_paused
+        imbalance = sensor.imbalance
     now = time.monotonic()
     exits = {f'exit at block {block}' if block else 'gated': n for block, n in by_block.items()}
     values = {name: str(n) for name, n in {**counts, **exits}.items()}
@@ -184,6 +206,8 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
         level = DiagnosticStatus.ERROR if health.level > 1 else DiagnosticStatus.WARN
         status.message = '; '.join([f'reference: {health.text}', *([status.message] if grown or is_paused else [])])
         status.level = max(status.level, level)
+    if imbalance:
+        status.level, status.message = DiagnosticStatus.ERROR, f'{imbalance}; {status.message}'
     if status.level == DiagnosticStatus.STALE and grown:  # for instance silent because every image is lost
         status.message += f'; {since}'
     return status

@@ -52,6 +52,7 @@ class ImageSubscription:
         self._throttled = throttled
         self._policies = policies
         self._is_automatic = False
+        self._is_destroyed = False
         self._reliability = ReliabilityPolicy.BEST_EFFORT
         self._lost = 0  # of the current subscription, as counted by the middleware
         # Not in the event's callback, which belongs to the subscription that may be destroyed.
@@ -63,6 +64,7 @@ class ImageSubscription:
         self.adapt()  # publishers that already exist
 
     def destroy(self) -> None:
+        self._is_destroyed = True
         self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._subscription)
 
@@ -113,14 +115,20 @@ class ImageSubscription:
             qos.depth = BEST_EFFORT_DEPTH
         return SetParametersResult(successful=True)
 
+    # The executor may still call these after `destroy`: a timer or event that was due is in its queue already.
+
     def _on_matched(self, _event: Any) -> None:
-        self._timer.reset()
+        if not self._is_destroyed:
+            self._timer.reset()
 
     def _on_timer(self) -> None:
-        self._timer.cancel()
-        self.adapt()
+        if not self._is_destroyed:
+            self._timer.cancel()
+            self.adapt()
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
+        if self._is_destroyed:
+            return
         if self._is_automatic and event.last_policy_kind == QoSPolicyKind.RELIABILITY:
             self._timer.reset()  # a best-effort publisher next to reliable ones, or instead of them
         else:

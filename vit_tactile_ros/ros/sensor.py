@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.inference.stream_monitor import StreamMonitor
 
 LATENCY_WINDOW = 300  # results over which latency and rate are reported
 RECENT = 0.5  # s since the last image, or 2 intervals of a slow camera, during which it shows what touches now
@@ -57,6 +58,7 @@ class Sensor:
 
     name: str
     frames: SensorFrames  # updated by the worker only
+    stream: StreamMonitor = field(default_factory=StreamMonitor)  # updated by the worker only
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     waiting: WaitingImage | None = None
@@ -95,6 +97,7 @@ class Sensor:
         with self.lock:
             self.last_received = None
             self.is_silent = False
+            self.stream.forget()
             self._forget_results()
 
     def _forget_results(self) -> None:
@@ -195,6 +198,17 @@ class Sensor:
                      else 'the reference was captured during a grasp: restart the node')
         return (f'{self.label}: something touches ({touch}), and would become part of the reference: release it, then '
                 f'call this service again. If nothing touches, {otherwise}')
+
+    @property
+    def imbalance(self) -> str:
+        """How the counters contradict each other; '' if they add up. Call with `lock` held."""
+        ended = self.classified + self.superseded + self.rejected.total() + self.paused
+        held = (self.waiting is not None) + self.is_taken
+        if self.received == ended + self.pending and self.pending == held:
+            return ''
+        return (f'the counters do not add up: received {self.received}, but classified {self.classified} + superseded '
+                f'{self.superseded} + rejected {self.rejected.total()} + paused {self.paused} + pending {self.pending} '
+                f'({held} images are held)')
 
     def take(self) -> WaitingImage | None:
         """The waiting image, which stays pending until `finish` or `reject`; call with `lock` held."""

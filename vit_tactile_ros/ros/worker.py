@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
+
+import numpy as np
 
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import Frame
@@ -21,6 +23,11 @@ from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
 
 MAX_FAILURES = 5  # in a row without a result in between, after which the worker gives up
+HOLD_LIMIT, STOP_LIMIT = 2.0, 5.0  # s to wait for the end of a batch; longer, the executor would be mute
+
+
+class HangError(RuntimeError):
+    """The thread does not return from a batch."""
 
 
 class _Ready(NamedTuple):
@@ -59,6 +66,9 @@ class ClassificationWorker:
         self.steering = TauSteering()
         self.failures = 0
         self.last_failure = ''  # the last of them
+        self.batches = 0  # begun; this and the next two are read by `Watchdog`
+        self.is_busy = False  # with the last of them
+        self.batch_times: deque[float] = deque(maxlen=100)  # s
         self._in_a_row = 0
         self._sensors = sensors
         self._tau = tau
@@ -71,6 +81,7 @@ class ClassificationWorker:
         self._gate = gate
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes up in half the time of an Event
         self._stopping = False
+        self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name='classification', daemon=True)
 
     @property
@@ -89,28 +100,40 @@ class ClassificationWorker:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Between two batches: the thread waits, and images that arrive wait for it. Not for its own thread."""
+        """Between two batches: the thread waits, and images that arrive wait for it. Not for its own thread.
+
+        Raises HangError if a batch takes longer than HOLD_LIMIT.
+        """
         is_waiting, may_continue = self._hold = threading.Event(), threading.Event()
         self._wake.put(None)
-        while not is_waiting.wait(0.05) and self._thread.is_alive():
-            pass
+        end = time.monotonic() + HOLD_LIMIT
         try:
+            while not is_waiting.wait(0.05) and self._thread.is_alive():
+                if time.monotonic() > end:
+                    raise HangError(f'the network has not returned from a batch for {HOLD_LIMIT:g} s')
             yield
         finally:
             self._hold = None
             may_continue.set()
             self._wake.put(None)
 
-    def stop(self) -> None:
-        """Classify the waiting images, then end; returns when the thread has ended."""
+    def stop(self, limit: float = STOP_LIMIT) -> bool:
+        """Classify the waiting images, then end; returns when the thread has ended. False: a batch hangs for `limit` s.
+
+        The thread then ends when the batch returns, without a result; until that, nothing else may use the classifier.
+        """
         self._stopping = True
         self._wake.put(None)
-        self._thread.join()
-        for sensor in self._sensors:  # nothing, unless the thread ended earlier
+        self._thread.join(limit)
+        self._is_abandoned = self._thread.is_alive()
+        for sensor in self._sensors:  # nothing, unless the thread ended earlier or hangs
+            if self._is_abandoned:
+                sensor.abandon('internal error')
             with sensor.lock:
                 is_left = sensor.take() is not None
             if is_left:
                 sensor.reject('internal error')
+        return not self._is_abandoned
 
     def _run(self) -> None:
         while self._in_a_row < MAX_FAILURES:
@@ -118,6 +141,9 @@ class ClassificationWorker:
                 self._work()
                 return
             except BaseException as error:  # SystemExit too: only `stop` may end the thread
+                self.is_busy = False
+                if self._is_abandoned:
+                    return
                 self._recover(error)
 
     def _recover(self, error: BaseException) -> None:
@@ -146,7 +172,12 @@ class ClassificationWorker:
                     if (image := sensor.take()) is not None:
                         taken.append((sensor, image))
             if taken:
+                begun = time.monotonic()
+                self.batches += 1
+                self.is_busy = True
                 self._classify(taken)
+                self.is_busy = False
+                self.batch_times.append(time.monotonic() - begun)
                 self._in_a_row = 0
             if stopping:
                 return
@@ -177,12 +208,16 @@ class ClassificationWorker:
             decisions = self.classifier.classify([r.frame.image for r in ready], [r.frame.reference for r in ready],
                                                  tau, [r.frame.previous for r in ready], hurry)
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
+            if self._is_abandoned or _is_device_lost(error):
+                raise
             for r in ready:
                 self._reject_unexpected(r.sensor, error)
             return []
+        if self._is_abandoned:
+            raise HangError('the batch returned too late')
         decided = []
         for r, decision in zip(ready, decisions, strict=True):
-            if math.isfinite(decision.confidence):
+            if np.isfinite(decision.probabilities).all() and np.isfinite(decision.exit_confidences).all():
                 decided.append((r, decision))
                 continue
             r.sensor.reject('not finite')
@@ -211,7 +246,7 @@ class ClassificationWorker:
         except Exception as error:
             self._reject_unexpected(sensor, error)
             return None
-        for note in frame.notes:
+        for note in [*frame.notes, *sensor.stream.check(frame.image, frame.stamp_ns, time.monotonic())]:
             self._log(sensor, note)
         return _Ready(sensor, image, frame)
 
@@ -229,3 +264,9 @@ class ClassificationWorker:
         self._throttled.error(f'{sensor.name} internal error',
                               f'{sensor.label}: image not classified: {type(error).__name__}: {error}\n'
                               f'{"".join(traceback.format_exception(error))}')
+
+
+def _is_device_lost(error: Exception) -> bool:
+    """Whether no later image can be classified by this process: CUDA keeps such an error until the process ends."""
+    text = str(error)
+    return 'CUDA error' in text and 'out of memory' not in text
