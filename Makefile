@@ -1,10 +1,14 @@
 # PYTHON=/path/to/python3.12 chooses the Python for .venv/; otherwise tools/build.sh finds one.
 # ROS_DISTRO=kilted chooses the ROS 2 distribution. Only from the command line: a sourced ROS installation sets it too.
-.PHONY: help build demo test lint picture reference architecture docs clean
+.PHONY: help build demo test fuzz lint picture reference architecture docs clean
 .DEFAULT_GOAL := help
 export PYTHON
 # processes that test side by side
 WORKERS = $$(($$(nproc) < 7 ? $$(nproc) + 1 : 8))
+# inputs per reader, the first of them, and names of readers (one word each: compressed-message); none: all
+N ?= 100000
+SEED ?= 0
+READERS ?=
 ifeq ($(origin ROS_DISTRO),command line)
 export VIT_ROS_DISTRO := $(ROS_DISTRO)
 endif
@@ -13,6 +17,7 @@ help:
 	@echo 'make demo         two simulated fingers, classified live by the ROS 2 node (DEMO_SECONDS=20 make demo: ends after 20 s)'
 	@echo 'make test         all tests, on the installed package with real messages'
 	@echo 'make build        only the set-up: .venv/, build/, install/; then  . ./env.sh  enters the environment'
+	@echo 'make fuzz         100,000 damaged inputs for every reader of files and messages (N=1000 READERS=checkpoint make fuzz)'
 	@echo 'make lint         ruff, mypy and the layer rule'
 	@echo 'make picture      docs/demo.svg, the picture of the demo in the README'
 	@echo 'make reference    the generated pages of docs/'
@@ -32,6 +37,10 @@ test: build
 	@. ./env.sh && { python -m pytest test/ros --dist loadfile -n $(WORKERS) || \
 	    { echo '== once more, alone:'; python -m pytest test/ros --last-failed --last-failed-no-failures none; }; }
 
+# Stopped and run again, it resumes; SEED=1 gives other inputs. Failing ones are kept in fuzz/.
+fuzz: build
+	@. ./env.sh && exec python test/helpers/fuzz.py --count $(N) --seed $(SEED) $(foreach reader,$(READERS),"$(reader)")
+
 lint: build
 	@tools/lint.sh
 
@@ -48,5 +57,5 @@ docs:
 	@tools/docs.sh
 
 clean:
-	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find vit_tactile_ros launch test -name __pycache__ -type d -prune -exec rm -rf {} +
