@@ -218,7 +218,8 @@ def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) ->
             result.slowest = max(result.slowest, line['slowest'])
             result.megabytes = max(result.megabytes, line['megabytes'])
             return int(line['next'])
-    ended = ended or f'ended with {signal.Signals(-process.returncode).name if process.returncode < 0 else process.returncode}'
+    code = process.returncode
+    ended = ended or f'ended with {signal.Signals(-code).name if code < 0 else code}'
     if last < 0:
         tail = (folder / 'log').read_text()[-2000:]
         raise RuntimeError(f'the process of {result.reader} {ended} before its first input: {tail}')
@@ -233,8 +234,8 @@ def repeat_command(reader: str, failure: dict[str, Any]) -> str:
 def line_of(result: Result) -> str:
     told = ', '.join(f'{count} {outcome}' for outcome, count in sorted(result.outcomes.items()))
     rate = result.done / result.seconds if result.seconds else 0
-    return (f'{result.reader:18} {result.done:8d} inputs, {len(result.failures):3d} failed, slowest {result.slowest:5.2f} s'
-            f', {result.megabytes:5.0f} MB, {rate:6.0f}/s: {told}')
+    return (f'{result.reader:18} {result.done:8d} inputs, {len(result.failures):3d} failed, slowest '
+            f'{result.slowest:5.2f} s, {result.megabytes:5.0f} MB, {rate:6.0f}/s: {told}')
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -357,10 +357,11 @@ def bomb(name: str) -> bytes:
     packed = io.BytesIO()
     head = io.BytesIO()
     np.lib.format.write_array_header_1_0(head, {'descr': '|u1', 'fortran_order': False, 'shape': (4 * 10**8,)})
-    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive, archive.open(name, 'w') as file:
-        file.write(head.getvalue())
-        for _ in range(40):
-            file.write(bytes(10**7))
+    with zipfile.ZipFile(packed, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        with archive.open(name, 'w') as file:
+            file.write(head.getvalue())
+            for _ in range(40):
+                file.write(bytes(10**7))
     return packed.getvalue()
 
 
@@ -469,8 +470,9 @@ def json_strategy(whole: dict[Path, bytes]) -> Any:
     return changed()
 
 
-FIELDS = ('', '""', '"', 'nan', 'inf', '-1', '1e999', '0', '1', '9' * 5000, '../../x', '/etc/hostname', 'a\nb', '\r', 'ü',
-          '"a\n\nb"', ',', ';', '\t', 'a+b', 'train', 'x' * 300, '\u2028', '=1+1', '{gel}', '\x1b[2J', 'sep=;', '\x00')
+FIELDS = ('', '""', '"', 'nan', 'inf', '-1', '1e999', '0', '1', '9' * 5000, '../../x', '/etc/hostname', 'a\nb', '\r',
+          'ü', '"a\n\nb"', ',', ';', '\t', 'a+b', 'train', 'x' * 300, '\u2028', '=1+1', '{gel}', '\x1b[2J',
+          'sep=;', '\x00')
 
 
 def mutate_text(data: bytes, rng: random.Random) -> bytes:
@@ -644,7 +646,7 @@ def yaml_strategy(whole: dict[Path, bytes]) -> Any:
             dumped = 'a0: &a0 {k: x}\n' + ''.join(
                 f'a{n}: &a{n} {{{", ".join(f"k{m}: *a{n - 1}" for m in range(9))}}}\n' for n in range(1, 12))
         if draw(st.integers(0, 9)) == 0:
-            dumped = f'x: &x\n  ros__parameters: *x\n  rosbag2_bagfile_information: *x\n  y: {{ros__parameters: *x}}\n'
+            dumped = 'x: &x\n  ros__parameters: *x\n  rosbag2_bagfile_information: *x\n  y: {ros__parameters: *x}\n'
         if draw(st.integers(0, 9)) == 0:
             dumped = '[' * draw(st.integers(1, 5000)) + dumped
         return dumped.encode('utf-8', 'surrogatepass')

@@ -3,11 +3,9 @@
 import dataclasses
 import json
 import os
-import random
 import resource
 import stat
 import struct
-import time
 from pathlib import Path
 
 import pytest

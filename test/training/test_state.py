@@ -176,7 +176,8 @@ def test_two_runs_never_share_a_folder(folder):
 
 
 def test_a_folder_is_free_once_its_run_has_ended(tmp_path):
-    killed = [tmp_path / f'{PICKLED}.tmp', *(temporary_beside(tmp_path / name) for name in (STATE, PREVIOUS, CHECKPOINT))]
+    killed = [tmp_path / f'{PICKLED}.tmp',
+              *(temporary_beside(tmp_path / name) for name in (STATE, PREVIOUS, CHECKPOINT))]
     for _ in range(2):
         with RunFolder(tmp_path):
             for left in killed:
