@@ -1,10 +1,14 @@
 # PYTHON=/path/to/python3.12 chooses the Python for .venv/; otherwise tools/build.sh finds one.
 # ROS_DISTRO=kilted chooses the ROS 2 distribution. Only from the command line: a sourced ROS installation sets it too.
-.PHONY: help build demo test soak lint picture reference architecture docs clean
+.PHONY: help build demo test soak fuzz lint picture reference architecture docs clean
 .DEFAULT_GOAL := help
 export PYTHON
 # processes that test side by side
 WORKERS = $$(($$(nproc) < 7 ? $$(nproc) + 1 : 8))
+# inputs per reader, the first of them, and names of readers (one word each: compressed-message); none: all
+N ?= 100000
+SEED ?= 0
+READERS ?=
 ifeq ($(origin ROS_DISTRO),command line)
 export VIT_ROS_DISTRO := $(ROS_DISTRO)
 endif
@@ -14,6 +18,7 @@ help:
 	@echo 'make test         all tests, on the installed package with real messages'
 	@echo 'make soak         every fault of the suite on a real node, for docs/faults.md (MINUTES=60 make soak: then 60 min of random ones)'
 	@echo 'make build        only the set-up: .venv/, build/, install/; then  . ./env.sh  enters the environment'
+	@echo 'make fuzz         100,000 damaged inputs for every reader of files and messages (N=1000 READERS=checkpoint make fuzz)'
 	@echo 'make lint         ruff, mypy and the layer rule'
 	@echo 'make picture      docs/demo.svg, the picture of the demo in the README'
 	@echo 'make reference    the generated pages of docs/'
@@ -41,6 +46,10 @@ soak: build
 	@[ $(MINUTES) = 0 ] || { . ./env.sh && python tools/soak.py --minutes $(MINUTES) \
 	    --soak_page $(PAGES)/results/soak.md $(if $(CHECKPOINT),--checkpoint $(CHECKPOINT)); }
 
+# Stopped and run again, it resumes; SEED=1 gives other inputs. Failing ones are kept in fuzz/.
+fuzz: build
+	@. ./env.sh && exec python test/helpers/fuzz.py --count $(N) --seed $(SEED) $(foreach reader,$(READERS),"$(reader)")
+
 lint: build
 	@tools/lint.sh
 
@@ -57,5 +66,5 @@ docs:
 	@tools/docs.sh
 
 clean:
-	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find vit_tactile_ros launch test -name __pycache__ -type d -prune -exec rm -rf {} +

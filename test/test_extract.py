@@ -49,6 +49,23 @@ def test_pictures_equal_the_bag_s(tmp_path, capsys):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith('.')] == []
 
 
+def test_names_cannot_leave_the_folder(tmp_path, capsys):
+    """Labels are text from a bag. A class 'touches.csv' made a folder where the table belongs."""
+    hostile = ['../x', '/etc/x', '..', '.', '~', 'touches.csv', 'references', 'CON', 'a\\b', 'é' * 300, '漢' * 300,
+               '$(touch x)', 'a\nb', '\u202e', '-rf', 'C:\\x', '<b>', '\x1b[2J']
+    bag = write_bag(tmp_path / 'bag', {'left/../..': hostile, 'right': hostile[::-1]})
+    code, output, error = run(capsys, bag, '--output', tmp_path / 'all' / 'out')
+    assert code == 0, error
+    table = load_touches(Path(json.loads(output.splitlines()[-1])['table']))
+    assert set(table.class_names) == {name.strip() for name in hostile} and len(table) == 2 * len(hostile)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['all', 'bag'] and len(list((tmp_path / 'all').iterdir())) == 1
+    for touch in table.touches:
+        inside = touch.image.path.relative_to(tmp_path / 'all' / 'out')
+        assert len(inside.parts) == 3 and '..' not in inside.parts and inside.parts[0] not in ('references', 'CON')
+        np.testing.assert_array_equal(read_image(touch.image.path), picture(number_of(touch.image.path)))
+    assert '\x1b' not in output and '\u202e' not in output
+
+
 def test_the_images_before(tmp_path, capsys):
     """Corrected images that can no longer train a network with motion, or whose image before is another."""
     bag = write_bag(tmp_path / 'one', {'left': TOUCHES})

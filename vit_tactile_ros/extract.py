@@ -17,7 +17,7 @@ from vit_tactile_ros import flags
 from vit_tactile_ros.data.extraction import check_unused, extract, thin, touches_of_bags
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
-from vit_tactile_ros.foundation.errors import check_least
+from vit_tactile_ros.foundation.errors import check_least, one_line
 from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.model.config import check_motion
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f'extract: all images are of the class {next(iter(done.images_of_class))!r}; training needs two',
               file=sys.stderr)
     for name, count in done.images_of_class.items():
-        print(f'{count:7d} {name}')
+        print(f'{count:7d} {one_line(name)}')
     print(f'{done.images:7d} images of {done.touches} touches; to train: --data {done.table}')
     print(json.dumps(asdict(done) | {'table': str(done.table)}))
     return 0

@@ -1,20 +1,12 @@
-"""Bags with changed bytes: what a reader makes of each. `python test/helpers/bag_mutations.py 2000` prints the table.
+"""Bags of every kind to damage, and what a reader makes of each.
 
-A mutation changes one byte (a bit, or its whole value) or a run of bytes of a bag file, near its structure as often as
-within its images, or cuts it. A loss or change is silent if `Recording.problems` does not name it and no message is
-refused.
+A loss or change is silent if `Recording.problems` does not name it and no message is refused.
 """
 
 from __future__ import annotations
 
 import hashlib
-import itertools
-import resource
-import shutil
 import struct
-import sys
-import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 from zlib import crc32
@@ -31,10 +23,8 @@ from vit_tactile_ros.data.table import DataError
 TOPIC, TYPE, COUNT = '/left/image_raw', 'sensor_msgs/msg/Image', 12
 START, STEP = 1_700_000_000 * 10**9, 10**8  # ns
 HEIGHT, WIDTH = 24, 32
-SLOW = 1.0  # s of the CPU
 FORMATS = ('db3', 'db3 message', 'db3 file', 'mcap', 'mcap crc', 'mcap zstd', 'mcap zstd crc', 'mcap lz4 crc', 'bag',
            'bag bz2', 'bag lz4')
-OUTCOMES = ('identical', 'reported', 'changed unseen', 'silent loss', 'silent change', 'exception', 'slow')
 
 
 def has_checksums(kind: str) -> bool:
@@ -121,24 +111,6 @@ def write_mcap(path: Path, definition: str, messages: list[tuple[int, bytes]], k
     path.write_bytes(out)
 
 
-def mutate(data: bytes, rng: np.random.Generator) -> bytes:
-    changed = bytearray(data)
-    size = len(data)
-    way = rng.integers(10)
-    at = int(rng.integers(size)) if rng.random() < 0.5 else int(rng.choice([
-        rng.integers(min(size, 600)), size - 1 - rng.integers(min(size, 1500)),
-        rng.integers(size // 64 + 1) * 64 % size]))
-    if way < 5:
-        changed[at] ^= 1 << int(rng.integers(8))
-    elif way < 8:
-        changed[at] = int(rng.integers(256))
-    elif way == 8:
-        changed[at:at + 8] = rng.bytes(len(changed[at:at + 8]))
-    else:
-        del changed[at:]
-    return bytes(changed)
-
-
 def digests(path: Path) -> tuple[Counter[tuple[int, bytes]], list[str], int]:
     """The images at their times, what is reported, and how many messages are refused."""
     found, refused = Counter(), 0
@@ -159,13 +131,7 @@ def digests(path: Path) -> tuple[Counter[tuple[int, bytes]], list[str], int]:
 
 def judge(whole: Counter, path: Path, checksums: bool) -> tuple[str, str]:
     """The outcome, and what to say of it."""
-    begun = time.process_time()
-    try:
-        found, problems, refused = digests(path)
-    except Exception as error:  # what this looks for
-        return 'exception', repr(error)
-    if time.process_time() - begun > SLOW:
-        return 'slow', f'{time.process_time() - begun:.1f} s'
+    found, problems, refused = digests(path)
     if problems or refused:
         return 'reported', (problems or [''])[0]
     if found == whole:
@@ -173,44 +139,3 @@ def judge(whole: Counter, path: Path, checksums: bool) -> tuple[str, str]:
     if found.total() < whole.total():
         return 'silent loss', f'{found.total()} of {whole.total()}'
     return ('silent change' if checksums else 'changed unseen'), f'{(found - whole).total()} images'
-
-
-def run(kind: str, count: int, seed: int, folder: Path) -> tuple[Counter[str], list[tuple[int, str, str]]]:
-    """Outcomes of `count` mutations, and the bad ones: number, outcome, what is known of it."""
-    bag = write(folder, kind)
-    whole, problems, refused = digests(bag)
-    assert whole.total() == COUNT and not problems and not refused, (kind, problems)
-    files = [bag] if bag.is_file() else sorted(file for file in bag.iterdir())
-    outcomes: Counter[str] = Counter()
-    bad = []
-    for number in range(count):
-        rng = np.random.default_rng((seed, number))
-        largest = max(files, key=lambda f: f.stat().st_size)
-        file = files[int(rng.integers(len(files)))] if rng.random() < 0.3 else largest
-        data = file.read_bytes()
-        changed = mutate(data, rng)
-        file.write_bytes(changed)
-        outcome, about = judge(whole, bag, has_checksums(kind))
-        file.write_bytes(data)
-        if changed == data:
-            continue
-        outcomes[outcome] += 1
-        if outcome in ('silent loss', 'silent change', 'exception', 'slow'):
-            bad.append((number, outcome, f'{file.name}: {about}'))
-    return outcomes, bad
-
-
-def main(count: int, seed: int, kinds: list[str]) -> None:
-    print(f'{"":14}' + ''.join(f'{outcome:>16}' for outcome in OUTCOMES) + f'{"memory MB":>12}')
-    for kind in kinds or FORMATS:
-        folder = Path(tempfile.mkdtemp())
-        outcomes, bad = run(kind, count, seed, folder)
-        shutil.rmtree(folder)
-        used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
-        print(f'{kind:14}' + ''.join(f'{outcomes[outcome]:16}' for outcome in OUTCOMES) + f'{used:12.0f}', flush=True)
-        for line in itertools.islice(bad, 8):
-            print('   ', *line, flush=True)
-
-
-if __name__ == '__main__':
-    main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0, sys.argv[3:])

@@ -11,6 +11,7 @@ import torch
 from vit_tactile_ros import train
 from vit_tactile_ros.training.distributed import ALONE, from_first, join, sum_over_processes
 from vit_tactile_ros.training.state import STATE
+from vit_tactile_ros.training.state_file import unpack
 
 # 36 examples in batches of 20: pieces of 8 that two processes share as 8 + 12, then as 8 + 8.
 TRAIN = ['-m', 'vit_tactile_ros.train', '--epochs', '2', '--epoch_size', '36', '--batch_size', '20',
@@ -40,7 +41,7 @@ def test_two_processes_give_the_same_weights_as_one(two, tmp_path):
     the sum."""
     output, _ = two
     assert train.main([*TRAIN[2:], '--output', str(tmp_path)]) == 0
-    ours, theirs = (torch.load(folder / STATE, weights_only=True) for folder in (output, tmp_path))
+    ours, theirs = (unpack((folder / STATE).read_bytes()) for folder in (output, tmp_path))
     for part in ('model', 'average'):
         for name, tensor in ours[part].items():
             torch.testing.assert_close(tensor, theirs[part][name], atol=2e-5, rtol=1e-4, msg=f'{part} {name}')
@@ -85,11 +86,11 @@ sys.exit(train.main())
     code, _, err = run(*torchrun, str(program), *TRAIN[2:], '--output', str(run_folder))
     assert code != 0
     assert err.count('train: stopped; ') == 1 and 'holds everything up to step 1 of epoch 2: ' in err, err
-    state = torch.load(run_folder / STATE, weights_only=True)
+    state = unpack((run_folder / STATE).read_bytes())
     assert (state['epoch'], state['step']) == (1, 1)
     code, _, err = run(*torchrun, *TRAIN, '--output', str(run_folder))
     assert code == 0, err
-    ours, theirs = (torch.load(folder / STATE, weights_only=True) for folder in (run_folder, output))
+    ours, theirs = (unpack((folder / STATE).read_bytes()) for folder in (run_folder, output))
     assert all(torch.equal(ours['average'][name], tensor) for name, tensor in theirs['average'].items())
 
 

@@ -24,6 +24,7 @@ from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError
 from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError
+from vit_tactile_ros.training.state_file import pack, unpack
 from vit_tactile_ros.training.stopping import Stop
 
 CPU = torch.device('cpu')
@@ -109,7 +110,7 @@ def test_going_on_within_an_epoch_equals_an_uninterrupted_run(tmp_path, stop_at)
     with pytest.raises(Stopped, match=f'holds everything up to step {step} of epoch {epoch}:'):
         train(tmp_path, frames=Asking(36), validation=validation, config=config, stop=stop)
     assert stop.exit_code == 143
-    state, epochs = torch.load(tmp_path / STATE, weights_only=True), (stop_at - 1) // 3
+    state, epochs = unpack((tmp_path / STATE).read_bytes()), (stop_at - 1) // 3
     assert state['epoch'] * 3 + state['step'] == stop_at
     checkpoint = load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics
     assert checkpoint['epoch'] == epochs and ('step' in checkpoint) == (epochs == 0)
@@ -171,7 +172,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path, monkeypatch):
     monkeypatch.setattr(state_module.os, 'replace', asked_again)
     with pytest.raises(Stopped, match='holds the last complete epoch, 2:'):
         train(tmp_path, frames=Asking(36), config=config, stop=stop)
-    assert torch.load(tmp_path / STATE, weights_only=True)['epoch'] == 2
+    assert unpack((tmp_path / STATE).read_bytes())['epoch'] == 2
 
 
 def test_a_stop_that_cannot_be_saved_is_explained(tmp_path):
@@ -231,7 +232,7 @@ def test_the_number_of_epochs_can_change(tmp_path, caplog):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=4))
     assert 'the cosine schedule now covers 4' in caplog.text
     assert load_checkpoint(tmp_path / 'checkpoint.safetensors').provenance.metrics['epoch'] == 4
-    state = torch.load(tmp_path / STATE, weights_only=True)
+    state = unpack((tmp_path / STATE).read_bytes())
     assert state['optimizer']['param_groups'][0]['lr'] == pytest.approx(learning_rate(11, 12, 1e-3, 0.05))
     with pytest.raises(SettingsError, match='has finished 4 epochs already; --epochs 3 is less'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=3))
@@ -271,9 +272,9 @@ def test_a_signal_that_reaches_a_worker_while_it_starts(monkeypatch, kind):
 def test_a_run_from_before_a_setting_goes_on(tmp_path):
     """A week of training that an update of the package makes worthless."""
     train(tmp_path)
-    state = torch.load(tmp_path / STATE, weights_only=False)
+    state = unpack((tmp_path / STATE).read_bytes())
     del state['settings']['freeze']
-    torch.save(state, tmp_path / STATE)
+    (tmp_path / STATE).write_bytes(pack(state))
     train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1))
     with pytest.raises(SettingsError, match='--freeze 0, now it is 1'):
         train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1, freeze=1))

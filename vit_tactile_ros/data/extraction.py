@@ -23,6 +23,9 @@ from vit_tactile_ros.foundation.files import folder_written_whole, written_whole
 from vit_tactile_ros.inference.image_file import read_image
 
 TABLE = 'touches.csv'
+REFERENCES = 'references'
+# Windows refuses them, with any suffix.
+_DEVICES = {'con', 'prn', 'aux', 'nul', *(f'{port}{number}' for port in ('com', 'lpt') for number in range(10))}
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ def _write(table: TouchTable, folder: Path, progress: bool, motion: float) -> Ex
         touch_folder = f'{numbers[touch.group]:04d}_{_plain(touch.group)}'
         names[touch.image] = f'{_plain(table.class_names[touch.label])}/{touch_folder}/{touch.image.stamp}.png'
     references = list(dict.fromkeys(touch.reference for touch in table.touches if touch.reference))
-    reference_names = {source: f'references/{number:04d}_{_plain(source.path.stem + source.topic)}.png'
+    reference_names = {source: f'{REFERENCES}/{number:04d}_{_plain(source.path.stem + source.topic)}.png'
                        for number, source in enumerate(references)}
     previous = previous_of(table, motion)
     previous_names = {before: names[touch.image].replace('.png', '_previous.png')
@@ -132,5 +135,7 @@ def _once(touches: Sequence[NamedTouch]) -> list[NamedTouch]:
 
 
 def _plain(name: str) -> str:
-    """A name that every file system accepts; not unique."""
-    return re.sub(r'[^\w.-]+', '-', name).strip('-.')[:60] or 'x'
+    """A name of one folder or file that every file system accepts and that is not ours; not unique."""
+    plain = re.sub(r'[^\w.-]+', '-', name).strip('-.')[:60] or 'x'
+    is_taken = plain in (TABLE, REFERENCES) or plain.partition('.')[0].lower() in _DEVICES
+    return f'{plain}_' if is_taken else plain

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +16,7 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs, inp
 from vit_tactile_ros.evaluation.parts import Part
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.strict_json import parse_json
+from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.inference.ranges import ENOUGH_IMAGES, Range, activation_ranges
 from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares
 
@@ -104,8 +104,11 @@ def read_outputs(path: Path, class_names: Sequence[str], config: ModelConfig) ->
     Raises DamagedOutputs for an incomplete file.
     """
     try:
-        with np.load(path) as kept:
-            return str(kept['key']), ExitOutputs(kept['logits'], kept['labels'], tuple(class_names), config.exits,
-                                                 compute_shares(config))
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile) as error:
+        kept = read_arrays(path)
+        key, logits, labels = str(kept['key']), kept['logits'], kept['labels']
+        if (logits.dtype != np.float32 or logits.shape != (len(config.exits), len(labels), len(class_names))
+                or labels.ndim != 1 or labels.dtype != np.int64):
+            raise ValueError(f'logits of shape {logits.shape} for {len(labels)} labels')
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedOutputs(f'{path} is not a complete file of outputs ({type(error).__name__})') from error
+    return key, ExitOutputs(logits, labels, tuple(class_names), config.exits, compute_shares(config))

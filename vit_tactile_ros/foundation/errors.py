@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import reprlib
 
+LONGEST = 2000  # characters of a message
 
 class UserError(ValueError):
     """A mistake in the user's input: the message has the wrong value, what would be right and where it came from.
 
     Commands print it as one line and exit with status 2. Any other exception except RunError and OSError is a bug.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
+
+
+def one_line(message: str) -> str:
+    """`message` as one line of at most LONGEST characters: files and messages can hold any text, also escape sequences
+    of a terminal."""
+    if not message.isprintable():
+        message = ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in message[:2 * LONGEST])
+    return message if len(message) <= LONGEST else f'{message[:LONGEST - 303]}...{message[-300:]}'
 
 
 def check_least(settings: object, **least: int) -> None:

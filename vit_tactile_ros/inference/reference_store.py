@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.model import PreprocessingConfig
 
 
@@ -48,15 +49,15 @@ def write_reference(path: Path, stored: StoredReference, config: PreprocessingCo
 def read_reference(path: Path, config: PreprocessingConfig) -> StoredReference | None:
     """None if there is none yet; raises StoreError for one that is damaged or of another input."""
     try:
-        with np.load(path, allow_pickle=False) as data:
-            fit = str(data['fit'])
-            stored = StoredReference(data['frame'].astype(np.float32), data['variance'].astype(np.float32),
-                                     (int(data['camera_size'][0]), int(data['camera_size'][1])))
+        data = read_arrays(path)
+        fit = str(data['fit'])
+        stored = StoredReference(data['frame'].astype(np.float32), data['variance'].astype(np.float32),
+                                 (int(data['camera_size'][0]), int(data['camera_size'][1])))
         is_sound = (stored.variance.ndim == 2 and stored.frame.ndim == 3 and stored.frame.shape[2] == 3
                     and bool(np.isfinite(stored.frame).all()) and bool(np.isfinite(stored.variance).all()))
     except FileNotFoundError:
         return None
-    except Exception as error:  # what a damaged file raises is not documented: also NotImplementedError, TokenError
+    except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise StoreError(f'{path} cannot be read: it is damaged, or not a stored reference') from error
     if not is_sound:
         raise StoreError(f'{path} is damaged')

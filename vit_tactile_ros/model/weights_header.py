@@ -23,17 +23,18 @@ class Header:
     raw: bytes  # as in the file, with the length before it
 
 
-def read_header(file: BinaryIO, file_size: int) -> Header:
+def read_header(file: BinaryIO, file_size: int, most: int = MAX_HEADER) -> Header:
     """Read the header from the start of a file; the file is then at the start of the weights.
 
+    most: bytes that it may have.
     Raises ValueError for a header that is damaged or whose weights do not fill the file exactly.
     """
     length = file.read(8)
     size = int.from_bytes(length, 'little')
     if len(length) < 8 or size > file_size - 8:
         raise ValueError(f'{file_size} bytes are fewer than its header needs')
-    if size > MAX_HEADER:
-        raise ValueError(f'its header of {size} bytes is longer than {MAX_HEADER}')
+    if size > most:
+        raise ValueError(f'its header of {size} bytes is longer than {most}')
     text = file.read(size)
     values = parse_json(text.decode('utf-8'))
     if not isinstance(values, dict):

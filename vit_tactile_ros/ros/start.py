@@ -75,7 +75,7 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
     own: dict[str, str] = {parameter: f'-p {parameter}' for parameter in _on_command_line(words)}
     warnings = []
     for file in _after(words, '--params-file'):
-        sections = list(_sections(_loaded(file)))
+        sections = parameters_in(file)
         applied = [(section, names) for section, names in sections if _matches(section, name)]
         for section, names in applied:
             if section.rpartition('/')[2] == node.get_name():
@@ -160,6 +160,11 @@ def _outside(words: Sequence[str]) -> Iterator[str]:
 def _on_command_line(words: Sequence[str]) -> list[str]:
     """Names of parameters that were given with -p, possibly as `node:name:=value`."""
     return [word.partition(':=')[0].rpartition(':')[2] for word in _after(words, '-p', '--param') if ':=' in word]
+
+
+def parameters_in(file: str) -> list[tuple[str, list[str]]]:
+    """Node name patterns of a parameter file, each with the names of its parameters; none if it cannot be read."""
+    return list(_sections(_loaded(file)))
 
 
 def _loaded(file: str) -> Any:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.inference.arrays import read_arrays
 
 _KEYS = ('bins', 'grad_r', 'grad_g', 'grad_b')
 
@@ -44,15 +44,17 @@ def load_table(path: Path, channels: str = 'bgr') -> ExampleTable:
     if channels not in ('bgr', 'rgb'):
         raise DataError(f'channels is {channels!r}; must be bgr or rgb')
     try:
-        with np.load(path) as file:
-            if missing := [key for key in _KEYS if key not in file]:
-                raise DataError(f'{path} has no {missing[0]!r}; a Taxim table has {", ".join(_KEYS)}')
-            planes = [np.asarray(file[key], np.float64) for key in _KEYS[1:]]
-            bins = int(file['bins'])
-    except (OSError, zipfile.BadZipFile, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, DataError):
-            raise
+        arrays = read_arrays(path)
+        if missing := [key for key in _KEYS if key not in arrays]:
+            raise DataError(f'{path} has no {missing[0]!r}; a Taxim table has {", ".join(_KEYS)}')
+        planes = [np.asarray(arrays[key], np.float64) for key in _KEYS[1:]]
+        bins = int(arrays['bins'])
+    except DataError:
+        raise
+    except (OSError, ValueError, TypeError, OverflowError) as error:
         raise DataError(f'{path} cannot be read as a table (.npz): {error}') from error
+    if bins < 2:
+        raise DataError(f'{path}: bins is {bins}; must be at least 2')
     for key, plane in zip(_KEYS[1:], planes):
         if plane.shape != (bins, bins, 6):
             raise DataError(f'{path}: {key} has the shape {plane.shape}; must be ({bins}, {bins}, 6) with bins {bins}')

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import fcntl
-import io
 import logging
 import os
-import zipfile
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-
 from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.foundation.files import leftovers, sync_folder, temporary_beside, written_whole
+from vit_tactile_ros.training.state_file import OtherReleaseError, pack, unpack
 
 logger = logging.getLogger(__name__)
 
-STATE = 'training_state.pt'
+STATE = 'training_state.safetensors'
 PREVIOUS = 'training_state.previous'
+PICKLED = 'training_state.pt'  # of earlier releases; never read, because a pickle can execute code
 CHECKPOINT = 'checkpoint.safetensors'
-VERSION = 3
-KEYS = {'version', 'epoch', 'step', 'loss_sum', 'model', 'average', 'optimizer', 'settings', 'class_names'}
-# Missing in states of version 2, which were only written at the end of an epoch.
-ADDED = {'step': 0, 'loss_sum': 0.0}
 
 
 class StateError(RunError):
@@ -52,8 +46,8 @@ class RunFolder:
             raise StateError(f'{self.path}: another run trains in this folder; give another --output, or wait'
                              ) from None
         # Of a run that was killed while writing; earlier releases used the first name.
-        for left in (self.path / f'{STATE}.tmp', *(left for name in (STATE, PREVIOUS, CHECKPOINT)
-                                                   for left in leftovers(self.path / name))):
+        for left in (self.path / f'{PICKLED}.tmp', *(left for name in (STATE, PREVIOUS, PICKLED, CHECKPOINT)
+                                                     for left in leftovers(self.path / name))):
             left.unlink(missing_ok=True)
         return self
 
@@ -68,6 +62,8 @@ class RunFolder:
         damaged too, or when another release wrote it.
         """
         current, previous = self.path / STATE, self.path / PREVIOUS
+        if not current.exists() and (self.path / PICKLED).exists():
+            raise _other_release(self.path / PICKLED)
         if not current.exists() and not previous.exists():
             return None
         try:
@@ -105,11 +101,10 @@ class RunFolder:
         Raises OSError when it cannot be written.
         """
         current, previous = self.path / STATE, self.path / PREVIOUS
-        buffer = io.BytesIO()  # torch's own writer does not report why it failed
-        torch.save({'version': VERSION, **state}, buffer)
+        data = pack(state)
         with written_whole(current) as temporary:
             with temporary.open('wb') as file:
-                file.write(buffer.getbuffer())
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())  # before the current state is touched
             if current.exists():
@@ -130,21 +125,16 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise _Damaged(f'cannot be read: {error.strerror}') from error
     try:
-        # torch.load ignores the checksums that torch.save writes: it would accept a flipped bit as a weight.
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            if damaged := archive.testzip():
-                raise zipfile.BadZipFile(damaged)
-        state = torch.load(io.BytesIO(data), map_location='cpu', weights_only=True)
-    except Exception as error:  # readers of archives and pickles raise many types for damaged bytes
-        # torch's own text is long and tells users to trust the file with weights_only=False
-        raise _Damaged(f'is not a complete state file ({len(data)} bytes, {type(error).__name__}); it was truncated or '
-                       'overwritten') from error
-    if isinstance(state, dict) and state.get('version') == 2:
-        state = ADDED | state | {'version': VERSION}
-    if not isinstance(state, dict) or state.get('version') != VERSION or set(state) != KEYS:
-        raise StateError(f'{path}: was written by another release of vit_tactile_ros; start in another --output, '
-                         f'with --init {path.with_name(CHECKPOINT)} to start from its weights')
-    return state
+        return unpack(data)
+    except OtherReleaseError as error:
+        raise _other_release(path) from error
+    except (ValueError, OverflowError) as error:
+        raise _Damaged(f'is not a complete state file ({len(data)} bytes); it was truncated or overwritten') from error
+
+
+def _other_release(path: Path) -> StateError:
+    return StateError(f'{path}: was written by another release of vit_tactile_ros; start in another --output, '
+                      f'with --init {path.with_name(CHECKPOINT)} to start from its weights')
 
 
 def _keep(current: Path, previous: Path) -> None:

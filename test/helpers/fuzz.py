@@ -1,0 +1,283 @@
+"""Feeds every reader of bytes from outside with damaged and malicious input. `make fuzz` runs it.
+
+An input is a valid file with changed bytes (`mutations`), with what is stored twice changed accordingly, or one that
+hypothesis builds; `fuzz_readers.READERS` lists the readers. A reader may only return, or raise the error that it
+documents, in one printable line, within its time and memory. Each reader runs in a process of its own, so that a crash
+or a hang is an input that failed, too. Failing inputs are kept, and a run that was stopped is resumed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import json
+import os
+import random
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vit_tactile_ros.foundation.errors import LONGEST
+
+BATCH = 100  # inputs from one source
+PER_PROCESS = 20_000  # then a new process starts, so that a failure is never due to an old state
+HANGS = 60.0  # s of the clock without an input
+
+
+@dataclass
+class Result:
+    """What became of the inputs of one reader."""
+
+    reader: str
+    done: int = 0
+    seconds: float = 0.0
+    slowest: float = 0.0  # s of the CPU for one input
+    megabytes: float = 0.0  # most that was used above what the process had at its start
+    outcomes: Counter[str] = field(default_factory=Counter)
+    failures: list[dict[str, str]] = field(default_factory=list)
+
+
+# The child: one reader, some inputs.
+
+def inputs(reader: Any, examples: list[Path], seed: int, start: int, stop: int) -> Iterator[tuple[int, Path, bytes]]:
+    """(number, file, content) of each input; the same for the same seed, wherever it starts."""
+    files = {example: [example] if example.is_file() else [] for example in examples}
+    for example, own in files.items():
+        folder = example.parent if own else example
+        own += sorted(p for p in folder.rglob('*') if p.is_file() and p not in own and p.stat().st_size)
+    whole = {file: file.read_bytes() for own in files.values() for file in own}
+    for first in range(start - start % BATCH, stop, BATCH):
+        made = None
+        if reader.strategy and first // BATCH % 2:
+            made = drawn(reader.strategy(whole), f'{seed}/{reader.name}/{first}')
+        for number in range(first, min(first + BATCH, stop)):
+            rng = random.Random(f'{seed}/{reader.name}/{number}')
+            example = rng.choice(examples)
+            if made:
+                file, data = files[example][0], made[(number - first) % len(made)]
+            else:
+                own = files[example]
+                file = rng.choice(own) if rng.random() < 0.3 else max(own, key=lambda f: len(whole[f]))
+                data = reader.mutate(whole[file], rng)
+            if number >= start and data != whole[file]:
+                yield number, file, data
+
+
+def drawn(strategy: Any, about: str) -> list[bytes]:
+    """What hypothesis generates, BATCH of them, always the same."""
+    import hypothesis
+
+    found: list[bytes] = []
+
+    @hypothesis.seed(about)
+    @hypothesis.settings(max_examples=BATCH, database=None, deadline=None, phases=[hypothesis.Phase.generate],
+                         suppress_health_check=list(hypothesis.HealthCheck))
+    @hypothesis.given(strategy)
+    def collect(value: bytes) -> None:
+        found.append(value)
+
+    collect()
+    return found
+
+
+def peak() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # MB
+
+
+def check(reader: Any, path: Path, before: float) -> tuple[str, str]:
+    """(outcome, what failed); the second is '' if all is well. before: memory of the process at its start in MB."""
+    begun = time.process_time()
+    failed = ''
+    try:
+        outcome = reader.call(path) or 'read'
+    except reader.documented as error:
+        outcome, text = 'refused', str(error)
+        if not text.isprintable() or not text or len(text) > LONGEST:
+            failed = f'message of {len(text)} characters: {text[:120]!r}'
+    except Exception as error:  # what this looks for
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        outcome = 'failed'
+        failed = f'{type(error).__name__} ({Path(place.filename).name}:{place.lineno}): {str(error)[:300]!r}'
+    taken = time.process_time() - begun
+    if taken > reader.seconds:
+        failed = failed or f'{taken:.1f} s of the CPU, at most {reader.seconds:g}'
+    if peak() - before > reader.megabytes:
+        failed = failed or f'{peak() - before:.0f} MB, at most {reader.megabytes}'
+    return outcome, failed
+
+
+def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
+    """Prints a JSON line per failure and at the end; the number of the current input is in folder/number."""
+    examples = prepared(reader, folder)
+    for example in examples:
+        reader.call(example)  # imports, and shows that it is valid
+    number_file = os.open(folder / 'number', os.O_WRONLY | os.O_CREAT)
+    used = int(Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
+    with contextlib.suppress(ValueError):
+        resource.setrlimit(resource.RLIMIT_AS, (used + (reader.megabytes + 4000) * 10**6,) * 2)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
+    before, slowest, outcomes, following = peak(), 0.0, Counter[str](), stop
+    for number, file, data in inputs(reader, examples, seed, start, stop):
+        whole = file.read_bytes()
+        file.write_bytes(data)
+        os.pwrite(number_file, b'%012d' % number, 0)
+        begun = time.process_time()
+        outcome, failed = check(reader, own_example(examples, file), before)
+        slowest = max(slowest, time.process_time() - begun)
+        outcomes[outcome] += 1
+        if failed:
+            print(json.dumps({'failed': failed, 'number': number, 'kept': str(keep(folder, number))}), flush=True)
+        file.write_bytes(whole)
+        if peak() - before > reader.megabytes:  # in a new process, or every input from here on would fail
+            following = number + 1
+            break
+    print(json.dumps({'outcomes': outcomes, 'slowest': slowest, 'megabytes': peak() - before, 'next': following}),
+          flush=True)
+
+
+def prepared(reader: Any, folder: Path) -> list[Path]:
+    """The valid inputs, each in a folder of its own."""
+    shutil.rmtree(folder / 'input', ignore_errors=True)
+    (folder / 'input').mkdir(parents=True)
+    return [Path(example) for example in reader.prepare(folder / 'input')]
+
+
+def own_example(examples: list[Path], file: Path) -> Path:
+    return next(e for e in examples if e == file or e in file.parents or (e.is_file() and e.parent == file.parent))
+
+
+def keep(folder: Path, number: int) -> Path:
+    """A copy of the current input."""
+    kept = folder / f'failed-{number}'
+    shutil.rmtree(kept, ignore_errors=True)
+    shutil.copytree(folder / 'input', kept)
+    return kept
+
+
+# The parent: all readers, each in processes of its own.
+
+def fuzz(reader: str, folder: Path, seed: int, count: int, table: str = 'fuzz_readers', most_failures: int = 20,
+         ) -> Iterator[Result]:
+    """Yields the result so far after every process; resumes from what is in `folder`. table: module of the readers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    progress = folder / f'seed-{seed}.json'
+    result = Result(reader)
+    if progress.is_file():
+        result = Result(**json.loads(progress.read_text()))
+        result.outcomes = Counter(result.outcomes)
+    while result.done < count and len(result.failures) < most_failures:
+        begun, stop = time.monotonic(), min(count, result.done + PER_PROCESS)
+        result.done = run_child(folder, seed, result, stop, table)
+        result.seconds += time.monotonic() - begun
+        progress.write_text(json.dumps(vars(result)))
+        yield result
+    yield result
+
+
+def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) -> int:
+    """Adds to the result; returns the number of the next input."""
+    words = [sys.executable, __file__, '--child', str(folder), '--seed', str(seed), '--start', str(result.done),
+             '--count', str(stop), '--table', table, result.reader]
+    number = folder / 'number'
+    number.unlink(missing_ok=True)
+    ended, last, changed = '', -1, time.monotonic()
+    with tempfile.TemporaryFile('w+') as out, (folder / 'log').open('a') as log:
+        process = subprocess.Popen(words, stdout=out, stderr=log)
+        try:
+            while process.poll() is None:
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(1.0)
+                now = int(number.read_bytes() or -1) if number.exists() else -1
+                if now != last:
+                    last, changed = now, time.monotonic()
+                elif time.monotonic() - changed > (HANGS if now >= 0 else 300):
+                    ended = f'no result within {HANGS:g} s'
+                    process.kill()
+        finally:
+            process.kill()
+            process.wait()
+        out.seek(0)
+        lines = [json.loads(line) for line in out]
+    for line in lines:
+        if 'failed' in line:
+            result.failures.append(line)
+        elif 'outcomes' in line:
+            result.outcomes.update(line['outcomes'])
+            result.slowest = max(result.slowest, line['slowest'])
+            result.megabytes = max(result.megabytes, line['megabytes'])
+            return int(line['next'])
+    code = process.returncode
+    ended = ended or f'ended with {signal.Signals(-code).name if code < 0 else code}'
+    if last < 0:
+        tail = (folder / 'log').read_text()[-2000:]
+        raise RuntimeError(f'the process of {result.reader} {ended} before its first input: {tail}')
+    result.failures.append({'failed': ended, 'number': last, 'kept': str(keep(folder, last))})
+    return last + 1
+
+
+def repeat_command(reader: str, failure: dict[str, Any]) -> str:
+    return shlex.join(['python', 'test/helpers/fuzz.py', '--repeat', failure['kept'], reader.replace(' ', '-')])
+
+
+def line_of(result: Result) -> str:
+    told = ', '.join(f'{count} {outcome}' for outcome, count in sorted(result.outcomes.items()))
+    rate = result.done / result.seconds if result.seconds else 0
+    return (f'{result.reader:18} {result.done:8d} inputs, {len(result.failures):3d} failed, slowest '
+            f'{result.slowest:5.2f} s, {result.megabytes:5.0f} MB, {rate:6.0f}/s: {told}')
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('readers', nargs='*', metavar='READER', help='default: all')
+    parser.add_argument('--count', type=int, default=100_000, help='inputs for each reader')
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--output', type=Path, default=Path('fuzz'), help='folder of progress and failing inputs')
+    parser.add_argument('--repeat', type=Path, metavar='FOLDER', help='run the one reader on a failing input')
+    parser.add_argument('--table', default='fuzz_readers', metavar='MODULE', help='of the function readers()')
+    parser.add_argument('--child', type=Path, help=argparse.SUPPRESS)
+    parser.add_argument('--start', type=int, default=0, help=argparse.SUPPRESS)
+    given = parser.parse_args(argv)
+    sys.path[:0] = [str(Path(__file__).parent)]  # `python -P` leaves it out
+    known = {reader.name: reader for reader in importlib.import_module(given.table).readers()}
+    names = [name.replace('-', ' ') for name in given.readers]
+    if unknown := set(names) - set(known):
+        parser.error(f'unknown reader {min(unknown)}; known are {", ".join(known)}')
+    chosen = [known[name] for name in names or known]
+    if given.child:
+        for reader in chosen:
+            print(json.dumps({'reader': reader.name}), flush=True)
+            child(reader, given.child, given.seed, given.start, given.count)
+        return 0
+    if given.repeat:
+        with tempfile.TemporaryDirectory() as folder:
+            examples = [given.repeat.absolute() / p.relative_to(Path(folder) / 'input')
+                        for p in prepared(chosen[0], Path(folder))]
+            told = [check(chosen[0], example, peak()) for example in examples]
+        print(*told, sep='\n')
+        return int(any(failed for _, failed in told))
+    results = []
+    for reader in chosen:
+        folder = given.output / reader.name.replace(' ', '-')
+        for result in fuzz(reader.name, folder, given.seed, given.count, given.table):
+            print(line_of(result), flush=True)
+        results.append(result)
+        for failure in result.failures:
+            print(f'    {failure["number"]}: {failure["failed"]}\n        {repeat_command(reader.name, failure)}')
+    print(json.dumps([vars(result) | {'failures': len(result.failures)} for result in results]))
+    return int(any(result.failures for result in results))
+
+
+if __name__ == '__main__':
+    sys.exit(main())
