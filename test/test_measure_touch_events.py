@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 from measure_touch_events import main
+from toy_outputs import toy_checkpoint
+
+from vit_tactile_ros.inference.touch_events import STATES
+from vit_tactile_ros.model import save_checkpoint
 
 CLIPS = Path(__file__).parents[1].resolve().parent / 'shared' / 'data' / 'gelsight_clips'
 CONTACTS = Path(__file__).parent / 'helpers' / 'contacts_by_eye.csv'
@@ -20,6 +24,15 @@ def test_simulated(capsys):
     found = last_line(capsys)
     assert found['frames'] == 630 and found['labelled_touches'] >= 6
     assert found['found'] == found['labelled_touches'] and found['false'] == found['split'] == 0
+
+
+def test_slip(tmp_path, capsys):
+    """Two seconds of each sensor, with an untrained network: the slips are those of the labels, found or missed."""
+    save_checkpoint(tmp_path / 'states.safetensors', toy_checkpoint(names=STATES, motion=0.08))
+    main(['--slip', str(tmp_path / 'states.safetensors'), '--seconds', '2', '--seeds', '1', '--slip_threshold', '0.5'])
+    found = last_line(capsys)
+    assert found['frames'] == 180 and found['slips']['found'] + found['slips']['missed'] == (
+        found['slips']['labelled_slips'])
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no real clips at {CLIPS}')

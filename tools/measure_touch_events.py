@@ -1,6 +1,7 @@
 """Touch events of the shipped checkpoint, against the truth of simulated streams or contacts labelled by eye.
 
     python tools/measure_touch_events.py                                    simulated, three sensors
+    python tools/measure_touch_events.py --slip CHECKPOINT                  held objects, for a checkpoint of states
     python tools/measure_touch_events.py --clips FOLDER --contacts FILE     recorded clips; FILE: CSV of clip,first,last
 
 first and last: frames of a clip, 0-based, with visible contact. Clips that begin in contact need an untouched reference
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,8 +27,18 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD, EventSettings
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
-from vit_tactile_ros.simulator import CLASS_NAMES, SensorUnit, TouchSequence, load_sensor, sensor_names
+from vit_tactile_ros.simulator import (
+    CLASS_NAMES,
+    STATE_NAMES,
+    HandlingSequence,
+    Markers,
+    SensorUnit,
+    TouchSequence,
+    load_sensor,
+    sensor_names,
+)
 
 Frame = tuple[np.ndarray, str]  # uint8 RGB (H, W, 3), and the class: one of the checkpoint, or 'contact' of any kind
 
@@ -38,6 +50,17 @@ def simulated(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Ite
     for number in range(int(seconds * rate)):
         contact = touches.at(number / rate)
         yield unit.render(contact, rng), contact.class_name if contact else CLASS_NAMES[0]
+
+
+def handled(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Iterator[Frame]:
+    """Objects that are held, shaken and slip, on a gel with dots."""
+    rng = np.random.default_rng(seed)
+    config = load_sensor(sensor)
+    config = dataclasses.replace(config, markers=config.markers or Markers())
+    unit, sequence = SensorUnit(config, rng), HandlingSequence(config, rng)
+    for number in range(int(seconds * rate)):
+        contact, state = sequence.at(number / rate)
+        yield unit.render(contact, rng), state
 
 
 def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Frame]:
@@ -75,7 +98,8 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
     count = len(labels)
     order = np.arange(count)
     touched = np.array([label != CLASS_NAMES[0] for label in labels])
-    classes = [CLASS_NAMES.index(label) if label in CLASS_NAMES else 1 for label in labels]
+    names = classifier.class_names
+    classes = [names.index(label) if label in names else 1 for label in labels]
     runs = np.cumsum(np.concatenate([[0], touched[1:] != touched[:-1]]))
     probabilities = np.stack([d.probabilities for d in decisions])
     exits = len(classifier.exits)
@@ -87,7 +111,7 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
         stamp=stamps, received=stamps, seconds=order / rate, label=np.array(classes),
         touch=np.array([f'{name}/{run}' for run in runs]), logits=logits,
         exit_index=np.array([d.exit_index for d in decisions]), class_id=probabilities.argmax(axis=1),
-        confidence=probabilities.max(axis=1), inference_time=np.full(count, np.nan), class_names=CLASS_NAMES,
+        confidence=probabilities.max(axis=1), inference_time=np.full(count, np.nan), class_names=tuple(names),
         exits=classifier.exits, compute_shares=classifier.compute_shares, temperatures=(1.0,) * exits,
         tau=classifier.thresholds(0.95))
 
@@ -100,26 +124,26 @@ def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:
     return found
 
 
-def shipped_classifier() -> TactileClassifier:
-    checkpoint = load_checkpoint(shipped_checkpoint())
-    if checkpoint.class_names != CLASS_NAMES:
-        raise RuntimeError('the shipped checkpoint has other classes than the simulator')
-    return TactileClassifier(checkpoint, engine='auto', threads=1)
-
-
-def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True,
-            reference: tuple[Path, int, int] | None = None) -> list[dict]:
-    classifier = shipped_classifier()
+def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True, slip: Path | None = None,
+            settings: EventSettings | None = None, reference: tuple[Path, int, int] | None = None) -> list[dict]:
+    checkpoint = load_checkpoint(slip or shipped_checkpoint())
+    if checkpoint.class_names != (STATE_NAMES if slip else CLASS_NAMES):
+        raise RuntimeError('the checkpoint has other classes than the simulator')
+    classifier = TactileClassifier(checkpoint, engine='auto', threads=1)
     image = untouched_reference(*reference, classifier) if reference else None
     rows = []
     for name, frames, rate in streams:
         table = frame_table(name, frames, rate, classifier, gate, image)
-        rows.append({'stream': name, 'frames': len(table)} | judge_touches(table, find_touches(table) or []))
+        rows.append({'stream': name, 'frames': len(table)} | judge_touches(
+            table, find_touches(table, settings) or []))
     return rows
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--slip', type=Path, metavar='CHECKPOINT', help='checkpoint of states, on held objects')
+    parser.add_argument('--slip_threshold', type=float, default=SLIP_THRESHOLD,
+                        help=f'probability of slip at which it begins (default: {SLIP_THRESHOLD:g})')
     parser.add_argument('--clips', type=Path, help='folder of video files; default: simulated streams')
     parser.add_argument('--contacts', type=Path, help='CSV with the contacts of the clips')
     parser.add_argument('--reference', nargs=3, metavar=('CLIP', 'FIRST', 'LAST'),
@@ -135,20 +159,31 @@ def main(argv: list[str] | None = None) -> None:
         streams = ((clip, recorded(arguments.clips / clip, contacts), arguments.rate)
                    for clip, contacts in contacts_of(arguments.contacts).items())
     else:
-        streams = ((f'{sensor} {seed}', simulated(sensor, 9000 + seed, arguments.seconds), 30.0)
+        frames_of = handled if arguments.slip else simulated
+        streams = ((f'{sensor} {seed}', frames_of(sensor, 9000 + seed, arguments.seconds), 30.0)
                    for sensor in sensor_names() for seed in range(arguments.seeds))
     reference = None
     if arguments.reference:
         clip, first, last = arguments.reference
         reference = (arguments.clips / clip, int(first), int(last))
-    rows = measure(streams, not arguments.no_gate, reference)
+    rows = measure(streams, not arguments.no_gate, arguments.slip,
+                   EventSettings(slip_threshold=arguments.slip_threshold), reference)
     columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
     print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
     for row in rows:
         onset, delay = row['onset_error'], row['decision_delay']
         print(f'{row["stream"]:28}', *(f'{row[c]:16}' for c in columns),
               f'{onset["max"] if onset else float("nan"):16.3f}', f'{delay["p50"] if delay else float("nan"):10.3f}')
-    print(json.dumps({c: sum(row[c] for row in rows) for c in columns}))
+    total = {c: sum(row[c] for row in rows) for c in columns}
+    if arguments.slip:
+        slip_columns = ('labelled_slips', 'found', 'missed', 'false')
+        print(f'{"slips":28}', *(f'{c:>16}' for c in slip_columns), f'{"delay, s":>16}')
+        for row in rows:
+            slips = row['slips']
+            print(f'{row["stream"]:28}', *(f'{slips[c]:16}' for c in slip_columns),
+                  f'{slips["delay"]["p50"] if slips["delay"] else float("nan"):16.3f}')
+        total['slips'] = {c: sum(row['slips'][c] for row in rows) for c in slip_columns}
+    print(json.dumps(total))
 
 
 if __name__ == '__main__':

@@ -17,6 +17,7 @@ import rclpy
 import torch
 from live_nodes import CLASSES, TIMEOUT, Client, NodeProcess
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.model import (
@@ -46,12 +47,8 @@ def tiny_checkpoint(tmp_path_factory) -> Path:
 @pytest.fixture(scope='session')
 def states_checkpoint(tmp_path_factory) -> Path:
     """A small untrained network with the classes and the motion input of one that detects slip."""
-    torch.manual_seed(0)
-    config = ModelConfig(num_classes=len(STATES), image_size=(32, 48), width=48, depth=3, exits=(1, 2, 3),
-                         feature_map_dim=16, channels=6)
     path = tmp_path_factory.mktemp('checkpoint') / 'states.safetensors'
-    save_checkpoint(path, Checkpoint(ViTTactile(config), PreprocessingConfig(
-        image_size=(32, 48), reference='difference', orientation='match', motion_interval=0.08), STATES))
+    save_checkpoint(path, toy_checkpoint(names=STATES, motion=0.08))
     return path
 
 

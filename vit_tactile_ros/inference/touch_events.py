@@ -223,20 +223,23 @@ class TouchTracker:
         return events
 
     def _follow_slip(self, stamp: int, slips: bool) -> list[TouchEvent]:
-        """`slips`: what this frame alone shows. The end needs less than 1 - threshold, and half of it at most."""
-        has_slip = self._touch is not None and self._touch.slips
+        """`slips`: what this frame alone shows.
+
+        It ends when the object is held with a probability of threshold, above 1 - threshold / 2: not when contact ends.
+        """
+        touch, threshold = self._touch, self.slip_threshold
+        has_slip = touch is not None and touch.slips
         if slips == has_slip:
             self._slip_since = None
         elif self._slip_since is None:
             self._slip_since = stamp
-        threshold, touch = self.slip_threshold, self._touch
-        if touch is None or (self.slip > min(1 - threshold, threshold / 2) if has_slip else self.slip < threshold):
+        confidence = self.contact - self.slip if has_slip else self.slip
+        if touch is None or confidence < (max(threshold, 1 - threshold / 2) if has_slip else threshold):
             return []
-        kind = EventKind.SLIP_ENDED if has_slip else EventKind.SLIP_BEGAN
         touch.slips = not has_slip
         first = max(stamp if self._slip_since is None else self._slip_since, touch.first_stamp)
         self._slip_since = None
-        return [self._event(kind, stamp, first, 1 - self.slip if has_slip else self.slip)]
+        return [self._event(EventKind.SLIP_BEGAN if touch.slips else EventKind.SLIP_ENDED, stamp, first, confidence)]
 
     def _settle(self, stamp: int) -> TouchEvent | None:
         assert self._touch is not None
