@@ -55,13 +55,17 @@ def topics(sensors: int, name: str = 'image_raw') -> list[str]:
     return [name] if sensors == 1 else [f's{i}/{name}' for i in range(sensors)]
 
 
+LEDGER = ('classified', 'superseded', 'rejected', 'paused', 'pending')  # their sum is `received`
+
+
 class Observer:
     """Collects the node's results and counters."""
 
-    def __init__(self, sensors: int) -> None:
+    def __init__(self, sensors: int, namespace: str = NAMESPACE) -> None:
         self.ages: list[float] = []  # s, from an image's stamp to the receipt of its result
-        self._counts: dict[str, dict[str, int]] = {}
-        self._node = rclpy.create_node('observer', namespace=NAMESPACE)
+        self.counts: dict[str, dict[str, int]] = {}  # by sensor
+        self._status = f'{namespace.strip("/")}/tactile_classifier: '
+        self._node = rclpy.create_node('observer', namespace=namespace)
         self._executor = fastest_executor()
         self._executor.add_node(self._node)
         for topic in topics(sensors, 'tactile'):
@@ -75,11 +79,12 @@ class Observer:
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
             values = {v.key: v.value for v in status.values}
-            if status.name.startswith(NAMESPACE.lstrip('/')) and 'received' in values:
-                self._counts[status.name] = {key: int(values[key]) for key in ('received', 'lost')}
+            if status.name.startswith(self._status) and 'received' in values:
+                self.counts[status.name.removeprefix(self._status)] = {
+                    key: int(values.get(key, 0)) for key in ('received', 'lost', 'gated', *LEDGER)}
 
     def total(self, key: str) -> int:
-        return sum(counts[key] for counts in self._counts.values())
+        return sum(counts[key] for counts in self.counts.values())
 
     def spin(self, seconds: float) -> None:
         end = time.monotonic() + seconds

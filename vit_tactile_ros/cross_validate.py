@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Subset
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.data.augment import Augmentation
+from vit_tactile_ros.data.augment_config import Augmentation
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.source import SIMULATOR, DataSource, read_frames, read_table
 from vit_tactile_ros.data.split import Split, folds

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs, quote, unquote
 import torch
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.data.augment import Augmentation
+from vit_tactile_ros.data.augment_config import Augmentation
 from vit_tactile_ros.data.source import empty_part, read_table
 from vit_tactile_ros.foundation.command import command, redacted
 from vit_tactile_ros.foundation.command_flags import HIDDEN, Flag, flag

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from vit_tactile_ros.data.augment import AUGMENTATIONS, Augment, AugmentConfig, _Draw, to_input
+from vit_tactile_ros.data.augment import Augment, _Draw, to_input
+from vit_tactile_ros.data.augment_config import AUGMENTATIONS, AugmentConfig
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.training.inputs import Inputs

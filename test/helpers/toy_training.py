@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.data import Dataset
 
-from vit_tactile_ros.data.augment import AugmentConfig
+from vit_tactile_ros.data.augment_config import AugmentConfig
 from vit_tactile_ros.model import ModelConfig, PreprocessingConfig, ViTTactile
 from vit_tactile_ros.training.loop import fit
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput

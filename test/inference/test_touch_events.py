@@ -58,6 +58,19 @@ def test_one_touch():
     assert sum(release.exits) == release.frames and max(release.exits) - min(release.exits) <= 1
 
 
+def test_release_at_the_gate():
+    """The gate's confidence of 0.95 delayed the release, as if the network doubted what it had not seen."""
+    tracker, released = TouchTracker(('no_contact', *map(str, range(9))), 3), []
+    for i in range(40):
+        is_gated = not 10 <= i < 30
+        row = np.full(10, 0.002 if not is_gated else 0.05 / 9)
+        row[0 if is_gated else 1] = 0.95 if is_gated else 0.982
+        events = tracker.update(at(i), row, -1 if is_gated else 0)
+        released += [event for event in events if event.kind == RELEASE]
+    assert [(event.first_stamp, event.stamp) for event in released] == [(at(30), at(31))]
+    assert released[0].exits == (20, 0, 0)
+
+
 def test_contact_again_right_after_a_release():
     """Each touch counts its own frames."""
     released = next(e for e in events_of('n' * 10 + 's' * 10 + 'n' * 10) if e.kind == RELEASE)

@@ -94,10 +94,11 @@ def start(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
     """Starts nodes, each parameter as name=value, and ends them with the test."""
     started: list[NodeProcess] = []
 
-    def start_node(module: str, *arguments: str, **parameters: object) -> NodeProcess:
+    def start_node(module: str, *arguments: str, fresh: bool = False, patch: str = '', **parameters: object,
+                   ) -> NodeProcess:
         for name, value in parameters.items():
             arguments += ('-p', f'{name}:={value}')
-        started.append(NodeProcess(module, tmp_path, *arguments))
+        started.append(NodeProcess(module, tmp_path, *arguments, fresh=fresh, patch=patch))
         return started[-1]
 
     yield start_node

@@ -216,7 +216,7 @@ def test_wrong_qos_override_ends_with_the_reason(start, tiny_checkpoint, overrid
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_stops_cleanly_on_a_signal(classifier, client, number):
     """Ctrl-C and a launch file's SIGTERM end the node with 0 and without a traceback, images on the way or not."""
-    node = classifier()
+    node = classifier(fresh=True)
     results = client.listen()
     client.send_until(image(1), lambda: results, 'a result')
     for i in range(2, 20):
@@ -229,7 +229,7 @@ def test_wrong_checkpoint_ends_with_the_reason(start, tmp_path):
     """A file that is not a checkpoint: status 1 and the reason, not a node with random predictions."""
     path = tmp_path / 'broken.safetensors'
     path.write_bytes(b'not weights')
-    node = start('classifier_node', checkpoint=path)
+    node = start('classifier_node', fresh=True, checkpoint=path)
     assert node.wait_for_end() == 1
     assert 'not a complete safetensors file' in node.output
     assert 'Traceback' not in node.output

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 from live_nodes import image
@@ -12,14 +11,8 @@ from sensor_msgs.msg import Image
 
 from vit_tactile_ros.model import load_checkpoint, save_checkpoint
 
-RUN_BROKEN = """
-import sys
-from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.ros import classifier_node
-{patch}
-sys.exit(classifier_node.main())
-"""
 CLASSIFY_EXITS = """
+from vit_tactile_ros.inference.classifier import TactileClassifier
 classify, left = TactileClassifier.classify, [{times}]
 def failing(self, *arguments):
     if left[0]:
@@ -31,22 +24,10 @@ TactileClassifier.classify = failing
 
 
 @pytest.fixture
-def broken(tiny_checkpoint, tmp_path):
+def broken(start, tiny_checkpoint):
     """Starts a node in which a part is replaced by one that fails."""
-    started = []
-
-    def start(patch: str) -> subprocess.Popen[str]:
-        started.append(subprocess.Popen(
-            [sys.executable, '-c', RUN_BROKEN.format(patch=patch), '--ros-args', '-p', f'checkpoint:={tiny_checkpoint}',
-             '-p', 'threads:=1', '-p', 'diagnostics_period:=0.1'], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=(tmp_path / 'log').open('w')))
-        return started[-1]
-
-    start.log = lambda: (tmp_path / 'log').read_text()
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+    return lambda patch: start('classifier_node', patch=patch, checkpoint=tiny_checkpoint, threads=1,
+                               diagnostics_period=0.1)
 
 
 def levels(client, name: str) -> set[tuple[bytes, str]]:
@@ -56,7 +37,7 @@ def levels(client, name: str) -> set[tuple[bytes, str]]:
 
 def test_the_worker_is_restarted(broken, client):
     """The thread ended: active, "classifying", and no image was ever classified again."""
-    broken(CLASSIFY_EXITS.format(times=2))
+    node = broken(CLASSIFY_EXITS.format(times=2))
     results = client.listen()
     client.send_until(image(1), lambda: results, 'a result')
     client.wait(lambda: client.counter('classified'), 'the counter')
@@ -66,12 +47,13 @@ def test_the_worker_is_restarted(broken, client):
     assert any(level == b'\x02' and 'SystemExit: the library called exit' in text
                for level, text in levels(client, 'model'))
     assert any(level == b'\x02' and 'internal error' in text for level, text in levels(client, 'sensor'))
-    assert 'Traceback' in broken.log() and 'the library called exit' in broken.log()
+    assert 'Traceback' in node.output and 'the library called exit' in node.output
 
 
 def test_a_worker_that_keeps_failing_ends_the_node(broken, client):
     """Status 1, so that launch starts another; the last report says why."""
-    process = broken(CLASSIFY_EXITS.format(times=10**6))
+    node = broken(CLASSIFY_EXITS.format(times=10**6))
+    process = node.process
     client.listen()
     client.image_publisher()
     while process.poll() is None:
@@ -81,7 +63,7 @@ def test_a_worker_that_keeps_failing_ends_the_node(broken, client):
         except subprocess.TimeoutExpired:
             continue
     assert process.returncode == 1
-    assert 'stopping: the classification thread has ended: SystemExit' in broken.log()
+    assert 'stopping: the classification thread has ended: SystemExit' in node.output
     client.wait(lambda: any('the classification thread has ended' in text for _, text in levels(client, 'model')),
                 'the last report')
     assert client.counter('received') == client.counter('rejected: internal error') + client.counter('superseded')

@@ -11,7 +11,7 @@ import pytest
 import torch
 from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, fit_toy, make_model
 
-from vit_tactile_ros.data.augment import AugmentConfig
+from vit_tactile_ros.data.augment_config import AugmentConfig
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
 from vit_tactile_ros.model import ModelConfig, Provenance, ViTTactile, load_checkpoint
 from vit_tactile_ros.training import loop

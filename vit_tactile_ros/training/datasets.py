@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from vit_tactile_ros.data.augment import AUGMENTATIONS, Augmentation, AugmentConfig
+from vit_tactile_ros.data.augment_config import AUGMENTATIONS, Augmentation, AugmentConfig
 from vit_tactile_ros.data.frames import Frames, grey_shares
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import STATE_INTERVAL, TASKS, SimulatedTouches, Task, sensor_key

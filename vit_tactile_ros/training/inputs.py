@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vit_tactile_ros.data.augment import Augment, AugmentConfig, to_input
+from vit_tactile_ros.data.augment import Augment, to_input
+from vit_tactile_ros.data.augment_config import AugmentConfig
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.training.batches import PIECE
 

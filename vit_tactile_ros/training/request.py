@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vit_tactile_ros.data.augment import Augmentation
+from vit_tactile_ros.data.augment_config import Augmentation
 from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.model import ModelConfig
 from vit_tactile_ros.training.config import TrainingConfig

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from vit_tactile_ros.data.augment import AUGMENTATIONS, AugmentConfig
+from vit_tactile_ros.data.augment_config import AUGMENTATIONS, AugmentConfig
 from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.model import ModelConfig, PreprocessingConfig, Provenance
 from vit_tactile_ros.training.batches import Order
