@@ -32,7 +32,7 @@ from typing import Any
 from vit_tactile_ros.foundation.errors import LONGEST
 
 BATCH = 100  # inputs from one source
-PER_PROCESS = 20_000  # then a new process starts, so that a failure is never due to an old state
+PER_PROCESS = 5_000  # then a new process starts, so that a failure is never due to an old state
 HANGS = 60.0  # s of the clock without an input
 
 

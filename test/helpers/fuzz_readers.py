@@ -489,7 +489,7 @@ def mutate_text(data: bytes, rng: random.Random) -> bytes:
     if way == 2:
         del lines[at]
     elif way == 3:
-        lines[at:at] = [lines[rng.randrange(len(lines))]] * rng.choice((1, 2, 2000))
+        lines[at:at] = [lines[rng.randrange(len(lines))]] * rng.choice((1, 2, 200))
     elif way < 6:
         separator = rng.choice((',', ',', ':'))
         for _ in range(rng.choice((1, 1, 3))):

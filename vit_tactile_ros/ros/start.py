@@ -167,10 +167,19 @@ def parameters_in(file: str) -> list[tuple[str, list[str]]]:
     return list(_sections(_loaded(file)))
 
 
+class _Loader(yaml.SafeLoader):
+    """Without aliases, as rcl: a value that holds itself has no end, and a few lines can stand for millions."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError('an alias')
+        return super().compose_node(parent, index)
+
+
 def _loaded(file: str) -> Any:
     try:
-        return yaml.safe_load(Path(file).read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError):
+        return _Loader(Path(file).read_text(encoding='utf-8')).get_single_data()
+    except Exception:  # for odd tags and deep nesting also KeyError, AttributeError, RecursionError
         return None  # rcl has read it; no warning is possible
 
 
