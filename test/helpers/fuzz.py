@@ -31,7 +31,7 @@ from typing import Any
 
 from vit_tactile_ros.foundation.errors import LONGEST
 
-BATCH = 100  # inputs from one source
+BATCH = 50  # inputs from one source
 PER_PROCESS = 20_000  # then a new process starts, so that a failure is never due to an old state
 HANGS = 60.0  # s of the clock without an input
 
@@ -128,7 +128,7 @@ def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (used + (reader.megabytes + 4000) * 10**6,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
-    before, slowest, outcomes, following = peak(), 0.0, Counter[str](), stop
+    before, slowest, outcomes, following, started = peak(), 0.0, Counter[str](), stop, time.process_time()
     stopped: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
     for number, file, data in inputs(reader, examples, seed, start, stop):
@@ -148,8 +148,8 @@ def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
         if peak() - before > reader.megabytes:  # in a new process, or every input from here on would fail
             following = number + 1
             break
-    print(json.dumps({'outcomes': outcomes, 'slowest': slowest, 'megabytes': peak() - before, 'next': following}),
-          flush=True)
+    print(json.dumps({'outcomes': outcomes, 'slowest': slowest, 'megabytes': peak() - before, 'next': following,
+                      'cpu': time.process_time() - started}), flush=True)
 
 
 def prepared(reader: Any, folder: Path) -> list[Path]:
@@ -261,6 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--repeat', type=Path, metavar='FOLDER', help='run the one reader on a failing input')
     parser.add_argument('--table', default='fuzz_readers', metavar='MODULE', help='of the function readers()')
     parser.add_argument('--child', type=Path, help=argparse.SUPPRESS)
+    parser.add_argument('--sample', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--start', type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     sys.path[:0] = [str(Path(__file__).parent)]  # `python -P` leaves it out
@@ -272,7 +273,9 @@ def main(argv: list[str] | None = None) -> int:
     if given.child:
         for reader in chosen:
             print(json.dumps({'reader': reader.name}), flush=True)
-            child(reader, given.child, given.seed, given.start, given.count)
+            half = reader.sample // 2
+            span = (BATCH - half, BATCH + half) if given.sample else (given.start, given.count)
+            child(reader, given.child, given.seed, *span)
         return 0
     if given.repeat:
         with tempfile.TemporaryDirectory() as folder:

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-import yaml
 from rclpy.exceptions import InvalidParameterValueException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from vit_tactile_ros.data.plain_yaml import load_yaml
 from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.ros.topics import MAX_TOPIC
@@ -167,19 +167,10 @@ def parameters_in(file: str) -> list[tuple[str, list[str]]]:
     return list(_sections(_loaded(file)))
 
 
-class _Loader(yaml.SafeLoader):
-    """Without aliases, as rcl: a value that holds itself has no end, and a few lines can stand for millions."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError('an alias')
-        return super().compose_node(parent, index)
-
-
 def _loaded(file: str) -> Any:
     try:
-        return _Loader(Path(file).read_text(encoding='utf-8')).get_single_data()
-    except Exception:  # for odd tags and deep nesting also KeyError, AttributeError, RecursionError
+        return load_yaml(Path(file).read_text(encoding='utf-8'))  # rcl takes no aliases either
+    except (OSError, ValueError):
         return None  # rcl has read it; no warning is possible
 
 
