@@ -1,6 +1,6 @@
 # PYTHON=/path/to/python3.12 chooses the Python for .venv/; otherwise tools/build.sh finds one.
 # ROS_DISTRO=kilted chooses the ROS 2 distribution. Only from the command line: a sourced ROS installation sets it too.
-.PHONY: help build demo test soak fuzz lint picture reference architecture docs clean
+.PHONY: help build demo test soak fuzz lint picture reference architecture docs hashes audit coverage clean
 .DEFAULT_GOAL := help
 export PYTHON
 # processes that test side by side
@@ -24,6 +24,9 @@ help:
 	@echo 'make reference    the generated pages of docs/'
 	@echo 'make architecture docs/architecture.svg'
 	@echo 'make docs         the documentation as a site in build/docs/; warnings and broken links are errors'
+	@echo 'make coverage     all tests with branch coverage of the package; the list of what is not covered is in build/coverage/'
+	@echo 'make hashes       hashes/, after a pinned version has changed'
+	@echo 'make audit        known vulnerabilities of the pinned packages (needs a network)'
 	@echo 'make clean        remove everything that make created'
 
 build:
@@ -64,6 +67,15 @@ architecture:
 
 docs:
 	@tools/docs.sh
+
+coverage: build
+	@tools/coverage.sh $(TESTS)
+
+hashes:
+	@tools/hashes.sh
+
+audit:
+	@tools/audit.sh
 
 clean:
 	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache .hypothesis

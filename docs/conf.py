@@ -22,7 +22,7 @@ NAVIGATION = {
     'Reference': ['reference/parameters', 'reference/messages', 'reference/commands', 'reference/glossary'],
     'Results': ['results/learning', 'results/performance', 'results/node_latency', 'results/touch_events',
                 'results/gate', 'results/transport'],
-    'Development': ['architecture', 'reference/modules'],
+    'Development': ['architecture', 'security', 'fuzzing', 'reference/modules'],
 }
 
 

@@ -19,7 +19,7 @@ from documentation import PAGES, ROOT, broken_links, commands, of_package
 from markdown_text import prose
 
 # First words of the shell lines that are no command of this package.
-TOOLS = {'make', 'tools/gpu_check.sh', '.', 'cd', 'source', 'pip', 'colcon', 'python3', 'ros2', 'python'}
+TOOLS = {'make', 'export', 'tools/gpu_check.sh', '.', 'cd', 'source', 'pip', 'colcon', 'python3', 'ros2', 'python'}
 ALL = [command for page in PAGES for command in commands(page)]
 OURS = [command for command in ALL if of_package(command.text)]
 MARKDOWN = sorted({*PAGES, *ROOT.glob('*.md'), *ROOT.glob('.github/**/*.md')})

@@ -95,6 +95,22 @@ def test_distributions_install_the_same_ros_packages():
     assert named('kilted') - named('jazzy') <= {'ament-cmake-ros-core'}
 
 
+@pytest.mark.parametrize(('lock', 'sources'), [
+    ('python', ('requirements.txt', 'constraints.txt')), ('jazzy', ('requirements-jazzy.txt',)),
+    ('kilted', ('requirements-kilted.txt',))])
+def test_every_pinned_package_has_its_hashes(lock, sources):
+    """A version that was changed without `make hashes`: `make build` would install the old one first."""
+    def pins(text: str) -> set[str]:
+        return {f'{re.sub("[-_.]+", "-", name).lower()}=={version}' for name, version
+                in re.findall(r'^([\w.-]+)(?:\[[\w,]+\])?==([^\s;]+)', text, re.MULTILINE)}
+
+    wanted = set().union(*(pins((ROOT / source).read_text()) for source in sources))
+    text = (ROOT / 'hashes' / f'{lock}.txt').read_text()
+    entries = re.split(r'^(?=\S+==)', text, flags=re.MULTILINE)[1:]
+    assert {pin for pin in wanted if not pin.startswith('torch==')} == set().union(*map(pins, entries))
+    assert all('--hash=sha256:' in entry for entry in entries)
+
+
 @pytest.mark.parametrize('distro', ['humble', 'no such'])
 def test_build_refuses_a_distribution_that_is_not_on_the_index(distro):
     """pip's error about requirements-humble.txt in place of what there is."""

@@ -14,13 +14,14 @@ PICKLES = {'pickle', 'cPickle', '_pickle', 'dill', 'cloudpickle', 'joblib', 'mar
 # The last parts of the name that is called; '' before the point is a builtin.
 FORBIDDEN = {
     '.eval', '.exec', '.compile', '.__import__', 'os.system', 'os.popen', 'os.spawnl', 'os.spawnv',
-    'subprocess.getoutput', 'subprocess.getstatusoutput', 'yaml.load', 'yaml.load_all', 'yaml.full_load', 'yaml.unsafe_load', 'torch.load',
-    'torch.save', 'np.load', 'numpy.load', 'np.save', 'tempfile.mktemp', 'jit.load', 'hub.load', 'markupsafe.Markup',
-    'extractall', 'allow_pickle'}
+    'subprocess.getoutput', 'subprocess.getstatusoutput', 'yaml.load', 'yaml.load_all', 'yaml.full_load',
+    'yaml.unsafe_load', 'torch.load', 'torch.save', 'np.load', 'numpy.load', 'np.save', 'tempfile.mktemp', 'jit.load',
+    'hub.load', 'markupsafe.Markup', 'extractall'}
 # What writes into files that nobody else reads, or of which half is of use.
 WRITERS = {
     'foundation/files.py': 'the probe', 'training/state.py': 'the lock', 'data/frames.py': 'a temporary folder',
-    'data/bags/recording.py': 'a temporary folder', 'data/rendered.py': 'each example has a checksum', 'ros/live/node_process.py': 'the log and parameters of a process',
+    'data/bags/recording.py': 'a temporary folder', 'data/rendered.py': 'each example has a checksum',
+    'ros/live/node_process.py': 'the log and parameters of a process',
     'ros/demo/session.py': 'the null device'}
 
 
@@ -69,8 +70,8 @@ def test_the_scan_finds_it(line):
 
 
 def test_the_scan_leaves_the_rest_alone():
-    assert not dangers('model.eval()\nsafetensors.torch.load(x)\nyaml.safe_load(x)\nre.compile(x)\nsubprocess.run([x])\nself.save(x)\n'
-                       'torch.compile(x)')
+    assert not dangers('model.eval()\nsafetensors.torch.load(x)\nyaml.safe_load(x)\nre.compile(x)\nsubprocess.run([x])'
+                       '\nself.save(x)\ntorch.compile(x)')
 
 
 def test_files_are_written_whole():

@@ -73,6 +73,11 @@ check_compiler() {
     done
 }
 
+# PIP_USER=0: pip refuses PIP_USER=1 in a virtual environment.
+pip_install() {
+    PIP_USER=0 .venv/bin/python -I -m pip install --disable-pip-version-check --retries 2 --progress-bar off "$@"
+}
+
 make_venv() {
     local wanted=$1 count start=$SECONDS
     # Only a complete environment made in this folder is updated in place; others are made again.
@@ -89,10 +94,13 @@ make_venv() {
     echo "$distro" > .venv/ros_distro
     count=$(grep -hc '==' requirements.txt "requirements-$distro.txt" constraints.txt | paste -sd+ | { read -r sum; echo $((sum)); })
     echo "Installing $count packages into .venv/ (about 2 minutes the first time, more if torch includes CUDA) ..."
-    # PIP_USER=0: pip refuses PIP_USER=1 in a virtual environment.
-    if ! PIP_USER=0 .venv/bin/python -I -m pip install --disable-pip-version-check --retries 2 --progress-bar off \
-            -r requirements.txt -r "requirements-$distro.txt" -c constraints.txt > log/pip.log 2>&1; then
-        if grep -qiE 'No space left on device' log/pip.log; then
+    # First what hashes/ has, each file with its hash; then torch, whose builds differ from index to index.
+    if ! { pip_install --require-hashes --no-deps -r hashes/python.txt -r "hashes/$distro.txt" \
+            && pip_install -r requirements.txt -r "requirements-$distro.txt" -c constraints.txt; } > log/pip.log 2>&1; then
+        if grep -q 'DO NOT MATCH THE HASHES' log/pip.log; then
+            grep -A 8 'DO NOT MATCH THE HASHES' log/pip.log >&2
+            fail "a package is not the file that hashes/ has: the index is damaged or was tampered with, or offers other builds (log/pip.log)"
+        elif grep -qiE 'No space left on device' log/pip.log; then
             fail "the disk is full: .venv/ takes about 2 GB, several more if torch includes CUDA"
         elif grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|Network is unreachable|name resolution|SSLError|ReadTimeout' log/pip.log; then
             fail "no network: pip cannot reach the package index; connect (or set https_proxy, or PIP_INDEX_URL to a mirror) and run make again (log/pip.log)"
@@ -128,7 +136,7 @@ run_colcon() {
 }
 
 check_compiler
-wanted=$(cat requirements.txt "requirements-$distro.txt" constraints.txt | sha256sum)
+wanted=$(cat requirements.txt "requirements-$distro.txt" constraints.txt hashes/python.txt "hashes/$distro.txt" | sha256sum)
 # .venv/by_hand: somebody else installs into it (tools/gpu_check.sh)
 [ -e .venv/by_hand ] || { [ "$(cat .venv/complete 2> /dev/null)" = "$root"$'\n'"$wanted" ] && [ -x .venv/bin/python ]; } || make_venv "$wanted"
 

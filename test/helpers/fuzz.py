@@ -31,7 +31,7 @@ from typing import Any
 
 from vit_tactile_ros.foundation.errors import LONGEST
 
-BATCH = 100  # inputs from one source
+BATCH = 50  # inputs from one source
 PER_PROCESS = 20_000  # then a new process starts, so that a failure is never due to an old state
 HANGS = 60.0  # s of the clock without an input
 
@@ -128,8 +128,13 @@ def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (used + (reader.megabytes + 4000) * 10**6,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
-    before, slowest, outcomes, following = peak(), 0.0, Counter[str](), stop
+    before, slowest, outcomes, following, started = peak(), 0.0, Counter[str](), stop, time.process_time()
+    stopped: list[int] = []
+    signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
     for number, file, data in inputs(reader, examples, seed, start, stop):
+        if stopped:
+            following = number
+            break
         whole = file.read_bytes()
         file.write_bytes(data)
         os.pwrite(number_file, b'%012d' % number, 0)
@@ -143,8 +148,8 @@ def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
         if peak() - before > reader.megabytes:  # in a new process, or every input from here on would fail
             following = number + 1
             break
-    print(json.dumps({'outcomes': outcomes, 'slowest': slowest, 'megabytes': peak() - before, 'next': following}),
-          flush=True)
+    print(json.dumps({'outcomes': outcomes, 'slowest': slowest, 'megabytes': peak() - before, 'next': following,
+                      'cpu': time.process_time() - started}), flush=True)
 
 
 def prepared(reader: Any, folder: Path) -> list[Path]:
@@ -179,26 +184,33 @@ def fuzz(reader: str, folder: Path, seed: int, count: int, table: str = 'fuzz_re
         result.outcomes = Counter(result.outcomes)
     while result.done < count and len(result.failures) < most_failures:
         begun, stop = time.monotonic(), min(count, result.done + PER_PROCESS)
-        result.done = run_child(folder, seed, result, stop, table)
+        result.done, is_stopped = run_child(folder, seed, result, stop, table)
         result.seconds += time.monotonic() - begun
         progress.write_text(json.dumps(vars(result)))
         yield result
+        if is_stopped:
+            raise KeyboardInterrupt
     yield result
 
 
-def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) -> int:
-    """Adds to the result; returns the number of the next input."""
+def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) -> tuple[int, bool]:
+    """Adds to the result; returns the number of the next input, and whether the run was stopped."""
     words = [sys.executable, __file__, '--child', str(folder), '--seed', str(seed), '--start', str(result.done),
              '--count', str(stop), '--table', table, result.reader]
     number = folder / 'number'
     number.unlink(missing_ok=True)
-    ended, last, changed = '', -1, time.monotonic()
+    ended, last, changed, is_stopped = '', -1, time.monotonic(), False
     with tempfile.TemporaryFile('w+') as out, (folder / 'log').open('a') as log:
         process = subprocess.Popen(words, stdout=out, stderr=log)
         try:
             while process.poll() is None:
-                with contextlib.suppress(subprocess.TimeoutExpired):
+                try:
                     process.wait(1.0)
+                except subprocess.TimeoutExpired:
+                    pass
+                except KeyboardInterrupt:  # Ctrl-C or a time limit: what is done is kept
+                    process.send_signal(signal.SIGINT)
+                    is_stopped = True
                 now = int(number.read_bytes() or -1) if number.exists() else -1
                 if now != last:
                     last, changed = now, time.monotonic()
@@ -217,14 +229,16 @@ def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) ->
             result.outcomes.update(line['outcomes'])
             result.slowest = max(result.slowest, line['slowest'])
             result.megabytes = max(result.megabytes, line['megabytes'])
-            return int(line['next'])
+            return int(line['next']), is_stopped
     code = process.returncode
     ended = ended or f'ended with {signal.Signals(-code).name if code < 0 else code}'
+    if last < 0 and is_stopped:
+        return result.done, True
     if last < 0:
         tail = (folder / 'log').read_text()[-2000:]
         raise RuntimeError(f'the process of {result.reader} {ended} before its first input: {tail}')
     result.failures.append({'failed': ended, 'number': last, 'kept': str(keep(folder, last))})
-    return last + 1
+    return last + 1, is_stopped
 
 
 def repeat_command(reader: str, failure: dict[str, Any]) -> str:
@@ -247,6 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--repeat', type=Path, metavar='FOLDER', help='run the one reader on a failing input')
     parser.add_argument('--table', default='fuzz_readers', metavar='MODULE', help='of the function readers()')
     parser.add_argument('--child', type=Path, help=argparse.SUPPRESS)
+    parser.add_argument('--sample', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--start', type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
     sys.path[:0] = [str(Path(__file__).parent)]  # `python -P` leaves it out
@@ -258,7 +273,9 @@ def main(argv: list[str] | None = None) -> int:
     if given.child:
         for reader in chosen:
             print(json.dumps({'reader': reader.name}), flush=True)
-            child(reader, given.child, given.seed, given.start, given.count)
+            half = reader.sample // 2
+            span = (BATCH - half, BATCH + half) if given.sample else (given.start, given.count)
+            child(reader, given.child, given.seed, *span)
         return 0
     if given.repeat:
         with tempfile.TemporaryDirectory() as folder:
@@ -270,8 +287,12 @@ def main(argv: list[str] | None = None) -> int:
     results = []
     for reader in chosen:
         folder = given.output / reader.name.replace(' ', '-')
-        for result in fuzz(reader.name, folder, given.seed, given.count, given.table):
-            print(line_of(result), flush=True)
+        try:
+            for result in fuzz(reader.name, folder, given.seed, given.count, given.table):
+                print(line_of(result), flush=True)
+        except KeyboardInterrupt:
+            print('stopped; the same command resumes')
+            return 130
         results.append(result)
         for failure in result.failures:
             print(f'    {failure["number"]}: {failure["failed"]}\n        {repeat_command(reader.name, failure)}')

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import rclpy
-import yaml
 from rclpy.exceptions import InvalidParameterValueException, NameValidationException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
+from vit_tactile_ros.data.plain_yaml import load_yaml
 from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.ros.topics import MAX_TOPIC
@@ -169,8 +169,8 @@ def parameters_in(file: str) -> list[tuple[str, list[str]]]:
 
 def _loaded(file: str) -> Any:
     try:
-        return yaml.safe_load(Path(file).read_text(encoding='utf-8'))
-    except (OSError, ValueError, yaml.YAMLError):
+        return load_yaml(Path(file).read_text(encoding='utf-8'))  # rcl takes no aliases either
+    except (OSError, ValueError):
         return None  # rcl has read it; no warning is possible
 
 

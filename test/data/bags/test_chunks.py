@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import bz2
 from pathlib import Path
 
 import bag_mutations
+import lz4.frame
 import pytest
 from bag_mutations import COUNT, START, STEP, TOPIC, digests, write
 
+from vit_tactile_ros.data.bags import storage
 from vit_tactile_ros.data.bags.recording import Recording
+from vit_tactile_ros.data.bags.storage import unpacked, zstd
 
 
 def numbers(path: Path, start: int | None = None, stop: int | None = None) -> tuple[list[int], str]:
@@ -84,6 +88,20 @@ def test_a_header_that_counts_fewer_chunks(tmp_path):
     file_of(path).write_bytes(data[:place] + bytes([data[place] - 1]) + data[place + 1:])
     found, problems = numbers(path)
     assert found == list(range(COUNT)) and 'its header gives' in problems
+
+
+@pytest.mark.parametrize('pack', (
+    lambda data: ('lz4', lz4.frame.compress(data)), lambda data: ('lz4', lz4.frame.compress(data, store_size=False)),
+    lambda data: ('zstd', zstd().compress(data)), lambda data: ('zstd', zstd().compress(b'a') + zstd().compress(data)),
+    lambda data: ('bz2', bz2.compress(data))))
+def test_a_chunk_that_unpacks_to_too_much(pack, monkeypatch):
+    """lz4 had no limit, nor had the second frame of zstd; whole chunks are as before."""
+    compression, data = pack(bytes(300_000))
+    whole, trouble = unpacked(compression, data, len(b'a' * data.startswith(zstd().compress(b'a'))) + 300_000)
+    assert not trouble and len(whole) in (300_000, 300_001)
+    monkeypatch.setattr(storage, '_LARGEST_CHUNK', 200_000)
+    found, trouble = unpacked(compression, data)
+    assert len(found) <= 200_000 and (trouble or found == b'a')
 
 
 def test_overlapping_chunks_are_in_the_order_of_time(tmp_path):

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vit_tactile_ros.data.plain_yaml import load_yaml
+
 
 @dataclass(frozen=True)
 class Metadata:
@@ -32,10 +34,8 @@ def read_metadata(folder: Path) -> Metadata | None:
 
 def parse_metadata(text: str) -> Metadata:
     """Raises only ValueError, for anything that is not metadata."""
-    from ruamel.yaml import YAML  # comes with rosbags; imported here, since folders and CSVs do not need it
-
+    about = load_yaml(text, has_aliases=True)
     try:
-        about = YAML(typ='safe').load(text)
         about = about.get('rosbag2_bagfile_information', about)  # in the file itself it is left out
         counts: Counter[tuple[str, str]] = Counter()
         digests = {}

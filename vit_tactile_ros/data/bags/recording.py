@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import shutil
 import struct
 import tempfile
@@ -32,6 +33,7 @@ from vit_tactile_ros.data.table import DataError
 
 _STORAGES: dict[str, type[McapFile] | type[SqliteFile] | type[Bag1File]] = {
     '.mcap': McapFile, '.db3': SqliteFile, '.bag': Bag1File}
+_LEAST_FREE = 2**28  # bytes of the disk that are left free when a file is unpacked
 # Exceptions caused by changed bytes that no checksum covers: in names, lengths, kinds of records.
 _DAMAGE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, struct.error)
 
@@ -138,7 +140,10 @@ class Recording:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='vit_tactile_replay_')))
         with zstd().open(file) as source, (folder / file.stem).open('wb') as target:
             try:
-                shutil.copyfileobj(source, target)
+                while piece := source.read(2**24):
+                    if shutil.disk_usage(folder).free < _LEAST_FREE:  # a small file may unpack to any size
+                        raise OSError(errno.ENOSPC, f'unpacked, it would fill the disk of {folder}')
+                    target.write(piece)
             except OSError:
                 raise  # for instance the disk is full
             except Exception as error:  # errors of the library; what was read before them is kept

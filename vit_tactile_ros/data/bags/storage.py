@@ -142,13 +142,18 @@ class _Unknown(ValueError):
 def _unpacked_at_once(compression: str, data: bytes) -> bytes:
     """Twice as fast. Raises an error of the library for damaged data, and for data that may exceed the memory."""
     if compression == 'zstd':
-        module = zstd()
-        size = module.get_frame_info(data).decompressed_size
-        if size is None or size > _LARGEST_CHUNK:
-            raise ValueError(f'{size} bytes')
+        module, size, rest = zstd(), 0, memoryview(data)
+        while rest:  # of each frame
+            size += module.get_frame_info(rest).decompressed_size  # TypeError: unknown
+            rest = rest[module.get_frame_size(rest):]
+            if size > _LARGEST_CHUNK:
+                raise ValueError(f'{size} bytes')
         return bytes(module.decompress(data))
     if compression == 'lz4':
-        from lz4.frame import decompress  # at most 255 times its size
+        from lz4.frame import decompress, get_frame_info
+        # At most 255 times its size; it refuses more than the size that it gives.
+        if (get_frame_info(data)['content_size'] or 255 * len(data)) > _LARGEST_CHUNK:
+            raise ValueError(f'{len(data)} bytes may become too many')
         return bytes(decompress(data))
     if compression == 'bz2':
         raise ValueError('one byte may unpack to thousands')
