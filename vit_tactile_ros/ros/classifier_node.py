@@ -86,6 +86,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         worker_failure = self._worker.failure if self._worker is not None else ''
         return self._hang or worker_failure or self._reporter.failure
 
+    def on_executor_error(self, error: Exception) -> None:
+        """An exception between two callbacks, which is counted as one of a callback is."""
+        self._guard.count('the executor', error)
+
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

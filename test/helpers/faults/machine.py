@@ -59,7 +59,8 @@ def memory_exhausted(bench: Bench) -> str:
     return 'loads the checkpoint' if response.success else 'does not load the checkpoint'
 
 
-@fault('The disk is full when the reference is written to reference_store.', 'could not write', '', own=True, soon=6.0)
+@fault('The disk is full when the reference is written to reference_store.', 'could not write', '', own=True, ends=True,
+       soon=6.0)
 def disk_full(bench: Bench) -> str:
     bench.stop()
     store = bench.folder / 'store'
@@ -247,7 +248,7 @@ def _ends(bench: Bench, action: str, reason: str, more: str = '', limit: float =
         while bench.is_alive:
             if time.monotonic() > end:
                 raise FaultError('the node lives on, mute')
-            bench.client.send(next(bench.good(1, is_touched=True)))
+            bench.play(bench.good(1, is_touched=True), is_heard=False)
             time.sleep(1 / 60)
     status, text = node.process.returncode, node.output
     if status != 1 or reason not in text:

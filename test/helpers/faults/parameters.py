@@ -31,7 +31,8 @@ KINDS: dict[str, list[tuple[Type, Any]]] = {
                     (Type.DOUBLE_ARRAY, [0.5]), (Type.STRING_ARRAY, ['x'])],
     'strange texts': [(Type.STRING, 'x' * 100_000), (Type.STRING, '../../../no/such/file'),
                       (Type.STRING, '\x01\x1b[2J'), (Type.STRING, '[1, 2'),
-                      (Type.STRING_ARRAY, ['a b', '/', 'left', 'left']), (Type.STRING_ARRAY, ['s'] * 1000), (Type.STRING, '~nobody_of_that_name/x')],
+                      (Type.STRING_ARRAY, ['a b', '/', 'left', 'left']), (Type.STRING_ARRAY, ['s'] * 1000),
+                      (Type.STRING, '~nobody_of_that_name/x')],
 }
 
 

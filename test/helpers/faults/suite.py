@@ -30,6 +30,7 @@ class Fault:
     soon: float  # s
     is_short: bool  # also in `make test`
     is_own: bool  # not with the node of other rows; they run last
+    is_compressed: bool  # with a camera that sends PNG
     ends: bool  # the node that remains at the end is another one
     more_memory: float  # MB
 
@@ -38,14 +39,15 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(what: str, log: str | None = None, diagnostics: str | None = None, *, soon: float = SOON,
-          short: bool = False, own: bool = False, ends: bool = False, more_memory: float = MORE_MEMORY,
-          name: str = '', **arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+          short: bool = False, own: bool = False, compressed: bool = False, ends: bool = False,
+          more_memory: float = MORE_MEMORY, name: str = '',
+          **arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds the function below it as a row, called with the bench and `arguments`; its name is that of the row."""
     def add(function: Callable[..., Any]) -> Callable[..., Any]:
         title = name or function.__name__.replace('_', ' ').strip()
         assert title not in FAULTS, title
         FAULTS[title] = Fault(title, what, lambda bench: function(bench, **arguments), log, diagnostics, soon, short,
-                              own, ends, more_memory)
+                              own, compressed, ends, more_memory)
         return function
     return add
 
@@ -75,6 +77,10 @@ def run(bench: Bench, fault: Fault) -> Measured:
 
 
 def _run(bench: Bench, fault: Fault, measured: Measured) -> None:
+    if bench.is_compressed != fault.is_compressed:
+        bench.stop()
+        bench.unplug()
+        bench.is_compressed = fault.is_compressed
     if not bench.is_alive:
         bench.start()
     process = bench.process_id
