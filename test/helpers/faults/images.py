@@ -63,7 +63,7 @@ def _uniform(bench: Bench, level: int) -> None:
 
 for _name, _what, _level in (('black', 'The light is off: every pixel is 0.', 0),
                              ('saturated', 'The exposure is far too long: every pixel is 255.', 255)):
-    fault(_what, 'blank', 'blank images', short=True, name=_name, level=_level)(_uniform)
+    fault(_what, 'blank', 'blank images', short=_level == 0, name=_name, level=_level)(_uniform)
 
 
 @fault('Only three columns are lit: the rest of the image is black.', 'blank', 'blank images')

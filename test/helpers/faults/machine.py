@@ -46,8 +46,8 @@ def file_handles_exhausted(bench: Bench) -> str:
     return 'loads it' if response.success else 'keeps the network that runs'
 
 
-@fault('No more memory: 3840x2160 images come, and the checkpoint is reloaded.', '', '', own=True, soon=6.0,
-       more_memory=400.0)
+@fault('No more memory: 3840x2160 images come, and the checkpoint is reloaded.', 'internal error',
+       'ERROR: internal error', own=True, soon=6.0, more_memory=400.0)
 def memory_exhausted(bench: Bench) -> str:
     large = message(np.random.default_rng(0).integers(0, 256, (2160, 3840, 3), np.uint8))
     used = int(Path(f'/proc/{bench.process_id}/statm').read_text().split()[0]) * os.sysconf('SC_PAGESIZE')

@@ -67,7 +67,10 @@ class Soak:
         bench = self._bench
         bench.start(sensors=f'[{", ".join(SENSORS)}]', diagnostics_period=0.5, wait=False)
         assert bench.node is not None
-        bench.node.wait_for_output('active, waiting for images')
+        while 'active, waiting for images' not in bench.node.output:  # however busy the machine is
+            if not bench.is_alive:
+                raise FaultError(f'the node has ended: {bench.node.output[-500:]}')
+            time.sleep(0.1)
         qos = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE)
         publishers = [self._client.image_publisher(f'/{name}/image_raw', qos=qos) for name in SENSORS]
         for name in SENSORS:
