@@ -73,6 +73,7 @@ class Bench:
         self.results = client.results.setdefault('/tactile', [])
         self.node: NodeProcess | None = None
         self.expected: dict[bool, str] = {}  # class by whether it is touched
+        self.is_patched = False
         self.is_compressed = False  # whether the camera sends PNG
         self._publisher: Any = None
         self._number = 0
@@ -86,6 +87,7 @@ class Bench:
                       'image_transport': 'compressed' if self.is_compressed else 'raw'} | parameters
         for name, value in parameters.items():
             arguments += ('-p', f'{name}:={value}')
+        self.is_patched = bool(patch)
         with _environment(environment or {}):
             self.node = NodeProcess('classifier_node', self.folder, *arguments, python=[
                 *python, *(['-c', PATCHED, patch] if patch else [])])

@@ -94,7 +94,7 @@ for _kind in KINDS:
               name=f'{_kind} while {_state}', kind=_kind, state=_state)(_set_wrong)
 
 
-@fault('A parameter file that is wrong: the node starts with NaN for silence_timeout.', '', '', own=True, ends=True)
+@fault('A parameter file that is wrong: the node starts with NaN for silence_timeout.', '', '', own=True)
 def wrong_at_start(bench: Bench) -> str:
     bench.stop()
     node = bench.start(silence_timeout='.nan', wait=False)

@@ -29,9 +29,8 @@ class Fault:
     diagnostics: str | None  # the same for the reports that are not OK
     soon: float  # s
     is_short: bool  # also in `make test`
-    is_own: bool  # not with the node of other rows; they run last
+    is_own: bool  # may replace the node; such rows run last
     is_compressed: bool  # with a camera that sends PNG
-    ends: bool  # the node that remains at the end is another one
     more_memory: float  # MB
 
 
@@ -39,7 +38,7 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(what: str, log: str | None = None, diagnostics: str | None = None, *, soon: float = SOON,
-          short: bool = False, own: bool = False, compressed: bool = False, ends: bool = False,
+          short: bool = False, own: bool = False, compressed: bool = False,
           more_memory: float = MORE_MEMORY, name: str = '',
           **arguments: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Adds the function below it as a row, called with the bench and `arguments`; its name is that of the row."""
@@ -47,7 +46,7 @@ def fault(what: str, log: str | None = None, diagnostics: str | None = None, *, 
         title = name or function.__name__.replace('_', ' ').strip()
         assert title not in FAULTS, title
         FAULTS[title] = Fault(title, what, lambda bench: function(bench, **arguments), log, diagnostics, soon, short,
-                              own, compressed, ends, more_memory)
+                              own, compressed, more_memory)
         return function
     return add
 
@@ -108,8 +107,8 @@ def _run(bench: Bench, fault: Fault, measured: Measured) -> None:
     measured.problems += _problems(fault, measured)
     if recovery.wrong and not (measured.log or measured.diagnostics):
         measured.problems.append(f'{recovery.wrong} silent wrong results after it')
-    if is_other != fault.ends:
-        measured.problems.append('the node was replaced by another' if is_other else 'the node was not replaced')
+    if is_other and not fault.is_own:
+        measured.problems.append('the node was replaced by another')
 
 
 def _problems(fault: Fault, measured: Measured) -> list[str]:
