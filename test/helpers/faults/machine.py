@@ -206,13 +206,17 @@ TactileClassifier.classify, ClassificationWorker.notify = failing, deaf
 """
 
 
+def _start_patched(bench: Bench) -> None:
+    bench.stop()
+    bench.start(patch=_FAIL.format(flag=str(bench.folder / 'fault')))
+
+
 @contextlib.contextmanager
 def _patched(bench: Bench, action: str, times: int) -> Iterator[None]:
     """The fault, at most `times` times, for the block. Its node stays for the next row."""
     flag = bench.folder / 'fault'
     if not bench.is_alive or not bench.is_patched:
-        bench.stop()
-        bench.start(patch=_FAIL.format(flag=str(flag)))
+        _start_patched(bench)
     written = flag.with_suffix('.new')
     written.write_text(f'{times} {action}')
     written.rename(flag)
@@ -265,18 +269,18 @@ def _ends(bench: Bench, action: str, reason: str, limit: float = 30.0) -> str:
     status, text = node.process.returncode, node.output
     if status != 1 or reason not in text:
         raise FaultError(f'ended with {status}: {text[-300:]}')
-    bench.start()
+    _start_patched(bench)
     return 'ends with status 1, so that launch starts another; the log of the first names the reason'
 
 
 @fault('The GPU is lost: CUDA raises the same error for every batch.', None, '', own=True)
-def GPU_lost(bench: Bench) -> str:
+def GPU_is_lost(bench: Bench) -> str:
     return _ends(bench, 'raise RuntimeError("CUDA error: unspecified launch failure")', 'unspecified launch failure')
 
 
 @fault('The engine hangs for 2.5 s in one batch.', 'has not returned from a batch', 'ERROR: .*has not returned',
        own=True)
-def engine_hangs_for_2_5_s(bench: Bench) -> None:
+def engine_hangs_for_a_moment(bench: Bench) -> None:
     with _patched(bench, 'import time; time.sleep(2.5)', 1):
         bench.play(bench.good(170, is_touched=True))
 
@@ -286,8 +290,7 @@ def engine_hangs_for_ever(bench: Bench) -> str:
     return _ends(bench, 'import time; time.sleep(1000.0)', 'has not returned from a batch')
 
 
-@fault('The engine hangs for 9 s, and the node is deactivated during that.', '', '', own=True,
-       soon=6.0)
+@fault('The engine hangs for 9 s, and the node is deactivated during that.', '', '', own=True, soon=6.0)
 def deactivated_while_the_engine_hangs(bench: Bench) -> str:
     with _patched(bench, 'import time; time.sleep(9.0)', 1):
         bench.play(bench.good(30, is_touched=True))
@@ -296,7 +299,7 @@ def deactivated_while_the_engine_hangs(bench: Bench) -> str:
         node.wait_for_end()
     if node.process.returncode != 1:
         raise FaultError(f'ended with {node.process.returncode}: {node.output[-300:]}')
-    bench.start()
+    _start_patched(bench)
     return 'ends with status 1 after 5 s, so that launch starts another'
 
 
