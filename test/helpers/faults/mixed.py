@@ -20,6 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from faults import rows  # noqa: F401  (first, since the order of the imports is that of the rows)
 from faults.bench import LEDGER, RATE, Bench, FaultError, set_stamp, stamp_of
 from faults.parameters import KINDS
 from faults.scene import message
