@@ -290,6 +290,18 @@ class Bench:
             if time.monotonic() > end:
                 raise FaultError(f'the reference stays {self.client.values().get("reference")!r}')
 
+    def show(self, image: Image | CompressedImage) -> None:
+        """Publish an image of another size between good ones, until the node has seen it; then the reference."""
+        before, end = self.counters()['resolution changes'], time.monotonic() + RESULT_LIMIT
+        self.play(self.good(3))
+        while self.counters()['resolution changes'] == before:
+            self.play([image])
+            time.sleep(0.5)  # it is large
+            if time.monotonic() > end:
+                raise FaultError('the image of another size did not arrive')
+        self.play(self.good(3))
+        self.wait_for_reference()
+
     def _learn(self) -> None:
         for is_touched in (False, True):
             first = len(self.results)
