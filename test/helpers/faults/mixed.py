@@ -31,7 +31,7 @@ SENSORS = ('left', 'right')
 SAMPLE = 10.0  # s between two samples
 WARM_UP = 0.2  # share of the time, at least 60 s and at most 600 s; every fault and request occurs in it
 GROWTH = 0.01  # of the memory, from the first to the last tenth of the time after the warm-up, by their medians
-MUTE = 5.0  # s without a result of any sensor
+MUTE, FIRST = 10.0, 60.0  # s without a result of any sensor; until the first result
 HALF_TOUCH = 30  # images, then as many without a touch
 
 
@@ -80,6 +80,7 @@ class Soak:
         asking = threading.Thread(target=self._ask, args=(seconds,), daemon=True)
         asking.start()
         start, tick = time.monotonic(), 0
+        self._last_result = start + FIRST - MUTE
         next_sample, next_minute = SAMPLE, 60.0
         try:
             while (now := time.monotonic() - start) < seconds:
