@@ -30,8 +30,8 @@ from vit_tactile_ros.ros.parameters import RULES
 SENSORS = ('left', 'right')
 SAMPLE = 10.0  # s between two samples
 WARM_UP = 0.2  # share of the time, at least 60 s and at most 600 s; every fault and request occurs in it
-# Of the memory, from the first to the last third of the time after the warm-up. Of each third, the value that a tenth of
-# its samples are below: a reload holds two networks for a moment, and a large image its pixels.
+# Of the memory, from the first to the last third of the time after the warm-up. Of each third, the value that a tenth
+# of its samples are below: a reload holds two networks for a moment, and a large image its pixels.
 GROWTH, LOW = 0.01, 10
 MUTE, FIRST = 10.0, 60.0  # s without a result of any sensor; until the first result
 HALF_TOUCH = 30  # images, then as many without a touch
