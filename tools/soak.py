@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--checkpoint', type=Path, default=shipped_checkpoint(), help='default: the shipped one')
     parser.add_argument('--rows', nargs='*', default=None, help='only rows whose name contains one of these words')
     parser.add_argument('--from', dest='first', default='', help='only this row and those after it')
-    parser.add_argument('--page', type=Path, help='write the table of the rows to this file')
+    parser.add_argument('--page', type=Path, help='write the rows that passed into the table of this file')
     parser.add_argument('--minutes', type=float, default=0.0, help='instead of the rows: random faults for so long')
     parser.add_argument('--soak_page', type=Path, help='write the result of --minutes, with a figure, to this file')
     parser.add_argument('--seed', type=int, default=0, help='of the random faults')
@@ -79,8 +79,10 @@ def run_rows(bench: Bench, arguments: argparse.Namespace) -> int:
             if bench.node is not None:
                 print(bench.node.output[-2000:], flush=True)
             bench.stop()
-    if arguments.page is not None:
-        arguments.page.write_text(page.written(found), encoding='utf-8')
+        if arguments.page is not None:  # also of a run that is ended early
+            before = arguments.page.read_text(encoding='utf-8') if arguments.page.exists() else ''
+            names = [row.name for row in rows.chosen()]
+            arguments.page.write_text(page.written(found, names, before), encoding='utf-8')
     failed = sum(bool(measured.problems) for measured in found)
     print(f'{len(found)} rows, {failed} failed')
     return failed

@@ -42,6 +42,12 @@ def test_a_message_that_is_sent_again_is_not_frozen():
     assert [causes(monitor.check(GEL, 5, now)) for now in (0.0, 3.0, 6.0)] == [[]] * 3
 
 
+def test_one_equal_image_after_a_gap_is_not_frozen():
+    """A process that was stopped for some seconds, and a camera with little noise."""
+    monitor = StreamMonitor()
+    assert [causes(monitor.check(GEL, stamp, now)) for stamp, now in ((1, 0.0), (2, 0.1), (3, 9.0))] == [[]] * 3
+
+
 def test_a_stream_that_starts_again_is_not_frozen():
     monitor = StreamMonitor()
     monitor.check(GEL, 1, 0.0)

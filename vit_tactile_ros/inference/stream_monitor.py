@@ -10,7 +10,7 @@ from vit_tactile_ros.inference.note import Note
 
 Image = NDArray[np.uint8]
 
-FROZEN_AFTER = 2.0  # s; a camera has noise, so two equal images are rare
+FROZEN_AFTER, FROZEN_IMAGES = 2.0, 4  # s, and images in a row; a camera has noise, so two equal images are rare
 
 
 class StreamMonitor:
@@ -26,6 +26,7 @@ class StreamMonitor:
         self._last: Image | None = None
         self._last_stamp = 0
         self._since = 0.0  # s, monotonic; since then all images are equal
+        self._equal = 0  # how many
 
     def check(self, image: Image, stamp_ns: int, now: float) -> list[Note]:
         """`image` is fitted, and must not be changed afterwards; `now` is monotonic time in s."""
@@ -40,9 +41,10 @@ class StreamMonitor:
             image, self._last)
         if is_equal and stamp_ns == self._last_stamp:
             return notes  # a message that was sent twice; counted as a repeated stamp
+        self._equal = self._equal + 1 if is_equal else 1
         if not is_equal:
             self._since = now
-        elif now - self._since > FROZEN_AFTER:
+        elif self._equal >= FROZEN_IMAGES and now - self._since > FROZEN_AFTER:
             self.frozen_images += 1
             notes.append(Note('frozen', f'frozen: the images have been identical for {now - self._since:.1f} s, '
                                         'although their stamps change, so the predictions are those of an old image. '

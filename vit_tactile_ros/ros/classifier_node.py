@@ -74,6 +74,10 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def _worker(self) -> ClassificationWorker | None:
         return self._running.worker if self._running is not None else None
 
+    def on_executor_error(self, error: Exception) -> None:
+        """An exception between two callbacks, which is counted as one of a callback is."""
+        self._guard.count('the executor', error)
+
     # Lifecycle
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:

@@ -20,6 +20,10 @@ class CallbackGuard:
         self.last_error = ''
         self._throttled = throttled
 
+    def count(self, name: str, error: Exception) -> None:
+        self.errors += 1
+        self.last_error = f'{name}: {type(error).__name__}: {error}'
+
     def __call__(self, name: str, callback: Callable[..., Any], instead: Callable[..., Any] | None = None,
                  ) -> Callable[..., Any]:
         """`callback`; if it raises, the result of `instead`, called with the exception and the same arguments."""
@@ -27,8 +31,7 @@ class CallbackGuard:
             try:
                 return callback(*arguments)
             except Exception as error:
-                self.errors += 1
-                self.last_error = f'{name}: {type(error).__name__}: {error}'
+                self.count(name, error)
                 self._throttled.error(f'guard {name}', f'internal error in {name}: '
                                       f'{"".join(traceback.format_exception(error))}')
                 return instead(error, *arguments) if instead is not None else None

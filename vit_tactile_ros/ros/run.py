@@ -25,6 +25,7 @@ from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reaso
 SIGNAL_POLL = 0.2  # s between checks for Ctrl-C or SIGTERM
 STOP_LIMIT = 1.7  # s from the signal until the process is ended by force
 START_STOP_LIMIT = 0.6  # s, the same before the node is up, when no image waits for its result
+MAX_EXECUTOR_ERRORS = 20  # in a row, after which the process ends
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException)
 
@@ -120,8 +121,18 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
         if hasattr(node, 'trigger_configure') and not _bring_up(node, signals):
             return INTERRUPTED if signals.received else 1
         signals.limit = STOP_LIMIT
+        failed = 0
         while not signals.received and not getattr(node, 'failure', '') and not getattr(node, 'is_done', False):
-            executor.spin_once(timeout_sec=SIGNAL_POLL)
+            try:
+                executor.spin_once(timeout_sec=SIGNAL_POLL)
+                failed = 0
+            except Exception as error:  # not of a callback: for instance no memory for the message that it would get
+                failed += 1
+                if failed == MAX_EXECUTOR_ERRORS:
+                    raise
+                node.get_logger().error(f'internal error in the executor: {type(error).__name__}: {error}')
+                if hasattr(node, 'on_executor_error'):
+                    node.on_executor_error(error)
         if not getattr(node, 'failure', '') or signals.received:
             return 0
         node.get_logger().fatal(f'stopping: {node.failure}')

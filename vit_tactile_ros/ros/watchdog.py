@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
-from vit_tactile_ros.ros.sensor import Sensor
+from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.worker import ClassificationWorker
 
@@ -31,7 +31,7 @@ class Watchdog:
         self._last_look: float | None = None
         self._seen = (-1, False)  # the batch, and whether it is being classified
         self._for = 0.0  # s for which that has not changed
-        self._waiting: Sequence[object] = []  # images at the last look
+        self._waiting: list[WaitingImage | None] = []  # at the last look
 
     def look(self, now: float) -> None:
         """`now` is monotonic time in s."""

@@ -154,7 +154,7 @@ class ClassificationWorker:
         for sensor in self._sensors:
             sensor.abandon('internal error')
         self._wake.put(None)  # an image may have arrived in between
-        self._throttled.error('worker', f'classification failed, {self._in_a_row} times in a row: '
+        self._throttled.error('worker', f'classification failed, {self._in_a_row} times in a row: {self.last_failure}\n'
                               f'{"".join(traceback.format_exception(error))}')
 
     def _work(self) -> None:

@@ -20,6 +20,7 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CompressedImage, Image
 
 from faults.scene import Scene
+from vit_tactile_ros.ros.live.node_process import START_TIMEOUT
 
 RATE = 60.0  # Hz, of the camera
 LEDGER = ('classified', 'superseded', 'rejected', 'paused', 'pending')  # add up to `received`; gated: classified
@@ -72,6 +73,8 @@ class Bench:
         self.results = client.results.setdefault('/tactile', [])
         self.node: NodeProcess | None = None
         self.expected: dict[bool, str] = {}  # class by whether it is touched
+        self.is_patched = False
+        self.is_compressed = False  # whether the camera sends PNG
         self._publisher: Any = None
         self._number = 0
 
@@ -80,10 +83,11 @@ class Bench:
     def start(self, *arguments: str, patch: str = '', environment: Mapping[str, str] | None = None, wait: bool = True,
               python: Sequence[str] = (sys.executable,), **parameters: object) -> NodeProcess:
         """Start the node, and wait until it has classified both kinds of frames."""
-        parameters = {'checkpoint': self.checkpoint, 'threads': 1, 'engine': 'torch', 'diagnostics_period': 0.1
-                      } | parameters
+        parameters = {'checkpoint': self.checkpoint, 'threads': 1, 'engine': 'torch', 'diagnostics_period': 0.1,
+                      'image_transport': 'compressed' if self.is_compressed else 'raw'} | parameters
         for name, value in parameters.items():
             arguments += ('-p', f'{name}:={value}')
+        self.is_patched = bool(patch)
         with _environment(environment or {}):
             self.node = NodeProcess('classifier_node', self.folder, *arguments, python=[
                 *python, *(['-c', PATCHED, patch] if patch else [])])
@@ -96,7 +100,7 @@ class Bench:
         """Wait for the first results; the first start of all learns which classes are right."""
         if not self.results and '/tactile' not in self.client.result_ages:
             self.results = self.client.listen()
-        self.camera()
+        self.camera(START_TIMEOUT)
         first, end = len(self.results), time.monotonic() + 2 * RESULT_LIMIT
         while len(self.results) < first + GOOD:  # a killed node seems to be subscribed for some time
             self.play(self.good(1))
@@ -148,12 +152,13 @@ class Bench:
 
     # The camera
 
-    def camera(self) -> Any:
+    def camera(self, limit: float = RESULT_LIMIT) -> Any:
         """Its publisher, reliable as a driver that wants no loss, matched with the node."""
         if self._publisher is None:
-            self._publisher = self.client.image_publisher(qos=QoSProfile(
-                depth=10, reliability=ReliabilityPolicy.RELIABLE))
-        end = time.monotonic() + RESULT_LIMIT
+            self._publisher = self.client.image_publisher(
+                *(('/image_raw/compressed', CompressedImage) if self.is_compressed else ('/image_raw', Image)),
+                qos=QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE))
+        end = time.monotonic() + limit
         while not self._publisher.get_subscription_count():
             if time.monotonic() > end:
                 raise FaultError('the node does not subscribe to /image_raw')
@@ -161,14 +166,15 @@ class Bench:
         return self._publisher
 
     def unplug(self) -> None:
-        self.client.destroy_publisher(self._publisher)
-        self.client._image_publishers.pop('/image_raw', None)
-        self._publisher = None
+        if self._publisher is not None:
+            self.client.destroy_publisher(self._publisher)
+            self.client._image_publishers.clear()
+            self._publisher = None
 
-    def good(self, count: int, is_touched: bool = False) -> Iterator[Image]:
+    def good(self, count: int, is_touched: bool = False) -> Iterator[Image | CompressedImage]:
         for _ in range(count):
             self._number += 1
-            yield self.scene.frame(self._number, is_touched)
+            yield self.scene.frame(self._number, is_touched, self.is_compressed)
 
     def now_ns(self) -> int:
         return int(self.client.get_clock().now().nanoseconds)
@@ -283,6 +289,18 @@ class Bench:
             self.play(self.good(2))
             if time.monotonic() > end:
                 raise FaultError(f'the reference stays {self.client.values().get("reference")!r}')
+
+    def show(self, image: Image | CompressedImage) -> None:
+        """Publish an image of another size between good ones, until the node has seen it; then the reference."""
+        before, end = self.counters()['resolution changes'], time.monotonic() + RESULT_LIMIT
+        self.play(self.good(3))
+        while self.counters()['resolution changes'] == before:
+            self.play([image])
+            time.sleep(0.5)  # it is large
+            if time.monotonic() > end:
+                raise FaultError('the image of another size did not arrive')
+        self.play(self.good(3))
+        self.wait_for_reference()
 
     def _learn(self) -> None:
         for is_touched in (False, True):

@@ -63,7 +63,7 @@ def _uniform(bench: Bench, level: int) -> None:
 
 for _name, _what, _level in (('black', 'The light is off: every pixel is 0.', 0),
                              ('saturated', 'The exposure is far too long: every pixel is 255.', 255)):
-    fault(_what, 'blank', 'blank images', short=True, name=_name, level=_level)(_uniform)
+    fault(_what, 'blank', 'blank images', short=_level == 0, name=_name, level=_level)(_uniform)
 
 
 @fault('Only three columns are lit: the rest of the image is black.', 'blank', 'blank images')
@@ -103,12 +103,12 @@ def one_black_image(bench: Bench) -> None:
     bench.play([*bench.good(5), message(np.zeros_like(bench.scene.untouched[0])), *bench.good(5)])
 
 
-@fault('3840x2160 images between those of the usual size.', 'resolution changed|are lost', 'resolution changes|lost',
-       soon=6.0, more_memory=400.0)
+@fault('3840x2160 images between those of the usual size.', 'resolution changed', 'resolution changes', soon=6.0,
+       more_memory=400.0)
 def four_k(bench: Bench) -> None:
     large = message(np.random.default_rng(0).integers(0, 256, (2160, 3840, 3), np.uint8))
-    bench.play([*bench.good(3), large, *bench.good(3), large, *bench.good(3)])
-    bench.wait_for_reference()
+    for _ in range(2):
+        bench.show(large)
 
 
 @fault('The camera changes between two sizes every few images, with nothing touching.', 'resolution changed',

@@ -22,10 +22,15 @@ class; eight untouched images come before it.
 COLUMNS = ('fault', 'what happens', 'what the node does', 'log', '/diagnostics', 'next right result')
 
 
-def written(found: Sequence[Measured]) -> str:
-    rows = [(m.fault.name, m.fault.what, m.did or 'as usual', _shown(m.log), _shown(m.diagnostics),
-             f'{m.seconds:.2f} s, {m.frames} images') for m in found]
-    return f'{HEADER}\n{table(COLUMNS, rows)}\n'
+def written(found: Sequence[Measured], names: Sequence[str], before: str) -> str:
+    """The page with a row for each of `names`, in this order; those that were not run now stay as in `before`."""
+    rows = {line.split(' | ')[0].removeprefix('| '): line + '\n' for line in before.splitlines() if line[:2] == '| '}
+    for m in found:
+        if not m.problems:
+            rows[m.fault.name] = table(COLUMNS, [(
+                m.fault.name, m.fault.what, m.did or 'as usual', _shown(m.log), _shown(m.diagnostics),
+                f'{m.seconds:.2f} s, {m.frames} images')]).splitlines(keepends=True)[-1]
+    return f'{HEADER}\n{table(COLUMNS, [])}{"".join(rows[name] for name in names if name in rows)}'
 
 
 def _shown(lines: Sequence[str]) -> str:

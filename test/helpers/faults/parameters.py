@@ -31,7 +31,8 @@ KINDS: dict[str, list[tuple[Type, Any]]] = {
                     (Type.DOUBLE_ARRAY, [0.5]), (Type.STRING_ARRAY, ['x'])],
     'strange texts': [(Type.STRING, 'x' * 100_000), (Type.STRING, '../../../no/such/file'),
                       (Type.STRING, '\x01\x1b[2J'), (Type.STRING, '[1, 2'),
-                      (Type.STRING_ARRAY, ['a b', '/', 'left', 'left']), (Type.STRING_ARRAY, ['s'] * 1000), (Type.STRING, '~nobody_of_that_name/x')],
+                      (Type.STRING_ARRAY, ['a b', '/', 'left', 'left']), (Type.STRING_ARRAY, ['s'] * 1000),
+                      (Type.STRING, '~nobody_of_that_name/x')],
 }
 
 
@@ -93,7 +94,7 @@ for _kind in KINDS:
               name=f'{_kind} while {_state}', kind=_kind, state=_state)(_set_wrong)
 
 
-@fault('A parameter file that is wrong: the node starts with NaN for silence_timeout.', '', '', own=True, ends=True)
+@fault('A parameter file that is wrong: the node starts with NaN for silence_timeout.', '', '', own=True)
 def wrong_at_start(bench: Bench) -> str:
     bench.stop()
     node = bench.start(silence_timeout='.nan', wait=False)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from faults import images, machine, parameters, services, streams  # noqa: F401  (they add their rows)
+from faults import compressed, images, machine, parameters, services, streams  # noqa: F401  (they add their rows)
 from faults.suite import FAULTS, Fault
 
 
@@ -12,6 +12,6 @@ def chosen(words: Sequence[str] | None = None, first: str = '', short: bool = Fa
     found = [fault for fault in FAULTS.values() if not short or fault.is_short]
     if words:
         found = [fault for fault in found if any(word in fault.name for word in words)]
-    found.sort(key=lambda fault: fault.is_own)
+    found.sort(key=lambda fault: (fault.is_own, fault.is_compressed))
     names = [fault.name for fault in found]
     return found[names.index(first) if first else 0:]
