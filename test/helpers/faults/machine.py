@@ -112,7 +112,7 @@ def killed(bench: Bench) -> None:
     bench.start()
 
 
-@fault('The process is stopped for 2 s with SIGSTOP while images come, and continued.', '', '', short=True)
+@fault('The process is stopped for 2 s with SIGSTOP while images come, and continued.', '', '')
 def stopped_and_continued(bench: Bench) -> None:
     os.kill(bench.process_id, signal.SIGSTOP)
     try:
