@@ -43,7 +43,7 @@ def test_a_reader_returns_or_raises_what_it_documents(results, name):
     count = sum(outcomes.values())
     assert count > 0.6 * READERS[name].sample
     if name.startswith('bag '):
-        assert outcomes['reported'] > 0.05 * count
+        assert outcomes['reported']
         assert outcomes.get('identical', 0) + outcomes.get('changed unseen', 0) < count
     if name == 'checkpoint':  # some mutations change nothing
         assert outcomes.get('read', 0) < 0.1 * count

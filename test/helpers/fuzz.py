@@ -273,9 +273,10 @@ def main(argv: list[str] | None = None) -> int:
     if given.child:
         for reader in chosen:
             print(json.dumps({'reader': reader.name}), flush=True)
-            half = reader.sample // 2
-            span = (BATCH - half, BATCH + half) if given.sample else (given.start, given.count)
-            child(reader, given.child, given.seed, *span)
+            start, stop = given.start, given.count
+            if given.sample:  # half of both sources
+                start, stop = BATCH - reader.sample // 2, BATCH + reader.sample // 2
+            child(reader, given.child, given.seed, start, stop)
         return 0
     if given.repeat:
         with tempfile.TemporaryDirectory() as folder:
