@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -142,7 +143,7 @@ def main(argv: list[str] | None = None) -> None:
     truth = np.array([row['outcome'] == 'slip' for row in first])
     objects = np.array([row['object'] for row in first])
     results: dict[str, object] = {'grasps': len(truth), 'slipped': int(truth.sum())}
-    with ProcessPoolExecutor(arguments.processes) as pool:
+    with ProcessPoolExecutor(arguments.processes, get_context('spawn')) as pool:  # a fork hangs in torch
         ends = list(tqdm(pool.map(partial(ends_of, preprocessing=preprocessing), files), 'references', len(files)))
         references = references_of([(row['finger'], e) for row, e in zip(rows, ends, strict=True)])
         print(f'{"score":14}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'

@@ -1,4 +1,4 @@
-"""The checkpoint that comes with the package."""
+"""The checkpoints that come with the package."""
 
 import hashlib
 import json
@@ -8,30 +8,33 @@ import torch
 
 from vit_tactile_ros.model import CheckpointError, compute_shares, load_checkpoint, shipped, shipped_checkpoint
 
+DIGESTS = {
+    shipped.SHAPES: 'a3ec9bf52a6e710fd8330db2df1af403decd7b97e88cf9fbae5b562cd3087554',
+    shipped.SLIP: 'f96d1fbcb9407a96980f7a41c71c13344a44e64e0861e4d712ff1ae7a86d39d8',
+}
 
-def test_shipped_checkpoint_loads():
+
+@pytest.mark.parametrize('name', DIGESTS)
+def test_shipped_checkpoint_loads(name):
     """A shipped file that this release cannot read, that is incomplete or too large for the repository."""
-    try:
-        path = shipped_checkpoint()
-    except FileNotFoundError:
-        pytest.skip('models/ holds no checkpoint yet')
+    path = shipped_checkpoint(name)
     assert path.stat().st_size <= 12e6
     checkpoint = load_checkpoint(path)
     model = checkpoint.model
     assert not model.training and checkpoint.provenance.command
     with torch.no_grad():
-        logits, exits = model(torch.zeros(2, 3, *checkpoint.preprocessing.image_size))
+        logits, exits = model(torch.zeros(2, model.config.channels, *checkpoint.preprocessing.image_size))
     assert logits.shape == (2, len(checkpoint.class_names)) and torch.isfinite(logits).all()
     assert len(compute_shares(model.config)) == len(model.config.exits)
 
 
-def test_the_shipped_weights_are_those_that_were_measured():
+@pytest.mark.parametrize('name', DIGESTS)
+def test_the_shipped_weights_are_those_that_were_measured(name):
     """Weights that change when only metadata should change; the results in the docs are of these weights."""
-    raw = shipped_checkpoint().read_bytes()
+    raw = shipped_checkpoint(name).read_bytes()
     size = int.from_bytes(raw[:8], 'little')
     assert json.loads(raw[8:8 + size])['__metadata__']['digest'].startswith('sha256:')
-    assert hashlib.sha256(raw[8 + size:]).hexdigest() == (
-        'a3ec9bf52a6e710fd8330db2df1af403decd7b97e88cf9fbae5b562cd3087554')
+    assert hashlib.sha256(raw[8 + size:]).hexdigest() == DIGESTS[name]
 
 
 def test_one_flipped_bit_in_the_shipped_weights_is_refused(tmp_path):
@@ -43,11 +46,10 @@ def test_one_flipped_bit_in_the_shipped_weights_is_refused(tmp_path):
         load_checkpoint(tmp_path / 'copy.safetensors')
 
 
-def test_an_installation_without_it_is_reported(monkeypatch):
+def test_an_installation_without_it_is_reported():
     """An error about a path inside the package that does not name the missing file."""
-    monkeypatch.setattr(shipped, 'NAME', 'no_such_model.safetensors')
     with pytest.raises(FileNotFoundError, match='no_such_model.safetensors was not found for the package'):
-        shipped_checkpoint()
+        shipped_checkpoint('no_such_model.safetensors')
 
 
 @pytest.mark.parametrize('folder', ('share/vit_tactile_ros/models', 'models'))
@@ -57,5 +59,4 @@ def test_found_in_an_install_space_and_in_a_source_tree(monkeypatch, tmp_path, f
     (tmp_path / folder).mkdir(parents=True)
     (tmp_path / folder / 'some.safetensors').touch()
     monkeypatch.setattr(shipped, '__file__', str(module))
-    monkeypatch.setattr(shipped, 'NAME', 'some.safetensors')
-    assert shipped_checkpoint() == tmp_path / folder / 'some.safetensors'
+    assert shipped_checkpoint('some.safetensors') == tmp_path / folder / 'some.safetensors'
