@@ -78,5 +78,5 @@ audit:
 	@tools/audit.sh
 
 clean:
-	rm -rf .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf fuzz .venv .venv-docs build install log .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find vit_tactile_ros launch test -name __pycache__ -type d -prune -exec rm -rf {} +

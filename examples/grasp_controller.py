@@ -9,12 +9,14 @@ import sys
 import rclpy
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
+from rclpy.qos import qos_profile_sensor_data
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
-from vit_tactile_ros.msg import TouchEvent
+from vit_tactile_ros.msg import TactileClassification, TouchEvent
 
 PERIOD = 0.05  # s between two commands
+BLIND = 0.5  # s without a result, after which it no longer tightens: the sensor may be unplugged
 
 
 class GraspController(Node):
@@ -26,8 +28,10 @@ class GraspController(Node):
         self.tightening = self.declare_parameter('tightening', 20.0).value  # N/s, while the object slips
         self.force = 0.0  # 0: open
         self.slips = False
+        self.last_result = self.get_clock().now()
         self.gripper = self.create_publisher(Float64, 'gripper/force', 1)
         self.create_subscription(TouchEvent, 'slip/touch_event', self.on_event, 10)
+        self.create_subscription(TactileClassification, 'slip/tactile', self.on_result, qos_profile_sensor_data)
         self.create_service(Trigger, '~/close', self.close)
         self.create_service(Trigger, '~/open', self.open)
         self.create_timer(PERIOD, self.command)
@@ -42,13 +46,17 @@ class GraspController(Node):
             self.slips = False
             self.force = min(1.25 * self.force, self.largest_force)  # a margin: it may still creep
         elif event.kind == TouchEvent.INTERRUPTED:
-            self.slips = False  # no images: do not tighten blindly
+            self.slips = False  # images were missing: whether it slips is unknown
         elif event.kind == TouchEvent.RELEASE:
             self.slips, self.force = False, 0.0  # opened, or the object is lost
         self.get_logger().info(f'touch {event.touch}: event {event.kind}, force {self.force:.1f} N')
 
+    def on_result(self, _):
+        self.last_result = self.get_clock().now()
+
     def command(self):
-        if self.slips and self.force > 0:
+        sees = (self.get_clock().now() - self.last_result).nanoseconds < BLIND * 1e9
+        if self.slips and sees and self.force > 0:
             self.force = min(self.force + self.tightening * PERIOD, self.largest_force)
         self.gripper.publish(Float64(data=self.force))
 

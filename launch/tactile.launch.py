@@ -62,9 +62,17 @@ def start_node(context):
 
 def sensors_in(file, name):
     """The sensors that a parameter file sets for the node of that name; [''] if it sets none."""
-    sections = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
-    found = [section['ros__parameters'].get('sensors') for node, section in sections.items()
-             if node.rpartition('/')[2] in (name, '**') and 'ros__parameters' in section]
+    found = []
+
+    def look(sections):  # which may be nested: namespace, node, ros__parameters
+        for node, section in sections.items():
+            if not isinstance(section, dict):
+                continue
+            if node.rpartition('/')[2] in (name, '*', '**'):
+                found.append((section.get('ros__parameters') or {}).get('sensors'))
+            look({key: value for key, value in section.items() if key != 'ros__parameters'})
+
+    look(yaml.safe_load(file.read_text(encoding='utf-8')) or {})
     return next((sensors for sensors in reversed(found) if sensors), [''])
 
 

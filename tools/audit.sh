@@ -11,7 +11,7 @@ trap 'rm -rf "$work"' EXIT
 }
 {
     grep '^torch==' requirements.txt
-    grep -h '==' hashes/python.txt hashes/jazzy.txt | sed 's/ *\\$//'
+    grep -h '==' hashes/python.txt hashes/jazzy.txt hashes/kilted.txt | sed 's/ *\\$//'
 } > "$work/pinned.txt"
 status=0
 "$work/venv/bin/pip-audit" --disable-pip --no-deps --progress-spinner off -r "$work/pinned.txt" \

@@ -23,8 +23,7 @@ from vit_tactile_ros.model.shipped import SLIP, shipped_checkpoint
 
 EXAMPLES = (
     '',
-    '--seconds 20 --tau 0.9',
-    '--slip',
+    '--seconds 20 --tau 0.9 --slip',
     '--picture demo.svg',
 )
 

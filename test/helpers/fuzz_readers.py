@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.util
 import io
 import json
 import random
@@ -54,8 +55,8 @@ def readers() -> list[Reader]:
         Reader('frames csv', frame_tables, read_frame_table, mutate=mutate_text),
         Reader('metadata yaml', metadata_files, read_metadata_file, (ValueError,), mutate=mutate_text,
                strategy=yaml_strategy),
-        Reader('parameters yaml', parameter_files, read_parameter_file, (), mutate=mutate_text,
-               strategy=yaml_strategy),
+        *([Reader('parameters yaml', parameter_files, read_parameter_file, (), mutate=mutate_text,
+                  strategy=yaml_strategy)] if importlib.util.find_spec('rclpy') else []),  # the library works without
         *(Reader(f'bag {kind}', functools.partial(write_bag, kind), functools.partial(judge_bag, kind), (),
                  mutate=functools.partial(mutate_bytes, gentle=True), sample=24, megabytes=700)
           for kind in bag_mutations.FORMATS),

@@ -15,7 +15,7 @@ from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
 
 from vit_tactile_ros.inference.touch_events import STATES, TouchTracker
-from vit_tactile_ros.msg import TactileLabel, TouchEvent
+from vit_tactile_ros.msg import TactileClassification, TactileLabel, TouchEvent
 from vit_tactile_ros.ros.messages import event_message
 
 CONTROLLER = Path(__file__).parents[2] / 'examples' / 'grasp_controller.py'
@@ -34,11 +34,13 @@ def controller(tmp_path):
 def publish_events_of_labels(client) -> None:
     """A detector that is always right: the events of the true states. The shipped network still misses some slips."""
     publisher = client.create_publisher(TouchEvent, TOPIC, 10)
+    results = client.create_publisher(TactileClassification, 'slip/tactile', 10)
     tracker = TouchTracker(STATES, 1)
 
     def on_label(label: TactileLabel) -> None:
         stamp = label.header.stamp.sec * 10**9 + label.header.stamp.nanosec
         row = np.where(np.array(STATES) == label.class_name, 0.97, 0.01)
+        results.publish(TactileClassification(header=label.header))
         for event in tracker.update(stamp, row, 0):
             publisher.publish(event_message(event, '', '', STATES))
 

@@ -171,7 +171,7 @@ class TouchTracker:
                 self._predict(min(step, MAX_STEP))
             else:
                 events += self.reset()
-            self._step = step
+            self._step = min(step, 4 * self.settings.max_gap)  # after a gap, the next one is a gap too
         self._stamp = stamp
         if exit_index == GATE_EXIT_INDEX:
             probabilities = np.full(len(self._belief), (1 - GATE_EVIDENCE) / (len(self._belief) - 1))

@@ -37,7 +37,8 @@ class Reporter:
         self._throttled = throttled
         self._namesakes = Namesakes(node, throttled)
         self._previous: dict[str, DiagnosticStatus] = {}
-        self._known_errors = (0, 0)
+        self._known_errors = (0, 0, 0)  # of the worker, of callbacks, of the watchdog
+        self._earlier_errors = 0  # of workers and watchdogs before this activation
         self._watchdog: Watchdog | None = None
         self._stop: Callable[[], None] | None = None
 
@@ -45,6 +46,7 @@ class Reporter:
               subscriptions: Sequence[ImageSubscription]) -> None:
         publisher = self._node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         watchdog = self._watchdog = Watchdog(worker, running.sensors, self._throttled)
+        self._known_errors = (0, self._known_errors[1], 0)
 
         def publish() -> None:
             for subscription in subscriptions:
@@ -67,6 +69,7 @@ class Reporter:
 
         def stop() -> None:
             publish()
+            self._earlier_errors += worker.failures + watchdog.rescues
             for timer in timers:
                 self._node.destroy_timer(timer)
             self._node.destroy_publisher(publisher)
@@ -84,8 +87,9 @@ class Reporter:
             stop()
 
     def forget(self) -> None:
-        """Forget the sensors of the last configuration."""
+        """Forget the sensors and the network of the last configuration."""
         self._previous.clear()
+        self._watchdog = None
 
     def _statuses(self, running: Running, worker: ClassificationWorker,
                   watchdog: Watchdog) -> list[DiagnosticStatus]:
@@ -104,11 +108,13 @@ class Reporter:
             statuses.append(status)
         self._namesakes.look()
         errors = [*([worker.failure] if worker.failure else []), *watchdog.problems]
-        if worker.failures > self._known_errors[0] and not errors:
+        if watchdog.rescues > self._known_errors[2]:
+            errors.append('images waited while the classification thread was idle; it was woken')
+        if worker.failures > self._known_errors[0]:
             errors.append(f'classification failed and was restarted: {worker.last_failure}')
         if self._guard.errors > self._known_errors[1]:
             errors.append(f'internal error in {self._guard.last_error}')
-        self._known_errors = worker.failures, self._guard.errors
+        self._known_errors = worker.failures, self._guard.errors, watchdog.rescues
         classifier, steering, budget = worker.classifier, worker.steering, settings.budget()
         facts = {
             'checkpoint': running.checkpoint, 'device': classifier.runtime.device, 'engine': classifier.runtime.name,
@@ -117,7 +123,7 @@ class Reporter:
             'latency_budget': f'{budget.seconds:g}', 'tau_min': f'{budget.tau_min:g}',
             'tau in use': ', '.join(f'{t:g}' for t in steering.tau or settings.thresholds()),
             'last reload': running.last_reload,
-            'internal errors': worker.failures + self._guard.errors + watchdog.rescues}
+            'internal errors': (self._earlier_errors + worker.failures + self._guard.errors + watchdog.rescues)}
         warnings = [self._namesakes.problem] if self._namesakes.problem else []
         if running.reload_failed:
             warnings.append(running.last_reload)

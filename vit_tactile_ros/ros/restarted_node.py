@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from launch.actions import TimerAction
+from launch.actions import OpaqueFunction, PopLaunchConfigurations, PushLaunchConfigurations, TimerAction
 from launch_ros.actions import Node
 
 MISTAKE = 2  # exit status for wrong parameters, with which a restart would fail again
 DELAY = 2.0  # s
+
+
+class _ScopedNode(Node):
+    """Remembers the namespace, remappings and parameters of the group that it is in."""
+
+    scope: dict[str, Any]
+
+    def execute(self, context: Any) -> Any:
+        self.scope = dict(context.launch_configurations)
+        return super().execute(context)
 
 
 def restarted_node(executable: str, name: str = '', **settings: Any) -> Node:
@@ -17,8 +27,16 @@ def restarted_node(executable: str, name: str = '', **settings: Any) -> Node:
     `settings` are those of launch_ros.actions.Node. Its parameter `respawn` restarts whatever the exit status is.
     """
     def restart(event: Any, context: Any) -> TimerAction | None:
-        is_final = event.returncode == MISTAKE or context.is_shutdown
-        return None if is_final else TimerAction(period=DELAY, actions=[restarted_node(executable, name, **settings)])
+        if event.returncode == MISTAKE or context.is_shutdown:
+            return None
+        # The group that the node was started in has ended by now.
+        return TimerAction(period=DELAY, actions=[
+            PushLaunchConfigurations(), OpaqueFunction(function=restore),
+            restarted_node(executable, name, **settings), PopLaunchConfigurations()])
 
-    return Node(package='vit_tactile_ros', executable=executable, name=name or executable,
-                output='screen', emulate_tty=True, on_exit=restart, **settings)
+    def restore(context: Any) -> None:
+        context.launch_configurations.update(node.scope)
+
+    node = _ScopedNode(package='vit_tactile_ros', executable=executable, name=name or executable,
+                       output='screen', emulate_tty=True, on_exit=restart, **settings)
+    return node

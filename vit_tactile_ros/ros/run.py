@@ -25,6 +25,7 @@ from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reaso
 SIGNAL_POLL = 0.2  # s between checks for Ctrl-C or SIGTERM
 STOP_LIMIT = 1.7  # s from the signal until the process is ended by force
 START_STOP_LIMIT = 0.6  # s, the same before the node is up, when no image waits for its result
+FAILURE_LIMIT = 10.0  # s that a node which failed may take to finish
 MAX_EXECUTOR_ERRORS = 20  # in a row, after which the process ends
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException)
@@ -139,7 +140,13 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
         return 1
     finally:
         signals.wake = lambda: None
+        # What failed may hang: then nothing else ends the process, and launch never starts another.
+        force = threading.Timer(FAILURE_LIMIT, os._exit, (1,))
+        force.daemon = True
+        if getattr(node, 'failure', ''):
+            force.start()
         node.finish()
+        force.cancel()
 
 
 def _bring_up(node: Any, signals: StopSignals) -> bool:

@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from vit_tactile_ros.inference.classifier import Decision
-from vit_tactile_ros.inference.touch_events import NO_CONTACT, EventKind, TouchEvent, TouchTracker
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, SLIP, EventKind, TouchEvent, TouchTracker
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.msg import TouchEvent as TouchEventMessage
 from vit_tactile_ros.ros.messages import classification_message, event_message
@@ -116,6 +116,7 @@ class SensorPublishers:
             self.touch_state = (
                 NO_CONTACT if event.kind in (EventKind.RELEASE, EventKind.INTERRUPTED)
                 else 'contact' if event.kind in (EventKind.ONSET, EventKind.SLIP_ENDED)
+                else SLIP if event.kind is EventKind.SLIP_BEGAN
                 else self._class_names[event.class_id])
             self._events.publish(event_message(event, of_event, self._sensor, self._class_names))
         self._frame_id = frame_id

@@ -76,13 +76,14 @@ class TactileSimulatorNode(Node):
             raise StartError(f'sensor is {kind!r}: {error}') from error
         self._rng = np.random.default_rng(values['seed'])
         self._force: float | None = None  # N, as commanded; None before the first command
+        self._commanded = 0.0  # s from the first subscriber to the first command
         self._happens: Callable[[float], tuple[Contact | None, str]]
         if values['activity'] == 'handling':
             config = dataclasses.replace(config, markers=config.markers or Markers())  # dots show how the gel shears
             self._unit = SensorUnit(config, self._rng)
             script = HandlingSequence(config, self._rng, PAUSE_S)
             held = GrippedObject(config, self._rng)
-            self._happens = lambda t: script.at(t) if self._force is None else held.at(t, self._force)
+            self._happens = lambda t: script.at(t) if self._force is None else held.at(t - self._commanded, self._force)
             self.create_subscription(Float64, 'gripper/force', self._on_force, 10)
         else:
             self._unit = SensorUnit(config, self._rng)
@@ -118,6 +119,8 @@ class TactileSimulatorNode(Node):
 
     def _on_force(self, message: Float64) -> None:
         if math.isfinite(message.data):
+            if self._force is None and self._started is not None:
+                self._commanded = time.monotonic() - self._started
             self._force = message.data
 
     def finish(self) -> None:

@@ -66,7 +66,6 @@ class Watchdog:
     def _rescue(self) -> None:
         self.rescues += 1
         self._for = 0.0
-        text = f'images have waited for {STUCK:g} s while the classification thread was idle; it was woken'
-        self.problems.append(text)
-        self._throttled.error('watchdog idle', text)
+        self._throttled.error('watchdog idle', f'images have waited for {STUCK:g} s while the classification thread '
+                              'was idle; it was woken')
         self._worker.notify()

@@ -18,6 +18,7 @@ _CLOSING_S, _OPENING_S = 0.6, 0.1  # until the fingers touch after the first com
 _FOLLOWS_S = 0.04  # time constant of the force
 _LIFTED_S = (1.0, 0.6)  # after contact: when the object is lifted, and how long that takes
 _PULLED_S = (2.0, 1.0)  # the same for a pull beside its weight
+_LONGEST_S = 2.0  # between two calls; what is longer is cut to this
 _KEPT = 40  # steps that the state depends on
 
 
@@ -57,6 +58,8 @@ class GrippedObject:
         t_seconds: not less than in the previous call; force_n: 0 opens the gripper; at most LARGEST_N.
         """
         force_n = min(max(force_n, 0.0), LARGEST_N)
+        # A process that was stopped for long does not catch up: that would take long as well.
+        self._steps = max(self._steps, int((t_seconds - _LONGEST_S) / STEP_S))
         while self._steps < t_seconds / STEP_S:
             self._steps += 1
             self._step(force_n)

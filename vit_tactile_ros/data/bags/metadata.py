@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.foundation.errors import shown
 
 
 @dataclass(frozen=True)
@@ -54,16 +55,16 @@ def parse_metadata(text: str) -> Metadata:
     except Exception as error:  # errors of the library, and of a changed key or type
         raise ValueError(f'{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ""}') from error
     return Metadata(files, dict(counts), start, digests,
-                    str(about.get('compression_mode', '')).lower() == 'message')
+                    isinstance(mode := about.get('compression_mode'), str) and mode.lower() == 'message')
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f'{value!r} must be a string')
+        raise ValueError(f'{shown(value)} must be a string')
     return value
 
 
 def _number(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        raise ValueError(f'{value!r} must be a whole number')
+        raise ValueError(f'{shown(value)} must be a whole number')
     return value

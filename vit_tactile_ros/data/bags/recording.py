@@ -34,6 +34,7 @@ from vit_tactile_ros.data.table import DataError
 _STORAGES: dict[str, type[McapFile] | type[SqliteFile] | type[Bag1File]] = {
     '.mcap': McapFile, '.db3': SqliteFile, '.bag': Bag1File}
 _LEAST_FREE = 2**28  # bytes of the disk that are left free when a file is unpacked
+_CHECKED_EVERY = 2**26  # bytes written between two looks at the free space
 # Exceptions caused by changed bytes that no checksum covers: in names, lengths, kinds of records.
 _DAMAGE = (ArithmeticError, EOFError, LookupError, MemoryError, OSError, TypeError, ValueError, struct.error)
 
@@ -139,11 +140,14 @@ class Recording:
     def _unpacked(self, file: Path) -> Path:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix='vit_tactile_replay_')))
         with zstd().open(file) as source, (folder / file.stem).open('wb') as target:
+            checked = 0
             try:
-                while piece := source.read(2**24):
-                    if shutil.disk_usage(folder).free < _LEAST_FREE:  # a small file may unpack to any size
-                        raise OSError(errno.ENOSPC, f'unpacked, it would fill the disk of {folder}')
+                while piece := source.read(2**16):  # of a file that was cut short, what comes before the cut is kept
                     target.write(piece)
+                    if target.tell() - checked > _CHECKED_EVERY:  # a small file may unpack to any size
+                        checked = target.tell()
+                        if shutil.disk_usage(folder).free < _LEAST_FREE:
+                            raise OSError(errno.ENOSPC, f'unpacked, it would fill the disk of {folder}')
             except OSError:
                 raise  # for instance the disk is full
             except Exception as error:  # errors of the library; what was read before them is kept

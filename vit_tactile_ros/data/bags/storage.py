@@ -174,7 +174,8 @@ def _unpacked_in_parts(compression: str, data: bytes) -> tuple[bytes, str]:
     except Exception as error:  # the libraries' own errors
         return b''.join(parts), f'it cannot be decompressed ({compression}: {error})'
     if decompressor.eof:
-        return b''.join(parts), ''
+        rest = len(decompressor.unused_data or b'') + len(data) - at - 2**16
+        return b''.join(parts), f'{rest} bytes follow its end' if rest > 0 else ''
     return b''.join(parts), f'it cannot be decompressed ({compression}: ' + (
         'its end is missing)' if room > 0 else f'it unpacks to more than {_LARGEST_CHUNK} bytes)')
 
