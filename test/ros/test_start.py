@@ -33,7 +33,7 @@ def ended(module: str, *words: str, **environment: str) -> str:
     ('simulator_node', ['--ros-args', '-p', 'rate:=5.0', '--', 'seed:=3'], '--ros-args -p seed:=3'),
     ('simulator_node', ['--ros-args', 'rate:=5'], '--ros-args -p rate:=5'),
     ('simulator_node', ['--ros-args', '--rate', '5'], '--ros-args -p rate:=5'),
-    ('simulator_node', ['--help'], 'the parameters are sensor, rate, seed, frame_id, image_transport'),
+    ('simulator_node', ['--help'], 'the parameters are sensor, rate, seed, activity, frame_id, image_transport'),
 ])
 def test_words_that_rclpy_drops(module, words, told):
     """A parameter without --ros-args was dropped silently: the node ran with another tau than the one written there."""

@@ -87,6 +87,7 @@ def _changed(bench: Bench, change) -> str:
         bench.restore_checkpoint()
     if response.success:
         raise FaultError('a broken checkpoint was loaded')
+    bench.reload_after_failure()
     return 'refuses the file, and keeps the network that runs'
 
 
