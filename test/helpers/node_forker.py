@@ -11,6 +11,7 @@ import atexit
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -90,14 +91,20 @@ def serve() -> int:
     replies = os.fdopen(os.dup(1), 'w')
     for name in NODES:
         importlib.import_module(f'vit_tactile_ros.ros.{name}')
+    running: set[int] = set()
+    atexit.register(lambda: [os.kill(pid, signal.SIGKILL) for pid in running])  # if the tests were killed
     while line := sys.stdin.readline():
         request = json.loads(line)
         if 'poll' in request:
             pid, status = os.waitpid(request['poll'], os.WNOHANG)
             reply = os.waitstatus_to_exitcode(status) if pid else None
+            running.discard(pid)
         elif not (reply := os.fork()):
             replies.close()
+            running.clear()
             end(lambda request=request: node(**request))
+        else:
+            running.add(reply)
         replies.write(json.dumps(reply) + '\n')
         replies.flush()
     return 0

@@ -38,7 +38,9 @@ def _array(data: bytes) -> NDArray[Any]:
         raise ValueError(f'an array in version {version}; must be 1.0 or 2.0')
     shape, is_fortran, dtype = read(file)
     size = math.prod(shape) * dtype.itemsize
-    if dtype.hasobject or not dtype.itemsize or min(shape, default=0) < 0 or size != len(data) - file.tell():
+    if dtype.hasobject or dtype.kind == 'V' or not dtype.itemsize:
+        raise ValueError(f'an array of {dtype}; must be of numbers or texts')
+    if min(shape, default=0) < 0 or size != len(data) - file.tell():
         raise ValueError(f'an array of {len(data) - file.tell()} bytes; {shape} of {dtype} take {size}')
     values = np.frombuffer(bytearray(data[file.tell():]), dtype)
     if dtype.kind == 'U' and values.view(dtype.str[0] + 'u4').max(initial=0) > sys.maxunicode:

@@ -17,6 +17,7 @@ from vit_tactile_ros.ros.reload import CheckpointReload
 from vit_tactile_ros.ros.running import Running, adopt, load_beside
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.topics import ENABLE_SERVICE, RELOAD_SERVICE, capture_service
+from vit_tactile_ros.ros.worker import HangError
 
 
 class NodeServices:
@@ -78,12 +79,15 @@ class NodeServices:
     def _enable(self, running: Running, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         for sensor in running.sensors:
             sensor.pause(not request.data)
-        if not request.data and running.worker is not None:
-            with running.worker.held():  # the image being classified still counts
-                for outputs in running.outputs.values():
-                    outputs.interrupt()
         response.success = True
         response.message = 'images are classified' if request.data else 'paused: images are counted, not classified'
+        if not request.data and running.worker is not None:
+            try:
+                with running.worker.held():  # the image being classified still counts
+                    for outputs in running.outputs.values():
+                        outputs.interrupt()
+            except HangError as error:  # the next image then interrupts a touch that is in progress
+                response.message += f'; {error}'
         self._node.get_logger().info(response.message)
         return response
 

@@ -103,12 +103,12 @@ def _parts_of(table: FrameTable, start: float, end: float, slips: Sequence[Slip]
     slip = table.class_names.index(SLIP)
     others = [i for i, name in enumerate(table.class_names) if name not in (NO_CONTACT, SLIP)]
     held_from = start
-    for one in [*slips, None]:
+    for one in [*(s for s in slips if s.start < s.end), None]:
         until = end if one is None else one.start
         if held_from < until:
             here = table.class_id[(table.seconds >= held_from) & (table.seconds < until)]
             yield Part(held_from, until, max(others, key=lambda i: int((here == i).sum())))
-        if one is not None and one.start < one.end:
+        if one is not None:
             yield Part(one.start, one.end, slip)
             held_from = one.end
 
