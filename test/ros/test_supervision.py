@@ -55,6 +55,7 @@ def test_a_worker_that_keeps_failing_ends_the_node(broken, client):
     node = broken(CLASSIFY_EXITS.format(times=10**6))
     process = node.process
     client.listen()
+    client.wait(lambda: client.diagnostics, 'a report: it is subscribed before the node ends')
     client.image_publisher()
     while process.poll() is None:
         client.send(image(1))
