@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import resource
 import select
@@ -37,8 +38,9 @@ def _limit(bench: Bench, kind: int, value: int) -> Iterator[None]:
 @fault('No more file handles: the checkpoint is reloaded, and a listener comes and goes.', 'not reloaded', '',
        short=True)
 def file_handles_exhausted(bench: Bench) -> str:
-    used = len(list(Path(f'/proc/{bench.process_id}/fd').iterdir()))
-    with _limit(bench, resource.RLIMIT_NOFILE, used):
+    used = {int(path.name) for path in Path(f'/proc/{bench.process_id}/fd').iterdir()}
+    # The limit is of the number of a handle, and the lowest that is free is given next.
+    with _limit(bench, resource.RLIMIT_NOFILE, next(number for number in itertools.count() if number not in used)):
         response = bench.client.call(Trigger, '/tactile_classifier/reload_checkpoint', Trigger.Request())
         listener = bench.client.create_subscription(TactileClassification, '/tactile', lambda _: None, 10)
         bench.play(bench.good(30))
