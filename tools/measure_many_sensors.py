@@ -26,7 +26,7 @@ import rclpy
 from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
-from vit_tactile_ros.ros.live.node_process import NodeProcess, wait_all
+from vit_tactile_ros.ros.live.node_process import NodeProcess
 from vit_tactile_ros.simulator import SensorUnit, TouchSequence, load_sensor
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -72,13 +72,7 @@ def measure(sensors: int, rate: float, seconds: float, parameters: dict[str, Any
     with tempfile.TemporaryDirectory() as folder, NodeProcess('node', NAMESPACE, given, Path(folder) / 'node'):
         observer = Observer(sensors, NAMESPACE)
         observer.spin(SETTLE)
-        process = subprocess.Popen([sys.executable, __file__, '--publish', str(sensors), str(rate), str(seconds)])
-        try:
-            while process.poll() is None:
-                observer.spin(0.2)
-        finally:
-            process.terminate()
-            wait_all([process])
+        observer.watch(subprocess.Popen([sys.executable, __file__, '--publish', str(sensors), str(rate), str(seconds)]))
         observer.spin(2 * SETTLE)
         observer.close()
     ages, counts = 1e3 * np.array(observer.ages), list(observer.counts.values())

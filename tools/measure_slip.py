@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -25,12 +26,17 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
+from vit_tactile_ros.evaluation.metrics import balanced_accuracy
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.touch_events import EventKind, TouchTracker
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+from measure_touch_events import recorded  # noqa: E402
 
 RATE = 25  # frames/s
 BATCH = 16
@@ -43,10 +49,7 @@ SEEDS = 5
 def read_clip(file: Path, preprocessing: PreprocessingConfig) -> np.ndarray:
     """The fitted frames, uint8 (N, h, w, 3), without the dark ones at the start."""
     cv2.setNumThreads(1)
-    video, frames = cv2.VideoCapture(str(file)), []
-    while (read := video.read())[0]:
-        frames.append(fit(np.ascontiguousarray(read[1][:, :, ::-1]), preprocessing))
-    clip = np.stack(frames)
+    clip = np.stack([fit(image, preprocessing) for image, _ in recorded(file, [])])
     bright = clip[:25].mean(axis=(1, 2, 3))
     return clip[int(np.argmax(np.abs(bright - np.median(bright)) < EXPOSED)):]
 
@@ -95,16 +98,6 @@ def score(task: tuple[Path, np.ndarray], checkpoint: Path, still: bool) -> dict[
                                                                  'length': -float(len(clip))}
 
 
-def area_under_curve(scores: np.ndarray, truth: np.ndarray) -> float:
-    """Probability that a grasp that slipped has the larger score."""
-    wins = scores[truth][:, None] - scores[~truth][None]
-    return float(np.mean((wins > 0) + 0.5 * (wins == 0)))
-
-
-def balanced(alarms: np.ndarray, truth: np.ndarray) -> float:
-    return float((alarms[truth].mean() + (~alarms[~truth]).mean()) / 2)
-
-
 def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[str, float]:
     """Area under the curve, and the rest with thresholds from the objects of the other folds, mean over SEEDS."""
     mixed = np.array([len(set(truth[objects == o])) == 2 for o in objects])
@@ -116,13 +109,14 @@ def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[st
         alarms = np.zeros(len(scores), bool)
         for held in range(FOLDS):
             used = folds != held
-            best = max(np.unique(scores[used]), key=lambda t: balanced(scores[used] >= t, truth[used]))
+            best = max(np.unique(scores[used]), key=lambda t: balanced_accuracy(truth[used], scores[used] >= t))
             alarms[~used] = scores[~used] >= best
-        rows.append((balanced(alarms, truth), balanced(alarms[mixed], truth[mixed]), alarms[~truth].mean()))
+        rows.append((balanced_accuracy(truth, alarms), balanced_accuracy(truth[mixed], alarms[mixed]),
+                     alarms[~truth].mean()))
     accuracy, both, false = np.mean(rows, axis=0)
     strict = np.sort(scores[~truth])[::-1][int(0.05 * (~truth).sum())]
-    return {'auc': area_under_curve(scores, truth), 'balanced': float(accuracy), 'auc_both_outcomes':
-            area_under_curve(scores[mixed], truth[mixed]), 'balanced_both_outcomes': float(both),
+    return {'auc': float(roc_auc_score(truth, scores)), 'balanced': float(accuracy), 'auc_both_outcomes':
+            float(roc_auc_score(truth[mixed], scores[mixed])), 'balanced_both_outcomes': float(both),
             'false_alarms': float(false), 'found_at_5_percent_false': float((scores[truth] > strict).mean())}
 
 

@@ -91,6 +91,15 @@ class Observer:
         while (left := end - time.monotonic()) > 0:
             self._executor.spin_once(timeout_sec=left)
 
+    def watch(self, process: subprocess.Popen) -> None:
+        """Collect until the process that publishes has ended."""
+        try:
+            while process.poll() is None:
+                self.spin(0.2)
+        finally:
+            process.terminate()
+            wait_all([process])
+
     def close(self) -> None:
         self._executor.shutdown()
         self._node.destroy_node()
@@ -114,15 +123,9 @@ def measure(arguments: argparse.Namespace, subscription: str) -> None:
             environment = dict(os.environ)
             if profile == 'shipped':
                 environment |= dict.fromkeys((OLD_VARIABLE, NEW_VARIABLE), str(shipped_profile(PUBLISHER_PROFILE)))
-            process = subprocess.Popen(
+            observer.watch(subprocess.Popen(
                 [sys.executable, __file__, '--publish', *size.split('x'), str(rate), str(arguments.images), offered,
-                 str(arguments.sensors)], env=environment)
-            try:
-                while process.poll() is None:
-                    observer.spin(0.2)
-            finally:
-                process.terminate()
-                wait_all([process])
+                 str(arguments.sensors)], env=environment))
             observer.spin(SETTLE)
             received, lost = (observer.total(key) - b for key, b in zip(('received', 'lost'), before, strict=True))
             ages = 1e3 * np.array(observer.ages)

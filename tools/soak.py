@@ -7,23 +7,19 @@ if its memory grows by more than 1 % after the warm-up, or its handles or thread
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / 'test' / 'helpers'), str(ROOT / 'tools')]  # PYTHONSAFEPATH excludes the script's folder
 
-import rclpy  # noqa: E402
 from faults import mixed, page, rows, suite  # noqa: E402
 from faults.bench import Bench  # noqa: E402
 from faults.scene import Scene  # noqa: E402
-from live_nodes import Client  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
+from live_nodes import spinning_client  # noqa: E402
 
 from vit_tactile_ros.model import shipped_checkpoint  # noqa: E402
 from vit_tactile_ros.ros.transport import publisher_profile  # noqa: E402
@@ -42,24 +38,12 @@ def main(argv: list[str] | None = None) -> int:
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
     os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
 
-    rclpy.init()
-    with publisher_profile():
-        client = Client()
-    executor = SingleThreadedExecutor()
-    executor.add_node(client)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    threading.Thread(target=spin, daemon=True).start()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, spinning_client(publisher_profile()) as client:
         bench = Bench(client, Path(folder), arguments.checkpoint, Scene())
         try:
             problems = soak(bench, arguments) if arguments.minutes else run_rows(bench, arguments)
         finally:
             bench.stop()
-            rclpy.try_shutdown()
     return 1 if problems else 0
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import threading
 import time
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_forker import forked
 from rcl_interfaces.srv import GetParameters, SetParameters
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -200,3 +202,25 @@ def image(number: int = 1, encoding: str = 'rgb8', height: int = 24, width: int 
                     step=step, data=data)
     message.header.stamp.sec = number
     return message
+
+
+@contextlib.contextmanager
+def spinning_client(profile: contextlib.AbstractContextManager | None = None) -> Iterator[Client]:
+    """rclpy with a client that a thread spins; `profile`: of the middleware, while the client is created."""
+    rclpy.init()
+    with profile or contextlib.nullcontext():
+        node = Client()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield node
+    finally:
+        rclpy.try_shutdown()
+        thread.join(TIMEOUT)

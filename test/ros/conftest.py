@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import rclpy
 import torch
-from live_nodes import CLASSES, TIMEOUT, Client, NodeProcess
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from live_nodes import CLASSES, Client, NodeProcess, spinning_client
 from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros.inference.touch_events import STATES
@@ -72,20 +68,8 @@ def full_size_checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    rclpy.init()
-    node = Client()
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-
-    def spin() -> None:
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield node
-    rclpy.try_shutdown()
-    thread.join(TIMEOUT)
+    with spinning_client() as node:
+        yield node
     node.destroy_node()
 
 
