@@ -69,6 +69,7 @@ class CrossValidation:
     epoch_size: int | None = flag(None, 'images in an epoch, all classes equally often; default: all training images')
     input: InputKind = flag('auto', flags.SHARED['TrainingSource']['input'])
     motion: float | None = flag(None, flags.SHARED['TrainingSource']['motion'])
+    motion_views: int | None = flag(None, flags.SHARED['TrainingSource']['motion_views'])
     augmentation: Augmentation = Augmentation('gel')
     device: str = flag('auto', flags.DEVICE)
     source: DataSource = DataSource()
@@ -78,7 +79,7 @@ class CrossValidation:
             raise UserError(f'data is {SIMULATOR}, which has no groups to keep apart; name labelled images (a folder '
                             f'of that name is ./{SIMULATOR})')
         check_least(self, folds=2, epoch_size=1)
-        check_motion('motion', self.motion or 0.0)
+        check_motion('motion', self.motion or 0.0, 'motion_views', 1 if self.motion_views is None else self.motion_views)
         check_start(self.config, self.start)
 
 
@@ -139,7 +140,7 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
     architecture = start.architecture(checkpoints, len(table.class_names))
     preprocessing = choose_preprocessing(table, architecture.image_size, request.input,
                                          checkpoints[0] if checkpoints else None, source.control,
-                                         request.motion)
+                                         request.motion, motion_views=request.motion_views)
     architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))

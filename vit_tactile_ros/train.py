@@ -84,7 +84,8 @@ def _train(request: TrainingRequest, stop: Stop) -> int:
     config.weights(len(architecture.exits))
     preprocessing = choose_preprocessing(table, architecture.image_size, request.data.input,
                                          checkpoints[0] if checkpoints else None, source.control,
-                                         request.data.motion, request.data.default_motion)
+                                         request.data.motion, request.data.default_motion,
+                                         request.data.motion_views)
     architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))

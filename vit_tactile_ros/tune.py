@@ -116,7 +116,8 @@ def _search(search: Search) -> int:
     architecture = start.architecture(checkpoints, len(class_names))
     preprocessing = choose_preprocessing(table, architecture.image_size, search.data.input,
                                          checkpoints[0] if checkpoints else None, source.control,
-                                         search.data.motion, search.data.default_motion)
+                                         search.data.motion, search.data.default_motion,
+                                         search.data.motion_views)
     architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
     data = prepare_data(table, search.data, preprocessing, search.config, search.workers)
     if data.validation is None:
@@ -255,6 +256,8 @@ def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: T
     asked |= {name: str(value) for name, value in data.settings.items()} | {'input': input_kind}
     if search.data.motion is not None:  # studies from before there was motion have no such entry
         asked['motion'] = str(search.data.motion)
+    if search.data.motion_views is not None:
+        asked['motion_views'] = str(search.data.motion_views)
     asked |= {name: str(getattr(architecture, name)) for name in ('exits', 'image_size', 'num_classes')}
     before = study.user_attrs.get('settings')
     if before is None:

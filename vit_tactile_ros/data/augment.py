@@ -35,17 +35,17 @@ class Augment(nn.Module):
                 luck: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """frames, references: uint8 (B, h, w, 3). Returns both as float32 (B, 3, h, w), 0 to 255.
 
-        frames may also be (B, h, w, 6): each with the one before, which varies in the same way except for
-        its noise.
+        frames may also be (B, h, w, 6) or more: each with earlier ones, which vary in the same way except for
+        their noise.
 
         generator: draws everything; on the CPU it gives every device the same variation (up to rounding), on the GPU it
         is faster.
         luck: a generator on the CPU for the numbers of images that get a variation: with `generator` on the GPU, the
         host would have to wait for them.
         """
-        if frames.ndim != 4 or frames.shape[-1] not in (3, 6) or (*frames.shape[:3], 3) != tuple(references.shape):
+        if frames.ndim != 4 or frames.shape[-1] % 3 or not frames.shape[-1] or (*frames.shape[:3], 3) != tuple(references.shape):
             raise ValueError(f'frames are {tuple(frames.shape)} and references {tuple(references.shape)}; '
-                             'both must be (B, h, w, 3), frames with motion (B, h, w, 6)')
+                             'both must be (B, h, w, 3), frames with motion (B, h, w, 6) or more')
         config, views = self.config, frames.shape[-1] // 3
         draw = _Draw(len(frames), generator, frames.device, luck or generator)
         frame, reference = _planes(frames), _planes(references)
@@ -68,7 +68,7 @@ class Augment(nn.Module):
             for picture in (frame, reference):
                 sharp = picture[chosen]
                 picture[chosen] = torch.lerp(sharp, _binomial(sharp), share)
-        both = frame.unflatten(1, (views, 3))  # (B, 1 or 2, 3, h, w): the frame, and the one before
+        both = frame.unflatten(1, (views, 3))  # (B, views, 3, h, w): the frame, and earlier ones
         both -= reference[:, None]  # from here on the difference
         if config.hue_deg or config.swap or config.mixing or config.contrast:
             matrix = _colour_matrix(draw, config, self.get_buffer('_cross')).repeat_interleave(views, dim=0)
@@ -89,7 +89,7 @@ class Augment(nn.Module):
 def to_input(frames: Tensor, references: Tensor, preprocessing: PreprocessingConfig) -> Tensor:
     """The network's input from frames and references, float (B, 3, h, w) in 0..255: `preprocess.normalise` in torch.
 
-    With motion, frames are (B, 6, h, w): each with the one before.
+    With motion, frames are (B, 6, h, w) or more: each with earlier ones.
     """
     values = now = frames[:, :3]
     if preprocessing.reference == 'difference':
@@ -98,7 +98,7 @@ def to_input(frames: Tensor, references: Tensor, preprocessing: PreprocessingCon
     inputs = values * scale - shift
     if not preprocessing.motion_interval:
         return inputs
-    motion = (now - frames[:, 3:]).clamp_(-127.5, 127.5).div_(255 * preprocessing.motion_std)
+    motion = (now.repeat(1, preprocessing.motion_views, 1, 1) - frames[:, 3:]).clamp_(-127.5, 127.5).div_(255 * preprocessing.motion_std)
     return torch.cat((inputs, motion), dim=1)
 
 
@@ -286,7 +286,7 @@ def _relight(draw: _Draw, reference: Tensor, config: AugmentConfig) -> None:
 
 
 def _add_noise(draw: _Draw, both: Tensor, largest: float) -> None:
-    """Noise with a random standard deviation for every frame, in place; the one before it gets other noise of as much.
+    """Noise with a random standard deviation for every frame, in place; earlier ones get other noise of as much.
 
     The whole batch shares a few planes of noise: new ones would cost as much as everything else together.
     """
@@ -295,5 +295,5 @@ def _add_noise(draw: _Draw, both: Tensor, largest: float) -> None:
     std = draw.uniform(0, largest) * (1 - 2 * draw.integers(2, batch).float())
     chosen = draw.integers(8, batch)
     both[:, 0].addcmul_(planes[chosen], std[:, None, None, None])
-    if views > 1:
-        both[:, 1].addcmul_(planes[(chosen + 1 + draw.integers(7, batch)) % 8], std[:, None, None, None])
+    for view in range(1, views):
+        both[:, view].addcmul_(planes[(chosen + 1 + draw.integers(7, batch)) % 8], std[:, None, None, None])

@@ -98,7 +98,7 @@ def _write(table: TouchTable, folder: Path, progress: bool, motion: float) -> Ex
                        for number, source in enumerate(references)}
     previous = previous_of(table, motion)
     previous_names = {before: names[touch.image].replace('.png', '_previous.png')
-                      for touch, before in zip(table.touches, previous) if before}
+                      for touch, sources in zip(table.touches, previous) for before in sources}
     wanted: dict[Source, list[str]] = {}
     for source, name in (*names.items(), *reference_names.items(), *previous_names.items()):  # one image may be several
         wanted.setdefault(source, []).append(name)
@@ -114,10 +114,10 @@ def _write(table: TouchTable, folder: Path, progress: bool, motion: float) -> Ex
     with written_whole(folder / TABLE) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
         writer = csv.writer(file)
         writer.writerow(('image', 'reference', 'label', 'group') + ('previous',) * bool(motion))
-        for touch, before in zip(table.touches, previous):
+        for touch, sources in zip(table.touches, previous):
             writer.writerow((names[touch.image], reference_names[touch.reference] if touch.reference else '',
                              table.class_names[touch.label], touch.group)
-                            + ((previous_names[before],) if before else ()))
+                            + tuple(previous_names[before] for before in sources))
     counts = np.bincount(table.labels, minlength=len(table.class_names)).tolist()
     return Extracted(folder / TABLE, len(table), len(numbers), len(references), dict(zip(table.class_names, counts)))
 

@@ -28,15 +28,15 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
-# Frame and reference, uint8 (h, w, 3) each, and label; with motion, the frame is (h, w, 6): it and the one before.
+# Frame and reference, uint8 (h, w, 3) each, and label; with motion, the frame is (h, w, 6) or more: it and earlier ones.
 Frames = Dataset[tuple[Tensor, Tensor, int]]
 
 
 class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
     """Touches as (frame, reference, label): uint8 (h, w, 3) twice, fitted by `preprocess.fit`, and the class index.
 
-    The reference is zeros if the preprocessing does not use one. With motion, the frame is (h, w, 6), with the image
-    before it: the touch's `previous`, or what the stamps of a bag give. With `cache` every image is read and fitted at
+    The reference is zeros if the preprocessing does not use one. With motion, the frame is (h, w, 6) or more, with
+    earlier images: the touch's `previous`, or what the stamps of a bag give. With `cache` every image is read and fitted at
     construction into a temporary file, which the workers of a DataLoader share; without, at every access. The file is
     removed with the dataset; TMPDIR sets its folder.
 
@@ -60,16 +60,16 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
                 f'{missing}, and the input of this network is the difference from it. Give an image of the same sensor '
                 'without contact: reference.png in the class or top folder, a reference column, or reference_image '
                 'for all; or train without a reference')
-        previous = previous_of(table, preprocessing.motion_interval)
+        previous = previous_of(table, preprocessing.motion_interval, preprocessing.motion_views)
         # Many touches share a reference: every image is stored once.
         sources = dict.fromkeys([touch.image for touch in table.touches]
-                                + [source for source in references + previous if source is not None])
+                                + [source for source in references if source is not None]
+                                + [source for sources in previous for source in sources])
         self._sources = list(sources)
         row_of = {source: row for row, source in enumerate(self._sources)}
         self._image_rows = np.array([row_of[touch.image] for touch in table.touches], np.int64)
-        self._reference_rows, self._previous_rows = (
-            np.array([-1 if source is None else row_of[source] for source in sources], np.int64)
-            for sources in (references, previous))
+        self._reference_rows = np.array([-1 if source is None else row_of[source] for source in references], np.int64)
+        self._previous_rows = np.array([[row_of[source] for source in sources] for sources in previous], np.int64)
         self._shape = (len(self._sources), *preprocessing.image_size, 3)
         self._pixels: Image | None = None
         self._path: Path | None = None
@@ -85,8 +85,8 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         frame = torch.from_numpy(self._picture(int(self._image_rows[index])))
         row = int(self._reference_rows[index])
         reference = torch.zeros_like(frame) if row < 0 else torch.from_numpy(self._picture(row))
-        if (row := int(self._previous_rows[index])) >= 0:
-            frame = torch.cat((frame, torch.from_numpy(self._picture(row))), dim=2)
+        views = [torch.from_numpy(self._picture(int(row))) for row in self._previous_rows[index]]
+        frame = torch.cat((frame, *views), dim=2)
         return frame, reference, int(self.labels[index])
 
     def __getstate__(self) -> dict[str, Any]:

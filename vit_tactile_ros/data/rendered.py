@@ -36,7 +36,7 @@ class RenderedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     def __init__(self, touches: SimulatedTouches, folder: Path) -> None:
         self.touches = touches
         height, width = touches.preprocessing.image_size
-        # The frame, with motion the one before it, the reference.
+        # The frame, with motion the earlier ones, the reference.
         self._picture = (touches.preprocessing.channels // 3 + 1, height, width, 3)
         record = _CHECKSUM + _LABEL + int(np.prod(self._picture))
         self.path = folder / f'touches_{_key(touches)}.u8'

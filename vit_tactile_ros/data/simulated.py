@@ -40,7 +40,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
 
     Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips.
     States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact, and the others are equally
-    frequent. With motion, the frame is (h, w, 6), with the image before it; only states move. The reference is zeros if
+    frequent. With motion, the frame is (h, w, 6) or more, with earlier images; only states move. The reference is zeros if
     the preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from;
     default: all of the package.
     """
@@ -74,9 +74,9 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
             frame = torch.from_numpy(fit(image, self.preprocessing))
         else:
             interval = self.preprocessing.motion_interval
-            image, previous, reference, class_id = sample_state_example(rng, interval or STATE_INTERVAL,
-                                                                        sensors=self.sensors)
-            views = (image, previous) if interval else (image,)
+            image, previous, reference, class_id = sample_state_example(
+                rng, interval or STATE_INTERVAL, sensors=self.sensors, views=self.preprocessing.motion_views)
+            views = (image, *previous) if interval else (image,)
             frame = torch.cat([torch.from_numpy(fit(view, self.preprocessing)) for view in views], dim=2)
         if self.preprocessing.reference == 'none':
             return frame, torch.zeros_like(frame[..., :3]), class_id

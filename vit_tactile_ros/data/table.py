@@ -44,11 +44,12 @@ class Source:
     topic: str = ''  # of the bag; '' is a file
     stamp: int = 0  # ns, when the bag recorded the message
     mean_of: int = 1  # a reference that averages this many images of the topic, starting with that one
-    motion_interval: float = 0.0  # s; above 0: the image that `inference.motion` gives for that message
+    motion_interval: float = 0.0  # s; above 0: an image that `inference.motion` gives for that message,
+    motion_view: int = 0  # 2**view intervals before it
 
     def __str__(self) -> str:
         mean = f' (mean of {self.mean_of})' if self.mean_of > 1 else ''
-        before = f' (image {self.motion_interval:g} s before)' if self.motion_interval else ''
+        before = f' (image {self.motion_interval * 2**self.motion_view:g} s before)' if self.motion_interval else ''
         return f'{self.path} {self.topic} at {self.stamp} ns{mean}{before}' if self.topic else str(self.path)
 
 
@@ -140,19 +141,30 @@ def build_table(found: Sequence[NamedTouch], origin: str, class_names: Sequence[
                                    for t in found), origin)
 
 
-def previous_of(table: TouchTable, motion_interval: float) -> list[Source | None]:
-    """The previous image of each touch, None for all without motion; raises DataError if one is not known."""
+def previous_of(table: TouchTable, motion_interval: float, motion_views: int = 1) -> list[tuple[Source, ...]]:
+    """The earlier images of each touch, none without motion; raises DataError if one is not known."""
     if not motion_interval:
-        return [None] * len(table)
-    previous = [touch.previous if not touch.image.topic else
-                dataclasses.replace(touch.image, motion_interval=motion_interval) for touch in table.touches]
-    if None in previous:
+        return [()] * len(table)
+    previous: list[tuple[Source, ...]] = []
+    missing = []
+    for touch in table.touches:
+        if touch.image.topic:
+            previous.append(tuple(dataclasses.replace(touch.image, motion_interval=motion_interval, motion_view=view)
+                                  for view in range(motion_views)))
+        elif touch.previous is None:
+            missing.append(touch.image)
+        else:
+            previous.append((touch.previous,))
+    if missing:
         raise DataError(
-            f'{table.origin}: {previous.count(None)} of {len(table)} images have no previous image, among them '
-            f'{table.touches[previous.index(None)].image}, and the input of this network has the motion since '
+            f'{table.origin}: {len(missing)} of {len(table)} images have no previous image, among them '
+            f'{missing[0]}, and the input of this network has the motion since '
             f'{motion_interval:g} s before. Give a bag, whose stamps tell which it is, or a CSV with the column '
             'previous (the path of that image; the image itself where nothing had moved), or use a network without '
             'motion')
+    if any(len(sources) != motion_views for sources in previous):
+        raise DataError(f'{table.origin}: its images name one earlier image, and the input of this network has '
+                        f'{motion_views} (motion_views): give a bag, whose stamps tell which they are')
     return previous
 
 

@@ -41,7 +41,8 @@ class Frame(NamedTuple):
     stamp_ns: int  # of the message's header, or the time of receipt
     notes: Sequence[Note]
     is_untouched: bool = False  # the difference to the reference shows no touch: the network is not needed
-    previous: Image | None = None  # motion is the difference to it; fitted; None: motion is not used
+    # Motion is the difference to it; fitted, (h, w, 3 * motion_views); None: motion is not used.
+    previous: Image | None = None
 
 
 class SensorFrames:
@@ -55,16 +56,16 @@ class SensorFrames:
     """
 
     def __init__(self, reference: Reference, preprocessing: PreprocessingConfig | None = None,
-                 expects_grey: bool = True, drift: float = DRIFT, motion_interval: float | None = None) -> None:
+                 expects_grey: bool = True, drift: float = DRIFT, motion: tuple[float, int] | None = None) -> None:
         """preprocessing: None keeps the images as decoded and gathers a reference of that size.
 
         expects_grey: do not check for grey images, since the network was trained on them.
         drift: s, time constant with which the reference follows untouched frames; 0: it does not.
-        motion_interval: in s, 0 for no motion; None: that of `preprocessing`.
+        motion: interval in s, 0 for no motion, and number of views; None: those of `preprocessing`.
         """
-        if motion_interval is None:
-            motion_interval = preprocessing.motion_interval if preprocessing else 0.0
-        self._motion = Motion(motion_interval) if motion_interval else None
+        if motion is None:
+            motion = (preprocessing.motion_interval, preprocessing.motion_views) if preprocessing else (0.0, 1)
+        self._motion = Motion(*motion) if motion[0] else None
         self.reference = reference
         self._drift = drift
         self.monitor = ReferenceMonitor(reference, drift)

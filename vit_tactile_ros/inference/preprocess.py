@@ -44,8 +44,8 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
     With `reference='difference'` the fitted no-contact `reference`, (h, w, 3) in grey levels 0..255, is subtracted
     as in Sparsh: clip((frame - reference) / 255 + 0.5, 0, 1). It is fastest with one channel after the
     other in memory, as in `Reference.frame`. With a `motion_interval`, three channels follow with the motion:
-    clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is an earlier fitted frame (`motion.Motion`). Raises
-    ValueError if any of them is missing or has a wrong shape.
+    clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is an earlier fitted frame (`motion.Motion`), and so on
+    with each of several, (h, w, 3 * motion_views). Raises ValueError if any of them is missing or has a wrong shape.
     """
     if frame.shape != (*config.image_size, 3):
         raise ValueError(f'frame is {frame.shape}; must be fitted to {(*config.image_size, 3)}')
@@ -64,11 +64,13 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
         np.multiply(frame.transpose(2, 0, 1), scale, out=values)
     values -= shift
     if config.motion_interval:
-        if previous is None or previous.shape != frame.shape:
-            raise ValueError(f'previous is {None if previous is None else previous.shape}; this checkpoint needs an '
-                             f'earlier frame of {frame.shape}')
+        if previous is None or previous.shape != (*frame.shape[:2], config.channels - 3):
+            raise ValueError(f'previous is {None if previous is None else previous.shape}; this checkpoint needs '
+                             f'earlier frames of {(*frame.shape[:2], config.channels - 3)}')
         motion = whole[3:]
-        np.subtract(frame.transpose(2, 0, 1), previous.transpose(2, 0, 1), out=motion, dtype=np.float32)
+        now, before = frame.transpose(2, 0, 1), previous.transpose(2, 0, 1)
+        for first in range(0, len(motion), 3):
+            np.subtract(now, before[first:first + 3], out=motion[first:first + 3], dtype=np.float32)
         np.clip(motion, -127.5, 127.5, out=motion)
         motion *= np.float32(1.0 / (255.0 * config.motion_std))
     return whole

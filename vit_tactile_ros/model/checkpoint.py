@@ -41,7 +41,7 @@ VERSION_1: dict[str, dict[str, Any]] = {
 }
 # Fields that files of any version may lack, with their implied values.
 OPTIONAL: dict[str, dict[str, Any]] = {
-    'model': {'channels': 3}, 'preprocessing': {'motion_interval': 0.0, 'motion_std': 0.04},
+    'model': {'channels': 3}, 'preprocessing': {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04},
     'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 
@@ -186,9 +186,9 @@ def _check(path: Path, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f'{path}: preprocessing.image_size is {checkpoint.preprocessing.image_size}; '
                               f'model.image_size is {config.image_size}')
     if checkpoint.preprocessing.channels != config.channels:
-        raise CheckpointError(f'{path}: preprocessing.motion_interval is {checkpoint.preprocessing.motion_interval:g}, '
-                              f'which gives {checkpoint.preprocessing.channels} channels; model.channels is '
-                              f'{config.channels}')
+        raise CheckpointError(f'{path}: preprocessing.motion_interval is {checkpoint.preprocessing.motion_interval:g} '
+                              f'and motion_views {checkpoint.preprocessing.motion_views}, which gives '
+                              f'{checkpoint.preprocessing.channels} channels; model.channels is {config.channels}')
     for name in ('temperatures', 'ece'):
         if (count := len(getattr(calibration, name))) not in (0, len(config.exits)):
             raise CheckpointError(f'{path}: calibration.{name} has {count} values; '

@@ -19,6 +19,7 @@ MAX_WEIGHTS = 10**9  # 4 GB in float32
 MAX_SIDE = 4096  # px of the input image
 MAX_TOKENS = 16384  # patches of an image
 MOTION_INTERVALS = (0.01, 1.0)  # s, besides 0: no motion
+MAX_MOTION_VIEWS = 6
 MAX_NAME = 255  # characters of a class name; the limit of folder names
 _FLOAT32 = 3.4e38  # about the largest float32
 _BOUNDS = {'num_classes': (1, 4096), 'patch_size': (1, 256), 'width': (4, 8192), 'depth': (1, 256), 'heads': (1, 256),
@@ -45,14 +46,15 @@ class ModelConfig:
     stem: Stem = 'patch'
     # With its fixed epsilon, FAVOR+ degrades to an average once the rms of queries and keys exceeds 1: normalise them.
     qk_norm: bool = True
-    channels: int = 3  # of the input: 3, or 6 with motion
+    channels: int = 3  # of the input: 3, and 3 more for each earlier image with motion
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():
             _require(lowest <= getattr(self, name) <= highest, name, getattr(self, name), f'{lowest} to {highest}')
         _require(0 < self.mlp_ratio <= 64 and self.width * self.mlp_ratio >= 1, 'mlp_ratio', self.mlp_ratio,
                  f'at least 1 / width {self.width} and at most 64')
-        _require(self.channels in (3, 6), 'channels', self.channels, '3, or 6 for an input with motion')
+        _require(self.channels in range(3, 3 * MAX_MOTION_VIEWS + 4, 3), 'channels', self.channels,
+                 f'3, or 3 more for each of up to {MAX_MOTION_VIEWS} earlier images of the motion')
         _require(self.attention in typing.get_args(Attention), 'attention', self.attention,
                  f'one of {", ".join(typing.get_args(Attention))}')
         _require(self.stem in typing.get_args(Stem), 'stem', self.stem, f'one of {", ".join(typing.get_args(Stem))}')
@@ -94,13 +96,15 @@ class PreprocessingConfig:
     # s; above 0, three more channels show the motion: clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is
     # the image of the same sensor that long ago (see `inference.motion`). 0: no motion.
     motion_interval: float = 0.0
+    # Earlier images, with three channels each: 1, 2, 4, ... intervals ago. Several show slow motion and its direction.
+    motion_views: int = 1
     # Of the motion, whose mean is 0.5. Images of a moving contact 0.08 s apart differ by about 0.04 where they differ.
     motion_std: float = 0.04
 
     @property
     def channels(self) -> int:
         """Of the network's input."""
-        return 6 if self.motion_interval else 3
+        return 3 + 3 * self.motion_views if self.motion_interval else 3
 
     def __post_init__(self) -> None:
         for name, choices in (('reference', ('difference', 'none')), ('orientation', ('as_is', 'match')),
@@ -112,7 +116,7 @@ class PreprocessingConfig:
         _require(all(abs(m) <= 1e3 for m in self.mean), 'mean', self.mean, 'numbers from -1000 to 1000')
         _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
         _require(1e-4 <= self.motion_std <= 1e3, 'motion_std', self.motion_std, 'a number from 0.0001 to 1000')
-        check_motion('motion_interval', self.motion_interval)
+        check_motion('motion_interval', self.motion_interval, 'motion_views', self.motion_views)
 
 
 @dataclass(frozen=True)
@@ -208,10 +212,11 @@ def check_class_names(names: Sequence[str]) -> None:
         raise UserError(f'class_names {shown(list(names))} holds a name twice')
 
 
-def check_motion(name: str, seconds: float) -> None:
-    """Raises UserError for a time that cannot be a `motion_interval`."""
+def check_motion(name: str, seconds: float, views_name: str = '', views: int = 1) -> None:
+    """Raises UserError for a time that cannot be a `motion_interval`, or a number that cannot be `motion_views`."""
     low, high = MOTION_INTERVALS
     _require(seconds == 0 or low <= seconds <= high, name, seconds, f'0 (no motion), or {low:g} to {high:g} s')
+    _require(1 <= views <= MAX_MOTION_VIEWS, views_name, views, f'1 to {MAX_MOTION_VIEWS}')
 
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:

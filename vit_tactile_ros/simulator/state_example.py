@@ -1,4 +1,4 @@
-"""Training examples of the states of a held object: two frames of one unit, a short time apart."""
+"""Training examples of the states of a held object: frames of one unit, a short time apart."""
 
 from __future__ import annotations
 
@@ -31,10 +31,12 @@ _LEADING_TO = {
 
 def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, config: SensorConfig | None = None,
                          sensors: Sequence[SensorConfig] | None = None,
-                         state_name: str | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+                         state_name: str | None = None,
+                         views: int = 1) -> tuple[np.ndarray, list[np.ndarray], np.ndarray, int]:
     """One training example: (frame, previous, reference, state_id), images uint8 (H, W, 3) RGB of the same unit.
 
-    previous was taken interval_s before the frame; the state, an index of STATE_NAMES, is that of the motion between.
+    previous holds `views` images, taken 1, 2, 4, ... times interval_s before the frame; the state, an index of
+    STATE_NAMES, is that of the motion since the first of them.
     The reference is an earlier no-contact image; light and gel have drifted since as in sample_example.
     config, sensors: as for sample_example. state_name: if None, drawn uniformly; ValueError if unknown.
     """
@@ -76,7 +78,7 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
     # light and gel change hardly at all within a tenth of a second
     flicker = (1 + 0.002 * rng.standard_normal((3, 1, 1))).astype(np.float32)
     frames = []
-    for t, light in ((now - interval_s, 1.0), (now, flicker)):
+    for t, light in (*((now - interval_s * 2**view, 1.0) for view in range(views)), (now, flicker)):
         creep = handling.creep_mm(t)
         moment = dataclasses.replace(change, lighting=change.lighting * light,
                                      creep_mm=(change.creep_mm[0] + creep[0], change.creep_mm[1] + creep[1]))
@@ -85,6 +87,6 @@ def sample_state_example(rng: np.random.Generator, interval_s: float = 0.08, con
         if faint and touch:  # as deep, as strong
             weak = dataclasses.replace(faint, levels=faint.levels * touch.depth_mm / contact.depth_mm)
         frames.append(moment.frame(unit, touch, rng, weak))
-    previous, frame = frames
+    *previous, frame = frames
     return frame, previous, change.reference(unit), STATE_NAMES.index(state_name)
 

@@ -50,6 +50,7 @@ class TrainingSource:
     split: SplitSettings = SplitSettings()
     input: InputKind = 'auto'
     motion: float | None = None  # s; None: that of the checkpoint to start from, or none
+    motion_views: int | None = None  # None: those of the checkpoint to start from, or one
     epoch_size: int | None = None  # None: all images, or the default number of simulated touches
     validation_size: int | None = None  # simulated touches
     task: Task = 'shapes'  # of simulated touches
@@ -69,7 +70,7 @@ class TrainingSource:
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
         check_least(self, epoch_size=1, validation_size=1, distinct=1)
-        check_motion('motion', self.motion or 0.0)
+        check_motion('motion', self.motion or 0.0, 'motion_views', 1 if self.motion_views is None else self.motion_views)
         try:
             self.sensor_configs()
         except SensorFileError as error:
@@ -105,12 +106,12 @@ def class_names_of(table: TouchTable | None, task: Task) -> tuple[str, ...]:
 
 def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: InputKind,
                          checkpoint: Checkpoint | None, control: str = 'none', motion: float | None = None,
-                         default_motion: float = 0.0) -> PreprocessingConfig:
+                         default_motion: float = 0.0, motion_views: int | None = None) -> PreprocessingConfig:
     """Differences to the reference if every image has one, unless `asked` names the input; logs the choice.
 
     The control 'reference' uses frames, because the difference would be zero. A checkpoint to start from keeps its
-    preprocessing, except for the image size, if the kind of input is the same; its motion, unless `motion` is given, in
-    any case. Where neither names one it is `default_motion`. Raises DataError for touches of which
+    preprocessing, except for the image size, if the kind of input is the same; its motion, unless `motion` or `motion_views` is given,
+    in any case. Where neither names one it is `default_motion`. Raises DataError for touches of which
     only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
     """
     difference = _takes_difference(table, asked, control)
@@ -128,14 +129,18 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
                 'references, as frames' if control == 'reference' else 'frames, without a reference')
     if motion is None:
         motion = (checkpoint.preprocessing.motion_interval if checkpoint else 0.0) or default_motion
+    if motion_views is None:
+        motion_views = checkpoint.preprocessing.motion_views if checkpoint else 1
     if motion:
-        logger.info('motion: difference of each image to the one %g s before', motion)
+        times = ', '.join(f'{motion * 2**view:g}' for view in range(motion_views))
+        logger.info('motion: difference of each image to the one %s s before', times)
     if checkpoint and same:
-        return dataclasses.replace(checkpoint.preprocessing, image_size=image_size, motion_interval=motion)
+        return dataclasses.replace(checkpoint.preprocessing, image_size=image_size, motion_interval=motion,
+                                   motion_views=motion_views)
     # Differences between frames of a gel are small: a std of 0.1 scales them to what the initial weights expect.
     return PreprocessingConfig(image_size=image_size, reference='difference' if difference else 'none',
                                orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3,
-                               motion_interval=motion)
+                               motion_interval=motion, motion_views=motion_views)
 
 
 def _takes_difference(table: TouchTable | None, asked: InputKind, control: str) -> bool:

@@ -52,7 +52,7 @@ class Inputs:
     @torch.no_grad()
     def __call__(self, frames: Tensor, references: Tensor, epoch: int, step: int, first_row: int) -> Tensor:
         """The rows from `first_row` (a multiple of `PIECE`) on of the batch of a step, uint8 (B, h, w, 3) each
-        (frames with motion (B, h, w, 6)), to the input, float32 (B, channels, h, w).
+        (frames with motion (B, h, w, 6) or more), to the input, float32 (B, channels, h, w).
         """
         frames = frames.to(self.device, non_blocking=True)
         references = references.to(self.device, non_blocking=True)

@@ -124,10 +124,14 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
     for bag, positions in by_bag.items():
         wanted = {(sources[p].topic, sources[p].stamp): p for p in positions
                   if sources[p].mean_of == 1 and not sources[p].motion_interval}
-        before = {(sources[p].topic, sources[p].stamp): p for p in positions if sources[p].motion_interval}
+        before: dict[tuple[str, int], list[int]] = {}
+        for p in positions:
+            if sources[p].motion_interval:
+                before.setdefault((sources[p].topic, sources[p].stamp), []).append(p)
         # From the first image on, as in the node, and also of images without a label.
-        moving = {sources[p].topic: SensorFrames(Reference(1), motion_interval=sources[p].motion_interval)
-                  for p in before.values()}
+        moving = {topic: SensorFrames(Reference(1), motion=(
+            sources[places[0]].motion_interval, 1 + max(sources[p].motion_view for p in places)))
+            for (topic, _), places in before.items()}
         means = {p: SensorFrames(Reference(sources[p].mean_of)) for p in positions if sources[p].mean_of > 1}
         stamps = [sources[p].stamp for p in positions]
         with Recording(bag) as recording:
@@ -148,9 +152,11 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
                     continue  # the node, too, averages the images that it can read
                 if place is not None:
                     yield place, image
-                if (place := before.pop((found.topic, found.received), None)) is not None:
-                    assert frames[-1].previous is not None
-                    yield place, frames[-1].previous
+                for place in before.pop((found.topic, found.received), ()):
+                    previous = frames[-1].previous
+                    assert previous is not None
+                    first = 3 * sources[place].motion_view
+                    yield place, previous[..., first:first + 3]
                 for p in gathering:
                     if means[p].reference.is_complete:
                         yield p, _mean(means.pop(p))
