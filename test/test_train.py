@@ -545,13 +545,16 @@ def test_motion_follows_from_the_checkpoint(tmp_path, capsys):
 
 def test_states_are_learned_from_motion(tmp_path, capsys):
     """The classes, the motion and the examples of the task, in training and in what evaluates the checkpoint."""
-    assert train.main(arguments(tmp_path / 'run', task='states', epochs=1, epoch_size=4)) == 0
-    assert 'simulated states; writes to' in capsys.readouterr().out
+    assert train.main(arguments(tmp_path / 'run', task='states', epochs=1, epoch_size=4, motion_views=2)) == 0
+    said = capsys.readouterr().out
+    assert 'simulated states; writes to' in said and 'to the one 0.08, 0.16 s before' in said
     checkpoint = load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors')
     assert checkpoint.class_names == ('no_contact', 'stable', 'moving', 'slip')
-    assert checkpoint.preprocessing.motion_interval == 0.08
+    assert checkpoint.preprocessing.motion_interval == 0.08 and checkpoint.preprocessing.motion_views == 2
     test = load_parts(EvaluationData(size=2), checkpoint, 'test')['test']
-    assert test.frames[1][0].shape == (32, 32, 6)
+    assert test.frames[1][0].shape == (32, 32, 9)
+    assert train.main(arguments(tmp_path / 'run', task='states', epochs=1, epoch_size=4, motion_views=3)) == 2
+    assert 'was started with --motion_views 2, now it is 3' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         train.main(arguments(tmp_path / 'no', task='states', data=tmp_path))
     assert '--task is states, which is for simulated touches; remove it or --data' in capsys.readouterr().err

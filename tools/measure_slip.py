@@ -31,6 +31,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.motion import Motion
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.touch_events import EventKind, TouchTracker
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
@@ -79,14 +80,16 @@ def score(task: tuple[Path, np.ndarray], checkpoint: Path, still: bool) -> dict[
     file, reference = task
     classifier = classifier_of(checkpoint)
     clip = read_clip(file, classifier.preprocessing)
-    back = round(classifier.preprocessing.motion_interval * RATE)
-    previous = clip if still else clip[np.maximum(np.arange(len(clip)) - back, 0)]
+    config = classifier.preprocessing
+    motion = Motion(config.motion_interval, config.motion_views)
+    previous = [np.tile(image, config.motion_views) if still else motion.update(image, number * 10**9 // RATE)
+                for number, image in enumerate(clip)]
     tau = classifier.thresholds(1.0)
     tracker = TouchTracker(classifier.class_names, len(classifier.exits))
     slip, lost, has_touched = [], [], False
     for at in range(0, len(clip), BATCH):
         some = slice(at, at + BATCH)
-        decisions = classifier.classify(list(clip[some]), [reference] * len(clip[some]), tau, list(previous[some]))
+        decisions = classifier.classify(list(clip[some]), [reference] * len(clip[some]), tau, previous[some])
         for number, decision in enumerate(decisions, at):
             events = tracker.update(10**9 + number * 10**9 // RATE, decision.probabilities, decision.exit_index)
             slip.append(tracker.slip if has_touched else 0.0)

@@ -59,8 +59,8 @@ SHARED: dict[str, Flags] = {
                       'if every image has a reference'),
         'motion': Flag('also give the network the change since the image so many seconds before, 0.01 to 1 (0.08 suits '
                        'slip); 0: none; default: that of --init, or 0; 0.08 for --task states', 'SECONDS'),
-        'motion_views': Flag('earlier images that motion is the change since: 1, 2, 4, ... times --motion before; default: '
-                             'that of --init, or 1'),
+        'motion_views': Flag('earlier images that motion is the change since: 1, 2, 4, ... times --motion before; '
+                             'default: those of --init, or 1'),
         'epoch_size': Flag('examples in an epoch; default: all images, or {default} simulated touches'),
         'validation_size': Flag('simulated touches for validation; default: {default}'),
         'task': Flag('what simulated touches show and the network learns: shapes of contacts; or states from motion '

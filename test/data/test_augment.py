@@ -337,12 +337,13 @@ def test_half_of_the_erased_get_other_markers():
     PreprocessingConfig(image_size=SIZE, reference='difference', mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)),
     PreprocessingConfig(image_size=SIZE, mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3)),
     PreprocessingConfig(image_size=SIZE, reference='difference', std=(0.1, 0.2, 0.3), motion_interval=0.08),
-], ids=['difference', 'plain', 'motion'])
+    PreprocessingConfig(image_size=SIZE, reference='difference', motion_interval=0.08, motion_views=3),
+], ids=['difference', 'plain', 'motion', 'views'])
 def test_to_input_is_normalise(preprocessing):
     """The training's and the live node's arithmetic: one formula, written twice."""
     frames, references = pictures(3), pictures(3, seed=1)
     if preprocessing.motion_interval:
-        frames = torch.cat((frames, pictures(3, seed=2)), dim=3)
+        frames = torch.cat((frames, *(pictures(3, seed=2 + i) for i in range(preprocessing.motion_views))), dim=3)
     wanted = np.stack([normalise(f[..., :3], r, preprocessing, previous=f[..., 3:])
                        for f, r in zip(frames.numpy(), references.numpy())])
     frame, reference = Augment(NONE)(frames, references, generator())

@@ -164,14 +164,14 @@ def test_simulated_touches_are_the_same_triple(preprocessing):
 
 @pytest.mark.parametrize('preprocessing', [DIFFERENCE, PLAIN], ids=['difference', 'plain'])
 def test_simulated_states_are_a_frame_with_the_one_before_and_the_reference(preprocessing):
-    images = sample_state_example(np.random.default_rng((3, 1)), 0.05)
-    preprocessing = dataclasses.replace(preprocessing, motion_interval=0.05)
+    image, previous, *others = sample_state_example(np.random.default_rng((3, 1)), 0.05, views=2)
+    preprocessing = dataclasses.replace(preprocessing, motion_interval=0.05, motion_views=2)
     states = SimulatedTouches(2, preprocessing, seed=3, task='states')
     frame, no_contact, state = states[1]
-    fitted = [fit(image, preprocessing) for image in images[:3]]
-    np.testing.assert_array_equal(frame, np.concatenate(fitted[:2], axis=2))
-    np.testing.assert_array_equal(no_contact, fitted[2] * (preprocessing.reference == 'difference'))
-    assert state == images[3] and len(states) == 2
+    wanted = [fit(each, preprocessing) for each in (image, *previous)]
+    np.testing.assert_array_equal(frame, np.concatenate(wanted, axis=2))
+    np.testing.assert_array_equal(no_contact, fit(others[0], preprocessing) * (preprocessing.reference == 'difference'))
+    assert state == others[1] and len(states) == 2
     with pytest.raises(IndexError, match='index is 2'):
         states[2]
 
@@ -216,6 +216,8 @@ def test_the_image_before_is_a_column(tmp_path, column, flags):
     assert reference.shape == (16, 16, 3)
     assert grey_shares(TouchFrames(table, MOTION)) == (0.0, None)
     assert TouchFrames(table, PLAIN)[0][0].shape == (16, 16, 3)
+    with pytest.raises(DataError, match=r'name one earlier image, and the input .* has 2 \(motion_views\): give a bag'):
+        TouchFrames(table, dataclasses.replace(MOTION, motion_views=2))
     (tmp_path / 'p0.png').unlink()
     with pytest.raises(DataError, match='1 of 8 images are missing, among them .*p0.png'):
         load_touches(path, **flags)

@@ -128,7 +128,7 @@ def test_states_with_and_without_the_image_before(tmp_path, interval):
     for _ in range(2):
         assert all(equal(kept[i], touches[i]) for i in range(3))
     frame, previous, reference, state = sample_state_example(np.random.default_rng((3, 1)), 0.08)
-    views = (frame, previous) if interval else (frame,)
+    views = (frame, *previous) if interval else (frame,)
     assert equal(touches[1], (torch.cat([torch.from_numpy(fit(v, preprocessing)) for v in views], dim=2),
                               torch.from_numpy(fit(reference, preprocessing)), state))
     if not interval:

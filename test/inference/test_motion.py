@@ -34,6 +34,23 @@ def test_the_image_before(times, wanted):
     assert previous(Motion(0.08), times) == wanted
 
 
+@pytest.mark.parametrize(('times', 'wanted'), (
+    # 25 Hz: 80, 160 and 320 ms before; as far back as there are images at the start
+    (range(0, 440, 40), [(0, 0, 0)] * 3 + [(1, 0, 0), (2, 0, 0), (3, 1, 0), (4, 2, 0), (5, 3, 0), (6, 4, 0), (7, 5, 1),
+                                           (8, 6, 2)]),
+    ([0, 150, 300, 450, 500], [(0, 0, 0), (0, 0, 0), (1, 1, 0), (2, 2, 1), (3, 2, 1)]),  # slower than the interval
+    ([0, 80, 160, 400, 480], [(0, 0, 0), (0, 0, 0), (1, 0, 0), (3, 3, 3), (3, 3, 3)]),  # a gap: a start of all views
+), ids=str)
+def test_several_images_before(times, wanted):
+    """A view of another time, of the newest image at the start, or of an image from before a gap."""
+    motion, found = Motion(0.08, 3), []
+    for image, time in zip(images(len(times)), times):
+        views = motion.update(image, round(time * MS))
+        assert views.shape == (2, 3, 9) and not np.ptp(views, axis=(0, 1)).any()
+        found.append(tuple(int(views[0, 0, 3 * view]) for view in range(3)))
+    assert found == wanted
+
+
 def test_gaps_are_counted():
     motion = Motion(0.08)
     previous(motion, [0, 40, 300, 340, 100, 140])
@@ -43,13 +60,14 @@ def test_gaps_are_counted():
     assert motion.gaps == 2  # another view is a start
 
 
-def test_a_flood_keeps_few_images():
+@pytest.mark.parametrize(('views', 'kept'), ((1, 10), (4, 66)))
+def test_a_flood_keeps_few_images(views, kept):
     """1,000 Hz for 2 s: 2,000 images in memory, or a search through all of them for each image."""
-    motion, most = Motion(0.08), 0
+    motion, most = Motion(0.08, views), 0
     for number in range(2000):
         image = np.full((1, 1, 3), number % 256, np.uint8)
         before = motion.update(image, number * MS)
-        most = max(most, len(motion._kept))
+        most = max(most, len(motion._images))
         if number >= 80:
             assert abs((number - int(before[0, 0, 0])) % 256 - 80) <= 5  # 10 ms apart, so at most 5 ms off
-    assert most <= 10
+    assert most <= kept

@@ -204,23 +204,25 @@ def test_normalise_into_a_place():
     np.testing.assert_array_equal(batch[1], normalise(image, empty, settings))
 
 
-@pytest.mark.parametrize('reference', ('difference', 'none'))
-def test_motion_is_the_formula_in_three_more_channels(reference):
+@pytest.mark.parametrize(('reference', 'views'), (('difference', 1), ('none', 1), ('difference', 3)))
+def test_motion_is_the_formula_in_three_more_channels(reference, views):
     """The motion from the wrong image, wrapped, scaled as the difference to the reference, or in the colours' place."""
-    image, empty, previous = (frame(24, 32, seed=i) for i in range(3))
-    settings = config(24, 32, reference=reference, motion_interval=0.08, motion_std=0.05)
-    batch = np.full((2, 6, 24, 32), np.nan, np.float32)
+    image, empty, *previous = (frame(24, 32, seed=i) for i in range(2 + views))
+    previous = np.concatenate(previous, axis=2)
+    settings = config(24, 32, reference=reference, motion_interval=0.08, motion_views=views, motion_std=0.05)
+    batch = np.full((2, 3 + 3 * views, 24, 32), np.nan, np.float32)
     got = normalise(image, empty, settings, batch[1], previous)
     still = dataclasses.replace(settings, motion_interval=0.0)
     np.testing.assert_array_equal(got[:3], normalise(image, empty, still))
-    wanted = (np.clip((image.astype(float) - previous) / 255 + 0.5, 0, 1) - 0.5) / 0.05
+    wanted = (np.clip((np.tile(image.astype(float), views) - previous) / 255 + 0.5, 0, 1) - 0.5) / 0.05
     np.testing.assert_allclose(batch[1, 3:], wanted.transpose(2, 0, 1), atol=1e-4)
     assert np.isnan(batch[0]).all()
-    assert not normalise(image, empty, settings, previous=image)[3:].any()
+    assert not normalise(image, empty, settings, previous=np.tile(image, views))[3:].any()
 
 
-@pytest.mark.parametrize('previous', (None, frame(24, 31), np.empty((24, 32, 0), np.uint8)))
+@pytest.mark.parametrize('previous', (None, frame(24, 31), np.empty((24, 32, 0), np.uint8),
+                                      np.zeros((24, 32, 6), np.uint8)))
 def test_a_missing_image_before_is_refused(previous):
     """A checkpoint with motion whose motion is always 0."""
-    with pytest.raises(ValueError, match=r'previous is .* needs an earlier frame of \(24, 32, 3\)'):
+    with pytest.raises(ValueError, match=r'previous is .* needs earlier frames of \(24, 32, 3\)'):
         normalise(frame(24, 32), None, config(24, 32, motion_interval=0.08), previous=previous)

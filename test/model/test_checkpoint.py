@@ -368,7 +368,7 @@ def test_weights_that_could_not_be_loaded_are_not_saved(path, value, dtype):
     ({'class_names': ('a', 'a', 'b', 'c')}, 'holds a name twice'),
     ({'preprocessing': PreprocessingConfig()}, 'preprocessing.image_size'),
     ({'preprocessing': PreprocessingConfig(image_size=(32, 48), motion_interval=0.08)},
-     'preprocessing.motion_interval is 0.08, which gives 6 channels; model.channels is 3'),
+     'preprocessing.motion_interval is 0.08 and motion_views 1, which gives 6 channels; model.channels is 3'),
     ({'calibration': Calibration(temperatures=(1.0, 1.0))}, 'calibration.temperatures'),
 ))
 def test_a_checkpoint_that_could_not_be_loaded_is_not_saved(path, changes, part):

@@ -98,6 +98,7 @@ def test_class_names_in_any_script():
     (PreprocessingConfig, 'image_size', (10**9, 10**9)), (PreprocessingConfig, 'std', (0.5, 1e-300, 0.5)),
     (PreprocessingConfig, 'motion_interval', 0.001), (PreprocessingConfig, 'motion_interval', 2.0),
     (PreprocessingConfig, 'motion_interval', math.nan), (PreprocessingConfig, 'motion_std', 0.0),
+    (PreprocessingConfig, 'motion_views', 0), (PreprocessingConfig, 'motion_views', 7),
     (ModelConfig, 'channels', 4),
     (PreprocessingConfig, 'mean', (0.5, 1e300, 0.5)), (PreprocessingConfig, 'mean', (10**400, 0.5, 0.5)),
     (Calibration, 'temperatures', (1.0, 1e-300)), (Calibration, 'temperatures', (1e300,)),

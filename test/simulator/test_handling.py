@@ -150,7 +150,7 @@ def test_state_examples_are_balanced_deterministic_and_of_one_unit():
     counts = np.zeros(len(STATE_NAMES), int)
     change = {name: [] for name in STATE_NAMES}
     for seed in range(80):
-        frame, previous, reference, state_id = sample_state_example(np.random.default_rng(seed))
+        frame, (previous,), reference, state_id = sample_state_example(np.random.default_rng(seed))
         assert frame.shape == previous.shape == reference.shape and frame.dtype == previous.dtype == np.uint8
         counts[state_id] += 1
         blurred = cv2.GaussianBlur(frame.astype(np.float32) - previous, (0, 0), 0.01 * len(frame))
@@ -162,6 +162,14 @@ def test_state_examples_are_balanced_deterministic_and_of_one_unit():
     for first, second in zip(*again):
         np.testing.assert_array_equal(first, second)
     assert again[0][3] == STATE_NAMES.index('slip')
+
+
+def test_several_images_before_are_of_their_times():
+    """A view of another time, or another frame than with one view."""
+    one, four = (sample_state_example(np.random.default_rng(5), state_name='slip', views=views) for views in (1, 4))
+    assert len(four[1]) == 4 and four[3] == one[3]
+    change = [float(np.abs(cv2.blur(four[0].astype(np.float32) - each, (9, 9))).max()) for each in four[1]]
+    assert change[0] < change[1] < change[3]
 
 
 @pytest.mark.parametrize('arguments, message', [({'state_name': 'lost'}, "'lost'"), ({'interval_s': 0.0}, '0.0')])

@@ -43,7 +43,8 @@ class Augment(nn.Module):
         luck: a generator on the CPU for the numbers of images that get a variation: with `generator` on the GPU, the
         host would have to wait for them.
         """
-        if frames.ndim != 4 or frames.shape[-1] % 3 or not frames.shape[-1] or (*frames.shape[:3], 3) != tuple(references.shape):
+        if frames.ndim != 4 or frames.shape[-1] % 3 or not frames.shape[-1] or (
+                *frames.shape[:3], 3) != tuple(references.shape):
             raise ValueError(f'frames are {tuple(frames.shape)} and references {tuple(references.shape)}; '
                              'both must be (B, h, w, 3), frames with motion (B, h, w, 6) or more')
         config, views = self.config, frames.shape[-1] // 3
@@ -98,7 +99,8 @@ def to_input(frames: Tensor, references: Tensor, preprocessing: PreprocessingCon
     inputs = values * scale - shift
     if not preprocessing.motion_interval:
         return inputs
-    motion = (now.repeat(1, preprocessing.motion_views, 1, 1) - frames[:, 3:]).clamp_(-127.5, 127.5).div_(255 * preprocessing.motion_std)
+    motion = now.repeat(1, preprocessing.motion_views, 1, 1).sub_(frames[:, 3:])
+    motion.clamp_(-127.5, 127.5).div_(255 * preprocessing.motion_std)
     return torch.cat((inputs, motion), dim=1)
 
 

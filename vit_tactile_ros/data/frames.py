@@ -28,7 +28,7 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
-# Frame and reference, uint8 (h, w, 3) each, and label; with motion, the frame is (h, w, 6) or more: it and earlier ones.
+# Frame and reference, uint8 (h, w, 3) each, and label; with motion, the frame is (h, w, 6) or more, with earlier ones.
 Frames = Dataset[tuple[Tensor, Tensor, int]]
 
 
@@ -36,9 +36,9 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
     """Touches as (frame, reference, label): uint8 (h, w, 3) twice, fitted by `preprocess.fit`, and the class index.
 
     The reference is zeros if the preprocessing does not use one. With motion, the frame is (h, w, 6) or more, with
-    earlier images: the touch's `previous`, or what the stamps of a bag give. With `cache` every image is read and fitted at
-    construction into a temporary file, which the workers of a DataLoader share; without, at every access. The file is
-    removed with the dataset; TMPDIR sets its folder.
+    earlier images: the touch's `previous`, or what the stamps of a bag give. With `cache` every image is read and
+    fitted at construction into a temporary file, which the workers of a DataLoader share; without, at every access.
+    The file is removed with the dataset; TMPDIR sets its folder.
 
     Raises DataError at construction for a touch without the images that the preprocessing needs, and for images that
     cannot be read (UnreadableImages for all of them, at construction with `cache`, otherwise at access).

@@ -40,8 +40,8 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
 
     Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips.
     States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact, and the others are equally
-    frequent. With motion, the frame is (h, w, 6) or more, with earlier images; only states move. The reference is zeros if
-    the preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from;
+    frequent. With motion, the frame is (h, w, 6) or more, with earlier images; only states move. The reference is zeros
+    if the preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from;
     default: all of the package.
     """
 

@@ -212,11 +212,11 @@ def check_class_names(names: Sequence[str]) -> None:
         raise UserError(f'class_names {shown(list(names))} holds a name twice')
 
 
-def check_motion(name: str, seconds: float, views_name: str = '', views: int = 1) -> None:
+def check_motion(name: str, seconds: float, views_name: str, views: int | None) -> None:
     """Raises UserError for a time that cannot be a `motion_interval`, or a number that cannot be `motion_views`."""
     low, high = MOTION_INTERVALS
     _require(seconds == 0 or low <= seconds <= high, name, seconds, f'0 (no motion), or {low:g} to {high:g} s')
-    _require(1 <= views <= MAX_MOTION_VIEWS, views_name, views, f'1 to {MAX_MOTION_VIEWS}')
+    _require(views is None or 1 <= views <= MAX_MOTION_VIEWS, views_name, views, f'1 to {MAX_MOTION_VIEWS}')
 
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:

@@ -211,7 +211,7 @@ def create_vit_tactile(
     """A ViT-Tiny (patch 16, width 192, 12 blocks, 3 heads) with Performer attention and exits, untrained.
 
     `tau` is the exit threshold, 0 to 1, one number or one per early exit; `feature_map_dim` the number of random
-    features per head; `image_size` (height, width) in px; `channels` 3, and 3 more per earlier image with motion. Raises
+    features per head; `image_size` (height, width) in px; `channels` 3, with motion 3 more per earlier image. Raises
     UserError with the name of the wrong argument.
     """
     config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,

@@ -70,7 +70,7 @@ class TrainingSource:
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
         check_least(self, epoch_size=1, validation_size=1, distinct=1)
-        check_motion('motion', self.motion or 0.0, 'motion_views', 1 if self.motion_views is None else self.motion_views)
+        check_motion('motion', self.motion or 0.0, 'motion_views', self.motion_views)
         try:
             self.sensor_configs()
         except SensorFileError as error:
@@ -110,8 +110,8 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
     """Differences to the reference if every image has one, unless `asked` names the input; logs the choice.
 
     The control 'reference' uses frames, because the difference would be zero. A checkpoint to start from keeps its
-    preprocessing, except for the image size, if the kind of input is the same; its motion, unless `motion` or `motion_views` is given,
-    in any case. Where neither names one it is `default_motion`. Raises DataError for touches of which
+    preprocessing, except for the image size, if the kind of input is the same; its motion in any case, unless `motion`
+    or `motion_views` is given. Where neither names one it is `default_motion`. Raises DataError for touches of which
     only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
     """
     difference = _takes_difference(table, asked, control)
