@@ -25,8 +25,9 @@ def toy_outputs(size: int = 2000, seed: int = 0, scale: float = 1.0) -> ExitOutp
 
 
 def toy_checkpoint(exits: tuple[int, ...] = (1, 2, 3), names: tuple[str, ...] = NAMES,
-                   motion: float = 0.0, **calibration) -> Checkpoint:
-    preprocessing = PreprocessingConfig(image_size=(32, 32), reference='difference', motion_interval=motion)
+                   motion: float = 0.0, views: int = 1, **calibration) -> Checkpoint:
+    preprocessing = PreprocessingConfig(image_size=(32, 32), reference='difference', motion_interval=motion,
+                                        motion_views=views)
     torch.manual_seed(0)
     config = ModelConfig(num_classes=len(names), image_size=(32, 32), width=48, depth=exits[-1], exits=exits,
                          feature_map_dim=16, channels=preprocessing.channels)

@@ -44,14 +44,14 @@ class Recorder:
         return self._runtime.stages(images)
 
 
-def recording_classifier(motion: float) -> TactileClassifier:
-    classifier = TactileClassifier(toy_checkpoint(motion=motion), 'cpu', threads=1)
+def recording_classifier(motion: float, views: int) -> TactileClassifier:
+    classifier = TactileClassifier(toy_checkpoint(motion=motion, views=views), 'cpu', threads=1)
     classifier.runtime = Recorder(classifier.runtime)
     return classifier
 
 
-def live_inputs(bag: Path, motion: float = 0.0) -> np.ndarray:
-    classifier = recording_classifier(motion)
+def live_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
+    classifier = recording_classifier(motion, views)
     logger = rclpy.logging.get_logger('one_path')
     sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False)['left'])
     worker = ClassificationWorker(classifier, [sensor], lambda: TAU, lambda *_: None, logger, ThrottledLog(logger))
@@ -67,15 +67,15 @@ def live_inputs(bag: Path, motion: float = 0.0) -> np.ndarray:
     return np.stack(classifier.runtime.inputs)
 
 
-def replay_inputs(bag: Path, motion: float = 0.0) -> np.ndarray:
-    classifier = recording_classifier(motion)
+def replay_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
+    classifier = recording_classifier(motion, views)
     replayed = replay(bag, 'b', classifier, ReplaySettings(tau=TAU, batch_size=4, timing_frames=0))
     assert len(replayed.table) == len(LABELS)
     return np.stack(classifier.runtime.inputs)
 
 
-def training_inputs(bag: Path, motion: float = 0.0) -> np.ndarray:
-    preprocessing = toy_checkpoint(motion=motion).preprocessing
+def training_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
+    preprocessing = toy_checkpoint(motion=motion, views=views).preprocessing
     frames = TouchFrames(load_touches(bag), preprocessing)
     return inputs_of(frames, preprocessing, range(len(frames)))
 
@@ -116,5 +116,10 @@ def test_motion_in_live_replay_and_training(tmp_path):
     np.testing.assert_array_equal(replay_inputs(bag, 0.08), live)
     np.testing.assert_array_equal(training_inputs(bag, 0.08), live[6:])
     assert not live[:REFERENCE_FRAMES, 3:].any() and all(moved.any() for moved in live[REFERENCE_FRAMES:, 3:])
-    # A network without motion gets the same colours.
+    # A network without motion gets the same colours, one with two views the same motion first.
     np.testing.assert_array_equal(replay_inputs(bag), live[:, :3])
+    further = live_inputs(bag, 0.08, views=2)
+    np.testing.assert_array_equal(further[:, :6], live)
+    assert further.shape[1] == 9 and (further[:, 6:] != further[:, 3:6]).any()
+    np.testing.assert_array_equal(replay_inputs(bag, 0.08, views=2), further)
+    np.testing.assert_array_equal(training_inputs(bag, 0.08, views=2), further[6:])
