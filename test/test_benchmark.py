@@ -177,7 +177,7 @@ def test_an_engine_that_mixes_up_its_early_answers_is_refused():
     model = toy_checkpoint().model
 
     class Rolls(TorchRuntime):
-        def early_exit(self, images, tau, temperatures, hurry=None):
+        def early_exit(self, images, tau, temperatures, hurry=None, evidence=None):
             found = early_exit(self.stages(images), tau, temperatures)
             return dataclasses.replace(found, probabilities=found.probabilities.roll(1, 1))
 

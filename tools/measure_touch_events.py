@@ -93,7 +93,8 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
         tau = classifier.thresholds(0.95)
         untouched = classifier.untouched(tau) if gate and frame.is_untouched else None
         decisions += [untouched] if untouched else classifier.classify([frame.image], [frame.reference], tau,
-                                                                       [frame.previous])
+                                                                       [frame.previous], None,
+                                                                       [frame.touch_odds] if gate else None)
         labels.append(label)
     count = len(labels)
     order = np.arange(count)

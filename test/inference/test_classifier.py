@@ -69,6 +69,20 @@ def test_the_gate_is_an_early_exit():
     assert classifier.untouched(()) is None and classifier.gate_problem == 'this checkpoint has no early exit'
 
 
+def test_the_odds_of_a_touch_change_the_decision():
+    """Odds that raise no contact, or that act on a checkpoint without that class."""
+    checkpoint = dataclasses.replace(some_checkpoint(), class_names=('no_contact', *NAMES[1:]))
+    classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
+    images, references, tau = frames(2), frames(2, seed=1), (1.0, 1.0)
+    plain = classifier.classify(images, references, tau)
+    odds = classifier.classify(images, references, tau, None, None, [1.0, 10.0])
+    np.testing.assert_allclose(odds[0].probabilities, plain[0].probabilities, atol=1e-6)
+    nothing, rest = plain[1].probabilities[0] / 10, plain[1].probabilities[1:]
+    np.testing.assert_allclose(odds[1].probabilities, np.array([nothing, *rest]) / (nothing + rest.sum()), atol=1e-5)
+    other = TactileClassifier(some_checkpoint(), 'cpu', threads=1)
+    assert other.evidence([10.0]) is None and classifier.evidence([1.0, 1.0]) is None
+
+
 @pytest.mark.parametrize('attention', ('favor_softmax', 'favor_relu', 'softmax'))
 def test_a_batch_answers_as_each_frame_alone(attention):
     """Two fingers classified together that answer otherwise than one by one."""

@@ -6,6 +6,7 @@ from direct_backend import DirectBackend
 
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
+from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.engines.exit_loop import padded_size
 from vit_tactile_ros.model import Hurry, ModelConfig, ViTTactile, early_exit
 
@@ -52,6 +53,32 @@ def test_early_exit_equals_plain(model, speculate, count):
             for name in ('logits', 'probabilities', 'confidences'):
                 torch.testing.assert_close(getattr(got, name), getattr(wanted, name), equal_nan=True, rtol=1e-4,
                                            atol=1e-5)
+
+
+@pytest.mark.parametrize('count', (1, 5, 70))
+def test_evidence_counts_as_if_the_network_had_it(model, count):
+    """Of another sample after some have exited, without the temperature, or in the probabilities only."""
+    batch, tau = images(count), middling(model, images(64))
+    evidence = torch.linspace(-3, 0, count)[:, None] * torch.tensor([1.0, 0, 0, 0])
+    with torch.inference_mode():
+        whole = [logits + t * evidence for logits, t in zip(model.stages(batch), TEMPERATURES)]
+
+        def stages():
+            rows = slice(None)
+            for logits in whole:
+                kept = yield logits[rows]
+                if kept is not None:
+                    rows = torch.arange(count)[rows][kept]
+
+        wanted = early_exit(stages(), tau, TEMPERATURES)
+        plain = early_exit(model.stages(batch), tau, TEMPERATURES)
+        for runtime in (engine(model), TorchRuntime(model, torch.device('cpu'))):
+            got = decide(runtime, batch, tau, TEMPERATURES, None, evidence)
+            assert torch.equal(got.exit_index, wanted.exit_index)
+            for name in ('logits', 'probabilities', 'confidences'):
+                torch.testing.assert_close(getattr(got, name), getattr(wanted, name), equal_nan=True, rtol=1e-4,
+                                           atol=1e-5)
+    assert not torch.allclose(plain.probabilities, wanted.probabilities, atol=0.01)
 
 
 def test_a_tau_of_1_means_the_full_depth(model):

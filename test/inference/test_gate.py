@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vit_tactile_ros.inference.gate import LARGEST_SHIFT, Gate, to_cells
+from vit_tactile_ros.inference.gate import LARGEST_SHIFT, TOUCH_ODDS, Gate, Verdict, to_cells
 
 SIZE = (96, 128, 3)
 
@@ -55,6 +55,15 @@ def test_a_wide_touch_is_where_it_is(share):
     radius = round((share * SIZE[0] * SIZE[1] / np.pi) ** 0.5)
     verdict = gate.judge(to_cells(frames(1)[0] + bump(30.0, radius)))
     assert share - 0.05 < verdict.touched_share < share + 0.15 and verdict.shift < 0.5 and not verdict.is_still
+
+
+def test_a_touch_is_as_probable_as_its_difference_is_large():
+    """Odds for noise, without a limit, or for a difference that is everywhere."""
+    gate = trained()
+    odds = [gate.judge(to_cells(frames(1)[0] + bump(height))).touch_odds for height in (0.0, 4.0, 30.0)]
+    assert odds[0] == 1 and 1 < odds[1] <= odds[2] == pytest.approx(TOUCH_ODDS)
+    assert Verdict(3.0, 0, 0.1).touch_odds == 1 and Verdict(4.0, 0, 0.1).touch_odds == pytest.approx(TOUCH_ODDS**0.5)
+    assert Verdict(50.0, 0, 0.95).touch_odds == 1  # another light or gel
 
 
 def test_the_noise_is_learned_where_it_is():

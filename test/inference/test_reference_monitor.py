@@ -90,6 +90,15 @@ def test_slow_drift_is_followed_and_a_touch_is_not():
     assert one.frames.reference.frame is not before
 
 
+def test_a_difference_is_a_touch_only_if_the_reference_fitted():
+    """A start in mid-grasp, or a reference of another light, that overrules the network for ever."""
+    one = stream()
+    assert one.see(10).touch_odds == 1 and one.see(1, press=20).touch_odds > 5
+    assert one.see(1500, press=20).touch_odds > 5 and one.see(1).touch_odds == 1  # held still for a minute
+    other = stream(fixed=GEL + 20 * np.eye(48, 64, dtype=np.float32)[:, :, None])
+    assert other.see(10, press=20).touch_odds == 1 and other.frames.monitor.health.level
+
+
 def test_without_drift_the_reference_stays():
     one = stream(drift=0.0)
     captured = one.see(5).reference

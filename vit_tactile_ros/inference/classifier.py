@@ -96,6 +96,17 @@ class TactileClassifier:
         return Decision(class_id, NO_CONTACT, GATE_CONFIDENCE, gate_probabilities(self.class_names), GATE_EXIT_INDEX,
                         GATE_EXIT_BLOCK, np.empty(0, np.float32), tuple(tau), 0.0, 0.0)
 
+    def evidence(self, touch_odds: Sequence[float] | None) -> NDArray[np.float32] | None:
+        """Log likelihoods of the classes from the odds of a touch of each frame (`Frame.touch_odds`), (B, C).
+
+        None if no frame shows anything, or this checkpoint can't use it.
+        """
+        if touch_odds is None or self.gate_problem or all(odds == 1 for odds in touch_odds):
+            return None
+        found = np.zeros((len(touch_odds), len(self.class_names)), np.float32)
+        found[:, self.class_names.index(NO_CONTACT)] = -np.log(touch_odds)
+        return found
+
     def thresholds(self, tau: float | Sequence[float]) -> tuple[float, ...]:
         """`tau` as one threshold per early exit; raises UserError as `model.thresholds` does."""
         return thresholds(tau, len(self.exits))
@@ -117,19 +128,25 @@ class TactileClassifier:
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
                  tau: Sequence[float], previous: Sequence[Image | None] | None = None,
-                 hurry: Hurry | None = None) -> list[Decision]:
-        """Decisions for a batch of fitted frames, their fitted no-contact references, and the frames before them."""
+                 hurry: Hurry | None = None, touch_odds: Sequence[float] | None = None) -> list[Decision]:
+        """Decisions for a batch of fitted frames, their fitted no-contact references, and the frames before them.
+
+        touch_odds: as for `evidence`.
+        """
         inputs = np.empty((len(fitted), self.preprocessing.channels, *self.preprocessing.image_size), np.float32)
         for frame, reference, before, into in zip(fitted, references, previous or [None] * len(fitted), inputs,
                                                   strict=True):
             normalise(frame, reference, self.preprocessing, into, before)
-        return self.classify_inputs(inputs, tau, hurry)
+        return self.classify_inputs(inputs, tau, hurry, touch_odds)
 
     @torch.inference_mode()
-    def classify_inputs(self, inputs: Input, tau: Sequence[float], hurry: Hurry | None = None) -> list[Decision]:
+    def classify_inputs(self, inputs: Input, tau: Sequence[float], hurry: Hurry | None = None,
+                        touch_odds: Sequence[float] | None = None) -> list[Decision]:
         """Decisions for preprocessed inputs, float32 (B, channels, h, w); `tau` holds one threshold per early exit."""
         start = time.perf_counter()
-        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures, hurry)
+        evidence = self.evidence(touch_odds)
+        result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures, hurry,
+                        None if evidence is None else torch.from_numpy(evidence))
         probabilities = result.probabilities.cpu().numpy()
         confidences = result.confidences.cpu().numpy()
         exits = result.exit_index.tolist()

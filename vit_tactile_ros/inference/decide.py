@@ -9,6 +9,7 @@ from torch import Tensor
 
 from vit_tactile_ros.inference.runtime import Runtime
 from vit_tactile_ros.model import ExitResult, Hurry, early_exit
+from vit_tactile_ros.model.early_exit import Stages
 
 
 @runtime_checkable
@@ -16,12 +17,34 @@ class DecidesItself(Protocol):
     """An engine that decides on its device, without the host at each exit."""
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-                   hurry: Hurry | None = None) -> ExitResult: ...
+                   hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult: ...
 
 
 def decide(runtime: Runtime, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-           hurry: Hurry | None = None) -> ExitResult:
-    """The result of `model.early_exit` for float32 (B, channels, H, W) images in host memory."""
+           hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult:
+    """The result of `model.early_exit` for float32 (B, channels, H, W) images in host memory.
+
+    evidence: float32 (B, C) in host memory, log likelihoods of the classes from elsewhere; at every exit they count as
+    if the network had known them, also in the logits that are returned. None: there is none.
+    """
     if isinstance(runtime, DecidesItself):
-        return runtime.early_exit(images, tau, temperatures, hurry)
-    return early_exit(runtime.stages(images), tau, temperatures, hurry)
+        return runtime.early_exit(images, tau, temperatures, hurry, evidence)
+    stages = runtime.stages(images)
+    return early_exit(stages if evidence is None else _with_evidence(stages, evidence, temperatures), tau, temperatures,
+                      hurry)
+
+
+def _with_evidence(stages: Stages, evidence: Tensor, temperatures: Sequence[float]) -> Stages:
+    """Logits whose softmax, after the division by the temperature, is the product with the evidence."""
+    try:
+        logits = next(stages)
+        evidence = evidence.to(logits.device)
+        for temperature in temperatures:
+            rows = yield logits.float() + temperature * evidence
+            if rows is not None:
+                evidence = evidence[rows]
+            logits = stages.send(rows)
+    except StopIteration:
+        return
+    finally:
+        stages.close()

@@ -41,6 +41,7 @@ class Frame(NamedTuple):
     stamp_ns: int  # of the message's header, or the time of receipt
     notes: Sequence[Note]
     is_untouched: bool = False  # the difference to the reference shows no touch: the network is not needed
+    touch_odds: float = 1.0  # of a touch, from that difference; 1: it shows nothing
     # Motion is the difference to it; fitted, (h, w, 3 * motion_views); None: motion is not used.
     previous: Image | None = None
 
@@ -119,7 +120,7 @@ class SensorFrames:
             self._update_reference(image, stamp_ns, notes)
         previous = None if self._motion is None else self._move(self._motion, image, stamp_ns, notes)
         return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes,
-                     is_untouched=self.monitor.is_untouched, previous=previous)
+                     is_untouched=self.monitor.is_untouched, touch_odds=self.monitor.touch_odds, previous=previous)
 
     @property
     def motion_gaps(self) -> int:

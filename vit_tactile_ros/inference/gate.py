@@ -1,4 +1,4 @@
-"""The exit before the first block: whether a frame is untouched, from its difference to the reference alone."""
+"""What the difference to the reference shows without the network: no touch, so that no block needs to run, or one."""
 
 from __future__ import annotations
 
@@ -22,6 +22,11 @@ _CELLS = 12  # along the shorter side: 8x8 px of a 96x128 input. A press is larg
 # difference peaks at 5 grey levels or more. With 3.5 it is 97 %, but first contact is seen later in three clips.
 THRESHOLD = 3.0
 LARGEST_SHIFT = 3.0  # grey levels of a smooth change of light; a larger one is left to the network
+# With a reference that fits, a local difference far above the noise is a touch, although the network, which sees one
+# frame, may take a wide and smooth one for drift. The odds of a touch rise with the score, from 1 at THRESHOLD to
+# TOUCH_ODDS, which a network that is certain of no contact overrides. See docs/results/gate.md.
+TOUCHED_SCORE, TOUCH_ODDS = 5.0, 10.0
+EVERYWHERE = 0.9  # share of the cells; only a touch of the whole gel, or another light or reference, differs so widely
 _STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.3, 3.0  # grey levels; a noisier cell would hide faint contacts
 _MEMORY = 250  # frames over which noise is learned: long enough for the codecs that write a whole image now and then
@@ -44,6 +49,14 @@ class Verdict(NamedTuple):
     @property
     def is_untouched(self) -> bool:
         return self.is_still and self.shift <= LARGEST_SHIFT
+
+    @property
+    def touch_odds(self) -> float:
+        """Probability of this difference with a touch over that without, 1 to TOUCH_ODDS, if the reference fits."""
+        if self.touched_share > EVERYWHERE:
+            return 1.0
+        certainty = (self.score - THRESHOLD) / (TOUCHED_SCORE - THRESHOLD)
+        return float(TOUCH_ODDS ** min(max(certainty, 0.0), 1.0))
 
 
 class Gate:

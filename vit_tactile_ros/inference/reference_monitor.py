@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.inference.gate import Cells, Gate, Verdict, to_cells
+from vit_tactile_ros.inference.gate import EVERYWHERE, Cells, Gate, Verdict, to_cells
 from vit_tactile_ros.inference.note import Note
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.reference_store import StoredReference
@@ -23,7 +23,6 @@ _MAX_STEP = 0.5  # s between two frames; more is an interruption, which says not
 
 START_FRAMES = 5  # frames after a start with a given reference, of which one should match it
 _MOVED = 4.0  # grey levels by which a cell may vary among the frames that become the reference
-_EVERYWHERE = 0.9  # share of the cells; only a touch of the whole gel differs so widely
 UNFIT_WARNING, UNFIT_ERROR = 5.0, 30.0  # s that everything differs
 TOUCHED_WARNING = 60.0  # s without an untouched frame
 
@@ -85,6 +84,12 @@ class ReferenceMonitor:
         return self.verdict is not None and self.verdict.is_untouched
 
     @property
+    def touch_odds(self) -> float:
+        """Of the last frame, as `Verdict.touch_odds`; 1 unless an earlier frame has shown that the reference fits."""
+        is_known = self.verdict is not None and self._is_confirmed and not self._has_moved
+        return self.verdict.touch_odds if is_known and self.verdict is not None else 1.0
+
+    @property
     def touch(self) -> str:
         """What the last frame shows if something touches, or the reference is another one; '' if neither."""
         if self.verdict is None or self.verdict.is_still:
@@ -133,7 +138,7 @@ class ReferenceMonitor:
                 self._still_for = 0.0
         self._is_confirmed |= verdict.is_untouched
         self._touched_for = 0.0 if verdict.is_untouched else self._touched_for + step
-        is_unfit = verdict.touched_share > _EVERYWHERE or (verdict.is_still and not verdict.is_untouched)
+        is_unfit = verdict.touched_share > EVERYWHERE or (verdict.is_still and not verdict.is_untouched)
         self._unfit_for = self._unfit_for + step if is_unfit else 0.0
         if verdict.is_still and self._still_for >= SETTLING:
             self.is_settled, self._has_moved = True, False

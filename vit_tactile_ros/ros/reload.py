@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
+from vit_tactile_ros.foundation.memory import return_freed_memory
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.lifecycle import USERS_ERRORS
 from vit_tactile_ros.ros.running import Loaded
@@ -39,7 +40,7 @@ class CheckpointReload:
         self._started = time.monotonic()
         self._is_loaded = threading.Event()
         self._is_over = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(load,), name='reload', daemon=True)
+        self._thread = threading.Thread(target=self._run, args=([load],), name='reload', daemon=True)
         self._thread.start()
         # Steady: simulated time may stand still. The thread cannot call the executor.
         self._timer: Timer | None = node.create_timer(POLL, guard('reload_checkpoint', self._poll),
@@ -58,13 +59,17 @@ class CheckpointReload:
         """Before the process ends, which must not happen while the thread is in a library."""
         self._thread.join()
 
-    def _run(self, load: Callable[[], Loaded]) -> None:
+    def _run(self, held: list[Callable[[], Loaded]]) -> None:
+        """held: `load`, which this takes, so that what it holds is freed here."""
+        load = held.pop()
         try:
             self._loaded = load()
         except BaseException as error:  # also SystemExit of a library: the service must respond
             self._error = error
         self._is_loaded.set()
         self._is_over.wait()
+        del load
+        return_freed_memory()
 
     def _poll(self) -> None:
         if not self._is_loaded.is_set() or not self.is_running:

@@ -186,14 +186,15 @@ class ClassificationWorker:
         ready = [prepared for sensor, image in taken if (prepared := self._prepare(sensor, image)) is not None]
         tau, budget = self._tau(), self._budget()
         steered = self.steering.steered(tau, budget)
-        is_gated = self._gate() and any(r.frame.is_untouched for r in ready)
+        gate = self._gate()
+        is_gated = gate and any(r.frame.is_untouched for r in ready)
         untouched = self.classifier.untouched(steered) if is_gated else None
         results = [self._finish(r, untouched) for r in ready if untouched is not None and r.frame.is_untouched]
         if others := [r for r in ready if untouched is None or not r.frame.is_untouched]:
             # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
             hurry = Hurry(floor(tau, budget.tau_min), lambda place: others[place].sensor.waiting is not None) \
                 if self.steering.level else None
-            results += [self._finish(r, decision) for r, decision in self._decide(others, steered, hurry)]
+            results += [self._finish(r, decision) for r, decision in self._decide(others, steered, hurry, gate)]
         ages = [result.age for result in results if result is not None and result.age is not None]
         self.steering.observe(max(ages, default=None))
         if self._show is not None:
@@ -201,12 +202,13 @@ class ClassificationWorker:
                 if result is not None:
                     self._show(*result)
 
-    def _decide(self, ready: Sequence[_Ready], tau: tuple[float, ...], hurry: Hurry | None,
+    def _decide(self, ready: Sequence[_Ready], tau: tuple[float, ...], hurry: Hurry | None, gate: bool,
                 ) -> list[tuple[_Ready, Decision]]:
-        """The decisions of the network; images without one are rejected."""
+        """The decisions of the network, with those of the gate on a touch; images without one are rejected."""
         try:
             decisions = self.classifier.classify([r.frame.image for r in ready], [r.frame.reference for r in ready],
-                                                 tau, [r.frame.previous for r in ready], hurry)
+                                                 tau, [r.frame.previous for r in ready], hurry,
+                                                 [r.frame.touch_odds for r in ready] if gate else None)
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             if self._is_abandoned or _is_device_lost(error):
                 raise

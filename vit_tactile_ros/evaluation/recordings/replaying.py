@@ -75,6 +75,7 @@ class Row(NamedTuple):
     label: int
     touch: str
     is_gated: bool
+    touch_odds: float  # from the difference to the reference; 1 without the gate
 
 
 class Selection(NamedTuple):
@@ -142,9 +143,10 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
                                                     settings.reference_frames, classifier.preprocessing,
                                                     classifier.expects_grey, settings.reference_drift)
-        gate = settings.gate and classifier.untouched(settings.tau) is not None
+        gate = settings.gate and not classifier.gate_problem
+        can_exit = gate and classifier.untouched(settings.tau) is not None
         batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected,
-                           gate)
+                           gate, can_exit)
         ahead = Prefetch(batches, 2)
         try:
             if selection.sensor_of_topic:
@@ -207,6 +209,9 @@ class _Collected:
         if not rows:
             return
         logits = torch.stack(list(classifier.runtime.stages(torch.from_numpy(inputs)))).float().cpu().numpy()
+        odds = [row.touch_odds for row in rows]
+        if (evidence := classifier.evidence(odds)) is not None:
+            logits += np.array(classifier.temperatures, np.float32)[:, None, None] * evidence
         for place, row in enumerate(rows):
             if not np.isfinite(logits[:, place]).all():
                 self.reject(row.topic, 'not finite', row.number, row.received,
@@ -214,7 +219,8 @@ class _Collected:
                 continue
             timed = every and len(self._rows) % every == 0
             # Before the row is added: after Ctrl-C in between, a row would have no time.
-            taken = (classifier.classify_inputs(inputs[place:place + 1], tau)[0].inference_time
+            one = slice(place, place + 1)
+            taken = (classifier.classify_inputs(inputs[one], tau, None, odds[one])[0].inference_time
                      if timed and not row.is_gated else float('nan'))
             self._rows.append(row)
             self._logits.append(logits[:, place])
@@ -225,7 +231,7 @@ class _Collected:
         if not self._rows:
             return replace(self.empty, rejections=rejections)
         count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
-        sensor, topic, index, stamp, received, label, touch, gated = (
+        sensor, topic, index, stamp, received, label, touch, gated, _ = (
             np.array(column) for column in zip(*self._rows[:count]))
         table = FrameTable(
             bag=np.full(count, self.name), sensor=sensor.astype(np.str_), topic=topic, index=index, stamp=stamp,
@@ -239,7 +245,7 @@ class _Collected:
 
 def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, preprocessing: PreprocessingConfig,
              sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected, gate: bool,
-             ) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
+             can_exit: bool) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
     """(inputs (B, channels, h, w), their rows, messages read for them)."""
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
     inputs: list[NDArray[np.float32]] = []
@@ -261,7 +267,8 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
             continue
         inputs.append(normalise(frame.image, frame.reference, preprocessing, previous=frame.previous))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
-                        *truth.of(sensor, found.received, message.header.stamp), gate and frame.is_untouched))
+                        *truth.of(sensor, found.received, message.header.stamp),
+                        can_exit and frame.is_untouched, frame.touch_odds if gate else 1.0))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0

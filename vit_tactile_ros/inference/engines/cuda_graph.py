@@ -43,6 +43,6 @@ class CudaGraphRuntime:
         return self._loop.stages(images)
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-                   hurry: Hurry | None = None) -> ExitResult:
+                   hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult:
         """As `model.early_exit` of the stages, with the decision on the device; the result is on the host."""
-        return self._loop.early_exit(images, tau, temperatures, hurry)
+        return self._loop.early_exit(images, tau, temperatures, hurry, evidence)

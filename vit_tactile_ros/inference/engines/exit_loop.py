@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.backend import Backend
 from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile, exit_score
-from vit_tactile_ros.model.early_exit import Stages
+from vit_tactile_ros.model.early_exit import Stages, exit_probabilities
 
 MAX_BATCH = 64
 FORGETTING = 0.1  # weight of the newest batch in the running share of batches that end at an exit
@@ -88,18 +88,20 @@ class ExitLoop:
                                              self._temperatures)
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-                   hurry: Hurry | None = None) -> ExitResult:
-        """As `model.early_exit`; float32 (B, channels, H, W) images in host memory, the result in host memory."""
+                   hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult:
+        """As `decide`; float32 (B, channels, H, W) images in host memory, the result in host memory."""
         self._check(images)
         assert len(temperatures) == self._exits and len(tau) == self._exits - 1
         self._set_limits(tuple(tau), tuple(temperatures))
-        results = [self._one_batch(part, hurry, MAX_BATCH * i) for i, part in enumerate(images.split(MAX_BATCH))]
+        known = None if evidence is None else evidence.numpy()
+        results = [self._one_batch(part, hurry, MAX_BATCH * i, known) for i, part in enumerate(images.split(MAX_BATCH))]
         return results[0] if len(results) == 1 else ExitResult(
             *(torch.cat(parts) for parts in zip(*((r.logits, r.probabilities, r.exit_index, r.confidences)
                                                   for r in results), strict=True)))
 
-    def _one_batch(self, images: Tensor, hurry: Hurry | None, first: int) -> ExitResult:
-        """`first`: place of the first image among those that `hurry` knows."""
+    def _one_batch(self, images: Tensor, hurry: Hurry | None, first: int,
+                   evidence: NDArray[np.float32] | None) -> ExitResult:
+        """`first`: place of the first image among those that `hurry` and `evidence` know."""
         batch, classes = len(images), self._classes
         logits, probabilities = (np.zeros((batch, classes), np.float32) for _ in range(2))
         exit_index = np.zeros(batch, np.int64)
@@ -118,6 +120,8 @@ class ExitLoop:
             wait, rows, of_size = waits[index]
             wait()
             output = self._graphs[of_size].outputs_host[index].numpy()[:len(rows)]
+            if evidence is not None:
+                output = self._with_evidence(output, evidence[first + rows], index)
             here = still[rows]
             confidences[rows[here], index] = exit_score(output[here, classes:2 * classes])
             exiting = here & (output[:, -1] > 0.5) if not last else here
@@ -137,6 +141,17 @@ class ExitLoop:
                 waits[index + 1] = (self._launch(index + 1, size), places, size)
         return ExitResult(torch.from_numpy(logits), torch.from_numpy(probabilities), torch.from_numpy(exit_index),
                           torch.from_numpy(confidences))
+
+    def _with_evidence(self, output: NDArray[np.float32], evidence: NDArray[np.float32], index: int,
+                       ) -> NDArray[np.float32]:
+        """The outputs of an exit as they would be with these log likelihoods."""
+        assert self._set is not None
+        tau, temperatures = self._set
+        logits = torch.from_numpy(output[:, :self._classes] + np.float32(temperatures[index]) * evidence)
+        probabilities = exit_probabilities(logits, temperatures[index])
+        limit = tau[index] if index < len(tau) and tau[index] < 1.0 else math.inf  # the last exit needs none
+        reached = exit_score(probabilities).unsqueeze(-1) >= limit
+        return cast(NDArray[np.float32], torch.cat((logits, probabilities, reached.float()), dim=-1).numpy())
 
     def stages(self, images: Tensor) -> Stages:
         """Logits of each exit in turn, on the device; see `ViTTactile.stages`. At most 64 images."""
