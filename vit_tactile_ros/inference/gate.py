@@ -25,7 +25,7 @@ LARGEST_SHIFT = 3.0  # grey levels of a smooth change of light; a larger one is 
 # With a reference that fits, a local difference far above the noise is a touch, although the network, which sees one
 # frame, may take a wide and smooth one for drift. The odds of a touch rise with the score, from 1 at THRESHOLD to
 # TOUCH_ODDS, which a network that is certain of no contact overrides. See docs/results/gate.md.
-TOUCHED_SCORE, TOUCH_ODDS = 5.0, 10.0
+TOUCHED_SCORE, TOUCH_ODDS = 8.0, 100.0
 EVERYWHERE = 0.9  # share of the cells; only a touch of the whole gel, or another light or reference, differs so widely
 _STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.3, 3.0  # grey levels; a noisier cell would hide faint contacts

@@ -20,6 +20,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED, held
+from vit_tactile_ros.foundation.memory import use_one_heap
 from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reason_of
 
 SIGNAL_POLL = 0.2  # s between checks for Ctrl-C or SIGTERM
@@ -95,6 +96,7 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
     true. `parameters` are the names that it declares. 0: stopped, or its attribute `is_done` is true; 1: the start
     failed, or its attribute `failure` is not empty; 2: a mistake in the start-up parameters; 130: stopped before that.
     """
+    use_one_heap()
     signals = StopSignals()
     try:
         return _run(create, parameters, args, executor, signals)
