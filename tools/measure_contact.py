@@ -5,9 +5,9 @@
 FILE is a CSV of clip,first,last: frames of a clip, 0-based, with visible contact. Every clip is judged with its own
 first frames as the no-contact reference, and its untouched frames again with the first frames of every other clip,
 which shows what a reference costs that no longer fits. Frames are judged in order as by the node, with the gate and
-what it knows of a touch; with --no_gate each frame alone, by the network. The grey level of a frame is the highest mean over 5x5 px (of
-the network's input) of the difference to its own reference, in the channel where it is highest. Prints a table; the
-last line is JSON.
+what it knows of a touch; with --no_gate each frame alone, by the network. The grey level of a frame is the highest
+mean over 5x5 px (of the network's input) of the difference to its own reference, in the channel where it is highest.
+Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_a_touch_is_as_probable_as_its_difference_is_large():
     gate = trained()
     odds = [gate.judge(to_cells(frames(1)[0] + bump(height))).touch_odds for height in (0.0, 4.0, 30.0)]
     assert odds[0] == 1 and 1 < odds[1] <= odds[2] == pytest.approx(TOUCH_ODDS)
-    assert Verdict(3.0, 0, 0.1).touch_odds == 1 and Verdict(4.0, 0, 0.1).touch_odds == pytest.approx(TOUCH_ODDS**0.5)
+    assert Verdict(3.0, 0, 0.1).touch_odds == 1 and Verdict(5.5, 0, 0.1).touch_odds == pytest.approx(TOUCH_ODDS**0.5)
     assert Verdict(50.0, 0, 0.95).touch_odds == 1  # another light or gel
 
 
