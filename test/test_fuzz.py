@@ -22,7 +22,7 @@ READERS = {reader.name: reader for reader in readers()}
 def results(tmp_path_factory):
     """What each reader made of its inputs; those after a crash are missing."""
     folder = tmp_path_factory.mktemp('fuzz')
-    ended = subprocess.run([sys.executable, fuzz.__file__, '--child', folder, '--sample', *READERS],
+    ended = subprocess.run([sys.executable, fuzz.__file__, '--child', folder, '--work', folder, '--sample', *READERS],
                            capture_output=True, text=True, timeout=900)
     found: dict[str, list] = {}
     for line in map(json.loads, ended.stdout.splitlines()):

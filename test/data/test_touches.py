@@ -218,6 +218,7 @@ def test_wrong_csv(tmp_path, rows, arguments, message):
     (b'\xff\xfe\x00image!', 'cannot be read as a CSV: it begins as utf-16 and is damaged at byte'),
     (b'\xff\xfe\x00image', 'no rows'),
     (b'image,label\na.png,x\nb.png,y\n', '2 of 2 images are missing'),
+    (b'image,label\n' + b'a' * 300 + b'.png,x\n', '1 of 1 images are missing'),  # OSError: File name too long
 ])
 def test_text_that_is_no_csv(tmp_path, text, message):
     path = tmp_path / 'labels.csv'

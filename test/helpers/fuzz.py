@@ -31,7 +31,8 @@ from typing import Any
 
 from vit_tactile_ros.foundation.errors import LONGEST
 
-BATCH = 50  # inputs from one source
+DRAWN = 50  # inputs of each group that hypothesis builds, which takes 2 to 8 ms each
+GROUP = 1000  # the others are mutations of valid files, and of what it has built
 PER_PROCESS = 20_000  # then a new process starts, so that a failure is never due to an old state
 HANGS = 60.0  # s of the clock without an input
 
@@ -51,38 +52,49 @@ class Result:
 
 # The child: one reader, some inputs.
 
-def inputs(reader: Any, examples: list[Path], seed: int, start: int, stop: int) -> Iterator[tuple[int, Path, bytes]]:
-    """(number, file, content) of each input; the same for the same seed, wherever it starts."""
+def inputs(reader: Any, examples: list[Path], seed: int, start: int, stop: int,
+           ) -> Iterator[tuple[int, Path, Path, bytes]]:
+    """(number, example, file of it, content) of each input; the same for the same seed, wherever it starts.
+
+    The other files are whole, and the file itself is once the inputs go on to another one.
+    """
     files = {example: [example] if example.is_file() else [] for example in examples}
     for example, own in files.items():
         folder = example.parent if own else example
         own += sorted(p for p in folder.rglob('*') if p.is_file() and p not in own and p.stat().st_size)
     whole = {file: file.read_bytes() for own in files.values() for file in own}
-    for first in range(start - start % BATCH, stop, BATCH):
-        made = None
-        if reader.strategy and first // BATCH % 2:
-            made = drawn(reader.strategy(whole), f'{seed}/{reader.name}/{first}')
-        for number in range(first, min(first + BATCH, stop)):
-            rng = random.Random(f'{seed}/{reader.name}/{number}')
-            example = rng.choice(examples)
-            if made:
-                file, data = files[example][0], made[(number - first) % len(made)]
-            else:
-                own = files[example]
-                file = rng.choice(own) if rng.random() < 0.3 else max(own, key=lambda f: len(whole[f]))
-                data = reader.mutate(whole[file], rng)
-            if number >= start and data != whole[file]:
-                yield number, file, data
+    largest = {example: max(own, key=lambda f: len(whole[f])) for example, own in files.items()}
+    strategy = reader.strategy(whole) if reader.strategy else None
+    drawn: list[bytes] = []
+    last: Path | None = None
+    for number in range(start, stop):
+        if strategy is not None and (number % GROUP == 0 or number == start):
+            drawn = built(strategy, f'{seed}/{reader.name}/{number // GROUP}')
+        rng = random.Random(f'{seed}/{reader.name}/{number}')
+        example = rng.choice(examples)
+        if drawn and (number % GROUP < DRAWN or rng.random() < 0.2):
+            file, data = files[example][0], drawn[number % len(drawn)]
+            if number % GROUP >= DRAWN:
+                data = reader.mutate(data, rng)
+        else:
+            file = rng.choice(files[example]) if rng.random() < 0.3 else largest[example]
+            data = reader.mutate(whole[file], rng)
+        if data == whole[file]:
+            continue
+        if last and last != file:
+            last.write_bytes(whole[last])
+        last = file
+        yield number, example, file, data
 
 
-def drawn(strategy: Any, about: str) -> list[bytes]:
-    """What hypothesis generates, BATCH of them, always the same."""
+def built(strategy: Any, about: str) -> list[bytes]:
+    """What hypothesis generates, DRAWN of them, always the same."""
     import hypothesis
 
     found: list[bytes] = []
 
     @hypothesis.seed(about)
-    @hypothesis.settings(max_examples=BATCH, database=None, deadline=None, phases=[hypothesis.Phase.generate],
+    @hypothesis.settings(max_examples=DRAWN, database=None, deadline=None, phases=[hypothesis.Phase.generate],
                          suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(strategy)
     def collect(value: bytes) -> None:
@@ -118,12 +130,12 @@ def check(reader: Any, path: Path, before: float) -> tuple[str, str]:
     return outcome, failed
 
 
-def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
-    """Prints a JSON line per failure and at the end; the number of the current input is in folder/number."""
-    examples = prepared(reader, folder)
+def child(reader: Any, folder: Path, work: Path, seed: int, start: int, stop: int) -> None:
+    """Prints a JSON line per failure and at the end; the number of the current input is in work/number."""
+    examples = prepared(reader, work)
     for example in examples:
         reader.call(example)  # imports, and shows that it is valid
-    number_file = os.open(folder / 'number', os.O_WRONLY | os.O_CREAT)
+    number_file = os.open(work / 'number', os.O_WRONLY | os.O_CREAT)
     used = int(Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (used + (reader.megabytes + 4000) * 10**6,) * 2)
@@ -131,20 +143,18 @@ def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
     before, slowest, outcomes, following, started = peak(), 0.0, Counter[str](), stop, time.process_time()
     stopped: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-    for number, file, data in inputs(reader, examples, seed, start, stop):
+    for number, example, file, data in inputs(reader, examples, seed, start, stop):
         if stopped:
             following = number
             break
-        whole = file.read_bytes()
         file.write_bytes(data)
         os.pwrite(number_file, b'%012d' % number, 0)
         begun = time.process_time()
-        outcome, failed = check(reader, own_example(examples, file), before)
+        outcome, failed = check(reader, example, before)
         slowest = max(slowest, time.process_time() - begun)
         outcomes[outcome] += 1
         if failed:
-            print(json.dumps({'failed': failed, 'number': number, 'kept': str(keep(folder, number))}), flush=True)
-        file.write_bytes(whole)
+            print(json.dumps({'failed': failed, 'number': number, 'kept': str(keep(folder, work, number))}), flush=True)
         if peak() - before > reader.megabytes:  # in a new process, or every input from here on would fail
             following = number + 1
             break
@@ -159,16 +169,17 @@ def prepared(reader: Any, folder: Path) -> list[Path]:
     return [Path(example) for example in reader.prepare(folder / 'input')]
 
 
-def own_example(examples: list[Path], file: Path) -> Path:
-    return next(e for e in examples if e == file or e in file.parents or (e.is_file() and e.parent == file.parent))
-
-
-def keep(folder: Path, number: int) -> Path:
+def keep(folder: Path, work: Path, number: int) -> Path:
     """A copy of the current input."""
     kept = folder / f'failed-{number}'
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder / 'input', kept)
+    shutil.copytree(work / 'input', kept)
     return kept
+
+
+def in_memory() -> str | None:
+    """Where an input is written in 30 us instead of 300, if there is such a folder."""
+    return '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
 
 
 # The parent: all readers, each in processes of its own.
@@ -184,7 +195,8 @@ def fuzz(reader: str, folder: Path, seed: int, count: int, table: str = 'fuzz_re
         result.outcomes = Counter(result.outcomes)
     while result.done < count and len(result.failures) < most_failures:
         begun, stop = time.monotonic(), min(count, result.done + PER_PROCESS)
-        result.done, is_stopped = run_child(folder, seed, result, stop, table)
+        with tempfile.TemporaryDirectory(dir=in_memory()) as work:
+            result.done, is_stopped = run_child(folder, Path(work), seed, result, stop, table)
         result.seconds += time.monotonic() - begun
         progress.write_text(json.dumps(vars(result)))
         yield result
@@ -193,14 +205,13 @@ def fuzz(reader: str, folder: Path, seed: int, count: int, table: str = 'fuzz_re
     yield result
 
 
-def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) -> tuple[int, bool]:
+def run_child(folder: Path, work: Path, seed: int, result: Result, stop: int, table: str) -> tuple[int, bool]:
     """Adds to the result; returns the number of the next input, and whether the run was stopped."""
-    words = [sys.executable, __file__, '--child', str(folder), '--seed', str(seed), '--start', str(result.done),
-             '--count', str(stop), '--table', table, result.reader]
-    number = folder / 'number'
-    number.unlink(missing_ok=True)
+    words = [sys.executable, __file__, '--child', str(folder), '--work', str(work), '--seed', str(seed),
+             '--start', str(result.done), '--count', str(stop), '--table', table, result.reader]
+    number = work / 'number'
     ended, last, changed, is_stopped = '', -1, time.monotonic(), False
-    with tempfile.TemporaryFile('w+') as out, (folder / 'log').open('a') as log:
+    with tempfile.TemporaryFile('w+') as out, (work / 'log').open('w') as log:
         process = subprocess.Popen(words, stdout=out, stderr=log)
         try:
             while process.poll() is None:
@@ -235,9 +246,9 @@ def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) ->
     if last < 0 and is_stopped:
         return result.done, True
     if last < 0:
-        tail = (folder / 'log').read_text()[-2000:]
+        tail = (work / 'log').read_text(errors='replace')[-2000:]
         raise RuntimeError(f'the process of {result.reader} {ended} before its first input: {tail}')
-    result.failures.append({'failed': ended, 'number': last, 'kept': str(keep(folder, last))})
+    result.failures.append({'failed': ended, 'number': last, 'kept': str(keep(folder, work, last))})
     return last + 1, is_stopped
 
 
@@ -261,6 +272,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--repeat', type=Path, metavar='FOLDER', help='run the one reader on a failing input')
     parser.add_argument('--table', default='fuzz_readers', metavar='MODULE', help='of the function readers()')
     parser.add_argument('--child', type=Path, help=argparse.SUPPRESS)
+    parser.add_argument('--work', type=Path, help=argparse.SUPPRESS)
     parser.add_argument('--sample', action='store_true', help=argparse.SUPPRESS)
     parser.add_argument('--start', type=int, default=0, help=argparse.SUPPRESS)
     given = parser.parse_args(argv)
@@ -275,8 +287,8 @@ def main(argv: list[str] | None = None) -> int:
             print(json.dumps({'reader': reader.name}), flush=True)
             start, stop = given.start, given.count
             if given.sample:  # half of both sources
-                start, stop = BATCH - reader.sample // 2, BATCH + reader.sample // 2
-            child(reader, given.child, given.seed, start, stop)
+                start, stop = DRAWN - reader.sample // 2, DRAWN + reader.sample // 2
+            child(reader, given.child, given.work, given.seed, start, stop)
         return 0
     if given.repeat:
         with tempfile.TemporaryDirectory() as folder:
