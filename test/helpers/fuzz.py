@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -18,16 +19,15 @@ import resource
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vit_tactile_ros.foundation.errors import LONGEST
 
@@ -105,6 +105,7 @@ def built(strategy: Any, about: str) -> list[bytes]:
 
 
 def peak() -> float:
+    """Of this process since `clear_refs`."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # MB
 
 
@@ -130,7 +131,7 @@ def check(reader: Any, path: Path, before: float) -> tuple[str, str]:
     return outcome, failed
 
 
-def child(reader: Any, folder: Path, work: Path, seed: int, start: int, stop: int) -> None:
+def child(reader: Any, folder: Path, work: Path, seed: int, start: int, stop: int, out: Any) -> None:
     """Prints a JSON line per failure and at the end; the number of the current input is in work/number."""
     examples = prepared(reader, work)
     for example in examples:
@@ -140,6 +141,8 @@ def child(reader: Any, folder: Path, work: Path, seed: int, start: int, stop: in
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (used + (reader.megabytes + 4000) * 10**6,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
+    with contextlib.suppress(OSError):  # from now on, also after another reader in this process
+        Path('/proc/self/clear_refs').write_text('5')
     before, slowest, outcomes, following, started = peak(), 0.0, Counter[str](), stop, time.process_time()
     stopped: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
@@ -154,12 +157,13 @@ def child(reader: Any, folder: Path, work: Path, seed: int, start: int, stop: in
         slowest = max(slowest, time.process_time() - begun)
         outcomes[outcome] += 1
         if failed:
-            print(json.dumps({'failed': failed, 'number': number, 'kept': str(keep(folder, work, number))}), flush=True)
+            print(json.dumps({'failed': failed, 'number': number, 'kept': str(keep(folder, work, number))}),
+                  file=out, flush=True)
         if peak() - before > reader.megabytes:  # in a new process, or every input from here on would fail
             following = number + 1
             break
     print(json.dumps({'outcomes': outcomes, 'slowest': slowest, 'megabytes': peak() - before, 'next': following,
-                      'cpu': time.process_time() - started}), flush=True)
+                      'cpu': time.process_time() - started}), file=out, flush=True)
 
 
 def prepared(reader: Any, folder: Path) -> list[Path]:
@@ -184,19 +188,18 @@ def in_memory() -> str | None:
 
 # The parent: all readers, each in processes of its own.
 
-def fuzz(reader: str, folder: Path, seed: int, count: int, table: str = 'fuzz_readers', most_failures: int = 20,
-         ) -> Iterator[Result]:
-    """Yields the result so far after every process; resumes from what is in `folder`. table: module of the readers."""
+def fuzz(reader: Any, folder: Path, seed: int, count: int, most_failures: int = 20) -> Iterator[Result]:
+    """Yields the result so far after every process; resumes from what is in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     progress = folder / f'seed-{seed}.json'
-    result = Result(reader)
+    result = Result(reader.name)
     if progress.is_file():
         result = Result(**json.loads(progress.read_text()))
         result.outcomes = Counter(result.outcomes)
     while result.done < count and len(result.failures) < most_failures:
         begun, stop = time.monotonic(), min(count, result.done + PER_PROCESS)
         with tempfile.TemporaryDirectory(dir=in_memory()) as work:
-            result.done, is_stopped = run_child(folder, Path(work), seed, result, stop, table)
+            result.done, is_stopped = run_child(reader, folder, Path(work), seed, result, stop)
         result.seconds += time.monotonic() - begun
         progress.write_text(json.dumps(vars(result)))
         yield result
@@ -205,35 +208,11 @@ def fuzz(reader: str, folder: Path, seed: int, count: int, table: str = 'fuzz_re
     yield result
 
 
-def run_child(folder: Path, work: Path, seed: int, result: Result, stop: int, table: str) -> tuple[int, bool]:
+def run_child(reader: Any, folder: Path, work: Path, seed: int, result: Result, stop: int) -> tuple[int, bool]:
     """Adds to the result; returns the number of the next input, and whether the run was stopped."""
-    words = [sys.executable, __file__, '--child', str(folder), '--work', str(work), '--seed', str(seed),
-             '--start', str(result.done), '--count', str(stop), '--table', table, result.reader]
-    number = work / 'number'
-    ended, last, changed, is_stopped = '', -1, time.monotonic(), False
-    with tempfile.TemporaryFile('w+') as out, (work / 'log').open('w') as log:
-        process = subprocess.Popen(words, stdout=out, stderr=log)
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait(1.0)
-                except subprocess.TimeoutExpired:
-                    pass
-                except KeyboardInterrupt:  # Ctrl-C or a time limit: what is done is kept
-                    process.send_signal(signal.SIGINT)
-                    is_stopped = True
-                now = int(number.read_bytes() or -1) if number.exists() else -1
-                if now != last:
-                    last, changed = now, time.monotonic()
-                elif time.monotonic() - changed > (HANGS if now >= 0 else 300):
-                    ended = f'no result within {HANGS:g} s'
-                    process.kill()
-        finally:
-            process.kill()
-            process.wait()
-        out.seek(0)
-        lines = [json.loads(line) for line in out]
-    for line in lines:
+    process = forked(work, lambda out: child(reader, folder, work, seed, result.done, stop, out))
+    last, ended, is_stopped = watched(process, work / 'number')
+    for line in map(json.loads, (work / 'out').read_text().splitlines()):
         if 'failed' in line:
             result.failures.append(line)
         elif 'outcomes' in line:
@@ -241,8 +220,6 @@ def run_child(folder: Path, work: Path, seed: int, result: Result, stop: int, ta
             result.slowest = max(result.slowest, line['slowest'])
             result.megabytes = max(result.megabytes, line['megabytes'])
             return int(line['next']), is_stopped
-    code = process.returncode
-    ended = ended or f'ended with {signal.Signals(-code).name if code < 0 else code}'
     if last < 0 and is_stopped:
         return result.done, True
     if last < 0:
@@ -250,6 +227,46 @@ def run_child(folder: Path, work: Path, seed: int, result: Result, stop: int, ta
         raise RuntimeError(f'the process of {result.reader} {ended} before its first input: {tail}')
     result.failures.append({'failed': ended, 'number': last, 'kept': str(keep(folder, work, last))})
     return last + 1, is_stopped
+
+
+def forked(work: Path, run: Callable[[TextIO], None]) -> int:
+    """The process that runs it, with work/out and work/log. A fork: what takes seconds to import is there."""
+    if process := os.fork():
+        return process
+    status = 1
+    try:
+        os.dup2(os.open(work / 'log', os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = open(2, 'w', closefd=False)
+        faulthandler.enable()
+        with (work / 'out').open('w') as out:
+            run(out)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)  # not through what the parent has still to do
+
+
+def watched(process: int, number: Path) -> tuple[int, str, bool]:
+    """(the last input, how the process ended, whether the run was stopped)."""
+    last, changed, ended, is_stopped = -1, time.monotonic(), '', False
+    while True:
+        try:
+            found, status = os.waitpid(process, os.WNOHANG)
+            now = int(number.read_bytes() or -1) if number.exists() else -1
+            if found:
+                code = os.waitstatus_to_exitcode(status)
+                return now, ended or f'ended with {signal.Signals(-code).name if code < 0 else code}', is_stopped
+            if now != last:
+                last, changed = now, time.monotonic()
+            elif time.monotonic() - changed > (HANGS if now >= 0 else 300):
+                ended = f'no result within {HANGS:g} s'
+                os.kill(process, signal.SIGKILL)
+            time.sleep(0.1)
+        except KeyboardInterrupt:  # Ctrl-C or a time limit: what is done is kept
+            os.kill(process, signal.SIGINT)
+            is_stopped = True
 
 
 def repeat_command(reader: str, failure: dict[str, Any]) -> str:
@@ -271,10 +288,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, default=Path('fuzz'), help='folder of progress and failing inputs')
     parser.add_argument('--repeat', type=Path, metavar='FOLDER', help='run the one reader on a failing input')
     parser.add_argument('--table', default='fuzz_readers', metavar='MODULE', help='of the function readers()')
-    parser.add_argument('--child', type=Path, help=argparse.SUPPRESS)
-    parser.add_argument('--work', type=Path, help=argparse.SUPPRESS)
-    parser.add_argument('--sample', action='store_true', help=argparse.SUPPRESS)
-    parser.add_argument('--start', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument('--sample', type=Path, metavar='FOLDER', help='a few inputs of each in this process, as JSON')
     given = parser.parse_args(argv)
     sys.path[:0] = [str(Path(__file__).parent)]  # `python -P` leaves it out
     known = {reader.name: reader for reader in importlib.import_module(given.table).readers()}
@@ -282,13 +296,11 @@ def main(argv: list[str] | None = None) -> int:
     if unknown := set(names) - set(known):
         parser.error(f'unknown reader {min(unknown)}; known are {", ".join(known)}')
     chosen = [known[name] for name in names or known]
-    if given.child:
+    if given.sample:
         for reader in chosen:
             print(json.dumps({'reader': reader.name}), flush=True)
-            start, stop = given.start, given.count
-            if given.sample:  # half of both sources
-                start, stop = DRAWN - reader.sample // 2, DRAWN + reader.sample // 2
-            child(reader, given.child, given.work, given.seed, start, stop)
+            child(reader, given.sample, given.sample, given.seed, DRAWN - reader.sample // 2,
+                  DRAWN + reader.sample // 2, sys.stdout)
         return 0
     if given.repeat:
         with tempfile.TemporaryDirectory() as folder:
@@ -298,10 +310,12 @@ def main(argv: list[str] | None = None) -> int:
         print(*told, sep='\n')
         return int(any(failed for _, failed in told))
     results = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background the first is ignored
+        signal.signal(number, signal.default_int_handler)
     for reader in chosen:
         folder = given.output / reader.name.replace(' ', '-')
         try:
-            for result in fuzz(reader.name, folder, given.seed, given.count, given.table):
+            for result in fuzz(reader, folder, given.seed, given.count):
                 print(line_of(result), flush=True)
         except KeyboardInterrupt:
             print('stopped; the same command resumes')
