@@ -34,7 +34,7 @@ from vit_tactile_ros.foundation.errors import LONGEST
 DRAWN = 50  # inputs of each group that hypothesis builds, which takes 2 to 8 ms each
 GROUP = 1000  # the others are mutations of valid files, and of what it has built
 PER_PROCESS = 20_000  # then a new process starts, so that a failure is never due to an old state
-HANGS = 60.0  # s of the clock without an input
+HANGS = 60.0, 900.0  # s without an input: of the CPU, and of the clock, since the process may be of low priority
 
 
 @dataclass
@@ -196,6 +196,8 @@ def fuzz(reader: Any, folder: Path, seed: int, count: int, most_failures: int = 
     if progress.is_file():
         result = Result(**json.loads(progress.read_text()))
         result.outcomes = Counter(result.outcomes)
+    if result.done >= count:
+        yield result
     while result.done < count and len(result.failures) < most_failures:
         begun, stop = time.monotonic(), min(count, result.done + PER_PROCESS)
         with tempfile.TemporaryDirectory(dir=in_memory()) as work:
@@ -205,7 +207,6 @@ def fuzz(reader: Any, folder: Path, seed: int, count: int, most_failures: int = 
         yield result
         if is_stopped:
             raise KeyboardInterrupt
-    yield result
 
 
 def run_child(reader: Any, folder: Path, work: Path, seed: int, result: Result, stop: int) -> tuple[int, bool]:
@@ -248,20 +249,27 @@ def forked(work: Path, run: Callable[[TextIO], None]) -> int:
         os._exit(status)  # not through what the parent has still to do
 
 
+def times(process: int) -> tuple[float, float]:
+    """Seconds of the CPU that a process which has not been waited for has used, and of the clock."""
+    fields = Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'), time.monotonic()
+
+
 def watched(process: int, number: Path) -> tuple[int, str, bool]:
     """(the last input, how the process ended, whether the run was stopped)."""
-    last, changed, ended, is_stopped = -1, time.monotonic(), '', False
+    last, changed, ended, is_stopped = -1, times(process), '', False
     while True:
         try:
+            now_at = times(process)
             found, status = os.waitpid(process, os.WNOHANG)
             now = int(number.read_bytes() or -1) if number.exists() else -1
             if found:
                 code = os.waitstatus_to_exitcode(status)
                 return now, ended or f'ended with {signal.Signals(-code).name if code < 0 else code}', is_stopped
             if now != last:
-                last, changed = now, time.monotonic()
-            elif time.monotonic() - changed > (HANGS if now >= 0 else 300):
-                ended = f'no result within {HANGS:g} s'
+                last, changed = now, now_at
+            elif any(at - since > limit for at, since, limit in zip(now_at, changed, HANGS)):
+                ended = f'no result within {HANGS[0]:g} s of the CPU, or {HANGS[1]:g} s'
                 os.kill(process, signal.SIGKILL)
             time.sleep(0.1)
         except KeyboardInterrupt:  # Ctrl-C or a time limit: what is done is kept
@@ -291,6 +299,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--sample', type=Path, metavar='FOLDER', help='a few inputs of each in this process, as JSON')
     given = parser.parse_args(argv)
     sys.path[:0] = [str(Path(__file__).parent)]  # `python -P` leaves it out
+    os.environ['OMP_NUM_THREADS'] = '1'  # before torch is imported: threads that wait for each other use up the CPU
     known = {reader.name: reader for reader in importlib.import_module(given.table).readers()}
     names = [name.replace('-', ' ') for name in given.readers]
     if unknown := set(names) - set(known):

@@ -61,9 +61,9 @@ def readers() -> list[Reader]:
         *([Reader('parameters yaml', text.parameter_files, text.read_parameter_file, (), mutate=text.mutate_text,
                   strategy=text.yaml_strategy)] if importlib.util.find_spec('rclpy') else []),  # the library has none
         *(Reader(f'bag {kind}', functools.partial(bags.write_bag, kind), functools.partial(bags.judge_bag, kind), (),
-                 mutate=functools.partial(mutate_bytes, gentle=True), sample=24, megabytes=700)
+                 mutate=functools.partial(mutate_bytes, gentle=True), sample=48, megabytes=700)
           for kind in bag_mutations.FORMATS),
-        *(Reader(f'hostile bag {kind}', functools.partial(bags.write_bag, kind), bags.read_bag, (), sample=10,
+        *(Reader(f'hostile bag {kind}', functools.partial(bags.write_bag, kind), bags.read_bag, (), sample=30,
                  megabytes=700)
           for kind in bag_mutations.FORMATS),
     ]
