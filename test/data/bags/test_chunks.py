@@ -105,6 +105,11 @@ def test_a_chunk_that_unpacks_to_too_much(pack, monkeypatch):
     assert len(found) <= 200_000 and (trouble or found == b'a')
 
 
+@pytest.mark.parametrize('compression', ('lz4', 'zstd', 'bz2'))
+def test_an_empty_chunk(compression):
+    assert unpacked(compression, b'', 10) == (b'', f'it cannot be decompressed ({compression}: its end is missing)')
+
+
 @pytest.mark.parametrize('change', (
     lambda data: data[:-9], lambda data: lz4.frame.LZ4FrameCompressor().begin(2**28 - 1) + data[15:]))
 def test_damaged_lz4_takes_no_more_memory_than_it_unpacks_to(change):

@@ -166,8 +166,7 @@ def _unpacked_at_once(compression: str, data: bytes) -> bytes:
 def _unpacked_in_parts(compression: str, data: bytes) -> tuple[bytes, str]:
     """Piece by piece, so that everything before a damaged place is kept."""
     decompressor = _decompressor(compression)
-    result = io.BytesIO()
-    trouble = ''
+    result, room, trouble = io.BytesIO(), _LARGEST_CHUNK, ''
     try:
         for at in range(0, len(data), _PIECE):
             piece = data[at:at + _PIECE]
