@@ -52,7 +52,7 @@ def _value(event: Any, events: Iterator[Any], anchors: dict[str, Any] | None, de
     if isinstance(event, yaml.AliasEvent):
         if anchors is None:
             raise yaml.YAMLError('an alias')
-        return anchors[event.anchor]
+        return anchors[event.anchor or '']
     if depth > MAX_DEPTH:
         raise yaml.YAMLError('nested too deeply')
     if event.tag not in (None, *_STRING):
