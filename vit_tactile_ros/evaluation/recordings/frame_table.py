@@ -188,15 +188,14 @@ class FrameTable:
             facts = parse_json(text)
             rejections = tuple(Rejection(**r) for r in facts.pop('rejections'))
             facts = {name: tuple(values) for name, values in facts.items()}
-            shape = (-1, len(facts['exits']), len(facts['class_names']))
             with path.open(newline='', encoding='utf-8') as file:
                 header, *rows = csv.reader(file)
             at = {name: header.index(name) for name in _COLUMNS}
             columns: dict[str, Any] = {name: np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows
                        else np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
             start = header.index('exit_block') + 1
-            logits = np.array([row[start:] for row in rows], np.float32).reshape(shape) if rows else np.empty(
-                (0, *shape[1:]), np.float32)
+            logits = np.array([row[start:] for row in rows], np.float32).reshape(
+                len(rows), len(facts['exits']), len(facts['class_names']))
             table = FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)),
                                rejections=rejections, **facts)
             table._check()
