@@ -6,12 +6,12 @@ A driver of large raw images in the same launch needs additional_env={'FASTRTPS_
 
 from pathlib import Path
 
-import yaml
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from vit_tactile_ros.data.plain_yaml import load_yaml
 from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
@@ -44,12 +44,12 @@ def start_node(context):
             parameters[name] = given[name]
     for name in ('tau', 'max_accuracy_drop', 'autostart'):
         if given[name]:
-            value = yaml.safe_load(given[name])
+            value = load_yaml(given[name])
             # ROS takes lists of one type only: tau:='[0.9, 1]' is meant as [0.9, 1.0].
             is_numbers = isinstance(value, list) and all(type(v) in (int, float) for v in value)
             parameters[name] = [float(v) for v in value] if is_numbers else value
     if given['sensors']:
-        sensors = yaml.safe_load(given['sensors'])
+        sensors = load_yaml(given['sensors'])
         parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]
     remappings = []
     if given['outputs']:
@@ -72,7 +72,7 @@ def sensors_in(file, name):
                 found.append((section.get('ros__parameters') or {}).get('sensors'))
             look({key: value for key, value in section.items() if key != 'ros__parameters'})
 
-    look(yaml.safe_load(file.read_text(encoding='utf-8')) or {})
+    look(load_yaml(file.read_text(encoding='utf-8')) or {})
     return next((sensors for sensors in reversed(found) if sensors), [''])
 
 

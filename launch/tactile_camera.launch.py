@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-import yaml
 from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
 from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
+from vit_tactile_ros.data.plain_yaml import load_yaml
 from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
@@ -42,7 +42,7 @@ def start_camera(context):
 
 def camera_name_in(file):
     """The camera_name of a parameter file, which the classifier needs too; '' if it has none."""
-    sections = yaml.safe_load(file.read_text(encoding='utf-8')) or {}
+    sections = load_yaml(file.read_text(encoding='utf-8')) or {}
     return next((section['ros__parameters'].get('camera_name', '') for section in sections.values()
                  if isinstance(section, dict) and 'ros__parameters' in section), '')
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -12,8 +13,9 @@ import pytest
 pytest.importorskip('hypothesis')
 pytest.importorskip('rosbags')
 
-import fuzz  # noqa: E402
 from fuzz_readers import readers  # noqa: E402
+
+import fuzz  # noqa: E402
 
 READERS = {reader.name: reader for reader in readers()}
 
@@ -22,7 +24,7 @@ READERS = {reader.name: reader for reader in readers()}
 def results(tmp_path_factory):
     """What each reader made of its inputs; those after a crash are missing."""
     folder = tmp_path_factory.mktemp('fuzz')
-    ended = subprocess.run([sys.executable, fuzz.__file__, '--child', folder, '--sample', *READERS],
+    ended = subprocess.run([sys.executable, fuzz.__file__, '--sample', folder],
                            capture_output=True, text=True, timeout=900)
     found: dict[str, list] = {}
     for line in map(json.loads, ended.stdout.splitlines()):
@@ -75,11 +77,12 @@ def readers():
 def test_crashes_and_errors_are_found_and_kept(tmp_path, monkeypatch):
     """A harness that finds nothing: of a reader that crashes on a zero and raises on a long file."""
     (tmp_path / 'crashing.py').write_text(CRASHING)
-    monkeypatch.setenv('PYTHONPATH', str(tmp_path), prepend=':')
-    *_, result = fuzz.fuzz('crashing', tmp_path / 'found', 0, 12, 'crashing')
+    monkeypatch.syspath_prepend(tmp_path)
+    [reader] = importlib.import_module('crashing').readers()
+    *_, result = fuzz.fuzz(reader, tmp_path / 'found', 0, 12)
     told = [failure['failed'] for failure in result.failures]
     assert result.done == 12 and 'ended with SIGSEGV' in told and any(text.startswith('KeyError (') for text in told)
     for failure in result.failures:
         data = (Path(failure['kept']) / '0' / 'a').read_bytes()
         assert b'\0' in data if 'SIGSEGV' in failure['failed'] else len(data) > 10
-    assert next(fuzz.fuzz('crashing', tmp_path / 'found', 0, 12, 'crashing')).failures == result.failures  # resumed
+    assert next(fuzz.fuzz(reader, tmp_path / 'found', 0, 12)).failures == result.failures  # resumed

@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
-import pytest
 from measure_touch_events import main
+from real_data import real_data
 from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.model import save_checkpoint
 
-CLIPS = Path(__file__).parents[1].resolve().parent / 'shared' / 'data' / 'gelsight_clips'
 CONTACTS = Path(__file__).parent / 'helpers' / 'contacts_by_eye.csv'
 
 
@@ -35,12 +34,11 @@ def test_slip(tmp_path, capsys):
         found['slips']['labelled_slips'])
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no real clips at {CLIPS}')
 def test_real_clip(tmp_path, capsys):
     contacts = tmp_path / 'contacts.csv'
     contacts.write_text('\n'.join(line for line in CONTACTS.read_text().splitlines()
                                   if line.startswith(('clip,', 'egg_1', 'avocado'))))
-    main(['--clips', str(CLIPS), '--contacts', str(contacts)])
+    main(['--clips', str(real_data('gelsight_clips')), '--contacts', str(contacts)])
     found = last_line(capsys)
     assert {k: found[k] for k in ('labelled_touches', 'found', 'split', 'missed', 'false')} == {
         'labelled_touches': 2, 'found': 2, 'split': 0, 'missed': 0, 'false': 0}

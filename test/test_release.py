@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import json
 import re
 import subprocess
@@ -25,6 +26,16 @@ CI = ROOT / '.github' / 'workflows' / 'ci.yml'
 def test_one_version(file, pattern):
     """A version raised in one file only."""
     assert re.search(pattern, (ROOT / file).read_text(), re.MULTILINE)[1] == vit_tactile_ros.__version__
+
+
+def test_one_maintainer():
+    """Two addresses, or an invented one in a domain that belongs to somebody; .example belongs to nobody (RFC 2606)."""
+    [(address, name)] = re.findall(r'<maintainer email="(.+)">(.+)</maintainer>', (ROOT / 'package.xml').read_text())
+    config = configparser.ConfigParser()
+    config.read(ROOT / 'setup.cfg')
+    assert (config['metadata']['author_email'], config['metadata']['author']) == (address, name)
+    assert yaml.safe_load((ROOT / 'CITATION.cff').read_text())['authors'] == [{'name': name}]
+    assert address.endswith('.example')
 
 
 def test_ros_packages_are_declared():

@@ -14,11 +14,11 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from vit_tactile_ros.data.plain_yaml import load_yaml
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
@@ -98,8 +98,8 @@ def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:
                                 '`make build`')
         else:
             try:
-                parameters[key] = yaml.safe_load(value)
-            except yaml.YAMLError:
+                parameters[key] = load_yaml(value)
+            except ValueError:
                 parameters[key] = None
             if not key or parameters[key] is None or isinstance(parameters[key], dict):
                 raise UserError(f'--variant {name}: {setting!r} must be PARAMETER=VALUE, such as tau=0.9')

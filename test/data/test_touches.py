@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from real_data import real_data
 from toy_touches import write_csv, write_folders, write_picture
 
 from vit_tactile_ros.data.split import split_touches
 from vit_tactile_ros.data.touches import DataError, Source, load_touches, parse_splits
-
-DATA = Path(__file__).parents[2].resolve().parent / 'shared' / 'data'
 
 
 def names(table) -> list[tuple[str, str, str, str]]:
@@ -218,6 +215,7 @@ def test_wrong_csv(tmp_path, rows, arguments, message):
     (b'\xff\xfe\x00image!', 'cannot be read as a CSV: it begins as utf-16 and is damaged at byte'),
     (b'\xff\xfe\x00image', 'no rows'),
     (b'image,label\na.png,x\nb.png,y\n', '2 of 2 images are missing'),
+    (b'image,label\n' + b'a' * 300 + b'.png,x\n', '1 of 1 images are missing'),  # OSError: File name too long
 ])
 def test_text_that_is_no_csv(tmp_path, text, message):
     path = tmp_path / 'labels.csv'
@@ -232,10 +230,7 @@ def test_labels_are_for_bags(tmp_path):
 
 
 def test_real_touches():
-    path = DATA / 'gelsight_touches' / 'labels.csv'
-    if not path.exists():
-        pytest.skip(f'no {path.name} at {os.fspath(path.parent)}: real tactile data is not part of the repository')
-    table = load_touches(path, label='roughness', group='object')
+    table = load_touches(real_data('gelsight_touches/labels.csv'), label='roughness', group='object')
     assert table.class_names == ('rough', 'slightly rough', 'smooth')
     assert all(t.reference is not None for t in table.touches)
     split = split_touches(table)

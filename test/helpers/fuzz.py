@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -18,22 +19,22 @@ import resource
 import shlex
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from vit_tactile_ros.foundation.errors import LONGEST
 
-BATCH = 50  # inputs from one source
+DRAWN = 50  # inputs of each group that hypothesis builds, which takes 2 to 8 ms each
+GROUP = 1000  # the others are mutations of valid files, and of what it has built
 PER_PROCESS = 20_000  # then a new process starts, so that a failure is never due to an old state
-HANGS = 60.0  # s of the clock without an input
+HANGS = 60.0, 900.0  # s without an input: of the CPU, and of the clock, since the process may be of low priority
 
 
 @dataclass
@@ -51,38 +52,49 @@ class Result:
 
 # The child: one reader, some inputs.
 
-def inputs(reader: Any, examples: list[Path], seed: int, start: int, stop: int) -> Iterator[tuple[int, Path, bytes]]:
-    """(number, file, content) of each input; the same for the same seed, wherever it starts."""
+def inputs(reader: Any, examples: list[Path], seed: int, start: int, stop: int,
+           ) -> Iterator[tuple[int, Path, Path, bytes]]:
+    """(number, example, file of it, content) of each input; the same for the same seed, wherever it starts.
+
+    The other files are whole, and the file itself is once the inputs go on to another one.
+    """
     files = {example: [example] if example.is_file() else [] for example in examples}
     for example, own in files.items():
         folder = example.parent if own else example
         own += sorted(p for p in folder.rglob('*') if p.is_file() and p not in own and p.stat().st_size)
     whole = {file: file.read_bytes() for own in files.values() for file in own}
-    for first in range(start - start % BATCH, stop, BATCH):
-        made = None
-        if reader.strategy and first // BATCH % 2:
-            made = drawn(reader.strategy(whole), f'{seed}/{reader.name}/{first}')
-        for number in range(first, min(first + BATCH, stop)):
-            rng = random.Random(f'{seed}/{reader.name}/{number}')
-            example = rng.choice(examples)
-            if made:
-                file, data = files[example][0], made[(number - first) % len(made)]
-            else:
-                own = files[example]
-                file = rng.choice(own) if rng.random() < 0.3 else max(own, key=lambda f: len(whole[f]))
-                data = reader.mutate(whole[file], rng)
-            if number >= start and data != whole[file]:
-                yield number, file, data
+    largest = {example: max(own, key=lambda f: len(whole[f])) for example, own in files.items()}
+    strategy = reader.strategy(whole) if reader.strategy else None
+    drawn: list[bytes] = []
+    last: Path | None = None
+    for number in range(start, stop):
+        if strategy is not None and (number % GROUP == 0 or number == start):
+            drawn = built(strategy, f'{seed}/{reader.name}/{number // GROUP}')
+        rng = random.Random(f'{seed}/{reader.name}/{number}')
+        example = rng.choice(examples)
+        if drawn and (number % GROUP < DRAWN or rng.random() < 0.2):
+            file, data = files[example][0], drawn[number % len(drawn)]
+            if number % GROUP >= DRAWN:
+                data = reader.mutate(data, rng)
+        else:
+            file = rng.choice(files[example]) if rng.random() < 0.3 else largest[example]
+            data = reader.mutate(whole[file], rng)
+        if data == whole[file]:
+            continue
+        if last and last != file:
+            last.write_bytes(whole[last])
+        last = file
+        yield number, example, file, data
 
 
-def drawn(strategy: Any, about: str) -> list[bytes]:
-    """What hypothesis generates, BATCH of them, always the same."""
+def built(strategy: Any, about: str) -> list[bytes]:
+    """What hypothesis generates, DRAWN of them, always the same."""
     import hypothesis
 
     found: list[bytes] = []
 
     @hypothesis.seed(about)
-    @hypothesis.settings(max_examples=BATCH, database=None, deadline=None, phases=[hypothesis.Phase.generate],
+    @hypothesis.settings(max_examples=DRAWN, database=None, deadline=None, phases=[hypothesis.Phase.generate],
                          suppress_health_check=list(hypothesis.HealthCheck))
     @hypothesis.given(strategy)
     def collect(value: bytes) -> None:
@@ -93,6 +105,7 @@ def drawn(strategy: Any, about: str) -> list[bytes]:
 
 
 def peak() -> float:
+    """Of this process since `clear_refs`."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3  # MB
 
 
@@ -118,38 +131,39 @@ def check(reader: Any, path: Path, before: float) -> tuple[str, str]:
     return outcome, failed
 
 
-def child(reader: Any, folder: Path, seed: int, start: int, stop: int) -> None:
-    """Prints a JSON line per failure and at the end; the number of the current input is in folder/number."""
-    examples = prepared(reader, folder)
+def child(reader: Any, folder: Path, work: Path, seed: int, start: int, stop: int, out: Any) -> None:
+    """Prints a JSON line per failure and at the end; the number of the current input is in work/number."""
+    examples = prepared(reader, work)
     for example in examples:
         reader.call(example)  # imports, and shows that it is valid
-    number_file = os.open(folder / 'number', os.O_WRONLY | os.O_CREAT)
+    number_file = os.open(work / 'number', os.O_WRONLY | os.O_CREAT)
     used = int(Path('/proc/self/statm').read_text().split()[0]) * os.sysconf('SC_PAGE_SIZE')
     with contextlib.suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_AS, (used + (reader.megabytes + 4000) * 10**6,) * 2)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**30, 2**30))
+    with contextlib.suppress(OSError):  # from now on, also after another reader in this process
+        Path('/proc/self/clear_refs').write_text('5')
     before, slowest, outcomes, following, started = peak(), 0.0, Counter[str](), stop, time.process_time()
     stopped: list[int] = []
     signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-    for number, file, data in inputs(reader, examples, seed, start, stop):
+    for number, example, file, data in inputs(reader, examples, seed, start, stop):
         if stopped:
             following = number
             break
-        whole = file.read_bytes()
         file.write_bytes(data)
         os.pwrite(number_file, b'%012d' % number, 0)
         begun = time.process_time()
-        outcome, failed = check(reader, own_example(examples, file), before)
+        outcome, failed = check(reader, example, before)
         slowest = max(slowest, time.process_time() - begun)
         outcomes[outcome] += 1
         if failed:
-            print(json.dumps({'failed': failed, 'number': number, 'kept': str(keep(folder, number))}), flush=True)
-        file.write_bytes(whole)
+            print(json.dumps({'failed': failed, 'number': number, 'kept': str(keep(folder, work, number))}),
+                  file=out, flush=True)
         if peak() - before > reader.megabytes:  # in a new process, or every input from here on would fail
             following = number + 1
             break
     print(json.dumps({'outcomes': outcomes, 'slowest': slowest, 'megabytes': peak() - before, 'next': following,
-                      'cpu': time.process_time() - started}), flush=True)
+                      'cpu': time.process_time() - started}), file=out, flush=True)
 
 
 def prepared(reader: Any, folder: Path) -> list[Path]:
@@ -159,70 +173,47 @@ def prepared(reader: Any, folder: Path) -> list[Path]:
     return [Path(example) for example in reader.prepare(folder / 'input')]
 
 
-def own_example(examples: list[Path], file: Path) -> Path:
-    return next(e for e in examples if e == file or e in file.parents or (e.is_file() and e.parent == file.parent))
-
-
-def keep(folder: Path, number: int) -> Path:
+def keep(folder: Path, work: Path, number: int) -> Path:
     """A copy of the current input."""
     kept = folder / f'failed-{number}'
     shutil.rmtree(kept, ignore_errors=True)
-    shutil.copytree(folder / 'input', kept)
+    shutil.copytree(work / 'input', kept)
     return kept
+
+
+def in_memory() -> str | None:
+    """Where an input is written in 30 us instead of 300, if there is such a folder."""
+    return '/dev/shm' if os.access('/dev/shm', os.W_OK) else None
 
 
 # The parent: all readers, each in processes of its own.
 
-def fuzz(reader: str, folder: Path, seed: int, count: int, table: str = 'fuzz_readers', most_failures: int = 20,
-         ) -> Iterator[Result]:
-    """Yields the result so far after every process; resumes from what is in `folder`. table: module of the readers."""
+def fuzz(reader: Any, folder: Path, seed: int, count: int, most_failures: int = 20) -> Iterator[Result]:
+    """Yields the result so far after every process; resumes from what is in `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
     progress = folder / f'seed-{seed}.json'
-    result = Result(reader)
+    result = Result(reader.name)
     if progress.is_file():
         result = Result(**json.loads(progress.read_text()))
         result.outcomes = Counter(result.outcomes)
+    if result.done >= count:
+        yield result
     while result.done < count and len(result.failures) < most_failures:
         begun, stop = time.monotonic(), min(count, result.done + PER_PROCESS)
-        result.done, is_stopped = run_child(folder, seed, result, stop, table)
+        with tempfile.TemporaryDirectory(dir=in_memory()) as work:
+            result.done, is_stopped = run_child(reader, folder, Path(work), seed, result, stop)
         result.seconds += time.monotonic() - begun
         progress.write_text(json.dumps(vars(result)))
         yield result
         if is_stopped:
             raise KeyboardInterrupt
-    yield result
 
 
-def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) -> tuple[int, bool]:
+def run_child(reader: Any, folder: Path, work: Path, seed: int, result: Result, stop: int) -> tuple[int, bool]:
     """Adds to the result; returns the number of the next input, and whether the run was stopped."""
-    words = [sys.executable, __file__, '--child', str(folder), '--seed', str(seed), '--start', str(result.done),
-             '--count', str(stop), '--table', table, result.reader]
-    number = folder / 'number'
-    number.unlink(missing_ok=True)
-    ended, last, changed, is_stopped = '', -1, time.monotonic(), False
-    with tempfile.TemporaryFile('w+') as out, (folder / 'log').open('a') as log:
-        process = subprocess.Popen(words, stdout=out, stderr=log)
-        try:
-            while process.poll() is None:
-                try:
-                    process.wait(1.0)
-                except subprocess.TimeoutExpired:
-                    pass
-                except KeyboardInterrupt:  # Ctrl-C or a time limit: what is done is kept
-                    process.send_signal(signal.SIGINT)
-                    is_stopped = True
-                now = int(number.read_bytes() or -1) if number.exists() else -1
-                if now != last:
-                    last, changed = now, time.monotonic()
-                elif time.monotonic() - changed > (HANGS if now >= 0 else 300):
-                    ended = f'no result within {HANGS:g} s'
-                    process.kill()
-        finally:
-            process.kill()
-            process.wait()
-        out.seek(0)
-        lines = [json.loads(line) for line in out]
-    for line in lines:
+    process = forked(work, lambda out: child(reader, folder, work, seed, result.done, stop, out))
+    last, ended, is_stopped = watched(process, work / 'number')
+    for line in map(json.loads, (work / 'out').read_text().splitlines()):
         if 'failed' in line:
             result.failures.append(line)
         elif 'outcomes' in line:
@@ -230,15 +221,60 @@ def run_child(folder: Path, seed: int, result: Result, stop: int, table: str) ->
             result.slowest = max(result.slowest, line['slowest'])
             result.megabytes = max(result.megabytes, line['megabytes'])
             return int(line['next']), is_stopped
-    code = process.returncode
-    ended = ended or f'ended with {signal.Signals(-code).name if code < 0 else code}'
     if last < 0 and is_stopped:
         return result.done, True
     if last < 0:
-        tail = (folder / 'log').read_text()[-2000:]
+        tail = (work / 'log').read_text(errors='replace')[-2000:]
         raise RuntimeError(f'the process of {result.reader} {ended} before its first input: {tail}')
-    result.failures.append({'failed': ended, 'number': last, 'kept': str(keep(folder, last))})
+    result.failures.append({'failed': ended, 'number': last, 'kept': str(keep(folder, work, last))})
     return last + 1, is_stopped
+
+
+def forked(work: Path, run: Callable[[TextIO], None]) -> int:
+    """The process that runs it, with work/out and work/log. A fork: what takes seconds to import is there."""
+    if process := os.fork():
+        return process
+    status = 1
+    try:
+        os.dup2(os.open(work / 'log', os.O_WRONLY | os.O_CREAT), 2)
+        sys.stderr = open(2, 'w', closefd=False)
+        faulthandler.enable()
+        with (work / 'out').open('w') as out:
+            run(out)
+        status = 0
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)  # not through what the parent has still to do
+
+
+def times(process: int) -> tuple[float, float]:
+    """Seconds of the CPU that a process which has not been waited for has used, and of the clock."""
+    fields = Path(f'/proc/{process}/stat').read_text().rpartition(')')[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK'), time.monotonic()
+
+
+def watched(process: int, number: Path) -> tuple[int, str, bool]:
+    """(the last input, how the process ended, whether the run was stopped)."""
+    last, changed, ended, is_stopped = -1, times(process), '', False
+    while True:
+        try:
+            now_at = times(process)
+            found, status = os.waitpid(process, os.WNOHANG)
+            now = int(number.read_bytes() or -1) if number.exists() else -1
+            if found:
+                code = os.waitstatus_to_exitcode(status)
+                return now, ended or f'ended with {signal.Signals(-code).name if code < 0 else code}', is_stopped
+            if now != last:
+                last, changed = now, now_at
+            elif any(at - since > limit for at, since, limit in zip(now_at, changed, HANGS)):
+                ended = f'no result within {HANGS[0]:g} s of the CPU, or {HANGS[1]:g} s'
+                os.kill(process, signal.SIGKILL)
+            time.sleep(0.1)
+        except KeyboardInterrupt:  # Ctrl-C or a time limit: what is done is kept
+            os.kill(process, signal.SIGINT)
+            is_stopped = True
 
 
 def repeat_command(reader: str, failure: dict[str, Any]) -> str:
@@ -260,23 +296,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--output', type=Path, default=Path('fuzz'), help='folder of progress and failing inputs')
     parser.add_argument('--repeat', type=Path, metavar='FOLDER', help='run the one reader on a failing input')
     parser.add_argument('--table', default='fuzz_readers', metavar='MODULE', help='of the function readers()')
-    parser.add_argument('--child', type=Path, help=argparse.SUPPRESS)
-    parser.add_argument('--sample', action='store_true', help=argparse.SUPPRESS)
-    parser.add_argument('--start', type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument('--sample', type=Path, metavar='FOLDER', help='a few inputs of each in this process, as JSON')
     given = parser.parse_args(argv)
     sys.path[:0] = [str(Path(__file__).parent)]  # `python -P` leaves it out
+    os.environ['OMP_NUM_THREADS'] = '1'  # before torch is imported: threads that wait for each other use up the CPU
     known = {reader.name: reader for reader in importlib.import_module(given.table).readers()}
     names = [name.replace('-', ' ') for name in given.readers]
     if unknown := set(names) - set(known):
         parser.error(f'unknown reader {min(unknown)}; known are {", ".join(known)}')
     chosen = [known[name] for name in names or known]
-    if given.child:
+    if given.sample:
         for reader in chosen:
             print(json.dumps({'reader': reader.name}), flush=True)
-            start, stop = given.start, given.count
-            if given.sample:  # half of both sources
-                start, stop = BATCH - reader.sample // 2, BATCH + reader.sample // 2
-            child(reader, given.child, given.seed, start, stop)
+            child(reader, given.sample, given.sample, given.seed, DRAWN - reader.sample // 2,
+                  DRAWN + reader.sample // 2, sys.stdout)
         return 0
     if given.repeat:
         with tempfile.TemporaryDirectory() as folder:
@@ -286,10 +319,12 @@ def main(argv: list[str] | None = None) -> int:
         print(*told, sep='\n')
         return int(any(failed for _, failed in told))
     results = []
+    for number in (signal.SIGINT, signal.SIGTERM):  # in the background the first is ignored
+        signal.signal(number, signal.default_int_handler)
     for reader in chosen:
         folder = given.output / reader.name.replace(' ', '-')
         try:
-            for result in fuzz(reader.name, folder, given.seed, given.count, given.table):
+            for result in fuzz(reader, folder, given.seed, given.count):
                 print(line_of(result), flush=True)
         except KeyboardInterrupt:
             print('stopped; the same command resumes')

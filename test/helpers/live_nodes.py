@@ -59,7 +59,9 @@ class NodeProcess:
     def wait_for_end(self) -> int:
         try:
             return self.process.wait(TIMEOUT)
-        except subprocess.TimeoutExpired:
+        except subprocess.TimeoutExpired:  # a node that hangs would take part in later tests
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait(TIMEOUT)
             pytest.fail(f'the node did not end:\n{self.output}')
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> int:

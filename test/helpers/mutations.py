@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -55,23 +54,24 @@ def mutate_bytes(data: bytes, rng: random.Random, gentle: bool = False) -> bytes
 
 
 def mutate_values(values: Any, rng: random.Random) -> Any:
-    """`values`, from JSON, with one or two parts replaced, removed, repeated or renamed."""
-    changed = copy.deepcopy(values)
-    for _ in range(rng.choice((1, 1, 1, 2))):
-        places = list(places_in(changed))
-        if not places:
-            break
-        parent, key = rng.choice(places)
+    """`values`, from JSON, with one or two parts replaced, removed, repeated or renamed. Changes them in place."""
+    places = list(places_in(values))
+    # All places are chosen before the first change, so that no change is made within WRONG.
+    for parent, key in rng.choices(places, k=rng.choice((1, 1, 1, 2))) if places else ():
+        if isinstance(parent, dict) and key not in parent or isinstance(parent, list) and key >= len(parent):
+            continue  # removed by the first change
         kind = rng.randrange(8)
         if kind < 5:
-            parent[key] = copy.deepcopy(rng.choice(WRONG))
+            parent[key] = rng.choice(WRONG)
         elif kind == 5:
             del parent[key]
         elif kind == 6 and isinstance(parent, dict):
             parent[rng.choice(('', 'x', 'a\nb', '\ud800', 'x' * 100_000))] = parent.pop(key)
         else:
-            parent[key] = [parent[key]] * rng.choice((0, 1, 3, 20_000 if len(repr(parent[key])) < 100 else 4))
-    return changed
+            is_small = isinstance(parent[key], (bool, int, float)) or isinstance(parent[key], str) and (
+                len(parent[key]) < 100)
+            parent[key] = [parent[key]] * rng.choice((0, 1, 3, 20_000 if is_small else 4))
+    return values
 
 
 def places_in(values: Any) -> Iterator[tuple[Any, Any]]:

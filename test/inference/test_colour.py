@@ -1,10 +1,10 @@
 """Grey images are noticed, and no image of a colour sensor is called grey."""
 
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from real_data import real_data
 
 from vit_tactile_ros.inference.colour import is_grey
 from vit_tactile_ros.inference.preprocess import fit
@@ -12,7 +12,6 @@ from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.simulator import SensorUnit, load_sensor, sensor_names
 
 FITTED = PreprocessingConfig(image_size=(160, 224), reference='none', orientation='match', crop='center')
-REAL = Path(__file__).parents[3] / 'shared' / 'data'
 
 
 def gel(kind: str) -> np.ndarray:
@@ -63,9 +62,8 @@ def test_small_and_odd_sizes():
         assert is_grey(np.full(shape, 100, np.uint8)) is True
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason='the real images are not on this machine')
 def test_no_real_image_is_called_grey():
-    files = sorted(path for suffix in ('jpg', 'png') for path in REAL.rglob(f'*.{suffix}'))
+    files = sorted(path for suffix in ('jpg', 'png') for path in real_data('').rglob(f'*.{suffix}'))
     assert files
     for path in files[::20]:
         image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)

@@ -12,13 +12,13 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 import pytest
+from real_data import real_data
 
 from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.reference_store import StoreError, read_reference, stored_path
 from vit_tactile_ros.model import PreprocessingConfig
 
-CLIPS = Path(__file__).parents[2].resolve().parent / 'shared' / 'data' / 'gelsight_clips'
 CONTACTS = Path(__file__).parents[1] / 'helpers' / 'contacts_by_eye.csv'
 CONFIG = PreprocessingConfig(image_size=(48, 64), reference='difference')
 STEP = 40_000_000  # ns
@@ -313,14 +313,14 @@ def test_names_of_stored_files():
     assert stored_path(Path('x'), '/left/image_raw/compressed') == paths[1]
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no real clips at {CLIPS}')
 def test_real_first_contacts():
     """Of four clips: untouched frames exit at the gate, no frame from the second one of contact on does."""
     rows = [row for row in csv.DictReader(CONTACTS.open(encoding='utf-8')) if row['clip'].startswith(
         ('avocado', 'oven_mitt', 'wood_ruler', 'mandarin'))]
+    clips = real_data('gelsight_clips')
     for row in rows:
         frames = SensorFrames(Reference(), PreprocessingConfig(image_size=(96, 128), reference='difference'), True)
-        video, untouched = cv2.VideoCapture(str(CLIPS / row['clip'])), []
+        video, untouched = cv2.VideoCapture(str(clips / row['clip'])), []
         while (read := video.read())[0]:
             untouched.append(frames.update(message(read[1][:, :, ::-1]), len(untouched) * STEP).is_untouched)
         first, last = int(row['first']), int(row['last'])

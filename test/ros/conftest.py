@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -85,9 +86,10 @@ def start(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
         started.append(NodeProcess(module, tmp_path, *arguments, fresh=fresh, patch=patch))
         return started[-1]
 
-    yield start_node
-    for node in started:
-        node.stop()
+    with contextlib.ExitStack() as stack:  # all are stopped, even if one fails to end
+        yield start_node
+        for node in started:
+            stack.callback(node.stop)
 
 
 @pytest.fixture

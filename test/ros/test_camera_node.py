@@ -17,6 +17,7 @@ from documentation import ROOT
 from live_nodes import TIMEOUT, wait_until
 from rclpy.parameter import Parameter
 from rclpy.qos import ReliabilityPolicy, qos_profile_sensor_data
+from real_data import real_data
 from sensor_msgs.msg import Image
 from toy_clips import write_clip
 
@@ -26,7 +27,6 @@ from vit_tactile_ros.ros.camera.parameters import RULES
 from vit_tactile_ros.ros.camera_node import TactileCameraNode
 from vit_tactile_ros.ros.topics import image_qos
 
-CLIPS = ROOT.resolve().parent / 'shared' / 'data' / 'gelsight_clips'
 QOS = 'qos_overrides./image_raw.publisher'
 CONFIGS = sorted((ROOT / 'config').glob('camera_*.yaml'))
 
@@ -264,10 +264,9 @@ def test_parameter_files_hold_valid_values(config):
     assert {name: RULES[name].check(value) for name, value in found.items()} == dict.fromkeys(found, '')
 
 
-@pytest.mark.skipif(not CLIPS.is_dir(), reason=f'no clips at {CLIPS}: real tactile data is not part of the repository')
 def test_real_clips(camera, client, images):
     """All of a real recording is read, at the rate that it has."""
-    clip = sorted(CLIPS.glob('*.mov'))[0]
+    clip = min(real_data('gelsight_clips', '*.mov').glob('*.mov'))
     capture = cv2.VideoCapture(str(clip))
     count, rate = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), capture.get(cv2.CAP_PROP_FPS)
     node = camera(video=clip)

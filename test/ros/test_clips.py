@@ -12,16 +12,16 @@ import statistics
 from pathlib import Path
 
 import pytest
+from real_data import real_data
 
 from vit_tactile_ros.model import shipped_checkpoint
 
-DATA = Path(__file__).parents[2].resolve().parent / 'shared' / 'data'
 FPS = 25.0
 KINDS = {'gelsight_clips': '*.mov', 'gelsight_grasps/clips': '*.avi'}
 
 
 def clips(kind: str) -> list[Path]:
-    found = sorted((DATA / kind).glob(KINDS[kind]))
+    found = sorted(real_data(kind, KINDS[kind]).glob(KINDS[kind]))
     return found if os.environ.get('TACTILE_ALL_CLIPS') else found[:1]
 
 
@@ -29,8 +29,6 @@ def clips(kind: str) -> list[Path]:
 def test_clips_are_accounted_for(kind, start, client, play):
     """classified + superseded + rejected = received, and no result with a header that no image had."""
     videos = clips(kind)
-    if not videos:
-        pytest.skip(f'no clips at {DATA / kind}: real tactile data is not part of the repository')
     start('classifier_node', checkpoint=shipped_checkpoint(), diagnostics_period=0.2).wait_for_output('active, waiting')
     results = client.listen()
     published = 0

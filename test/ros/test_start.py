@@ -7,8 +7,11 @@ import subprocess
 import sys
 
 import pytest
+import rclpy
 from live_nodes import TIMEOUT
+from rclpy.node import Node
 
+from vit_tactile_ros.data.plain_yaml import load_yaml
 from vit_tactile_ros.ros.start import _matches, _sections
 
 
@@ -119,3 +122,23 @@ def test_sections_match_as_in_rcl(section, name, matches):
 def test_nested_sections_and_parameters_are_found():
     values = {'n': {'a': {'ros__parameters': {'x': 1, 'y': {'z': 2}}}}, '/**': {'ros__parameters': {'w': 3}}, 'odd': 4}
     assert list(_sections(values)) == [('/n/a', ['x', 'y.z']), ('/**', ['w'])]
+
+
+WORDS = ("y no On off tRue 'yes' 1_000 1:30 010 08 -010 0x1F 0o17 0b11 +5 9223372036854775808 1e3 1. .5 1.5e "
+         '1e400 0x1p3 .inf -inf .NaN nan 2026-01-02 1,000 = <<').split()
+
+
+def test_values_of_a_parameter_file_are_those_of_rcl(tmp_path):
+    """1:30 was 90, 1_000 was 1000 and 010 differed between Python and ROS."""
+    file = tmp_path / 'words.yaml'
+    file.write_text('/**:\n  ros__parameters:\n' + ''.join(f'    p{n}: {word}\n' for n, word in enumerate(WORDS)))
+    context = rclpy.Context()
+    rclpy.init(args=['x', '--ros-args', '--params-file', str(file)], context=context)
+    try:
+        node = Node('reader', context=context, enable_rosout=False)
+        of_rcl = {name: parameter.value for name, parameter in node._parameter_overrides.items()}
+        node.destroy_node()
+    finally:
+        rclpy.shutdown(context=context)
+    values = load_yaml(file.read_text())['/**']['ros__parameters']
+    assert len(values) == len(WORDS) and repr(dict(sorted(values.items()))) == repr(dict(sorted(of_rcl.items())))

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import threading
 
 import numpy as np
 import pytest
-from live_nodes import image, wait_until
+from live_nodes import TIMEOUT, image, wait_until
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint, save_checkpoint
-from vit_tactile_ros.ros import annotation
+from vit_tactile_ros.ros import annotation, services
 from vit_tactile_ros.ros.classifier_node import TactileClassifierNode
 from vit_tactile_ros.ros.running import adopt, load_beside
 from vit_tactile_ros.ros.topics import latched_qos
@@ -156,6 +157,30 @@ def test_reload_that_fails_half_way(client, tiny_checkpoint, own_checkpoint, mon
         assert len(node._settings.thresholds()) == 1
     finally:
         node.finish()
+
+
+def test_the_end_waits_for_every_reload(client, own_checkpoint, monkeypatch):
+    """Only the newest was joined: a cancelled one could still be in a library when the process ended."""
+    is_released, responses = threading.Event(), []
+    monkeypatch.setattr(services, 'load_beside', lambda running, classifier: is_released.wait(TIMEOUT))
+    monkeypatch.setattr(services, 'JOIN_LIMIT', 0.1)
+    node = TactileClassifierNode(parameter_overrides=[
+        Parameter('checkpoint', value=str(own_checkpoint)), Parameter('engine', value='torch'),
+        Parameter('threads', value=1)])
+    try:
+        for _ in range(2):
+            node.trigger_configure()
+            node._node_services._reload_checkpoint(node._running, responses.append)
+            node.trigger_cleanup()
+        loading = [thread for thread in threading.enumerate() if thread.name == 'reload']
+        assert len(loading) == 2 and not any(response.success for response in responses)
+        node._node_services.join()  # ends, although both hang
+        assert all(thread.is_alive() for thread in loading)
+        monkeypatch.setattr(services, 'JOIN_LIMIT', TIMEOUT)
+        threading.Timer(0.2, is_released.set).start()
+    finally:
+        node.finish()
+    assert not any(thread.is_alive() for thread in loading)
 
 
 @pytest.mark.skipif(bool(ABSENT), reason=ABSENT)

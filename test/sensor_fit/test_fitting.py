@@ -2,11 +2,11 @@
 
 import math
 from functools import partial
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from real_data import real_data
 from toy_presses import COLUMNS, KNOWN, write_presses, write_rows
 
 from vit_tactile_ros.data.table import DataError
@@ -27,7 +27,6 @@ from vit_tactile_ros.sensor_fit.press_errors import press_error, zero
 from vit_tactile_ros.sensor_fit.presses import read_presses
 from vit_tactile_ros.simulator import GELSIGHT, Contact, Gel, Light, SensorUnit, load_sensor
 
-DATA = Path(__file__).parents[2].resolve().parent / 'shared' / 'data' / 'gelsight_calibration'
 TRUTH = Shading(KNOWN.lights, KNOWN.depth_rgb, KNOWN.gel, KNOWN.lens_blur_px)
 
 
@@ -219,9 +218,7 @@ def test_another_file_is_not_a_table(tmp_path, spoil, message):
 
 def test_a_real_sensors_held_out_presses(caplog):
     """Fitted to every fourth press that is not held out, to save time; all of them make it half a grey level better."""
-    folder = DATA / 'taxim_gelsight_ball4mm'
-    if not folder.is_dir():
-        pytest.skip('no ../shared/data/gelsight_calibration here: real presses of a GelSight')
+    folder = real_data('gelsight_calibration/taxim_gelsight_ball4mm')
     fitted, held = read_presses(folder / 'presses.csv', folder / 'reference.png').split(0.25)
     base = load_sensor('gelsight')
     views = [view_of(press, base.gel) for press in fitted.presses[::4]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import logging
+import os
 import re
 import string
 from collections import Counter
@@ -120,7 +121,8 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
     if left_out:
         logger.warning('%s: skipped the splits %s', path, _counts(left_out))
     files = {source.path for touch in touches for source in (touch.image, touch.reference, touch.previous) if source}
-    if missing := sorted(file for file in files if not file.is_file()):
+    # Path.is_file raises for a name that is too long.
+    if missing := sorted(file for file in files if not os.path.isfile(file)):
         raise DataError(f'{path}: {len(missing)} of {len(files)} images are missing, among them {missing[0]}; '
                         'paths must be relative to the folder of the CSV')
     return touches

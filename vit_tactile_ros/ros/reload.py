@@ -55,9 +55,10 @@ class CheckpointReload:
         if self.is_running:
             self._finish(False, reason)
 
-    def join(self) -> None:
-        """Before the process ends, which must not happen while the thread is in a library."""
-        self._thread.join()
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of the thread; whether it has ended. The process should not end while it is in a library."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self, held: list[Callable[[], Loaded]]) -> None:
         """held: `load`, which this takes, so that what it holds is freed here."""

@@ -19,6 +19,8 @@ from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.topics import ENABLE_SERVICE, RELOAD_SERVICE, capture_service
 from vit_tactile_ros.ros.worker import HangError
 
+JOIN_LIMIT = 5.0  # s for checkpoints that are being loaded when the node ends
+
 
 class NodeServices:
     """They exist while the node is configured, from `create` to `destroy`."""
@@ -27,7 +29,7 @@ class NodeServices:
         self._node = node
         self._guard = guard
         self._services: list[Service] = []
-        self._reload: CheckpointReload | None = None
+        self._reloads: list[CheckpointReload] = []  # those whose threads have not ended, and the newest
 
     def create(self, running: Running) -> None:
         node, guard = self._node, self._guard
@@ -43,16 +45,20 @@ class NodeServices:
 
     def destroy(self) -> None:
         """A reload that is running fails."""
-        if self._reload is not None:
-            self._reload.cancel('not reloaded: the node was cleaned up')
+        for reload in self._reloads:
+            reload.cancel('not reloaded: the node was cleaned up')
         for service in self._services:
             self._node.destroy_service(service)
         self._services.clear()
 
     def join(self) -> None:
-        """Before the process ends, which must not happen while a checkpoint is being loaded."""
-        if self._reload is not None:
-            self._reload.join()
+        """Before the process ends, which should not happen while a checkpoint is being loaded: one that hangs has
+        JOIN_LIMIT, all together."""
+        end = time.monotonic() + JOIN_LIMIT
+        for reload in self._reloads:
+            if not reload.join(max(0.0, end - time.monotonic())):
+                self._node.get_logger().error(f'a checkpoint is still being loaded after {JOIN_LIMIT:g} s; the node '
+                                              'ends without it')
 
     def _capture_reference(self, running: Running, sensor: Sensor, _request: Trigger.Request,
                            response: Trigger.Response) -> Trigger.Response:
@@ -92,7 +98,7 @@ class NodeServices:
         return response
 
     def _reload_checkpoint(self, running: Running, respond: Callable[[Trigger.Response], None]) -> None:
-        if self._reload is not None and self._reload.is_running:
+        if any(reload.is_running for reload in self._reloads):
             respond(Trigger.Response(success=False, message='the checkpoint is being loaded already'))
             return
 
@@ -101,8 +107,10 @@ class NodeServices:
             running.last_reload = message
             respond(Trigger.Response(success=success, message=message))
 
-        self._reload = CheckpointReload(self._node, partial(load_beside, running, running.classifier),
-                                        partial(adopt, running), finish, self._guard)
+        # A reload that was cancelled may still be loading.
+        self._reloads = [reload for reload in self._reloads if not reload.join(0.0)]
+        self._reloads.append(CheckpointReload(self._node, partial(load_beside, running, running.classifier),
+                                              partial(adopt, running), finish, self._guard))
 
 
 def _internal_error(error: Exception, _request: Any, response: Any) -> Any:

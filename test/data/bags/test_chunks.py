@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import tracemalloc
 from pathlib import Path
 
 import bag_mutations
@@ -102,6 +103,25 @@ def test_a_chunk_that_unpacks_to_too_much(pack, monkeypatch):
     monkeypatch.setattr(storage, '_LARGEST_CHUNK', 200_000)
     found, trouble = unpacked(compression, data)
     assert len(found) <= 200_000 and (trouble or found == b'a')
+
+
+@pytest.mark.parametrize('compression', ('lz4', 'zstd', 'bz2'))
+def test_an_empty_chunk(compression):
+    assert unpacked(compression, b'', 10) == (b'', f'it cannot be decompressed ({compression}: its end is missing)')
+
+
+@pytest.mark.parametrize('change', (
+    lambda data: data[:-9], lambda data: lz4.frame.LZ4FrameCompressor().begin(2**28 - 1) + data[15:]))
+def test_damaged_lz4_takes_no_more_memory_than_it_unpacks_to(change):
+    """268 MB were allocated for each 65 kB of a chunk that is cut short, or gives a wrong size."""
+    data = change(lz4.frame.compress(bytes(300_000)))
+    unpacked('lz4', data)
+    tracemalloc.start()
+    try:
+        found, trouble = unpacked('lz4', data, 300_000)
+        assert trouble and len(found) > 200_000 and tracemalloc.get_traced_memory()[1] < 10**6
+    finally:
+        tracemalloc.stop()
 
 
 def test_overlapping_chunks_are_in_the_order_of_time(tmp_path):

@@ -13,6 +13,7 @@ from toy_frames import toy_frames
 from vit_tactile_ros.evaluation.recordings.figures import exits_figure
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable, Rejection
 from vit_tactile_ros.evaluation.recordings.summary import judged
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import early_exit
 
 
@@ -38,6 +39,23 @@ def test_files_that_are_not_a_table(tmp_path):
     (tmp_path / 'frames.csv').write_text('a,b\n1,2\n')
     (tmp_path / 'frames.json').write_text('{"rejections": [], "exits": [4], "class_names": ["a"]}')
     with pytest.raises(ValueError, match='frames.csv is not a table of frames'):
+        FrameTable.read_csv(tmp_path / 'frames.csv')
+
+
+@pytest.mark.parametrize(('file', 'old', 'new', 'told'), [
+    ('frames.json', '1.3,\n  1.1,', '1.3,', 'temperatures must be 3 numbers'),
+    ('frames.json', '"tau": [\n  0.7,', '"tau": [', 'tau must be 2 numbers'),
+    ('frames.json', '0.34', '"x"', 'could not convert'), ('frames.json', '0.34', '-1', 'compute_shares must be 3'),
+    ('frames.json', '"class 1",', '', 'cannot reshape'),
+    ('frames.csv', ',-1,,', ',4,,', 'label must be -1 to 3')])
+def test_values_that_do_not_fit_each_other(tmp_path, file, old, new, told):
+    """Two temperatures for three exits, or three classes for twelve columns of logits in twelve rows, were taken, and
+    failed when the table was used; found by fuzzing."""
+    toy_frames(12).write_csv(tmp_path / 'frames.csv')
+    text = (tmp_path / file).read_text()
+    (tmp_path / file).write_text(text.replace(old, new, 1))
+    assert old in text
+    with pytest.raises(UserError, match=told):
         FrameTable.read_csv(tmp_path / 'frames.csv')
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import heapq
+import io
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO, NamedTuple, Protocol
 
 LATEST = 2**63 - 1  # ns, in the year 2262: what 64 bits hold
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+_PIECE = 2**16  # bytes that are unpacked, or taken from the unpacked data, at a time
 _LARGEST_CHUNK = 2**28  # most bytes of an unpacked chunk or message: a damaged or hostile one may be endless
 
 
@@ -151,8 +153,9 @@ def _unpacked_at_once(compression: str, data: bytes) -> bytes:
         return bytes(module.decompress(data))
     if compression == 'lz4':
         from lz4.frame import decompress, get_frame_info
-        # At most 255 times its size; it refuses more than the size that it gives.
-        if (get_frame_info(data)['content_size'] or 255 * len(data)) > _LARGEST_CHUNK:
+        # At most 255 times its size. It allocates the size that it gives, and refuses more.
+        most = 255 * len(data)
+        if (get_frame_info(data)['content_size'] or most) > min(most, _LARGEST_CHUNK):
             raise ValueError(f'{len(data)} bytes may become too many')
         return bytes(decompress(data))
     if compression == 'bz2':
@@ -163,21 +166,27 @@ def _unpacked_at_once(compression: str, data: bytes) -> bytes:
 def _unpacked_in_parts(compression: str, data: bytes) -> tuple[bytes, str]:
     """Piece by piece, so that everything before a damaged place is kept."""
     decompressor = _decompressor(compression)
-    parts: list[bytes] = []
-    room = _LARGEST_CHUNK
+    result, room, trouble = io.BytesIO(), _LARGEST_CHUNK, ''
     try:
-        for at in range(0, len(data), 2**16):
-            parts.append(bytes(decompressor.decompress(data[at:at + 2**16], max_length=room)))
-            room -= len(parts[-1])
-            if decompressor.eof or room <= 0:
+        for at in range(0, len(data), _PIECE):
+            piece = data[at:at + _PIECE]
+            while not decompressor.eof:  # lz4 allocates max_length, whatever there is
+                room = _LARGEST_CHUNK - result.tell()
+                result.write(decompressor.decompress(piece, max_length=min(room, _PIECE)))
+                if decompressor.needs_input or not room:
+                    break
+                piece = b''
+            if decompressor.eof or not room:
                 break
     except Exception as error:  # the libraries' own errors
-        return b''.join(parts), f'it cannot be decompressed ({compression}: {error})'
+        trouble = f'it cannot be decompressed ({compression}: {error})'
     if decompressor.eof:
-        rest = len(decompressor.unused_data or b'') + len(data) - at - 2**16
-        return b''.join(parts), f'{rest} bytes follow its end' if rest > 0 else ''
-    return b''.join(parts), f'it cannot be decompressed ({compression}: ' + (
-        'its end is missing)' if room > 0 else f'it unpacks to more than {_LARGEST_CHUNK} bytes)')
+        rest = len(decompressor.unused_data or b'') + len(data) - at - _PIECE
+        trouble = trouble or (f'{rest} bytes follow its end' if rest > 0 else '')
+    else:
+        trouble = trouble or f'it cannot be decompressed ({compression}: ' + (
+            'its end is missing)' if room else f'it unpacks to more than {_LARGEST_CHUNK} bytes)')
+    return result.getvalue(), trouble
 
 
 def _decompressor(compression: str) -> Any:

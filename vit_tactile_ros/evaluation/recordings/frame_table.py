@@ -188,19 +188,32 @@ class FrameTable:
             facts = parse_json(text)
             rejections = tuple(Rejection(**r) for r in facts.pop('rejections'))
             facts = {name: tuple(values) for name, values in facts.items()}
-            shape = (-1, len(facts['exits']), len(facts['class_names']))
             with path.open(newline='', encoding='utf-8') as file:
                 header, *rows = csv.reader(file)
             at = {name: header.index(name) for name in _COLUMNS}
             columns: dict[str, Any] = {name: np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows
                        else np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
             start = header.index('exit_block') + 1
-            logits = np.array([row[start:] for row in rows], np.float32).reshape(shape) if rows else np.empty(
-                (0, *shape[1:]), np.float32)
-            return FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)), rejections=rejections,
-                              **facts)
+            logits = np.array([row[start:] for row in rows], np.float32).reshape(
+                len(rows), len(facts['exits']), len(facts['class_names']))
+            table = FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)),
+                               rejections=rejections, **facts)
+            table._check()
+            return table
         except (KeyError, TypeError, AttributeError, IndexError, OverflowError, ValueError) as error:
             raise UserError(f'{path} is not a table of frames that replay wrote: {error!r}') from error
+
+    def _check(self) -> None:
+        """Raises ValueError for values of which one does not fit another, which would fail later."""
+        exits, classes = len(self.exits), len(self.class_names)
+        for name, count in (('compute_shares', exits), ('temperatures', exits), ('tau', exits - 1)):
+            values = np.asarray(getattr(self, name), np.float64)
+            if values.shape != (count,) or not np.isfinite(values).all() or (values < 0).any():
+                raise ValueError(f'{name} must be {count} numbers, at least 0')
+        for name, least, end in (('exit_index', GATE_EXIT_INDEX, exits), ('class_id', 0, classes),
+                                 ('label', UNLABELLED, classes)):
+            if ((values := getattr(self, name)) < least).any() or (values >= end).any():
+                raise ValueError(f'{name} must be {least} to {end - 1}')
 
 
 def merge_rejections(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:
