@@ -25,6 +25,7 @@ help:
 	@echo 'make architecture docs/architecture.svg'
 	@echo 'make docs         the documentation as a site in build/docs/; warnings and broken links are errors'
 	@echo 'make coverage     all tests with branch coverage of the package; the list of what is not covered is in build/coverage/'
+	@echo '                  (make coverage TESTS=test/model: some; make coverage TESTS=test/model KEEP=1: adds to earlier runs)'
 	@echo 'make hashes       hashes/, after a pinned version has changed'
 	@echo 'make audit        known vulnerabilities of the pinned packages (needs a network)'
 	@echo 'make clean        remove everything that make created'
@@ -69,7 +70,7 @@ docs:
 	@tools/docs.sh
 
 coverage: build
-	@tools/coverage.sh $(TESTS)
+	@WORKERS=$(WORKERS) tools/coverage.sh $(TESTS)
 
 hashes:
 	@tools/hashes.sh

@@ -10,6 +10,7 @@ from toy_outputs import NAMES, ToyFrames, toy_checkpoint, toy_outputs
 from vit_tactile_ros.evaluation.cache import cached_outputs, fingerprint
 from vit_tactile_ros.evaluation.outputs import collect_outputs, inputs_of
 from vit_tactile_ros.evaluation.parts import Part
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Calibration, early_exit
 
 TEMPERATURES = (1.7, 0.8, 1.1)
@@ -75,6 +76,16 @@ def test_labels_without_a_class_are_refused():
     checkpoint = toy_checkpoint()
     with pytest.raises(ValueError, match=r'labels are 0 to \d+; must be 0 to 3'):
         collect_outputs(checkpoint.model, ToyFrames(40, classes=9), checkpoint.preprocessing)
+
+
+def test_no_image_and_numbers_that_are_not_finite_are_refused():
+    """Rates and accuracies would be NaN."""
+    checkpoint = toy_checkpoint()
+    with pytest.raises(ValueError, match='no image to evaluate'):
+        collect_outputs(checkpoint.model, ToyFrames(0), checkpoint.preprocessing)
+    next(checkpoint.model.parameters()).data.fill_(torch.nan)
+    with pytest.raises(UserError, match='not finite: the checkpoint is unusable'):
+        collect_outputs(checkpoint.model, ToyFrames(8), checkpoint.preprocessing)
 
 
 def test_cache_depends_on_checkpoint_and_data(tmp_path):

@@ -31,7 +31,7 @@ def header(shape, descr, data=b''):
     (header((10**12,), '<f4'), 'take 4000000000000'), (header((2, 3), '|O', bytes(48)), 'object'),
     (header((2,), '<U1', b'\xff' * 8), 'does not exist'), (header((-1,), '<f4'), 'take -4'),
     (header((5,), '|V0'), 'numbers or texts'), (b'\x93NUMPY\x01\x00\xff\xff' + b'(' * 9000, '.'), (b'', '.'),
-    (bytes(LARGEST), '.')))
+    (bytes(LARGEST), '.'), (b'\x93NUMPY\x03\x00' + bytes(99), 'version')))
 def test_a_claim_is_refused(tmp_path, member, message):
     """numpy.load allocates what the header claims; a text of such characters raised SystemError where it was used."""
     path = tmp_path / 'a.npz'

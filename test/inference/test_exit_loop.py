@@ -4,6 +4,7 @@ import pytest
 import torch
 from direct_backend import DirectBackend
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
@@ -36,6 +37,11 @@ def middling(model, batch):
     with torch.no_grad():
         confidences = [(logits / t).softmax(1).amax(1) for logits, t in zip(model.stages(batch), TEMPERATURES)]
     return tuple(float(c.median()) + 1e-4 for c in confidences[:2])
+
+
+def test_stages_take_no_more_images_than_the_buffers(model):
+    with pytest.raises(UserError, match='a batch of 65; must be at most 64'):
+        engine(model).stages(images(65))
 
 
 @pytest.mark.parametrize('speculate', (None, False, True))

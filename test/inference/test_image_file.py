@@ -452,6 +452,14 @@ def test_unusual_exif_of_a_jpeg_is_read_as_opencv_does(segments, monkeypatch):
     np.testing.assert_array_equal(decode_image(data), wanted)
 
 
+def test_between_the_segments_of_a_jpeg():
+    """Fill bytes and markers without a length are allowed there, anything else is damage."""
+    np.testing.assert_array_equal(decode_image(with_segments(b'\xff' * 5 + app1(b''), b'\xff\x01')), decode_image(JPEG))
+    for segment, said in ((b'abcd', 'no marker at byte 2'), (b'\xff\xbf\x00\x02', 'marker 0xbf at byte 2'),
+                          (b'\xff\xd8', 'marker 0xd8')):
+        assert said in str(refusal(with_segments(segment)))
+
+
 # Files
 
 @pytest.mark.parametrize('kind', WHOLE)

@@ -16,7 +16,13 @@ from real_data import real_data
 
 from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
 from vit_tactile_ros.inference.reference import Reference
-from vit_tactile_ros.inference.reference_store import StoreError, read_reference, stored_path
+from vit_tactile_ros.inference.reference_store import (
+    StoredReference,
+    StoreError,
+    read_reference,
+    stored_path,
+    write_reference,
+)
 from vit_tactile_ros.model import PreprocessingConfig
 
 CONTACTS = Path(__file__).parents[1] / 'helpers' / 'contacts_by_eye.csv'
@@ -300,6 +306,17 @@ def test_a_stored_reference_that_does_not_fit(tmp_path):
     four.see(80)
     assert four.frames.save_reference() == path and path.read_bytes() != kept
     assert four.frames.stored_at == pytest.approx(time.time(), abs=60)
+
+
+def test_a_stored_reference_with_a_number_that_is_not_finite(tmp_path):
+    """Every difference to it would be NaN."""
+    path = tmp_path / 'a.npz'
+    whole = StoredReference(np.zeros((48, 64, 3), np.float32), np.ones((3, 4), np.float32), (48, 64))
+    for frame, variance in ((np.nan, 1), (1, np.inf)):
+        write_reference(path, dataclasses.replace(whole, frame=whole.frame + np.float32(frame),
+                                                  variance=whole.variance * np.float32(variance)), CONFIG)
+        with pytest.raises(StoreError, match='is damaged'):
+            read_reference(path, CONFIG)
 
 
 def test_names_of_stored_files():
