@@ -96,23 +96,6 @@ def test_default_carries_large_images(classifier, client, publish):
     assert 'incompatible' not in node.output
 
 
-@needs_fast_dds
-def test_subscribes_again_while_every_image_is_lost(classifier, client, publish, tmp_path):
-    """After a node was stopped for 2 s, a publisher with 512 kB could have no space left for another image, for good.
-
-    Here it never has any.
-    """
-    profile = tmp_path / 'small.xml'
-    profile.write_text(re.sub(r'(<segment_size>)\d+', r'\g<1>65536', PROFILE.read_text()))
-    node = classifier()
-    results = client.listen()
-    publish('reliable', **dict.fromkeys(VARIABLES, str(profile)))
-    node.wait_for_output('every image of /image_raw was lost for 1.5 s; subscribing again')
-    client.send_until(image(1), lambda: any(r.header.stamp.sec == 1 for r in results),
-                      'the result of another publisher')
-    assert 'Traceback' not in node.output
-
-
 def test_best_effort_override_stays(classifier, client, publish):
     """A user's qos_overrides decide, whatever the publishers offer."""
     classifier(**{OVERRIDE: 'best_effort'}, **DEPTH)

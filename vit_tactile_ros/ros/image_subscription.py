@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -31,7 +30,6 @@ from vit_tactile_ros.ros.transport import NEW_VARIABLE, OLD_VARIABLE, PUBLISHER_
 # and does not count them as lost: with 1, 11 of 120 of 640x480 at 60 Hz, with 5 all but 5 of 90 of 1920x1080.
 BEST_EFFORT_DEPTH, RELIABLE_DEPTH = 1, 12
 SETTLE = 0.02  # s from a change of the publishers until they are checked; several changes come together
-STALLED = 1.5  # s in which every image of a reliable publisher is lost, until the node subscribes again
 
 
 class ImageSubscription:
@@ -57,8 +55,6 @@ class ImageSubscription:
         self._is_destroyed = False
         self._reliability = ReliabilityPolicy.BEST_EFFORT
         self._lost = 0  # of the current subscription, as counted by the middleware
-        self._received, self._received_until = -1, 0.0  # of the sensor at the last loss, and since when, monotonic
-        self._is_stalled = False
         # Not in the event's callback, which belongs to the subscription that may be destroyed.
         self._timer = node.create_timer(SETTLE, guard('checking the publishers', self._on_timer),
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -88,14 +84,11 @@ class ImageSubscription:
         wanted = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
         if wanted != self._reliability:
             self._reliability = wanted
-            self._subscribe_again()
-
-    def _subscribe_again(self) -> None:
-        self._node.destroy_subscription(self._subscription)
-        self._subscription = self._subscribe()
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = self._subscribe()
 
     def _subscribe(self) -> Subscription:
-        self._lost, self._received, self._is_stalled = 0, -1, False
+        self._lost = 0
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=RELIABLE_DEPTH,
                          reliability=ReliabilityPolicy.BEST_AVAILABLE)
         options = QoSOverridingOptions(self._policies, callback=self._resolve)
@@ -132,10 +125,6 @@ class ImageSubscription:
         if not self._is_destroyed:
             self._timer.cancel()
             self.adapt()
-            if self._is_stalled:
-                self._throttled.warning(f'{self._sensor.name} stalled', f'{self._sensor.label}: every image of '
-                                        f'{self.topic_name} was lost for {STALLED:g} s; subscribing again')
-                self._subscribe_again()
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
         if self._is_destroyed:
@@ -152,23 +141,9 @@ class ImageSubscription:
         self._lost = event.total_count
         with self._sensor.lock:
             self._sensor.lost += lost
-            total, received = self._sensor.lost, self._sensor.received
-        self._check_stall(received)
+            total = self._sensor.lost
         self._throttled.warning(f'{self._sensor.name} lost', f'{self._sensor.label}: images of {self.topic_name} are '
                                 f'lost in transport, {total} so far: {self._remedies()}')
-
-    def _check_stall(self, received: int) -> None:
-        """Subscribe again if nothing has been received between losses for STALLED s.
-
-        A process that was stopped for seconds (SIGSTOP, a container that was paused) keeps buffers in the 512 kB of a
-        Fast DDS publisher, which then finds no space for another image. A new subscription usually makes it free them.
-        """
-        now = time.monotonic()
-        if received != self._received:
-            self._received, self._received_until = received, now
-        elif self.is_reliable and now - self._received_until > STALLED:
-            self._is_stalled = True
-            self._timer.reset()
 
     def _remedies(self) -> str:
         parameter = f'qos_overrides.{self.topic_name}.subscription.reliability'
