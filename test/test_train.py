@@ -555,6 +555,8 @@ def test_states_are_learned_from_motion(tmp_path, capsys):
     assert test.frames[1][0].shape == (32, 32, 9)
     assert train.main(arguments(tmp_path / 'run', task='states', epochs=1, epoch_size=4, motion_views=3)) == 2
     assert 'was started with --motion_views 2, now it is 3' in capsys.readouterr().err
+    assert train.main(arguments(tmp_path / 'no', epochs=1, motion_views=2)) == 2
+    assert 'motion_views is 2, and this network has no motion' in capsys.readouterr().err
     with pytest.raises(SystemExit):
         train.main(arguments(tmp_path / 'no', task='states', data=tmp_path))
     assert '--task is states, which is for simulated touches; remove it or --data' in capsys.readouterr().err

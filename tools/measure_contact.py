@@ -74,7 +74,8 @@ def is_touched(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float3
             monitor.check(frame, number * STEP_NS)
             if monitor.is_untouched and classifier.untouched(thresholds):
                 continue
-        decision, = classifier.classify([frame], [reference], thresholds,
+        seen = monitor.reference.frame if gate else reference
+        decision, = classifier.classify([frame], [seen], thresholds,
                                         touch_odds=[monitor.touch_odds] if gate else None)
         found[number] = decision.class_name != NO_CONTACT
     return found

@@ -8,7 +8,6 @@ found. With --live the images are also sent to the real node, at --speed, and bo
 
 from __future__ import annotations
 
-import ctypes
 import json
 import math
 import os
@@ -37,6 +36,7 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
+from vit_tactile_ros.foundation.memory import return_freed_memory
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
@@ -165,10 +165,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Callable[[int], None]:
     """`progress`, which also makes glibc return free memory to the system every few images."""
-    try:
-        trim = ctypes.CDLL(None).malloc_trim
-    except (OSError, AttributeError):  # another C library
-        return progress
     seen = 0
 
     def update(images: int) -> None:
@@ -177,7 +173,7 @@ def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Call
         seen += images
         if seen >= every:
             seen = 0
-            trim(0)
+            return_freed_memory()
 
     return update
 

@@ -81,6 +81,8 @@ def test_the_odds_of_a_touch_change_the_decision():
     np.testing.assert_allclose(odds[1].probabilities, np.array([nothing, *rest]) / (nothing + rest.sum()), atol=1e-5)
     other = TactileClassifier(some_checkpoint(), 'cpu', threads=1)
     assert other.evidence([10.0]) is None and classifier.evidence([1.0, 1.0]) is None
+    states = dataclasses.replace(some_checkpoint(), class_names=('no_contact', 'stable', 'moving', 'slip'))
+    assert TactileClassifier(states, 'cpu', threads=1).evidence([10.0]) is None
 
 
 @pytest.mark.parametrize('attention', ('favor_softmax', 'favor_relu', 'softmax'))

@@ -101,6 +101,12 @@ def test_a_difference_is_a_touch_only_if_the_reference_fitted():
     one = stream()
     assert one.see(10).touch_odds == 1 and one.see(1, press=20).touch_odds > 5
     assert one.see(1500, press=20).touch_odds > 5 and one.see(1).touch_odds == 1  # held still for a minute
+    one.see(5, press=80)
+    assert one.see(1, press=12).touch_odds == 1  # what a firm press may leave on the gel
+    one.see(1)
+    assert one.see(1, press=12).touch_odds > 5  # a light press
+    one.frames.monitor.doubt()
+    assert one.see(1, press=20).touch_odds == 1 and one.see(1).touch_odds == 1 < one.see(1, press=20).touch_odds
     other = stream(fixed=GEL + 20 * np.eye(48, 64, dtype=np.float32)[:, :, None])
     assert other.see(10, press=20).touch_odds == 1 and other.frames.monitor.health.level
 

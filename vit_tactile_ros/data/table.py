@@ -164,7 +164,7 @@ def previous_of(table: TouchTable, motion_interval: float, motion_views: int = 1
             'motion')
     if any(len(sources) != motion_views for sources in previous):
         raise DataError(f'{table.origin}: its images name one earlier image, and the input of this network has '
-                        f'{motion_views} (motion_views): give a bag, whose stamps tell which they are')
+                        f'{motion_views}: give a bag, whose stamps tell which they are, or train with --motion_views 1')
     return previous
 
 

@@ -20,6 +20,6 @@ def use_one_heap() -> None:
 
 
 def return_freed_memory() -> None:
-    """To the system, after a large object is gone."""
+    """To the system, after a large object is gone. Not in a node: for up to a second, no thread could use the heap."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

@@ -17,7 +17,7 @@ from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
-from vit_tactile_ros.inference.touch_events import NO_CONTACT
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, are_states
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
 
 Image = NDArray[np.uint8]
@@ -99,9 +99,11 @@ class TactileClassifier:
     def evidence(self, touch_odds: Sequence[float] | None) -> NDArray[np.float32] | None:
         """Log likelihoods of the classes from the odds of a touch of each frame (`Frame.touch_odds`), (B, C).
 
-        None if no frame shows anything, or this checkpoint can't use it.
+        None if no frame shows anything, this checkpoint can't use it, or its classes are states: a slip leaves marks on
+        the gel, which it was trained to tell from contact.
         """
-        if touch_odds is None or self.gate_problem or all(odds == 1 for odds in touch_odds):
+        if touch_odds is None or self.gate_problem or are_states(self.class_names) or all(
+                odds == 1 for odds in touch_odds):
             return None
         found = np.zeros((len(touch_odds), len(self.class_names)), np.float32)
         found[:, self.class_names.index(NO_CONTACT)] = -np.log(touch_odds)

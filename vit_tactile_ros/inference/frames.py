@@ -193,6 +193,7 @@ class SensorFrames:
         self.resolution_changes += 1
         if self._motion:
             self._motion.clear()
+        self.monitor.doubt()
         text = f'resolution changed from {previous[1]}x{previous[0]} to {shape[1]}x{shape[0]}'
         if self.needs_reference and (self.monitor.is_stored or not self.reference.is_fixed):
             self._recapture_unasked()  # the images are of another view

@@ -15,7 +15,7 @@ KEPT_PER_INTERVAL = 8
 class Motion:
     """The last images of one sensor with their stamps; gives for each new image those that precede it.
 
-    That are, for 1, 2, 4, ... intervals (one per view), the kept images whose stamps are nearest to that long before
+    These are, for 1, 2, 4, ... intervals (one per view), the kept images whose stamps are nearest to that long before
     the new one. The difference is not scaled to the interval: a camera that is slower gives the image before, at most
     2.5 intervals old; where no image is as old as a view asks, the oldest one is given.
 

@@ -25,6 +25,7 @@ START_FRAMES = 5  # frames after a start with a given reference, of which one sh
 _MOVED = 4.0  # grey levels by which a cell may vary among the frames that become the reference
 UNFIT_WARNING, UNFIT_ERROR = 5.0, 30.0  # s that everything differs
 TOUCHED_WARNING = 60.0  # s without an untouched frame
+_LEFT = 1 / 3  # of the highest score of a touch: what is below may be left on the gel after the release
 
 class Health(NamedTuple):
     level: int  # 0: fine, 1: warning, 2: error
@@ -62,6 +63,7 @@ class ReferenceMonitor:
     def _forget(self) -> None:
         self._judged = self._touching = 0  # frames; those in a row that show a touch
         self._is_confirmed = self._has_moved = False
+        self._highest = 0.0  # score since the last untouched frame
         self._stamp: int | None = None
         self._still_for = self._since_follow = 0.0  # s
         self._touched_for = self._unfit_for = 0.0
@@ -72,6 +74,10 @@ class ReferenceMonitor:
         self.verdict, self.health, self.is_settled, self._stored = None, WAITING, False, None
         self._gathered.clear()
         self._forget()
+
+    def doubt(self) -> None:
+        """The images are of another view: a frame has to show again that the reference fits."""
+        self._is_confirmed, self._judged = False, 0
 
     @property
     def is_stored(self) -> bool:
@@ -85,9 +91,13 @@ class ReferenceMonitor:
 
     @property
     def touch_odds(self) -> float:
-        """Of the last frame, as `Verdict.touch_odds`; 1 unless an earlier frame has shown that the reference fits."""
-        is_known = self.verdict is not None and self._is_confirmed and not self._has_moved
-        return self.verdict.touch_odds if is_known and self.verdict is not None else 1.0
+        """Of the last frame, as `Verdict.touch_odds`; 1 unless an earlier frame has shown that the reference fits.
+
+        Also 1 where far less differs than earlier in this touch: that may be what a touch leaves on the gel.
+        """
+        if self.verdict is None or not self._is_confirmed or self._has_moved:
+            return 1.0
+        return self.verdict.touch_odds if self.verdict.score >= _LEFT * self._highest else 1.0
 
     @property
     def touch(self) -> str:
@@ -137,6 +147,7 @@ class ReferenceMonitor:
             if self._touching >= _TOUCH_FRAMES:
                 self._still_for = 0.0
         self._is_confirmed |= verdict.is_untouched
+        self._highest = 0.0 if verdict.is_untouched else max(self._highest, verdict.score)
         self._touched_for = 0.0 if verdict.is_untouched else self._touched_for + step
         is_unfit = verdict.touched_share > EVERYWHERE or (verdict.is_still and not verdict.is_untouched)
         self._unfit_for = self._unfit_for + step if is_unfit else 0.0

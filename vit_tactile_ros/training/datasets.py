@@ -129,7 +129,12 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
                 'references, as frames' if control == 'reference' else 'frames, without a reference')
     if motion is None:
         motion = (checkpoint.preprocessing.motion_interval if checkpoint else 0.0) or default_motion
-    if motion_views is None:
+    if not motion and (motion_views or 1) > 1:
+        raise UserError(f'motion_views is {motion_views}, and this network has no motion: give --motion 0.08, or leave '
+                        'it out')
+    if not motion:
+        motion_views = 1
+    elif motion_views is None:
         motion_views = checkpoint.preprocessing.motion_views if checkpoint else 1
     if motion:
         times = ', '.join(f'{motion * 2**view:g}' for view in range(motion_views))

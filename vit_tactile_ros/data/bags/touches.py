@@ -129,9 +129,11 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
             if sources[p].motion_interval:
                 before.setdefault((sources[p].topic, sources[p].stamp), []).append(p)
         # From the first image on, as in the node, and also of images without a label.
+        views = {topic: [sources[p] for (name, _), places in before.items() if name == topic for p in places]
+                 for topic, _ in before}
         moving = {topic: SensorFrames(Reference(1), motion=(
-            sources[places[0]].motion_interval, 1 + max(sources[p].motion_view for p in places)))
-            for (topic, _), places in before.items()}
+            found[0].motion_interval, 1 + max(source.motion_view for source in found)))
+            for topic, found in views.items()}
         means = {p: SensorFrames(Reference(sources[p].mean_of)) for p in positions if sources[p].mean_of > 1}
         stamps = [sources[p].stamp for p in positions]
         with Recording(bag) as recording:

@@ -75,7 +75,7 @@ class Row(NamedTuple):
     label: int
     touch: str
     is_gated: bool
-    touch_odds: float  # from the difference to the reference; 1 without the gate
+    touch_odds: float  # from the difference to the reference, and in the logits; 1 without the gate
 
 
 class Selection(NamedTuple):
