@@ -20,6 +20,10 @@ def use_one_heap() -> None:
 
 
 def return_freed_memory() -> None:
-    """To the system, after a large object is gone. Not in a node: for up to a second, no thread could use the heap."""
+    """To the system, after a large object is gone.
+
+    With one heap, no thread can allocate meanwhile: 5.6 ms, at most 8 (n = 30), in a process with two networks. Without
+    it, a node whose network was reloaded 150 times took up to 500 MB instead of 357.
+    """
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

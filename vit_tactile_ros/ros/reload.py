@@ -11,6 +11,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.timer import Timer
 
+from vit_tactile_ros.foundation.memory import return_freed_memory
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.lifecycle import USERS_ERRORS
 from vit_tactile_ros.ros.running import Loaded
@@ -71,6 +72,7 @@ class CheckpointReload:
         # What came after the response, and what the traceback of an error holds: nothing keeps a network here.
         self._loaded = self._error = None
         del load
+        return_freed_memory()
 
     def _poll(self) -> None:
         if not self._is_loaded.is_set() or not self.is_running:
