@@ -105,7 +105,8 @@ def test_reload(classifier, client, tiny_checkpoint, own_checkpoint):
     client.wait(lambda: results[-1].class_names == ['no_contact', 'ball'], 'a result of the new checkpoint')
     assert all(len(r.probabilities) == len(r.class_names) for r in results)
     wait_until(lambda: client.count_publishers('/touch_event'), lambda: 'the events of a checkpoint with no_contact')
-    assert client.values()['reference'] == 'captured'  # the preprocessing is the same
+    client.wait(lambda: client.values()['reference'] == 'captured', 'a report after the first images')
+    assert node.output.count('no-contact reference captured') == 1  # the preprocessing is the same
 
     assert client.set_parameter('tau', [0.5, 0.5]).successful
     with_classes(tiny_checkpoint, own_checkpoint, ('no_contact', 'ball'), exits=(3,))
