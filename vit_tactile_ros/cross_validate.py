@@ -79,7 +79,7 @@ class CrossValidation:
             raise UserError(f'data is {SIMULATOR}, which has no groups to keep apart; name labelled images (a folder '
                             f'of that name is ./{SIMULATOR})')
         check_least(self, folds=2, epoch_size=1)
-        check_motion('motion', self.motion or 0.0, 'motion_views', self.motion_views)
+        check_motion('motion', self.motion or 0.0, self.motion_views)
         check_start(self.config, self.start)
 
 

@@ -45,7 +45,7 @@ class ExtractRequest:
 
     def __post_init__(self) -> None:
         check_least(self, every=1)
-        check_motion('motion', self.motion, 'motion_views', None)
+        check_motion('motion', self.motion)
 
 
 def parse_arguments(argv: list[str] | None = None) -> ExtractRequest:

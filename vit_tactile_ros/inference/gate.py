@@ -26,8 +26,9 @@ LARGEST_SHIFT = 3.0  # grey levels of a smooth change of light; a larger one is 
 # frame, may take a wide and smooth one for drift. The odds of a touch rise with the score, from 1 at THRESHOLD to
 # TOUCH_ODDS, which a network that is certain of no contact overrides. See docs/results/gate.md.
 TOUCHED_SCORE, TOUCH_ODDS = 8.0, 100.0
-EVERYWHERE = 0.9  # share of the cells; only a touch of the whole gel, or another light or reference, differs so widely
-_NEARLY_EVERYWHERE = 0.8, 0.95  # the odds fall from all to none in between
+# Share of the cells from which on the odds fall, and at which there are none: only a touch of the whole gel, or another
+# light or reference, differs so widely.
+_EVERYWHERE = 0.8, 0.95
 _STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.3, 3.0  # grey levels; a noisier cell would hide faint contacts
 _MEMORY = 250  # frames over which noise is learned: long enough for the codecs that write a whole image now and then
@@ -54,7 +55,7 @@ class Verdict(NamedTuple):
     @property
     def touch_odds(self) -> float:
         """Probability of this difference with a touch over that without, 1 to TOUCH_ODDS, if the reference fits."""
-        low, high = _NEARLY_EVERYWHERE
+        low, high = _EVERYWHERE
         is_local = min(max((high - self.touched_share) / (high - low), 0.0), 1.0)
         certainty = min(max((self.score - THRESHOLD) / (TOUCHED_SCORE - THRESHOLD), 0.0), 1.0)
         return float(TOUCH_ODDS ** (is_local * certainty))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.inference.gate import EVERYWHERE, Cells, Gate, Verdict, to_cells
+from vit_tactile_ros.inference.gate import Cells, Gate, Verdict, to_cells
 from vit_tactile_ros.inference.note import Note
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.reference_store import StoredReference
@@ -23,6 +23,7 @@ _MAX_STEP = 0.5  # s between two frames; more is an interruption, which says not
 
 START_FRAMES = 5  # frames after a start with a given reference, of which one should match it
 _MOVED = 4.0  # grey levels by which a cell may vary among the frames that become the reference
+_EVERYWHERE = 0.9  # share of the cells; only a touch of the whole gel differs so widely
 UNFIT_WARNING, UNFIT_ERROR = 5.0, 30.0  # s that everything differs
 TOUCHED_WARNING = 60.0  # s without an untouched frame
 _LEFT = 1 / 3  # of the highest score of a touch: what is below may be left on the gel after the release
@@ -149,7 +150,7 @@ class ReferenceMonitor:
         self._is_confirmed |= verdict.is_untouched
         self._highest = 0.0 if verdict.is_untouched else max(self._highest, verdict.score)
         self._touched_for = 0.0 if verdict.is_untouched else self._touched_for + step
-        is_unfit = verdict.touched_share > EVERYWHERE or (verdict.is_still and not verdict.is_untouched)
+        is_unfit = verdict.touched_share > _EVERYWHERE or (verdict.is_still and not verdict.is_untouched)
         self._unfit_for = self._unfit_for + step if is_unfit else 0.0
         if verdict.is_still and self._still_for >= SETTLING:
             self.is_settled, self._has_moved = True, False

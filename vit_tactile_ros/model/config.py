@@ -116,7 +116,7 @@ class PreprocessingConfig:
         _require(all(abs(m) <= 1e3 for m in self.mean), 'mean', self.mean, 'numbers from -1000 to 1000')
         _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
         _require(1e-4 <= self.motion_std <= 1e3, 'motion_std', self.motion_std, 'a number from 0.0001 to 1000')
-        check_motion('motion_interval', self.motion_interval, 'motion_views', self.motion_views)
+        check_motion('motion_interval', self.motion_interval, self.motion_views)
 
 
 @dataclass(frozen=True)
@@ -212,11 +212,11 @@ def check_class_names(names: Sequence[str]) -> None:
         raise UserError(f'class_names {shown(list(names))} holds a name twice')
 
 
-def check_motion(name: str, seconds: float, views_name: str, views: int | None) -> None:
+def check_motion(name: str, seconds: float, views: int | None = None) -> None:
     """Raises UserError for a time that cannot be a `motion_interval`, or a number that cannot be `motion_views`."""
     low, high = MOTION_INTERVALS
     _require(seconds == 0 or low <= seconds <= high, name, seconds, f'0 (no motion), or {low:g} to {high:g} s')
-    _require(views is None or 1 <= views <= MAX_MOTION_VIEWS, views_name, views, f'1 to {MAX_MOTION_VIEWS}')
+    _require(views is None or 1 <= views <= MAX_MOTION_VIEWS, 'motion_views', views, f'1 to {MAX_MOTION_VIEWS}')
 
 
 def _require(condition: bool, name: str, value: Any, right: str) -> None:

@@ -69,7 +69,7 @@ class CheckpointReload:
             self._error = error
         self._is_loaded.set()
         self._is_over.wait()
-        # What came after the response, and what the traceback of an error holds: nothing keeps a network here.
+        # Also what came after a cancelled reload, and what the traceback of an error holds.
         self._loaded = self._error = None
         del load
         return_freed_memory()
@@ -97,7 +97,6 @@ class CheckpointReload:
         assert self._timer is not None
         self._node.destroy_timer(self._timer)
         self._timer = None
-        self._loaded = None
         self._is_over.set()
         respond, self._respond = self._respond, lambda success, message: None
         self._adopt = lambda loaded: ''  # nothing here keeps a network after the node was cleaned up

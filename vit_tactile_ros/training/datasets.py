@@ -70,7 +70,7 @@ class TrainingSource:
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
         check_least(self, epoch_size=1, validation_size=1, distinct=1)
-        check_motion('motion', self.motion or 0.0, 'motion_views', self.motion_views)
+        check_motion('motion', self.motion or 0.0, self.motion_views)
         try:
             self.sensor_configs()
         except SensorFileError as error:

@@ -125,15 +125,14 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
         wanted = {(sources[p].topic, sources[p].stamp): p for p in positions
                   if sources[p].mean_of == 1 and not sources[p].motion_interval}
         before: dict[tuple[str, int], list[int]] = {}
+        motions: dict[str, tuple[float, int]] = {}
         for p in positions:
-            if sources[p].motion_interval:
-                before.setdefault((sources[p].topic, sources[p].stamp), []).append(p)
+            if (source := sources[p]).motion_interval:
+                before.setdefault((source.topic, source.stamp), []).append(p)
+                _, views = motions.get(source.topic, (0.0, 1))
+                motions[source.topic] = source.motion_interval, max(views, source.motion_view + 1)
         # From the first image on, as in the node, and also of images without a label.
-        views = {topic: [sources[p] for (name, _), places in before.items() if name == topic for p in places]
-                 for topic, _ in before}
-        moving = {topic: SensorFrames(Reference(1), motion=(
-            found[0].motion_interval, 1 + max(source.motion_view for source in found)))
-            for topic, found in views.items()}
+        moving = {topic: SensorFrames(Reference(1), motion=motion) for topic, motion in motions.items()}
         means = {p: SensorFrames(Reference(sources[p].mean_of)) for p in positions if sources[p].mean_of > 1}
         stamps = [sources[p].stamp for p in positions]
         with Recording(bag) as recording:

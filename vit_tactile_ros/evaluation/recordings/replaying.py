@@ -143,10 +143,9 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
                                                     settings.reference_frames, classifier.preprocessing,
                                                     classifier.expects_grey, settings.reference_drift)
-        gate = settings.gate and not classifier.gate_problem
-        can_exit = gate and classifier.untouched(settings.tau) is not None
+        gate = settings.gate and classifier.untouched(settings.tau) is not None
         batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected,
-                           gate, can_exit)
+                           gate)
         ahead = Prefetch(batches, 2)
         try:
             if selection.sensor_of_topic:
@@ -245,8 +244,8 @@ class _Collected:
 
 def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, preprocessing: PreprocessingConfig,
              sensors: dict[str, SensorFrames], truth: Truth, collected: _Collected, gate: bool,
-             can_exit: bool) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
-    """(inputs (B, channels, h, w), their rows, messages read for them)."""
+             ) -> Iterator[tuple[NDArray[np.float32], list[Row], int]]:
+    """(inputs (B, channels, h, w), their rows, messages read for them). gate: whether images may exit there."""
     counts = dict.fromkeys(selection.sensor_of_topic, 0)
     inputs: list[NDArray[np.float32]] = []
     rows: list[Row] = []
@@ -268,7 +267,7 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
         inputs.append(normalise(frame.image, frame.reference, preprocessing, previous=frame.previous))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp),
-                        can_exit and frame.is_untouched, frame.touch_odds if gate else 1.0))
+                        gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0
