@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 import rclpy.logging
 from live_nodes import wait_until
 from toy_bags import write_bag
-from toy_outputs import toy_checkpoint
+from toy_outputs import NAMES, toy_checkpoint
 
 from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.frames import TouchFrames
@@ -20,6 +21,7 @@ from vit_tactile_ros.evaluation.recordings.replaying import ReplaySettings, repl
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
 from vit_tactile_ros.ros.live.bag_player import to_ros
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -52,9 +54,15 @@ def recording_classifier(motion: float, views: int) -> TactileClassifier:
 
 def live_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
     classifier = recording_classifier(motion, views)
+    play(bag, classifier, lambda *_: None)
+    return np.stack(classifier.runtime.inputs)
+
+
+def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True) -> None:
     logger = rclpy.logging.get_logger('one_path')
     sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False)['left'])
-    worker = ClassificationWorker(classifier, [sensor], lambda: TAU, lambda *_: None, logger, ThrottledLog(logger))
+    worker = ClassificationWorker(classifier, [sensor], lambda: TAU, publish, logger, ThrottledLog(logger),
+                                  gate=lambda: gate)
     worker.start()
     with Recording(bag) as recording:
         for found in recording.messages({c.topic for c in recording.connections if 'image_raw' in c.topic}):
@@ -64,7 +72,6 @@ def live_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
             wait_until(lambda: not sensor.pending, lambda: 'the image')
     worker.stop()
     assert not worker.failure and not sensor.rejected
-    return np.stack(classifier.runtime.inputs)
 
 
 def replay_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
@@ -123,3 +130,20 @@ def test_motion_in_live_replay_and_training(tmp_path):
     assert further.shape[1] == 9 and (further[:, 6:] != further[:, 3:6]).any()
     np.testing.assert_array_equal(replay_inputs(bag, 0.08, views=2), further)
     np.testing.assert_array_equal(training_inputs(bag, 0.08, views=2), further[6:])
+
+
+def test_evidence_of_a_touch_in_live_and_replay(tmp_path, monkeypatch):
+    """Odds that only one of them uses, or that are used without the gate."""
+    monkeypatch.setattr(ReferenceMonitor, 'touch_odds', 10.0)
+    checkpoint = dataclasses.replace(toy_checkpoint(), class_names=('no_contact', *NAMES[1:]))
+    classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
+    bag = write_bag(tmp_path / 'b', {'left': LABELS}, still=REFERENCE_FRAMES)
+    odds = []
+    for gate in (True, False):
+        live: list[np.ndarray] = []
+        play(bag, classifier, lambda _sensor, _image, decision, to=live: to.append(decision.probabilities), gate)
+        settings = ReplaySettings(tau=TAU, batch_size=4, timing_frames=0, gate=gate)
+        found = replay(bag, 'b', classifier, settings).table.probabilities
+        np.testing.assert_allclose(found, np.stack(live), atol=1e-5)
+        odds.append(found[:, 0] / (1 - found[:, 0]))
+    np.testing.assert_allclose(odds[1] / odds[0], 10.0, rtol=0.02)
