@@ -19,7 +19,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from node_forker import forked
 from rcl_interfaces.srv import GetParameters, SetParameters
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, InvalidHandle, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, qos_profile_sensor_data
@@ -217,7 +217,9 @@ def spinning_client(profile: contextlib.AbstractContextManager | None = None) ->
 
     def spin() -> None:
         with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
+            while rclpy.ok():
+                with contextlib.suppress(InvalidHandle):  # a test destroyed a subscription while this waited for it
+                    executor.spin()
 
     thread = threading.Thread(target=spin, daemon=True)
     thread.start()
