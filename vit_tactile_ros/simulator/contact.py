@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 CLASS_NAMES = ('no_contact', 'sphere', 'cylinder', 'edge', 'corner', 'flat', 'ring', 'dots', 'ridges',
                'weave')
+UNKNOWN = 'unknown'  # the class of a touch by anything else
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,11 @@ class Contact:
     aspect: float = 1.0  # edge, corner: steepness of one side to the other; flat: length to width
     sides: int = 0  # flat: corners of the polygon; corner: facets; dots: 4 square or 6 hexagonal; 0 is a disc
     backing_mm: float = 0.0  # dots, ridges, weave: radius of the dome that carries the pattern, 0 is flat
+    pattern: int = 0  # unknown: the number of its height map (see `unknown`)
 
     def __post_init__(self) -> None:
-        if self.class_name not in CLASS_NAMES[1:]:
-            right = ', '.join(CLASS_NAMES[1:])
+        if self.class_name not in (*CLASS_NAMES[1:], UNKNOWN):
+            right = ', '.join((*CLASS_NAMES[1:], UNKNOWN))
             raise ValueError(f'class_name is {self.class_name!r}; must be one of {right}')
         for item in fields(self):
             value = getattr(self, item.name)

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .contact import CLASS_NAMES
+from .contact import CLASS_NAMES, UNKNOWN
 from .drift import Change
 from .faint import sample_faint, sample_faint_contact
 from .sampling import sample_contact
@@ -38,16 +38,18 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
     """
     if class_name is None:
         class_id = int(rng.integers(len(CLASS_NAMES)))
-    elif class_name in CLASS_NAMES:
-        class_id = CLASS_NAMES.index(class_name)
+    elif class_name in (names := (*CLASS_NAMES, UNKNOWN)):
+        class_id = names.index(class_name)
     else:
-        raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(CLASS_NAMES)}')
+        raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(names)}')
     varied = randomise(any_sensor(sensors, rng) if config is None else config, rng)
     unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
     change = Change.draw(unit, drift_share, rng)
     contact, faint = None, None
     if class_id:
-        if rng.random() < faint_share:
+        if class_name == UNKNOWN:
+            contact = sample_contact(UNKNOWN, varied, rng)
+        elif rng.random() < faint_share:
             contact = sample_faint_contact(CLASS_NAMES[class_id], varied, rng)
             faint = sample_faint(change.least_visible, rng)
         else:

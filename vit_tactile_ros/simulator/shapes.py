@@ -8,7 +8,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from .contact import Contact
+from .contact import UNKNOWN, Contact
+from .unknown import distance_behind
 
 WALL_SLOPE = 5.0  # side walls of punches; steeper ones would alias on the pixel grid
 FAR_MM = 50.0  # 'no material here'
@@ -134,4 +135,5 @@ def _weave(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 _PROFILES: dict[str, Callable[[Contact, np.ndarray, np.ndarray], np.ndarray]] = {
     'sphere': _sphere, 'cylinder': _cylinder, 'edge': _edge, 'corner': _corner, 'flat': _flat, 'ring': _ring,
     'dots': _dots, 'ridges': _ridges, 'weave': _weave,
+    UNKNOWN: lambda c, u, v: distance_behind(c.pattern, u, v),
 }
