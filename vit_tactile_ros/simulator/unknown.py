@@ -62,10 +62,18 @@ def height_map(pattern: int) -> np.ndarray:
     return result
 
 
-def distance_behind(pattern: int, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """The height map at the points (u, v) in mm; beyond it, that of its border."""
+@lru_cache(maxsize=8)
+def skin_map(pattern: int) -> np.ndarray:
+    """The unevenness of a real object's surface, standard deviation 1, of the size of `height_map`."""
+    rng = np.random.default_rng(pattern)
+    finest = math.exp(rng.uniform(math.log(0.3), math.log(1.5)))
+    return _noise(rng, finest, finest * rng.uniform(2.0, 8.0), rng.uniform(0.5, 2.5))
+
+
+def at_points(surface: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """`height_map` or `skin_map` at the points (u, v) in mm; beyond it, that of its border."""
     scale = np.float32(1 / _PX_MM)
-    return cv2.remap(height_map(pattern), u * scale + np.float32(_CENTRE), v * scale + np.float32(_CENTRE),
+    return cv2.remap(surface, u * scale + np.float32(_CENTRE), v * scale + np.float32(_CENTRE),
                      cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 
@@ -233,7 +241,7 @@ def _marred(rng: np.random.Generator) -> np.ndarray:
         finest = rng.uniform(0.3, 0.9)
         skin = _noise(rng, finest, finest * rng.uniform(2.0, 5.0), rng.uniform(0.5, 2.0))
         skin = np.abs(skin) if rng.random() < 0.4 else skin
-        return body + np.float32(rng.uniform(0.1, 0.3)) * skin
+        return body + np.float32(rng.uniform(0.12, 0.35)) * skin
     if kind < 0.75:  # steps or notches along it, at uneven distances: even ones would be ridges
         pitch, depth = rng.uniform(1.0, 3.0), rng.uniform(0.2, 0.6)
         along = _V + np.float32(rng.uniform(0.0, 0.4)) * _U
