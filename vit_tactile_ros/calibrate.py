@@ -30,13 +30,7 @@ from vit_tactile_ros.evaluation.calibration import (
     measure_drop,
     split_samples,
 )
-from vit_tactile_ros.evaluation.figures import promise_figure, save_figure
-from vit_tactile_ros.evaluation.metrics import expected_calibration_error
-from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
-from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
-from vit_tactile_ros.evaluation.resampling import PromiseCheck, check_promise
-from vit_tactile_ros.evaluation.risk import samples_needed
-from vit_tactile_ros.evaluation.unknown import (
+from vit_tactile_ros.evaluation.false_unknown import (
     MOST_FALSE,
     can_be_bounded,
     known_touches,
@@ -45,6 +39,12 @@ from vit_tactile_ros.evaluation.unknown import (
     shifted,
     shifts,
 )
+from vit_tactile_ros.evaluation.figures import promise_figure, save_figure
+from vit_tactile_ros.evaluation.metrics import expected_calibration_error
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
+from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
+from vit_tactile_ros.evaluation.resampling import PromiseCheck, check_promise
+from vit_tactile_ros.evaluation.risk import samples_needed
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import UserError, check_least

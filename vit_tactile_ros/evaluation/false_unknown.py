@@ -54,8 +54,8 @@ def shifts(outputs: ExitOutputs, most_false: float, confidence: float) -> tuple[
     if allowed < 0:
         return None
     largest = np.sort(margins, axis=1)[:, count - 1 - allowed]
-    # a little lower, so that this sample is not reported as unknown
-    return tuple(float(min(0.0, -margin - 1e-3)) for margin in largest)
+    # a little lower, so that this sample is not reported as unknown, though weights are stored as float16
+    return tuple(float(min(0.0, -margin - 0.01)) for margin in largest)
 
 
 def shifted(outputs: ExitOutputs, values: Sequence[float]) -> ExitOutputs:
