@@ -51,8 +51,8 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('seed', 0, 'Determines the unit and its sequence of touches.', is_integer(0, 2**31 - 1),
                   read_only=True, integer_range=(0, 2**31 - 1)),
     ParameterRule('activity', 'touches', "'touches': random shapes; 'objects': shapes, and as often objects that are "
-                  "none of them, with the label unknown; 'handling': objects that are held, shaken and slip, with their "
-                  'state as the label, held by a gripper from its first command on gripper/force.',
+                  "none of them, with the label unknown; 'handling': objects that are held, shaken and slip, with "
+                  'their state as the label, held by a gripper from its first command on gripper/force.',
                   is_one_of('touches', 'objects', 'handling'), read_only=True),
     ParameterRule('frame_id', 'tactile_sensor', 'frame_id of the images.', lambda _: '', read_only=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).",

@@ -20,6 +20,7 @@ from .unit import SensorUnit
 # Light touches are more frequent than a network that was trained without them would need to classify the clear ones:
 # it missed all real presses that peak at less than 8 grey levels and 43 % of those from 12 to 20.
 FAINT_SHARE = 0.3
+LEAST_UNKNOWN = 5.0  # grey levels above the least visible; weaker, other objects look like the indenters
 # Half of the examples, because a reference that no longer fits turned a quarter of untouched frames into touches; the
 # other half keeps what a fresh reference shows.
 DRIFT_SHARE = 0.5
@@ -49,6 +50,8 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
     if class_id:
         if class_name == UNKNOWN:
             contact = sample_contact(UNKNOWN, varied, rng)
+            if rng.random() < faint_share:
+                faint = sample_faint(change.least_visible + LEAST_UNKNOWN, rng)
         elif rng.random() < faint_share:
             contact = sample_faint_contact(CLASS_NAMES[class_id], varied, rng)
             faint = sample_faint(change.least_visible, rng)

@@ -27,7 +27,7 @@ _CENTRE = (_SIZE - 1) / 2
 def sample_unknown(config: SensorConfig, rng: np.random.Generator, depth_fraction: float | None = None) -> Contact:
     """Draw a touch by an object that is not one of the indenters; it is clearly visible on this sensor.
 
-    depth_fraction: 0 presses 5 % of what is in view against the gel, 1 half of it; drawn if None.
+    depth_fraction: 0 presses a little more than 5 % of what is in view against the gel, 1 half of it; drawn if None.
     """
     contact = Contact(UNKNOWN, 1.0, pattern=int(rng.integers(1, 2**31)), angle_rad=rng.uniform(-math.pi, math.pi),
                       tilt_x=rng.normal(0.0, 0.015), tilt_y=rng.normal(0.0, 0.015))
@@ -182,7 +182,7 @@ def _parts(rng: np.random.Generator) -> np.ndarray:
     mask = np.zeros((_SIZE, _SIZE), np.uint8)
     for _ in range(int(rng.integers(2, 6))):
         centre = rng.uniform(-0.35, 0.35, 2) * HALF_MM / _PX_MM + _CENTRE
-        size = rng.uniform(1.0, 4.5, 2) / _PX_MM
+        size = np.exp(rng.uniform(math.log(1.0), math.log(8.0), 2)) / _PX_MM
         box = cv2.boxPoints(((float(centre[0]), float(centre[1])), (float(size[0] * 2), float(size[1])),
                              float(rng.choice((0.0, 90.0)) if rng.random() < 0.6 else rng.uniform(0, 180))))
         kind = rng.random()
@@ -198,7 +198,7 @@ def _parts(rng: np.random.Generator) -> np.ndarray:
             cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 255)
     for _ in range(int(rng.integers(1, 5))):
         centre = np.round(rng.uniform(-0.35, 0.35, 2) * HALF_MM / _PX_MM + _CENTRE).astype(int)
-        reach = rng.uniform(0.4, 1.8) / _PX_MM
+        reach = math.exp(rng.uniform(math.log(0.4), math.log(4.0))) / _PX_MM
         if rng.random() < 0.5:
             cv2.circle(mask, (int(centre[0]), int(centre[1])), int(reach), 0, -1)
         else:
@@ -256,4 +256,4 @@ def _marred(rng: np.random.Generator) -> np.ndarray:
 
 
 _KINDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (
-    _text, _grains, _grains, _rough, _rough, _strokes, _parts, _several, _marred, _marred)
+    _text, _grains, _grains, _rough, _rough, _strokes, _parts, _parts, _parts, _several, _several, _marred, _marred)
