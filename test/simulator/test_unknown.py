@@ -79,7 +79,7 @@ def test_the_task_shapes_has_it_as_its_last_class_and_indenters_has_not():
 
 def test_uneven_indenters_keep_their_class_and_place():
     contact = sample_contact('sphere', GELSIGHT, np.random.default_rng(1))
-    changed = [uneven(contact, np.random.default_rng(seed)) for seed in range(60)]
+    changed = [uneven(contact, 2.0, np.random.default_rng(seed)) for seed in range(60)]
     assert {c.class_name for c in changed} == {'sphere'} and {c.depth_mm for c in changed} == {contact.depth_mm}
     rough = [c.skin_mm for c in changed if c.skin_mm]
     assert 15 < len(rough) < 45 and 0.004 <= min(rough) and max(rough) <= 0.05
