@@ -21,7 +21,7 @@ NAVIGATION = {
                'guides/recordings', 'guides/speed', 'guides/ros', 'guides/troubleshooting'],
     'Reference': ['reference/parameters', 'reference/messages', 'reference/commands', 'reference/glossary'],
     'Results': ['results/learning', 'results/performance', 'results/node_latency', 'results/touch_events',
-                'results/gate', 'results/transport', 'results/coverage', 'results/soak', 'faults'],
+                'results/gate', 'results/unknown', 'results/transport', 'results/coverage', 'results/soak', 'faults'],
     'Development': ['architecture', 'security', 'fuzzing', 'reference/modules'],
 }
 

@@ -14,7 +14,7 @@ import torch
 from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import calibrate, train
-from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulated import TASKS, SimulatedTouches
 from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import SEEDS, Part
@@ -53,7 +53,7 @@ def test_the_command_writes_what_the_node_needs(path, tmp_path):
     assert len(calibration.temperatures) == len(calibration.ece) == 3 and calibration.num_samples == 60
     assert [d.max_accuracy_drop for d in calibration.drops] == [0.001, 0.2]
     assert calibration.drops[0].tau == (1.0, 1.0)
-    touches = SimulatedTouches(80, old.preprocessing, SEEDS['validation'])
+    touches = SimulatedTouches(80, old.preprocessing, SEEDS['validation'], task='indenters')
     images = torch.from_numpy(inputs_of(touches, old.preprocessing, range(80)))
     assert np.allclose(calibration.activation_ranges, activation_ranges(old.model, [images]), rtol=1e-4, atol=1e-5)
     assert result['calibration']['activation_ranges'][0] == list(calibration.activation_ranges[0])
@@ -262,3 +262,29 @@ sys.exit(main())
         _, error = process.communicate(timeout=60)
     assert process.returncode == 130 and 'nothing was written' in error and 'Traceback' not in error
     assert path.read_bytes() == before
+
+
+def test_unknown_is_bounded_and_nothing_else_changes(tmp_path, capsys):
+    """Only the bias of the class unknown becomes lower, and the second run finds the bound kept."""
+    path, names = tmp_path / 'toy.safetensors', TASKS['shapes']
+    toy = toy_checkpoint(names=names)
+    with torch.no_grad():
+        for stage in toy.model.stage_modules:
+            stage.head.classify.bias[-1] += 12.0  # reports far too much
+    save_checkpoint(path, toy)
+    flags = ['--checkpoint', str(path), '--size', '160', '--max_false_unknown', '0.2', '--confidence', '0.9']
+    before = load_checkpoint(path).model.state_dict()
+    assert calibrate.main(flags) == 0
+    told = capsys.readouterr().out
+    found = json.loads(told.splitlines()[-1])['unknown']
+    assert 'reported as unknown, of ' in told and found['holds'] and found['bound'] == 0.2
+    for name, tensor in load_checkpoint(path).model.state_dict().items():
+        changed = tensor != before[name]
+        if name.endswith('classify.bias'):
+            assert changed.tolist() == [False] * 10 + [True] and tensor[-1] < before[name][-1]
+        else:
+            assert not changed.any(), name
+    assert all(row['false'] <= 0.2 and row['shift'] < 0 for row in found['exits'])
+    assert calibrate.main(flags) == 0
+    again = answer(capsys)['unknown']
+    assert [abs(row['shift']) < 0.1 for row in again['exits']] == [True] * 3

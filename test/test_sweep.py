@@ -43,7 +43,7 @@ def test_rows_are_what_the_live_classifier_decides(finished):
     """A sweep on stored logits that says otherwise than the network run image by image."""
     _, output, path = finished
     checkpoint = load_checkpoint(path)
-    frames = SimulatedTouches(60, checkpoint.preprocessing, SEEDS['test'])
+    frames = SimulatedTouches(60, checkpoint.preprocessing, SEEDS['test'], task='indenters')
     labels = np.array([frames[i][2] for i in range(60)])
     classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
     inputs = inputs_of(frames, checkpoint.preprocessing, range(60))
@@ -85,7 +85,8 @@ def test_thresholds_are_chosen_on_validation(finished):
     _, output, path = finished
     checkpoint = load_checkpoint(path)
     chosen = {r['choice']: tuple(r['tau']) for r in json.loads(output.splitlines()[-1])['rows']}
-    validation = collect_outputs(checkpoint.model, SimulatedTouches(60, checkpoint.preprocessing, SEEDS['validation']),
+    frames = SimulatedTouches(60, checkpoint.preprocessing, SEEDS['validation'], task='indenters')
+    validation = collect_outputs(checkpoint.model, frames,
                                  checkpoint.preprocessing)
     for drop, name in ((0.001, '0.1 points'), (0.004, '0.4 points'), (0.007, '0.7 points')):
         assert chosen[name] == lowest_tau(validation, drop, CALIBRATION.temperatures)

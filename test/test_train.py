@@ -19,7 +19,7 @@ import torch
 from toy_runs import arguments, write_presses
 
 from vit_tactile_ros import calibrate, sweep, train
-from vit_tactile_ros.data.simulated import SimulatedTouches, draw_shape
+from vit_tactile_ros.data.simulated import TASKS, SimulatedTouches, draw_shape
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import fit
@@ -75,7 +75,7 @@ def test_the_command_as_given_in_the_docs(tmp_path):
 
 def test_the_checkpoint_says_how_to_use_it(finished):
     """A checkpoint whose preprocessing or classes are not those it was trained with."""
-    checkpoint = load_checkpoint(finished / 'checkpoint.safetensors', expected_classes=CLASS_NAMES)
+    checkpoint = load_checkpoint(finished / 'checkpoint.safetensors', expected_classes=TASKS['shapes'])
     assert checkpoint.model.config.image_size == checkpoint.preprocessing.image_size == (32, 32)
     assert checkpoint.model.config.feature_map_dim == 16
     assert checkpoint.model.config.exits == (1, 2) and checkpoint.model.config.depth == 2
@@ -177,7 +177,8 @@ def test_changed_settings_are_refused(finished, capsys, name, value):
 
 def test_another_class_list_is_refused_on_resume(finished, presses, capsys):
     assert train.main(arguments(finished, data=presses)) == 2
-    assert f'was started with the classes {", ".join(CLASS_NAMES)}; now they are edge, flat' in capsys.readouterr().err
+    names = ', '.join(TASKS['shapes'])
+    assert f'was started with the classes {names}; now they are edge, flat' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(('changes', 'part'), (
@@ -464,7 +465,7 @@ def test_an_example_is_a_function_of_seed_and_index():
     frame, reference, label = first[3]
     again[0]
     assert frame.shape == reference.shape == (32, 48, 3) and frame.dtype == reference.dtype == torch.uint8
-    assert 0 <= label < len(CLASS_NAMES)
+    assert 0 <= label <= len(CLASS_NAMES)
     assert torch.equal(again[3][0], frame) and torch.equal(again[3][1], reference) and again[3][2] == label
     assert not torch.equal(first[2][0], frame) and not torch.equal(other[3][0], frame)
     assert not torch.equal(other[2][0], frame)  # seed + index would make one run's examples those of the next

@@ -32,6 +32,7 @@ from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import (
     CLASS_NAMES,
     STATE_NAMES,
+    UNKNOWN,
     HandlingSequence,
     Markers,
     SensorUnit,
@@ -128,7 +129,7 @@ def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:
 def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True, slip: Path | None = None,
             settings: EventSettings | None = None, reference: tuple[Path, int, int] | None = None) -> list[dict]:
     checkpoint = load_checkpoint(slip or shipped_checkpoint())
-    if checkpoint.class_names != (STATE_NAMES if slip else CLASS_NAMES):
+    if checkpoint.class_names not in ((STATE_NAMES,) if slip else (CLASS_NAMES, (*CLASS_NAMES, UNKNOWN))):
         raise RuntimeError('the checkpoint has other classes than the simulator')
     classifier = TactileClassifier(checkpoint, engine='auto', threads=1)
     image = untouched_reference(*reference, classifier) if reference else None

@@ -2,7 +2,8 @@
 
 Fits a temperature per exit. For each bound on the accuracy lost by early exits it chooses the lowest tau that keeps
 the bound with the given confidence. Both are stored in the checkpoint; the node then accepts `max_accuracy_drop`
-instead of tau. The ranges of the activations are stored too; precision int8 needs them.
+instead of tau. The ranges of the activations are stored too; precision int8 needs them. If a class is named `unknown`,
+its bias is first lowered until few enough touches of the other classes are reported as unknown.
 """
 
 from __future__ import annotations
@@ -29,6 +30,15 @@ from vit_tactile_ros.evaluation.calibration import (
     measure_drop,
     split_samples,
 )
+from vit_tactile_ros.evaluation.false_unknown import (
+    MOST_FALSE,
+    can_be_bounded,
+    known_touches,
+    predicted_unknown,
+    shift,
+    shifted,
+    shifts,
+)
 from vit_tactile_ros.evaluation.figures import promise_figure, save_figure
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits
@@ -40,7 +50,8 @@ from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
-from vit_tactile_ros.model import Calibration, load_checkpoint, save_checkpoint, shipped_checkpoint
+from vit_tactile_ros.inference.touch_events import UNKNOWN
+from vit_tactile_ros.model import Calibration, Checkpoint, load_checkpoint, save_checkpoint, shipped_checkpoint
 
 EXAMPLES = (
     '--checkpoint runs/mine/checkpoint.safetensors --data touches',
@@ -62,6 +73,9 @@ class CalibrationRequest:
     confidence: float = flag(CONFIDENCE, 'confidence with which each bound holds, above 0 and below 1')
     recommend: float = flag(0.001, 'sets the default tau from the largest verified bound up to this one, otherwise '
                                    'from the strictest verified bound; at least 0.5', 'BOUND')
+    max_false_unknown: float = flag(
+        MOST_FALSE, 'bound on the share of touches of other classes that are reported as the class unknown, above 0 '
+                    'and below 1; holds with --confidence', 'SHARE')
     check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
                          'checkpoint', 'N')
     plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')
@@ -69,7 +83,7 @@ class CalibrationRequest:
     data: EvaluationData = EvaluationData(size=6000)
 
     def __post_init__(self) -> None:
-        for name in ('max_accuracy_drop', 'confidence', 'recommend'):
+        for name in ('max_accuracy_drop', 'confidence', 'recommend', 'max_false_unknown'):
             value = getattr(self, name)
             for share in value if isinstance(value, tuple) else (value,):
                 if not 0 < share < 1:
@@ -101,6 +115,9 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f'These touches come from {groups} (objects, recordings, presses). The bounds assume independent '
                       'samples: with few groups they hold for touches like these, not for new objects.',
                       soft_wrap=True)
+    flags_of_unknown = None
+    if can_be_bounded(outputs):
+        outputs, flags_of_unknown = _bound_unknown(console, outputs, checkpoint, request)
     bounds = sorted(set(request.max_accuracy_drop))
     if request.check:
         return _check(console, outputs, bounds, request)
@@ -115,8 +132,36 @@ def main(argv: list[str] | None = None) -> int:
                       'until you give the node a tau, for instance 0.9; sweep reports the accuracy of each.',
                       soft_wrap=True)
     print(json.dumps({'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration),
-                      'bounds': results}))
+                      'bounds': results} | ({'unknown': flags_of_unknown} if flags_of_unknown else {})))
     return 0
+
+
+def _bound_unknown(console: Console, outputs: ExitOutputs, checkpoint: Checkpoint, request: CalibrationRequest,
+                   ) -> tuple[ExitOutputs, dict[str, Any]]:
+    """Lower the bias of the class unknown where needed, in place; the outputs after it, and the figures."""
+    known, is_unknown = known_touches(outputs), outputs.labels == checkpoint.class_names.index(UNKNOWN)
+    found = shifts(outputs, request.max_false_unknown, request.confidence)
+    if found is None:
+        console.print(f'unknown: {known.sum()} touches of other classes are too few to bound how many are reported as '
+                      'unknown; its bias was not changed', soft_wrap=True)
+    else:
+        shift(checkpoint.model, checkpoint.class_names, found)
+        outputs = shifted(outputs, found)
+    reported = predicted_unknown(outputs)
+    table = Table('exit after block', 'touches of other classes', 'touches of unknown objects', 'change of the bias',
+                  title=f'reported as unknown, of {known.sum()} and {is_unknown.sum()}; at most '
+                        f'{request.max_false_unknown:.1%} of the first with {request.confidence:.0%} confidence')
+    rows = []
+    for i, block in enumerate(outputs.exits):
+        row = {'false': float(reported[i, known].mean()),
+               'found': float(reported[i, is_unknown].mean()) if is_unknown.any() else None,
+               'shift': 0.0 if found is None else found[i]}
+        table.add_row(str(block), f'{row["false"]:.1%}', '' if row['found'] is None else f'{row["found"]:.1%}',
+                      f'{row["shift"]:+.2f}')
+        rows.append({'block': block} | row)
+    console.print(table)
+    return outputs, {'bound': request.max_false_unknown, 'holds': found is not None, 'known': int(known.sum()),
+                     'unknown': int(is_unknown.sum()), 'exits': rows}
 
 
 def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, seed: int) -> list[dict[str, Any]]:

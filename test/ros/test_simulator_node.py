@@ -49,6 +49,15 @@ def test_a_sensor_of_ones_own(start, client, tmp_path):
     assert decode(images[0]).shape == (96, 128, 3)
 
 
+def test_objects(start, client):
+    """Half of the touches are by objects that are none of the shapes."""
+    labels: list = []
+    client.create_subscription(TactileLabel, 'label', labels.append, 100)
+    client.create_subscription(Image, 'image_raw', lambda _: None, qos_profile_sensor_data)
+    start('simulator_node', activity='objects', rate=60)
+    wait_until(lambda: any(m.class_name == 'unknown' and m.depth > 0 for m in labels), lambda: 'another object')
+
+
 def test_handling(start, client):
     """Labels are states; from its first command on, the gripper decides whether something touches."""
     labels: list = []

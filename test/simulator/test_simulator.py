@@ -369,7 +369,7 @@ def test_light_touches_peak_at_the_levels_that_they_were_drawn_with_and_drift_at
         # some are almost out of view
         assert np.median(peaks) == pytest.approx(8.0, abs=2.5) and min(peaks) >= 2 and max(peaks) < 20, class_name
     levels = [sample_faint(2.5, rng).levels for _ in range(200)]
-    assert 2.5 <= min(levels) < 3 and 7 < np.median(levels) < 12 and max(levels) < 35.1
+    assert 2.5 <= min(levels) < 3 and 8 < np.median(levels) < 16 and max(levels) < 60.1
     fields = [drift_field((240, 320), rng) for _ in range(60)]
     # most is beyond what a light touch changes, but in smooth shapes: no edge within 4 mm of the image's inside
     assert np.quantile([np.abs(field).mean() for field in fields], (0.1, 0.9)) == pytest.approx((1.5, 8.0), abs=1.5)

@@ -15,19 +15,30 @@ from torch.utils.data import Dataset
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.simulator import CLASS_NAMES, STATE_NAMES, SensorConfig, sample_example, sample_state_example
+from vit_tactile_ros.simulator import (
+    CLASS_NAMES,
+    STATE_NAMES,
+    UNKNOWN,
+    SensorConfig,
+    sample_example,
+    sample_state_example,
+)
 
-Task = Literal['shapes', 'states']
-TASKS: dict[Task, tuple[str, ...]] = {'shapes': CLASS_NAMES, 'states': STATE_NAMES}
+Task = Literal['shapes', 'indenters', 'states']
+TASKS: dict[Task, tuple[str, ...]] = {
+    'shapes': (*CLASS_NAMES, UNKNOWN), 'indenters': CLASS_NAMES, 'states': STATE_NAMES}
 # Of the simulated shapes. In use a sensor is untouched most of the time; a network that was trained with all classes
 # equally often (1 in 10) took drift and noise of real sensors for contact.
 UNTOUCHED_SHARE = 0.5
+UNKNOWN_SHARE = 0.25  # of the simulated touches of the task shapes
 STATE_INTERVAL = 0.08  # s between the two images that show a state; Sparsh looks back as far
 
 
-def draw_shape(rng: np.random.Generator) -> str:
+def draw_shape(rng: np.random.Generator, task: Task = 'shapes') -> str:
     """The class of the next simulated shape."""
-    return CLASS_NAMES[0] if rng.random() < UNTOUCHED_SHARE else str(rng.choice(CLASS_NAMES[1:]))
+    if rng.random() < UNTOUCHED_SHARE:
+        return CLASS_NAMES[0]
+    return UNKNOWN if task == 'shapes' and rng.random() < UNKNOWN_SHARE else str(rng.choice(CLASS_NAMES[1:]))
 
 
 def sensor_key(config: SensorConfig) -> str:
@@ -48,7 +59,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,
                  sensors: Sequence[SensorConfig] | None = None, task: Task = 'shapes') -> None:
         """Raises DataError for motion with the task 'shapes'."""
-        if preprocessing.motion_interval and task == 'shapes':
+        if preprocessing.motion_interval and task != 'states':
             raise DataError('the simulated touches of the task shapes are single images, and the input of this network '
                             'has motion: give labelled touches with --data, or train with --task states')
         if size < 1:
@@ -69,8 +80,9 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
             raise IndexError(f'index is {index}; must be 0 to {self.size - 1}')
         cv2.setNumThreads(1)
         rng = np.random.default_rng((self.seed, index))
-        if self.task == 'shapes':
-            image, reference, class_id = sample_example(rng, sensors=self.sensors, class_name=draw_shape(rng))
+        if self.task != 'states':
+            name = draw_shape(rng, self.task)
+            image, reference, class_id = sample_example(rng, sensors=self.sensors, class_name=name)
             frame = torch.from_numpy(fit(image, self.preprocessing))
         else:
             interval = self.preprocessing.motion_interval

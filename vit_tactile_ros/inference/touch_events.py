@@ -19,6 +19,7 @@ from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
 GATE_EVIDENCE = 0.99
 MAX_STEP = 0.2  # s; in a slower stream every frame would be as likely to end the contact as not
 NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
+UNKNOWN = 'unknown'  # the class of a touch that is like none of the other classes, if the checkpoint has it
 SLIP = 'slip'
 STATES = (NO_CONTACT, 'stable', 'moving', SLIP)  # of a held object, in place of the shapes
 SLIP_THRESHOLD = 0.9

@@ -151,7 +151,7 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
         counts = {
             'received': sensor.received, 'lost': sensor.lost, 'classified': sensor.classified,
             'superseded': sensor.superseded, 'rejected': sensor.rejected.total(), 'paused': sensor.paused,
-            'pending': sensor.pending,
+            'pending': sensor.pending, 'classified as unknown': sensor.unknown,
             **{f'rejected: {reason}': n for reason, n in sorted(sensor.rejected.items())},
             'missing stamps': sensor.missing_stamps, 'stamps backwards': sensor.stamps_backwards,
             'stamps repeated': sensor.stamps_repeated, 'unknown ages': sensor.unknown_ages,

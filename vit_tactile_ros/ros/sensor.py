@@ -78,6 +78,7 @@ class Sensor:
     incompatible_publishers: int = 0
     silences: int = 0
     exits: Counter[int] = field(default_factory=Counter)  # classified, by exit block
+    unknown: int = 0  # classified as the class `unknown`
     ages: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # s, of results with a stamp
     last_exits: deque[int] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # by exit block
     result_times: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))  # s, monotonic
@@ -232,13 +233,14 @@ class Sensor:
         self.pending -= 1
         self.rejected[reason] += 1
 
-    def finish(self, exit_block: int, age: float | None, now: float) -> None:
+    def finish(self, exit_block: int, age: float | None, now: float, is_unknown: bool = False) -> None:
         """The taken image was classified and its result published."""
         with self.lock:
             self.is_taken = False
             self.pending -= 1
             self.classified += 1
             self.exits[exit_block] += 1
+            self.unknown += is_unknown
             self.last_exits.append(exit_block)
             self.result_times.append(now)
             if age is not None:

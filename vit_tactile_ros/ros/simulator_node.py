@@ -26,6 +26,7 @@ from vit_tactile_ros.ros.start import StartError
 from vit_tactile_ros.ros.transport import publisher_profile
 from vit_tactile_ros.simulator import (
     CLASS_NAMES,
+    UNKNOWN,
     Contact,
     GrippedObject,
     HandlingSequence,
@@ -49,9 +50,10 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('rate', 30.0, 'Images per second, 1 to 120.', is_number(1, 120), read_only=True, dynamic=True),
     ParameterRule('seed', 0, 'Determines the unit and its sequence of touches.', is_integer(0, 2**31 - 1),
                   read_only=True, integer_range=(0, 2**31 - 1)),
-    ParameterRule('activity', 'touches', "'touches': random shapes; 'handling': objects that are held, shaken and "
-                  'slip, with their state as the label, held by a gripper from its first command on gripper/force.',
-                  is_one_of('touches', 'handling'), read_only=True),
+    ParameterRule('activity', 'touches', "'touches': random shapes; 'objects': shapes, and as often objects that are "
+                  "none of them, with the label unknown; 'handling': objects that are held, shaken and slip, with "
+                  'their state as the label, held by a gripper from its first command on gripper/force.',
+                  is_one_of('touches', 'objects', 'handling'), read_only=True),
     ParameterRule('frame_id', 'tactile_sensor', 'frame_id of the images.', lambda _: '', read_only=True),
     ParameterRule('image_transport', 'raw', "'raw' (image_raw) or 'compressed' (image_raw/compressed, JPEG).",
                   is_one_of('raw', 'compressed'), read_only=True),
@@ -87,7 +89,9 @@ class TactileSimulatorNode(Node):
             self.create_subscription(Float64, 'gripper/force', self._on_force, 10)
         else:
             self._unit = SensorUnit(config, self._rng)
-            touches = TouchSequence(config, self._rng)
+            shapes = CLASS_NAMES[1:]
+            others = (UNKNOWN,) * len(shapes) if values['activity'] == 'objects' else ()
+            touches = TouchSequence(config, self._rng, (*shapes, *others))
             self._happens = lambda t: _with_class(touches.at(t))
         self._frame_id = values['frame_id']
         self._compressed = values['image_transport'] == 'compressed'

@@ -18,6 +18,7 @@ from vit_tactile_ros.inference.frames import Frame
 from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.note import Note
 from vit_tactile_ros.inference.tau_steering import Budget, TauSteering, floor
+from vit_tactile_ros.inference.touch_events import UNKNOWN
 from vit_tactile_ros.model import Hurry
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
 from vit_tactile_ros.ros.throttle import Logger, ThrottledLog
@@ -235,7 +236,7 @@ class ClassificationWorker:
         except Exception as error:
             self._reject_unexpected(ready.sensor, error)
             return None
-        ready.sensor.finish(decision.exit_block, age, time.monotonic())
+        ready.sensor.finish(decision.exit_block, age, time.monotonic(), decision.class_name == UNKNOWN)
         return _Result(ready.sensor, ready.image, ready.frame, decision, age)
 
     def _prepare(self, sensor: Sensor, image: WaitingImage) -> _Ready | None:

@@ -5,7 +5,7 @@
     frame = unit.render(sample_contact('ring', GELSIGHT, rng), rng)   # uint8 (240, 320, 3) RGB
 """
 
-from .contact import CLASS_NAMES, Contact
+from .contact import CLASS_NAMES, UNKNOWN, Contact
 from .example import sample_example
 from .friction import STATE_NAMES
 from .gripper import GrippedObject
@@ -21,5 +21,5 @@ GELSIGHT = load_sensor('gelsight')
 DIGIT = load_sensor('digit')
 
 __all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'GrippedObject', 'HandlingSequence', 'Light',
-           'Markers', 'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'load_sensor',
-           'sample_contact', 'sample_example', 'sample_state_example', 'save_sensor', 'sensor_names']
+           'Markers', 'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'UNKNOWN',
+           'load_sensor', 'sample_contact', 'sample_example', 'sample_state_example', 'save_sensor', 'sensor_names']

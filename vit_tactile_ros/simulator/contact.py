@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 CLASS_NAMES = ('no_contact', 'sphere', 'cylinder', 'edge', 'corner', 'flat', 'ring', 'dots', 'ridges',
                'weave')
+UNKNOWN = 'unknown'  # the class of a touch by anything else
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,15 @@ class Contact:
     pitch_mm: float = 0.0  # dots, ridges, weave: distance between neighbours
     relief_mm: float = 0.0  # dots, ridges, weave: height of the pattern above its base
     slope: float = 0.0  # edge, corner: steepness of the sides, mm per mm
-    aspect: float = 1.0  # edge, corner: steepness of one side to the other; flat: length to width
+    aspect: float = 1.0  # edge, corner: steepness of one side to the other; sphere, flat: length to width
     sides: int = 0  # flat: corners of the polygon; corner: facets; dots: 4 square or 6 hexagonal; 0 is a disc
     backing_mm: float = 0.0  # dots, ridges, weave: radius of the dome that carries the pattern, 0 is flat
+    pattern: int = 0  # number of the random surface: of the whole object if unknown, otherwise of its unevenness
+    skin_mm: float = 0.0  # unevenness of the indenter's surface (standard deviation)
 
     def __post_init__(self) -> None:
-        if self.class_name not in CLASS_NAMES[1:]:
-            right = ', '.join(CLASS_NAMES[1:])
+        if self.class_name not in (*CLASS_NAMES[1:], UNKNOWN):
+            right = ', '.join((*CLASS_NAMES[1:], UNKNOWN))
             raise ValueError(f'class_name is {self.class_name!r}; must be one of {right}')
         for item in fields(self):
             value = getattr(self, item.name)

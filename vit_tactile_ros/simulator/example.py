@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .contact import CLASS_NAMES
+from .contact import CLASS_NAMES, UNKNOWN, Contact
 from .drift import Change
 from .faint import sample_faint, sample_faint_contact
 from .sampling import sample_contact
@@ -20,6 +20,7 @@ from .unit import SensorUnit
 # Light touches are more frequent than a network that was trained without them would need to classify the clear ones:
 # it missed all real presses that peak at less than 8 grey levels and 43 % of those from 12 to 20.
 FAINT_SHARE = 0.3
+LEAST_UNKNOWN = 5.0  # grey levels above the least visible; weaker, other objects look like the indenters
 # Half of the examples, because a reference that no longer fits turned a quarter of untouched frames into touches; the
 # other half keeps what a fresh reference shows.
 DRIFT_SHARE = 0.5
@@ -38,23 +39,49 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
     """
     if class_name is None:
         class_id = int(rng.integers(len(CLASS_NAMES)))
-    elif class_name in CLASS_NAMES:
-        class_id = CLASS_NAMES.index(class_name)
+    elif class_name in (names := (*CLASS_NAMES, UNKNOWN)):
+        class_id = names.index(class_name)
     else:
-        raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(CLASS_NAMES)}')
+        raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(names)}')
     varied = randomise(any_sensor(sensors, rng) if config is None else config, rng)
     unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
     change = Change.draw(unit, drift_share, rng)
     contact, faint = None, None
     if class_id:
-        if rng.random() < faint_share:
+        if class_name == UNKNOWN:
+            contact = sample_contact(UNKNOWN, varied, rng)
+            if rng.random() < faint_share:
+                faint = sample_faint(change.least_visible + LEAST_UNKNOWN, rng)
+        elif rng.random() < faint_share:
             contact = sample_faint_contact(CLASS_NAMES[class_id], varied, rng)
             faint = sample_faint(change.least_visible, rng)
         else:
             contact = sample_contact(CLASS_NAMES[class_id], varied, rng)
+        if class_name != UNKNOWN:
+            contact = uneven(contact, varied.gel.max_depth_mm, rng)
         pull = rng.normal(0.0, 0.3, 2)
         contact = dataclasses.replace(contact, shear_x_mm=float(pull[0]), shear_y_mm=float(pull[1]))
     return change.frame(unit, contact, rng, faint), change.reference(unit), class_id
+
+
+def uneven(contact: Contact, deepest_mm: float, rng: np.random.Generator) -> Contact:
+    """The contact with what real objects have: half are rough or not quite round, by up to 0.05 mm; coarse patterns.
+
+    A network that has only seen perfect indenters reported an apple as unknown, and bumps 4 mm apart.
+    """
+    if contact.class_name in ('dots', 'ridges', 'weave') and rng.random() < 0.3:
+        larger = math.exp(rng.uniform(0.0, math.log(2.2)))
+        contact = dataclasses.replace(
+            contact, pitch_mm=larger * contact.pitch_mm, width_mm=larger * contact.width_mm,
+            relief_mm=larger * contact.relief_mm, radius_mm=larger * contact.radius_mm,
+            backing_mm=larger * contact.backing_mm, depth_mm=min(larger * contact.depth_mm, deepest_mm),
+            tilt_x=contact.tilt_x / larger, tilt_y=contact.tilt_y / larger)
+    if rng.random() < 0.5:
+        contact = dataclasses.replace(contact, pattern=int(rng.integers(1, 2**31)),
+                                      skin_mm=math.exp(rng.uniform(math.log(0.004), math.log(0.05))))
+    if contact.class_name == 'sphere' and rng.random() < 0.4:
+        contact = dataclasses.replace(contact, aspect=rng.uniform(1.0, 1.4))
+    return contact
 
 
 # Half the resolution costs a quarter of the time, and is what several drivers publish.

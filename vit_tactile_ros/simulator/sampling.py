@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from .contact import CLASS_NAMES, Contact
+from .contact import CLASS_NAMES, UNKNOWN, Contact
 from .sensor import SensorConfig
+from .unknown import sample_unknown
 
 
 def sample_contact(class_name: str, config: SensorConfig, rng: np.random.Generator,
@@ -21,13 +22,15 @@ def sample_contact(class_name: str, config: SensorConfig, rng: np.random.Generat
     None. Raises ValueError for an unknown class, for 'no_contact' (render None instead), and for a fraction outside
     0 to 1.
     """
-    if class_name not in _SAMPLERS:
-        raise ValueError(f'class_name is {class_name!r}; must be one of {", ".join(CLASS_NAMES[1:])}'
+    if class_name not in (*_SAMPLERS, UNKNOWN):
+        raise ValueError(f'class_name is {class_name!r}; must be one of {", ".join((*CLASS_NAMES[1:], UNKNOWN))}'
                          + (' (for no contact, render None)' if class_name == 'no_contact' else ''))
     if depth_fraction is None:
         depth_fraction = rng.uniform()
     elif not 0 <= depth_fraction <= 1:
         raise ValueError(f'depth_fraction is {depth_fraction!r}; must be between 0 (shallowest) and 1 (deepest)')
+    if class_name == UNKNOWN:
+        return sample_unknown(config, rng, depth_fraction)
     shape = _SAMPLERS[class_name](config, rng)
     shallowest, deepest = depth_range(shape, config)
     shape = dataclasses.replace(shape, depth_mm=shallowest + depth_fraction * (deepest - shallowest),
@@ -52,6 +55,8 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
         shallowest, deepest = max(0.55, 0.95 * c.slope), 1.4
     elif c.class_name in ('flat', 'ring'):
         shallowest, deepest = 0.3, 0.95
+    elif c.class_name == UNKNOWN:
+        shallowest, deepest = 0.7 * c.depth_mm, c.depth_mm
     else:
         # a pattern pressed in down to its base would look like a flat punch
         shallowest, deepest = 0.3, 0.85 * c.relief_mm
@@ -62,7 +67,9 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
 def place(contact: Contact, config: SensorConfig, rng: np.random.Generator) -> tuple[float, float]:
     """Draw a position (x, y in mm) at which enough of the contact is in view."""
     half_x, half_y = config.half_size_mm
-    if contact.class_name in ('sphere', 'corner', 'flat', 'ring'):
+    if contact.class_name == UNKNOWN:
+        margin = 0.55 * min(half_x, half_y)
+    elif contact.class_name in ('sphere', 'corner', 'flat', 'ring'):
         # entirely in view, except for the rim of large ones
         margin = 0.85 * touched_radius(contact) + 0.4
     elif contact.class_name in ('cylinder', 'edge'):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .contact import CLASS_NAMES, Contact
+from .contact import CLASS_NAMES, UNKNOWN, Contact
 from .sampling import depth_range, place, sample_contact
 from .sensor import SensorConfig
 
@@ -37,15 +37,15 @@ class TouchSequence:
     """An endless sequence of random touches of 2 to 4 s with pauses of about 0.7 s, determined by rng's seed.
 
     rng is used once, for the seed: later draws from it do not change the sequence.
-    classes: those that occur, equally often; without 'no_contact', which the pauses are.
+    classes: those that occur, equally often, 'unknown' among them if wanted; without 'no_contact', which the pauses
+    are.
     """
 
     def __init__(self, config: SensorConfig, rng: np.random.Generator,
                  classes: tuple[str, ...] = CLASS_NAMES[1:]) -> None:
-        unknown = [name for name in classes if name not in CLASS_NAMES[1:]]
-        if unknown or not classes:
-            right = ', '.join(CLASS_NAMES[1:])
-            raise ValueError(f'classes is {classes!r}; it must name one or more of {right}')
+        possible = (*CLASS_NAMES[1:], UNKNOWN)
+        if not classes or not set(classes) <= set(possible):
+            raise ValueError(f'classes is {classes!r}; it must name one or more of {", ".join(possible)}')
         self._config = config
         self._rng = np.random.default_rng(int(rng.integers(2**63)))
         self._classes = tuple(classes)

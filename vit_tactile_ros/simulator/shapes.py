@@ -8,7 +8,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from .contact import Contact
+from .contact import UNKNOWN, Contact
+from .unknown import at_points, height_map, skin_map
 
 WALL_SLOPE = 5.0  # side walls of punches; steeper ones would alias on the pixel grid
 FAR_MM = 50.0  # 'no material here'
@@ -24,6 +25,8 @@ def penetration(contact: Contact, x_mm: np.ndarray, y_mm: np.ndarray) -> np.ndar
     u = cv2.addWeighted(x_mm, cosine, y_mm, sine, -contact.x_mm * cosine - contact.y_mm * sine)
     v = cv2.addWeighted(x_mm, -sine, y_mm, cosine, contact.x_mm * sine - contact.y_mm * cosine)
     depth = contact.depth_mm - _PROFILES[contact.class_name](contact, u, v)
+    if contact.skin_mm:
+        depth -= np.float32(contact.skin_mm) * at_points(skin_map(contact.pattern), u, v)
     if contact.tilt_x or contact.tilt_y:
         depth -= np.float32(contact.tilt_x) * u + np.float32(contact.tilt_y) * v
     return depth
@@ -37,7 +40,7 @@ def _round_body(distance_sq: np.ndarray, radius: float) -> np.ndarray:
 
 
 def _sphere(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return _round_body(u * u + v * v, c.radius_mm)
+    return _round_body(u * u * np.float32(c.aspect**-2) + v * v, c.radius_mm)
 
 
 def _cylinder(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
@@ -134,4 +137,5 @@ def _weave(c: Contact, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 _PROFILES: dict[str, Callable[[Contact, np.ndarray, np.ndarray], np.ndarray]] = {
     'sphere': _sphere, 'cylinder': _cylinder, 'edge': _edge, 'corner': _corner, 'flat': _flat, 'ring': _ring,
     'dots': _dots, 'ridges': _ridges, 'weave': _weave,
+    UNKNOWN: lambda c, u, v: at_points(height_map(c.pattern), u, v),
 }

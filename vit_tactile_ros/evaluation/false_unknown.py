@@ -1,0 +1,72 @@
+"""A bound on how many touches of known classes are reported as unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, UNKNOWN
+from vit_tactile_ros.model import ViTTactile
+from vit_tactile_ros.model.vit import Stage
+
+MOST_FALSE = 0.05  # share of the touches of known classes
+
+
+def can_be_bounded(outputs: ExitOutputs) -> bool:
+    """Whether the checkpoint has the class, and some samples are touches of other classes."""
+    return UNKNOWN in outputs.class_names and bool(known_touches(outputs).any())
+
+
+def known_touches(outputs: ExitOutputs) -> NDArray[np.bool_]:
+    """Which samples are touches of the other classes, (N,)."""
+    apart = [i for i, name in enumerate(outputs.class_names) if name in (NO_CONTACT, UNKNOWN)]
+    return ~np.isin(outputs.labels, apart)
+
+
+def predicted_unknown(outputs: ExitOutputs) -> NDArray[np.bool_]:
+    """What each exit reports as unknown, (E, N)."""
+    predicted: NDArray[np.bool_] = outputs.logits.argmax(axis=2) == outputs.class_names.index(UNKNOWN)
+    return predicted
+
+
+def shifts(outputs: ExitOutputs, most_false: float, confidence: float) -> tuple[float, ...] | None:
+    """What to add to the logit of `unknown` at each exit, at most 0, so that the bound holds with this confidence.
+
+    The bound is on the share of touches of known classes that are reported as unknown. The threshold is the order
+    statistic of the samples' margins whose upper confidence limit is the bound (a one-sided tolerance limit, Wilks
+    1941), so it holds for independent samples of the same distribution. None if there are too few samples to show it.
+    """
+    unknown = outputs.class_names.index(UNKNOWN)
+    logits = outputs.logits[:, known_touches(outputs)]
+    margins = logits[:, :, unknown] - np.delete(logits, unknown, axis=2).max(axis=2)
+    count = margins.shape[1]
+    # With `allowed` samples above the threshold, the chance of so few is below 1 - confidence if the share were higher.
+    allowed = int(stats.binom.ppf(1 - confidence, count, most_false))
+    while allowed >= 0 and stats.binom.cdf(allowed, count, most_false) > 1 - confidence:
+        allowed -= 1
+    if allowed < 0:
+        return None
+    largest = np.sort(margins, axis=1)[:, count - 1 - allowed]
+    # a little lower, so that this sample is not reported as unknown, though weights are stored as float16
+    return tuple(float(min(0.0, -margin - 0.01)) for margin in largest)
+
+
+def shifted(outputs: ExitOutputs, values: Sequence[float]) -> ExitOutputs:
+    """The outputs of the network after `shift`."""
+    logits = outputs.logits.copy()
+    logits[:, :, outputs.class_names.index(UNKNOWN)] += np.asarray(values, np.float32)[:, None]
+    return replace(outputs, logits=logits)
+
+
+def shift(model: ViTTactile, class_names: Sequence[str], values: Sequence[float]) -> None:
+    """Add the values, one per exit, to the bias of the class `unknown` in place."""
+    with torch.no_grad():
+        for stage, value in zip(model.stage_modules, values, strict=True):
+            cast(Stage, stage).head.classify.bias[list(class_names).index(UNKNOWN)] += value
