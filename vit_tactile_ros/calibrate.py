@@ -36,8 +36,8 @@ from vit_tactile_ros.evaluation.false_unknown import (
     known_touches,
     predicted_unknown,
     shift,
+    shift_for,
     shifted,
-    shifts,
 )
 from vit_tactile_ros.evaluation.figures import promise_figure, save_figure
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
@@ -140,28 +140,28 @@ def _bound_unknown(console: Console, outputs: ExitOutputs, checkpoint: Checkpoin
                    ) -> tuple[ExitOutputs, dict[str, Any]]:
     """Lower the bias of the class unknown where needed, in place; the outputs after it, and the figures."""
     known, is_unknown = known_touches(outputs), outputs.labels == checkpoint.class_names.index(UNKNOWN)
-    found = shifts(outputs, request.max_false_unknown, request.confidence)
+    found = shift_for(outputs, request.max_false_unknown, request.confidence)
     if found is None:
         console.print(f'unknown: {known.sum()} touches of other classes are too few to bound how many are reported as '
                       'unknown; its bias was not changed', soft_wrap=True)
     else:
         shift(checkpoint.model, checkpoint.class_names, found)
         outputs = shifted(outputs, found)
+        console.print(f'unknown: its bias was changed by {found:+.2f}, so that at most {request.max_false_unknown:.1%} '
+                      'of the touches of other classes are reported as unknown at any exit, with '
+                      f'{request.confidence:.0%} confidence', soft_wrap=True)
     reported = predicted_unknown(outputs)
-    table = Table('exit after block', 'touches of other classes', 'touches of unknown objects', 'change of the bias',
-                  title=f'reported as unknown, of {known.sum()} and {is_unknown.sum()}; at most '
-                        f'{request.max_false_unknown:.1%} of the first with {request.confidence:.0%} confidence')
+    table = Table('exit after block', 'touches of other classes', 'touches of unknown objects',
+                  title=f'reported as unknown, of {known.sum()} and {is_unknown.sum()}')
     rows = []
-    for i, block in enumerate(outputs.exits):
-        row = {'false': float(reported[i, known].mean()),
-               'found': float(reported[i, is_unknown].mean()) if is_unknown.any() else None,
-               'shift': 0.0 if found is None else found[i]}
-        table.add_row(str(block), f'{row["false"]:.1%}', '' if row['found'] is None else f'{row["found"]:.1%}',
-                      f'{row["shift"]:+.2f}')
-        rows.append({'block': block} | row)
+    for name, flagged in [*zip(map(str, outputs.exits), reported, strict=True), ('any', reported.any(axis=0))]:
+        row = {'exit': name, 'false': float(flagged[known].mean()),
+               'found': float(flagged[is_unknown].mean()) if is_unknown.any() else None}
+        table.add_row(name, f'{row["false"]:.1%}', '' if row['found'] is None else f'{row["found"]:.1%}')
+        rows.append(row)
     console.print(table)
-    return outputs, {'bound': request.max_false_unknown, 'holds': found is not None, 'known': int(known.sum()),
-                     'unknown': int(is_unknown.sum()), 'exits': rows}
+    return outputs, {'bound': request.max_false_unknown, 'holds': found is not None, 'shift': found or 0.0,
+                     'known': int(known.sum()), 'unknown': int(is_unknown.sum()), 'exits': rows}
 
 
 def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, seed: int) -> list[dict[str, Any]]:

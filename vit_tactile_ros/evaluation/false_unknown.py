@@ -36,37 +36,37 @@ def predicted_unknown(outputs: ExitOutputs) -> NDArray[np.bool_]:
     return predicted
 
 
-def shifts(outputs: ExitOutputs, most_false: float, confidence: float) -> tuple[float, ...] | None:
-    """What to add to the logit of `unknown` at each exit, at most 0, so that the bound holds with this confidence.
+def shift_for(outputs: ExitOutputs, most_false: float, confidence: float) -> float | None:
+    """What to add to the logit of `unknown` at every exit, at most 0, so that the bound holds with this confidence.
 
-    The bound is on the share of touches of known classes that are reported as unknown. The threshold is the order
-    statistic of the samples' margins whose upper confidence limit is the bound (a one-sided tolerance limit, Wilks
-    1941), so it holds for independent samples of the same distribution. None if there are too few samples to show it.
+    The bound is on the share of touches of known classes that are reported as unknown at any exit, and so at the exit
+    that is used, whatever tau is. The threshold is the order statistic of the samples' largest margins whose upper
+    confidence limit is the bound (a one-sided tolerance limit, Wilks 1941), so it holds for independent samples of the
+    same distribution. None if there are too few samples to show it.
     """
     unknown = outputs.class_names.index(UNKNOWN)
     logits = outputs.logits[:, known_touches(outputs)]
-    margins = logits[:, :, unknown] - np.delete(logits, unknown, axis=2).max(axis=2)
-    count = margins.shape[1]
+    margins = (logits[:, :, unknown] - np.delete(logits, unknown, axis=2).max(axis=2)).max(axis=0)
+    count = len(margins)
     # With `allowed` samples above the threshold, the chance of so few is below 1 - confidence if the share were higher.
     allowed = int(stats.binom.ppf(1 - confidence, count, most_false))
     while allowed >= 0 and stats.binom.cdf(allowed, count, most_false) > 1 - confidence:
         allowed -= 1
     if allowed < 0:
         return None
-    largest = np.sort(margins, axis=1)[:, count - 1 - allowed]
     # a little lower, so that this sample is not reported as unknown, though weights are stored as float16
-    return tuple(float(min(0.0, -margin - 0.01)) for margin in largest)
+    return float(min(0.0, -np.sort(margins)[count - 1 - allowed] - 0.01))
 
 
-def shifted(outputs: ExitOutputs, values: Sequence[float]) -> ExitOutputs:
+def shifted(outputs: ExitOutputs, value: float) -> ExitOutputs:
     """The outputs of the network after `shift`."""
     logits = outputs.logits.copy()
-    logits[:, :, outputs.class_names.index(UNKNOWN)] += np.asarray(values, np.float32)[:, None]
+    logits[:, :, outputs.class_names.index(UNKNOWN)] += np.float32(value)
     return replace(outputs, logits=logits)
 
 
-def shift(model: ViTTactile, class_names: Sequence[str], values: Sequence[float]) -> None:
-    """Add the values, one per exit, to the bias of the class `unknown` in place."""
+def shift(model: ViTTactile, class_names: Sequence[str], value: float) -> None:
+    """Add the value to the bias of the class `unknown` at every exit, in place."""
     with torch.no_grad():
-        for stage, value in zip(model.stage_modules, values, strict=True):
+        for stage in model.stage_modules:
             cast(Stage, stage).head.classify.bias[list(class_names).index(UNKNOWN)] += value
