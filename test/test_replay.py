@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import math
 import re
 import signal
 import sqlite3
@@ -21,12 +22,13 @@ from toy_touches import picture
 
 from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.runtime import has_vnni
-from vit_tactile_ros.model import GREY_SHARE, load_checkpoint, save_checkpoint
-from vit_tactile_ros.replay import main
+from vit_tactile_ros.model import GREY_SHARE, Calibration, DropBound, load_checkpoint, save_checkpoint
+from vit_tactile_ros.replay import ReplayRequest, _settings, main
 from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
 
 TAU = 0.9
@@ -281,3 +283,28 @@ def test_touches(tmp_path):
         'touches': 1, 'labelled_touches': 1, 'found': 1, 'false': 0, 'accuracy': 1.0}
     assert touches['onset_error']['max'] == 0.0
     assert [i.label for i in read_intervals(output / 'touches.csv').intervals] == ['ring']
+
+
+@pytest.mark.parametrize(('setting', 'text'), [
+    ({'start': -1.0}, 'start is -1.0; must be s from the start of the bag, at least 0'),
+    ({'stop': math.nan}, 'stop is nan'),
+    ({'start': 2.0, 'stop': 2.0}, 'the start must be before the stop'),
+    ({'speed': 0.0}, 'speed is 0.0; must be above 0'),
+    ({'reference_drift': -1.0}, 'reference_drift is -1.0'),
+    ({'reference_files': ('left.png',)}, 'reference_files left.png: must be SENSOR=FILE'),
+])
+def test_settings_that_are_refused(setting, text):
+    with pytest.raises(UserError, match=re.escape(text)):
+        ReplayRequest((Path('b'),), **setting)
+
+
+def test_accuracy_drop(capsys):
+    """The thresholds of the bound; one below the smallest bound of the checkpoint is refused."""
+    drops = (DropBound(0.001, 0.95, (1.0, 1.0)), DropBound(0.005, 0.95, (0.9, 0.8)))
+    tuned = toy_checkpoint()
+    tuned = dataclasses.replace(tuned, calibration=Calibration(
+        (1.0,) * len(tuned.model.config.exits), 0.7, drops, 1000, (0.01,) * len(tuned.model.config.exits)))
+    settings = _settings(ReplayRequest((Path('b'),), max_accuracy_drop=0.005), tuned)
+    assert settings.tau[:2] == (0.9, 0.8) and 'replay: note: ' in capsys.readouterr().err
+    with pytest.raises(UserError, match='--max_accuracy_drop is 0.0001: '):
+        _settings(ReplayRequest((Path('b'),), max_accuracy_drop=0.0001), tuned)

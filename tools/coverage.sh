@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # `make coverage`: the tests with branch coverage of the package, nodes and other processes included. TESTS='test/model' runs
 # some, KEEP=1 adds to what earlier runs found. Writes build/coverage/report.txt (every file, with the lines and branches that
-# are not covered) and prints the table of docs/results/coverage.md. Tests that measure time may fail: traced Python is slower.
+# are not covered) and prints the table of docs/results/coverage.md. Tests that measure time may fail: traced Python is
+# slower, so a test may also take half an hour before its process is ended, which would lose what that has executed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 . ./env.sh
@@ -31,7 +32,7 @@ RC
 [ "${KEEP:-0}" = 1 ] || rm -f build/coverage/data*
 export COVERAGE_RCFILE=$PWD/build/coverage/rc
 status=0
-python -m coverage run -m pytest -q -p no:cacheprovider --dist loadfile -n "${WORKERS:-2}" "${@:-test}" || status=$?
+python -m coverage run -m pytest -q -p no:cacheprovider -o faulthandler_timeout=1800 --dist loadfile -n "${WORKERS:-2}" "${@:-test}" || status=$?
 python -m coverage combine --append --quiet
 python -m coverage report > build/coverage/report.txt
 python -m coverage json --quiet -o build/coverage/coverage.json

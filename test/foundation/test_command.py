@@ -18,6 +18,10 @@ def ending(error):
     return main(['--flag', 'x'])
 
 
+class OutOfMemoryError(RuntimeError):
+    """As that of torch, which commands recognise by its name."""
+
+
 @pytest.mark.parametrize(('error', 'status', 'message'), [
     (UserError('tau is 2; must be at most 1'), 2, 'toy: tau is 2; must be at most 1\n'),
     (MissingPackageError('needs x'), 2, 'toy: needs x\n'),
@@ -27,6 +31,8 @@ def ending(error):
     (WriteError('/data/run', OSError(28, 'No space left on device')), 1,
      'toy: could not write /data/run: No space left on device; nothing is lost\n'),
     (MemoryError(), 1, 'toy: out of memory: use less data at once, or close other programs\n'),
+    (OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB\nSee the documentation'), 1,
+     'toy: CUDA out of memory. Tried to allocate 2 GiB: lower --batch_size, or use --device cpu\n'),
     (KeyboardInterrupt(), 130, '\ntoy: stopped; nothing was written\n'),
     (KeyboardInterrupt('stopped; epoch 3 is saved'), 130, '\ntoy: stopped; epoch 3 is saved\n'),
 ])

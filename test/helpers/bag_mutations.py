@@ -63,7 +63,10 @@ def write(folder: Path, kind: str) -> Path:
 
 
 def write_mcap(path: Path, definition: str, messages: list[tuple[int, bytes]], kind: str, per_chunk: int = 4) -> None:
-    """As the writer of rosbag2 does it (chunks with indexes, a summary), and rosbags' own does not: with checksums."""
+    """As the writer of rosbag2 does it (chunks with indexes, a summary), and rosbags' own does not: with checksums.
+
+    flat: without chunks, as other programs do it.
+    """
     def text(value: str | bytes) -> bytes:
         value = value.encode() if isinstance(value, str) else value
         return struct.pack('<I', len(value)) + value
@@ -79,7 +82,11 @@ def write_mcap(path: Path, definition: str, messages: list[tuple[int, bytes]], k
     channel = record(4, struct.pack('<HH', 1, 1) + text(TOPIC) + text('cdr') + text(b''))
     out = bytearray(b'\x89MCAP0\r\n' + record(1, text('ros2') + text('toy')))
     chunk_indexes = []
-    for first in range(0, len(messages), per_chunk):
+    if 'flat' in kind:
+        out += schema + channel
+        for received, data in messages:
+            out += record(5, struct.pack('<HIQQ', 1, 0, received, received) + data)
+    for first in range(0, 0 if 'flat' in kind else len(messages), per_chunk):
         own = messages[first:first + per_chunk]
         body, places = bytearray(schema + channel if not first else b''), []
         for received, data in own:

@@ -218,6 +218,13 @@ def test_openvino_refuses_images_of_another_size():
         OpenVinoRuntime(toy_model()).stages(torch.zeros(1, 3, 48, 48))
 
 
+def test_openvino_does_not_report_its_import_over_the_network():
+    """It sent one from a fork of the node; where no reply came, the signal that ended the fork stopped the node."""
+    from openvino.tools.ovc import telemetry
+
+    assert type(telemetry).__module__ == 'openvino.tools.ovc.telemetry_stub'
+
+
 def test_an_unknown_engine_is_refused():
     """A misspelt name that runs something else."""
     with pytest.raises(ValueError, match="engine is 'openvin'; on cpu it must be 'auto' or one of torch, openvino"):

@@ -163,3 +163,13 @@ def test_a_path_that_cannot_be_looked_at_is_refused_later(start, client, tiny_ch
     assert client.get_parameter_of('checkpoint') == str(tiny_checkpoint)
     assert client.change_state('configure')
     assert node.stop() == 0
+
+
+@pytest.mark.parametrize(('name', 'value', 'right'), [
+    ('checkpoint', 3, 'the path of a .safetensors file'), ('reference_files', 'left.png', 'a list with the path'),
+    ('reference_files', [1], 'a list with the path'), ('reference_store', 3, 'a folder that can be written to'),
+    ('reference_store', '~nobody_has_this_name/references', 'a folder that can be written to'),
+    ('sensors', 'left', 'a list of 1 to '), ('sensors', [1], 'a list of 1 to ')])
+def test_rules_for_values_of_another_type(name, value, right):
+    """rclpy refuses most of them before."""
+    assert RULES[name].check(value).startswith(right)

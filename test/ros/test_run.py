@@ -107,3 +107,16 @@ def test_a_node_that_has_failed_ends():
         timeout=TIMEOUT)
     assert ended.returncode == 1 and ended.stdout == 'finishing\n'
     assert 'stopping: the network is gone' in ended.stderr
+
+
+@pytest.mark.parametrize(('turns', 'status', 'logged'), [([0] * 30, 1, 19), ([1, 0] * 30, 0, 30)])
+def test_errors_between_two_callbacks(turns, status, logged):
+    """Without memory for one message, say: only a series of 20 ends the process, and the node finishes all the same."""
+    ended = subprocess.run([sys.executable, '-c', PROGRAM.format(
+        init='from rclpy.executors import SingleThreadedExecutor as Executor; '
+             f'turns = {turns}; self.is_done = False; '
+             "Executor.spin_once = lambda *_, **__: 1 / turns.pop() if turns else setattr(self, 'is_done', True)",
+        configure='pass', finish='pass')], capture_output=True, text=True, timeout=TIMEOUT)
+    assert (ended.returncode, ended.stdout) == (status, 'finishing\n'), ended.stderr
+    assert ended.stderr.count('internal error in the executor: ZeroDivisionError') == logged
+    assert ('Traceback' in ended.stderr) == bool(status)

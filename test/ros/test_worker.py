@@ -7,6 +7,7 @@ import time
 
 import pytest
 import rclpy.logging
+import torch
 from live_nodes import image, wait_until
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
@@ -102,6 +103,34 @@ def test_nothing_ends_the_thread(tiny_checkpoint, error):
     assert set(rejected) == {'internal error'} and 2 <= rejected.total() <= 4
     if not isinstance(error, Exception):  # an Exception is the one image's alone
         assert bench.worker.failures == 2 and type(error).__name__ in bench.worker.last_failure
+
+
+def test_an_error_of_the_network_costs_its_images_unless_the_device_is_lost(tiny_checkpoint, monkeypatch):
+    """CUDA keeps all errors but "out of memory" until the process ends, so that the node has to end."""
+    bench = Bench(tiny_checkpoint, 0, SystemExit())
+    classify, error = TactileClassifier.classify, torch.OutOfMemoryError('CUDA out of memory. Tried to allocate 2 GiB')
+
+    def failing(*arguments):
+        if error is not None:
+            raise error
+        return classify(*arguments)
+
+    monkeypatch.setattr(TactileClassifier, 'classify', failing)
+    bench.send(1)
+    bench.settle()
+    error = None
+    bench.send(2)
+    bench.settle()
+    assert not bench.worker.failures
+    error = RuntimeError('CUDA error: unspecified launch failure')
+    for number in range(3, MAX_FAILURES + 4):
+        bench.send(number)
+        bench.settle()
+    wait_until(lambda: bench.worker.failure, lambda: 'the failure')
+    assert 'unspecified launch failure' in bench.worker.failure
+    bench.worker.stop()
+    assert bench.is_exact() and set(bench.results) == {'left', 'right'}
+    assert all(set(sensor.rejected) == {'internal error'} for sensor in bench.sensors)
 
 
 def test_it_gives_up_in_the_end(tiny_checkpoint):

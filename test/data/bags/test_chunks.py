@@ -11,7 +11,7 @@ import lz4.frame
 import pytest
 from bag_mutations import COUNT, START, STEP, TOPIC, digests, write
 
-from vit_tactile_ros.data.bags import storage
+from vit_tactile_ros.data.bags import mcap, storage
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.bags.storage import unpacked, zstd
 
@@ -33,9 +33,20 @@ def change(path: Path, old: bytes, new: bytes, count: int = 1, last: bool = Fals
     return path
 
 
-@pytest.mark.parametrize('kind', ['mcap crc', 'mcap zstd crc', 'mcap lz4 crc', 'bag', 'bag lz4', 'mcap'])
+@pytest.mark.parametrize('kind', [
+    'mcap crc', 'mcap zstd crc', 'mcap lz4 crc', 'mcap flat crc', 'bag', 'bag lz4', 'mcap'])
 def test_whole(tmp_path, kind):
     assert numbers(write(tmp_path, kind)) == (list(range(COUNT)), '')
+
+
+def test_without_chunks(tmp_path, monkeypatch):
+    """In blocks of a limited size, as chunks are; the order is that of the times."""
+    monkeypatch.setattr(mcap, '_RUN', 2000)
+    path = write(tmp_path, 'mcap flat')
+    assert numbers(path, START + 3 * STEP, START + 6 * STEP) == ([3, 4, 5], '')
+    order = [2, 0, 1, 5, 4, 3]
+    bag_mutations.write_mcap(file_of(path), '', [(START + n * STEP, bytes([n])) for n in order], 'mcap flat')
+    assert numbers(path)[0] == sorted(order)
 
 
 def test_a_chunk_whose_checksum_differs(tmp_path):

@@ -11,6 +11,7 @@ from rosbags.rosbag2 import Writer as Writer2
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from toy_recordings import TOPIC, TYPE, file_of, write
 
+from vit_tactile_ros.data.bags import types
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 
@@ -95,3 +96,12 @@ def test_a_changed_type_is_counted_in_a_replay(tmp_path, capsys):
     summary = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert summary['rejected'] == {'unreadable': 6} and summary['classified'] == 6
     assert 'height must be of type int and is not there' in summary['rejected_examples'][0]
+
+
+@pytest.mark.parametrize('head', ['', f'{types._SEPARATOR}IDL: toy/msg/Pressed\n'])
+def test_definition_in_idl(head):
+    """As rosbag2 stores the types of IDL files; it is the type that the same definition as .msg gives."""
+    idl = 'module toy {\n module msg {\n  struct Pressed {\n   string name;\n   uint32 number;\n  };\n };\n};\n'
+    found, expected = (types._defined(text, 'toy/msg/Pressed') for text in (head + idl, 'string name\nuint32 number\n'))
+    assert found.get_msgdef('toy/msg/Pressed').fields == expected.get_msgdef('toy/msg/Pressed').fields
+    assert found.hash_rihs01('toy/msg/Pressed') == expected.hash_rihs01('toy/msg/Pressed')

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import pty
 import re
 import signal
 import subprocess
 import sys
+import termios
 from collections import Counter, deque
 from types import SimpleNamespace
 
@@ -18,7 +20,7 @@ from rich.console import Console
 from vit_tactile_ros.demo import parse_arguments
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.demo.monitor import Finger, Tally
-from vit_tactile_ros.ros.demo.session import HINT
+from vit_tactile_ros.ros.demo.session import HINT, _read_keys, _single_keys
 from vit_tactile_ros.ros.demo.view import demo_view, finger_table, fits, status_line, summary_table
 
 
@@ -128,6 +130,20 @@ def test_picture(tmp_path):
     assert 'right' in text
     assert 'of full depth' in text
     assert not re.search(r'(?<!xmlns=")https?:', path.read_text()), 'a picture that loads something'
+
+
+def test_keys_without_enter(monkeypatch):
+    """The terminal is as before afterwards, also after an error."""
+    master, slave = pty.openpty()
+    before = termios.tcgetattr(slave)
+    with open(slave) as terminal, open(master, 'wb', buffering=0) as keyboard:
+        monkeypatch.setattr(sys, 'stdin', terminal)
+        with pytest.raises(ZeroDivisionError), _single_keys():
+            assert _read_keys() == []
+            keyboard.write(b'\x1b[A+\x1b[B-xq')
+            assert _read_keys() == ['up', 'up', 'down', 'down', 'x', 'q']
+            raise ZeroDivisionError
+        assert termios.tcgetattr(slave) == before
 
 
 @pytest.mark.parametrize('arguments', [['--seconds', '0'], ['--tau', '2'], ['--rate', '500']])

@@ -6,8 +6,11 @@ import json
 import subprocess
 import sys
 
+import pytest
 from live_nodes import TIMEOUT
 from toy_bags import write_bag
+
+from vit_tactile_ros.ros.live.replay import _Session
 
 
 def test_live_equals_offline(tmp_path, tiny_checkpoint):
@@ -23,3 +26,14 @@ def test_live_equals_offline(tmp_path, tiny_checkpoint):
     # The first five of each are waited for, whatever else the machine does.
     assert 10 <= live['common'] <= live['answered']
     assert live['class_differs'] == live['exit_differs'] == 0 and live['probability_difference'] < 1e-5
+
+
+@pytest.mark.parametrize(('limit', 'first', 'lowest', 'highest', 'tests'), [
+    (10.0, 1.0, 9.0, 10.0, 9), (0.3, 1.0, 0.27, 0.3, 7), (1e-6, 1.0, None, None, 7), (1e6, 1.0, 64.0, 64.0, 7)])
+def test_search_for_the_highest_speed(monkeypatch, limit, first, lowest, highest, tests):
+    """Doubled or halved until one speed is kept up with and another is not, then between these."""
+    monkeypatch.setattr(_Session, '_play', lambda _, speed, *__: {'superseded_share': 0.01 if speed < limit else 0.5})
+    session = object.__new__(_Session)
+    found, trials = session._highest_speed(first, session._play(first)['superseded_share'])
+    assert found is lowest if lowest is None else lowest <= found <= highest
+    assert trials[0]['speed'] == first and len(trials) == tests
