@@ -277,7 +277,7 @@ def test_unknown_is_bounded_and_nothing_else_changes(tmp_path, capsys):
     assert calibrate.main(flags) == 0
     told = capsys.readouterr().out
     found = json.loads(told.splitlines()[-1])['unknown']
-    assert 'so that at most 20.0% of the touches' in told and found['holds'] and found['bound'] == 0.2
+    assert 'unknown: with lowering its bias by ' in told and found['holds'] and found['bound'] == 0.2
     for name, tensor in load_checkpoint(path).model.state_dict().items():
         changed = tensor != before[name]
         if name.endswith('classify.bias'):
@@ -289,4 +289,4 @@ def test_unknown_is_bounded_and_nothing_else_changes(tmp_path, capsys):
     assert found['exits'][-1]['false'] >= max(row['false'] for row in found['exits'][:-1])
     assert calibrate.main(flags) == 0
     again = answer(capsys)['unknown']
-    assert abs(again['shift']) < 0.1
+    assert abs(again['shift']) < 0.011  # float16

@@ -3,7 +3,8 @@
 Fits a temperature per exit. For each bound on the accuracy lost by early exits it chooses the lowest tau that keeps
 the bound with the given confidence. Both are stored in the checkpoint; the node then accepts `max_accuracy_drop`
 instead of tau. The ranges of the activations are stored too; precision int8 needs them. If a class is named `unknown`,
-its bias is first lowered until few enough touches of the other classes are reported as unknown.
+its bias is first lowered, once for all exits and on all samples, until few enough touches of the other classes are
+reported as unknown; to raise it again, calibrate the checkpoint of the training.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ class CalibrationRequest:
     recommend: float = flag(0.001, 'sets the default tau from the largest verified bound up to this one, otherwise '
                                    'from the strictest verified bound; at least 0.5', 'BOUND')
     max_false_unknown: float = flag(
-        MOST_FALSE, 'bound on the share of touches of other classes that are reported as the class unknown, above 0 '
-                    'and below 1; holds with --confidence', 'SHARE')
+        MOST_FALSE, 'bound on the share of touches of other classes that are reported as the class unknown, above 0; '
+                    'holds with --confidence; 1: its bias is not changed', 'SHARE')
     check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
                          'checkpoint', 'N')
     plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')
@@ -83,7 +84,9 @@ class CalibrationRequest:
     data: EvaluationData = EvaluationData(size=6000)
 
     def __post_init__(self) -> None:
-        for name in ('max_accuracy_drop', 'confidence', 'recommend', 'max_false_unknown'):
+        if not 0 < self.max_false_unknown <= 1:
+            raise UserError(f'max_false_unknown is {self.max_false_unknown}; must be above 0, and at most 1 (off)')
+        for name in ('max_accuracy_drop', 'confidence', 'recommend'):
             value = getattr(self, name)
             for share in value if isinstance(value, tuple) else (value,):
                 if not 0 < share < 1:
@@ -116,7 +119,7 @@ def main(argv: list[str] | None = None) -> int:
                       'samples: with few groups they hold for touches like these, not for new objects.',
                       soft_wrap=True)
     flags_of_unknown = None
-    if can_be_bounded(outputs):
+    if request.max_false_unknown < 1 and can_be_bounded(outputs):
         outputs, flags_of_unknown = _bound_unknown(console, outputs, checkpoint, request)
     bounds = sorted(set(request.max_accuracy_drop))
     if request.check:
@@ -147,9 +150,10 @@ def _bound_unknown(console: Console, outputs: ExitOutputs, checkpoint: Checkpoin
     else:
         shift(checkpoint.model, checkpoint.class_names, found)
         outputs = shifted(outputs, found)
-        console.print(f'unknown: its bias was changed by {found:+.2f}, so that at most {request.max_false_unknown:.1%} '
-                      'of the touches of other classes are reported as unknown at any exit, with '
-                      f'{request.confidence:.0%} confidence', soft_wrap=True)
+        bound = (f'at most {request.max_false_unknown:.1%} of the touches of other classes are reported as unknown at '
+                 f'any exit, with {request.confidence:.0%} confidence')
+        told = f'lowering its bias by {-found:.2f}' if found else 'its bias as it is'
+        console.print(f'unknown: with {told}, {bound}', soft_wrap=True)
     reported = predicted_unknown(outputs)
     table = Table('exit after block', 'touches of other classes', 'touches of unknown objects',
                   title=f'reported as unknown, of {known.sum()} and {is_unknown.sum()}')

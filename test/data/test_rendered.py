@@ -136,5 +136,5 @@ def test_states_with_and_without_the_image_before(tmp_path, interval):
 
 
 def test_shapes_have_no_motion():
-    with pytest.raises(DataError, match='the task shapes are single images, .* or train with --task states'):
+    with pytest.raises(DataError, match='the simulated shapes are single images, .* or train with --task states'):
         SimulatedTouches(3, dataclasses.replace(PREPROCESSING, motion_interval=0.08))

@@ -50,17 +50,17 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
 
     Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips.
-    States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact, and the others are equally
-    frequent. With motion, the frame is (h, w, 6) or more, with earlier images; only states move. The reference is zeros
+    States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others, UNKNOWN_SHARE is
+    unknown (task 'shapes') and the rest equally frequent. With motion, the frame is (h, w, 6) or more, with earlier images; only states move. The reference is zeros
     if the preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from;
     default: all of the package.
     """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,
                  sensors: Sequence[SensorConfig] | None = None, task: Task = 'shapes') -> None:
-        """Raises DataError for motion with the task 'shapes'."""
+        """Raises DataError for motion with a task other than 'states'."""
         if preprocessing.motion_interval and task != 'states':
-            raise DataError('the simulated touches of the task shapes are single images, and the input of this network '
+            raise DataError('the simulated shapes are single images, and the input of this network '
                             'has motion: give labelled touches with --data, or train with --task states')
         if size < 1:
             raise ValueError(f'size is {size}; must be at least 1')

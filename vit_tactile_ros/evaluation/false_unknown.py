@@ -31,22 +31,31 @@ def known_touches(outputs: ExitOutputs) -> NDArray[np.bool_]:
 
 
 def predicted_unknown(outputs: ExitOutputs) -> NDArray[np.bool_]:
-    """What each exit reports as unknown, (E, N)."""
-    predicted: NDArray[np.bool_] = outputs.logits.argmax(axis=2) == outputs.class_names.index(UNKNOWN)
+    """What each exit reports as unknown if it is a touch, (E, N): more probable than every other class of a touch.
+
+    no_contact does not count, because the gate's evidence of a touch can exclude it (`inference.classifier`).
+    """
+    predicted: NDArray[np.bool_] = _margins(outputs) > 0
     return predicted
+
+
+def _margins(outputs: ExitOutputs) -> NDArray[np.float32]:
+    """How far the logit of unknown is above those of the other classes of a touch, (E, N)."""
+    names = outputs.class_names
+    others = [i for i, name in enumerate(names) if name not in (NO_CONTACT, UNKNOWN)]
+    margins: NDArray[np.float32] = outputs.logits[:, :, names.index(UNKNOWN)] - outputs.logits[:, :, others].max(axis=2)
+    return margins
 
 
 def shift_for(outputs: ExitOutputs, most_false: float, confidence: float) -> float | None:
     """What to add to the logit of `unknown` at every exit, at most 0, so that the bound holds with this confidence.
 
     The bound is on the share of touches of known classes that are reported as unknown at any exit, and so at the exit
-    that is used, whatever tau is. The threshold is the order statistic of the samples' largest margins whose upper
-    confidence limit is the bound (a one-sided tolerance limit, Wilks 1941), so it holds for independent samples of the
-    same distribution. None if there are too few samples to show it.
+    that is used, whatever tau is, with the gate or without. The threshold is the order statistic of the samples' largest
+    margins whose upper confidence limit is the bound (a one-sided tolerance limit, Wilks 1941), so it holds for
+    independent samples of the same distribution. None if there are too few samples to show it.
     """
-    unknown = outputs.class_names.index(UNKNOWN)
-    logits = outputs.logits[:, known_touches(outputs)]
-    margins = (logits[:, :, unknown] - np.delete(logits, unknown, axis=2).max(axis=2)).max(axis=0)
+    margins = _margins(outputs)[:, known_touches(outputs)].max(axis=0)
     count = len(margins)
     # With `allowed` samples above the threshold, the chance of so few is below 1 - confidence if the share were higher.
     allowed = int(stats.binom.ppf(1 - confidence, count, most_false))

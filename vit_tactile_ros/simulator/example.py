@@ -65,7 +65,7 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
 
 
 def uneven(contact: Contact, deepest_mm: float, rng: np.random.Generator) -> Contact:
-    """The contact with what real objects have: half are rough or not quite round, by up to 0.05 mm; coarse patterns.
+    """The contact as real objects would make it: often with a rough surface, balls not quite round, patterns coarser.
 
     A network that has only seen perfect indenters reported an apple as unknown, and bumps 4 mm apart.
     """

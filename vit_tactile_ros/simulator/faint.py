@@ -21,7 +21,7 @@ class Faint:
 
 
 def sample_faint(least: float, rng: np.random.Generator) -> Faint:
-    """Draw a strength from `least` to 60 grey levels, half of them below 14; a quarter of the objects is soft."""
+    """Draw a strength from `least` to 60 grey levels, half of them below about 14; a quarter of the objects is soft."""
     levels = math.exp(rng.uniform(math.log(least), math.log(60.0)))
     return Faint(levels, soft_mm=rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0)
 

@@ -219,14 +219,14 @@ def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config:
         train=RenderedTouches(touches, data.rendered) if data.rendered else touches,
         validation=_HeldInMemory(validation, workers, 'validation examples', progress),
         make_test=lambda: SimulatedTouches(validation_size, preprocessing, seed + TEST_SEED_OFFSET, sensors, data.task),
-        order=order, description=f'simulated {"touches" if data.task == "shapes" else "states"}'
+        order=order, description=f'simulated {"states" if data.task == "states" else "touches"}'
                                  + (f' of {", ".join(c.name for c in sensors)}' if sensors else ''),
         settings={'data': SIMULATOR, 'epoch_size': epoch_size, 'distinct': data.distinct,
                   'validation_size': validation_size,
                   # None, as in the states of runs from before there was a choice
                   'sensors': sensors and [sensor_key(c) for c in sensors],
                   # As before there were tasks, whose classes differ.
-                  **({} if data.task == 'shapes' else {'task': data.task})})
+                  **({'task': data.task} if data.task == 'states' else {})})
 
 
 def _note_grey(train: Frames) -> float:

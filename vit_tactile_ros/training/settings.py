@@ -28,8 +28,8 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
     """
     if list(state['class_names']) != list(class_names):
         raise SettingsError(f'{output} was started with the classes {", ".join(state["class_names"])}; now they are '
-                            f'{", ".join(class_names)}: give the same --data and --label to resume, or another '
-                            '--output (with --init to start from these weights)')
+                            f'{", ".join(class_names)}: give the same --data, --label and --task to resume, or '
+                            'another --output (with --init to start from these weights)')
     before = state['settings']
     for name, value in settings.items():
         then = before.get(name, BEFORE.get(name))
