@@ -50,10 +50,10 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
 
     Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips.
-    States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others, UNKNOWN_SHARE is
-    unknown (task 'shapes') and the rest equally frequent. With motion, the frame is (h, w, 6) or more, with earlier images; only states move. The reference is zeros
-    if the preprocessing does not use one, as in `frames.TouchFrames`. `sensors`: those that touches are drawn from;
-    default: all of the package.
+    States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others, UNKNOWN_SHARE
+    is unknown (task 'shapes') and the rest equally frequent. With motion, the frame is (h, w, 6) or more, with earlier
+    images; only states move. The reference is zeros if the preprocessing does not use one, as in `frames.TouchFrames`.
+    `sensors`: those that touches are drawn from; default: all of the package.
     """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,

@@ -51,8 +51,8 @@ def shift_for(outputs: ExitOutputs, most_false: float, confidence: float) -> flo
     """What to add to the logit of `unknown` at every exit, at most 0, so that the bound holds with this confidence.
 
     The bound is on the share of touches of known classes that are reported as unknown at any exit, and so at the exit
-    that is used, whatever tau is, with the gate or without. The threshold is the order statistic of the samples' largest
-    margins whose upper confidence limit is the bound (a one-sided tolerance limit, Wilks 1941), so it holds for
+    that is used, whatever tau is, with the gate or without. The threshold is the order statistic of the samples'
+    largest margins whose upper confidence limit is the bound (a one-sided tolerance limit, Wilks 1941), so it holds for
     independent samples of the same distribution. None if there are too few samples to show it.
     """
     margins = _margins(outputs)[:, known_touches(outputs)].max(axis=0)
