@@ -12,6 +12,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.ros.parameter_file import value_in
 from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
@@ -53,27 +54,11 @@ def start_node(context):
         parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]
     remappings = []
     if given['outputs']:
-        sensors = parameters.get('sensors') or sensors_in(Path(params_file), given['name'])
+        sensors = parameters.get('sensors') or value_in(Path(params_file), given['name'], 'sensors') or ['']
         remappings = [(f'{sensor}/{topic}'.strip('/'), f'{sensor}/{given["outputs"]}/{topic}'.strip('/'))
                       for sensor in sensors for topic in OUTPUTS]
     return [restarted_node('tactile_classifier', name=given['name'], namespace=given['namespace'],
                            parameters=[params_file, parameters], remappings=remappings)]
-
-
-def sensors_in(file, name):
-    """The sensors that a parameter file sets for the node of that name; [''] if it sets none."""
-    found = []
-
-    def look(sections):  # which may be nested: namespace, node, ros__parameters
-        for node, section in sections.items():
-            if not isinstance(section, dict):
-                continue
-            if node.rpartition('/')[2] in (name, '*', '**'):
-                found.append((section.get('ros__parameters') or {}).get('sensors'))
-            look({key: value for key, value in section.items() if key != 'ros__parameters'})
-
-    look(load_yaml(file.read_text(encoding='utf-8')) or {})
-    return next((sensors for sensors in reversed(found) if sensors), [''])
 
 
 def generate_launch_description():

@@ -7,7 +7,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
-from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.ros.parameter_file import value_in
 from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
@@ -30,7 +30,7 @@ def start_camera(context):
     if not file.is_file():  # launch_ros would start the node without it, on defaults
         raise RuntimeError(f'{file} does not exist; camera_params_file must be the path of a YAML file, or sensor '
                            f'(which is {given["sensor"]!r}) one of gelsight_mini, digit, generic')
-    name = given['camera_name'] or camera_name_in(file)
+    name = given['camera_name'] or value_in(file, 'tactile_camera', 'camera_name') or ''  # the classifier needs it too
     if name:
         context.launch_configurations['sensors'] = f'[{name}]'
     parameters = {key: value for key, value in {**given, 'camera_name': name}.items()
@@ -38,13 +38,6 @@ def start_camera(context):
     if given['video']:
         parameters['loop'] = True
     return [restarted_node('tactile_camera', namespace=given['namespace'], parameters=[str(file), parameters])]
-
-
-def camera_name_in(file):
-    """The camera_name of a parameter file, which the classifier needs too; '' if it has none."""
-    sections = load_yaml(file.read_text(encoding='utf-8')) or {}
-    return next((section['ros__parameters'].get('camera_name', '') for section in sections.values()
-                 if isinstance(section, dict) and 'ros__parameters' in section), '')
 
 
 def generate_launch_description():

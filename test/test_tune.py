@@ -166,6 +166,22 @@ def test_the_input_belongs_to_the_study(tmp_path, accuracies, capsys):
     assert 'was started with input difference, now it is frame' in capsys.readouterr().err
 
 
+def test_the_motion_in_effect_belongs_to_the_study(tmp_path, accuracies, capsys):
+    """Left out, it was not recorded, so a study could be resumed with another one; older studies are as before."""
+    asked = arguments(tmp_path, task='states')
+    assert tune.main(asked) == 0
+    settings = study(tmp_path).user_attrs['settings']
+    assert (settings['motion'], settings['motion_views']) == ('0.08', '1')
+    assert tune.main([*asked, '--motion', '0.08', '--motion_views', '1']) == 0
+    assert tune.main([*asked, '--motion_views', '2']) == 2
+    assert 'was started with motion_views 1, now it is 2' in capsys.readouterr().err
+    study(tmp_path).set_user_attr('settings', {name: value for name, value in settings.items()
+                                               if not name.startswith('motion')})
+    assert tune.main(asked) == 0
+    assert tune.main([*asked, '--motion', '0.1']) == 2
+    assert 'was started with motion None, now it is 0.1' in capsys.readouterr().err
+
+
 def test_the_control_belongs_to_the_study_and_to_the_command(touches, tmp_path, accuracies, capsys):
     """A command that trains on whole images what was tuned on their borders."""
     asked = {'data': touches, 'control': 'border', 'border': '0.2'}

@@ -26,7 +26,7 @@ from vit_tactile_ros.foundation.command_flags import HIDDEN, Flag, flag
 from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
-from vit_tactile_ros.model import ModelConfig, ViTTactile
+from vit_tactile_ros.model import ModelConfig, PreprocessingConfig, ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
     TrainingData,
@@ -123,7 +123,7 @@ def _search(search: Search) -> int:
     if data.validation is None:
         assert table is not None  # simulated data always has a validation part
         raise empty_part(search.data.split, table, 'validation')
-    study = _open_study(storage, search, architecture, data, INPUTS[preprocessing.reference])
+    study = _open_study(storage, search, architecture, data, preprocessing)
 
     def run(trial: optuna.Trial) -> float:
         config, model_settings, augmentation = settings_of(suggest(trial, search, len(architecture.exits)), search,
@@ -241,7 +241,7 @@ def _without_password(text: str, url: str) -> str:
 
 
 def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: TrainingData,
-                input_kind: str) -> Any:
+                preprocessing: PreprocessingConfig) -> Any:
     """The study of that name, new or not; raises UserError when it was started with other settings."""
     import optuna
 
@@ -253,16 +253,19 @@ def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: T
     asked = {name: str(getattr(search.config, name)) for name in ('epochs', 'batch_size', 'balance', 'seed')}
     asked |= {'objective': search.objective, 'search_attention': str(search.search_attention),
               'augment': search.augmentation.augment, 'init': search.start.origin or 'None'}
-    asked |= {name: str(value) for name, value in data.settings.items()} | {'input': input_kind}
-    if search.data.motion is not None:  # studies from before there was motion have no such entry
-        asked['motion'] = str(search.data.motion)
-    if search.data.motion_views is not None:
-        asked['motion_views'] = str(search.data.motion_views)
+    asked |= {name: str(value) for name, value in data.settings.items()}
+    # The values in effect: a flag that was left out stands for those of the checkpoint, which may change.
+    asked |= {'input': INPUTS[preprocessing.reference], 'motion': str(float(preprocessing.motion_interval)),
+              'motion_views': str(preprocessing.motion_views)}
     asked |= {name: str(getattr(architecture, name)) for name in ('exits', 'image_size', 'num_classes')}
     before = study.user_attrs.get('settings')
     if before is None:
         study.set_user_attr('settings', asked)
-    elif changed := [name for name in asked if before.get(name) != asked[name]]:
+        return study
+    # Older studies have an entry for motion only if the flag was given: left out both times, it is the default.
+    unknown = {name for name in ('motion', 'motion_views')
+               if name not in before and getattr(search.data, name) is None}
+    if changed := [name for name in asked if name not in unknown and before.get(name) != asked[name]]:
         raise UserError(f'the study {search.study!r} was started with {changed[0]} {before.get(changed[0])}, now '
                         f'it is {asked[changed[0]]}: accuracies would not be comparable; give another --study')
     return study

@@ -18,6 +18,7 @@ from vit_tactile_ros.data.bags.types import TACTILE_LABEL
 from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.split import split_touches
 from vit_tactile_ros.data.touches import DataError, load_touches
+from vit_tactile_ros.inference.motion import Motion
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.model import PreprocessingConfig
@@ -246,3 +247,18 @@ def test_bags_of_one_name_are_told_apart_by_their_folders(tmp_path):
                                 '0,2,none,two/rec', columns='start,end,label,bag')
     table = load_touches(tmp_path, labels=intervals)
     assert [table.class_names[t.label] for t in table.touches] == ['ring'] * 4 + ['none'] * 12
+
+
+def test_images_for_motion_are_kept_at_the_input_size(tmp_path, monkeypatch):
+    """About ten full-size images of each sensor and view were kept; that the inputs are the same: test_one_path.py."""
+    kept, update = [], Motion.update
+
+    def noted(self, image, stamp_ns):
+        kept.append(image.shape)
+        return update(self, image, stamp_ns)
+
+    monkeypatch.setattr(Motion, 'update', noted)
+    bag = write_bag(tmp_path / 'b', {'left': ['a'] * 4 + ['b'] * 3})
+    preprocessing = PreprocessingConfig(image_size=(8, 8), reference='difference', motion_interval=0.08, motion_views=2)
+    assert TouchFrames(load_touches(bag), preprocessing)[0][0].shape == (8, 8, 9)
+    assert kept == [(8, 8, 3)] * 7

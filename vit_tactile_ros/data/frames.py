@@ -173,7 +173,7 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, b
                 yield from ((row, picture) for row, picture in zip(chunk, pool.map(read, chunk)) if picture is not None)
     messages = [row for row, source in enumerate(sources) if source.topic]
     try:
-        for position, picture in read_pictures([sources[row] for row in messages]):
+        for position, picture in read_pictures([sources[row] for row in messages], preprocessing):
             yield messages[position], fit(picture, preprocessing)
     except DataError as error:
         if broken is None:

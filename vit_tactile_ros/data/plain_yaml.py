@@ -20,8 +20,10 @@ _FALSE = {'n', 'N', 'no', 'No', 'NO', 'false', 'False', 'FALSE', 'off', 'Off', '
 _NULL = {'', '~', 'null', 'Null', 'NULL'}
 _STRING = ('!', 'tag:yaml.org,2002:str')
 _INTEGER = re.compile(r'[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)')
-_HEX_REAL = re.compile(r'[-+]?0[xX]([0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)([pP][-+]?[0-9]+)?')
-_REAL = re.compile(r'[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?')
+# The optional part begins with the point: if digits could be of either part, a long number with a letter after it would
+# take a time that grows with the square of its length.
+_HEX_REAL = re.compile(r'[-+]?0[xX]([0-9a-fA-F]+(\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)([pP][-+]?[0-9]+)?')
+_REAL = re.compile(r'[-+]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]+)?')
 _SPECIAL = re.compile(r'[-+]?(\.(inf|Inf|INF)|(?i:inf|infinity|nan))|\.(nan|NaN|NAN)')
 
 

@@ -53,6 +53,9 @@ def fit_temperatures(outputs: ExitOutputs) -> tuple[float, ...]:
 
     The label has the weight (n + 1) / (n + 2); the rest is spread evenly over the other classes (Platt 1999). Without
     this, the temperature from n correct samples would be 0, and every confidence 1.
+
+    The gate's odds of a touch (`TactileClassifier.evidence`) are not included: single images have no stream that would
+    give them.
     """
     rows, doubt = np.arange(len(outputs)), 1 / (len(outputs) + 2)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import os
 
@@ -33,6 +34,18 @@ def test_csv_and_back(tmp_path, frames):
     table.write_csv(tmp_path / 'frames.csv')
     assert_equal(FrameTable.read_csv(tmp_path / 'frames.csv'), table)
     assert len((tmp_path / 'frames.csv').read_text().splitlines()) == frames + 1
+
+
+def test_a_file_of_an_older_version_has_no_touch_odds(tmp_path):
+    table = toy_frames(12)
+    table.write_csv(path := tmp_path / 'frames.csv')
+    with path.open(newline='') as file:
+        rows = list(csv.reader(file))
+    at = rows[0].index('touch_odds')
+    assert [float(row[at]) for row in rows[1:]] == table.touch_odds.tolist() and table.touch_odds.max() > 1
+    with path.open('w', newline='') as file:
+        csv.writer(file).writerows(row[:at] + row[at + 1:] for row in rows)
+    assert_equal(FrameTable.read_csv(path), dataclasses.replace(table, touch_odds=np.full(12, np.nan)))
 
 
 def test_files_that_are_not_a_table(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
+from vit_tactile_ros.model import PreprocessingConfig
 
 logger = logging.getLogger(__name__)
 
@@ -113,11 +115,16 @@ def _read(recording: Recording, name: str, file: LabelFile | None, references: b
     return [touch for own in touches.values() for touch in own], labels
 
 
-def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+def read_pictures(sources: Sequence[Source], preprocessing: PreprocessingConfig | None = None,
+                  ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """(position in `sources`, image uint8 RGB (H, W, 3)) of messages of bags, bag by bag in the order of recording.
+
+    preprocessing: the images for motion are fitted before they are kept, as in the node, and may be yielded fitted:
+    fitting them again changes nothing. None: all are as decoded.
 
     Raises DataError naming a message that can't be decoded or is missing.
     """
+    fitted = preprocessing and dataclasses.replace(preprocessing, reference='none')
     by_bag: dict[Path, list[int]] = {}
     for position, source in enumerate(sources):
         by_bag.setdefault(source.path, []).append(position)
@@ -132,7 +139,7 @@ def read_pictures(sources: Sequence[Source]) -> Iterator[tuple[int, NDArray[np.u
                 _, views = motions.get(source.topic, (0.0, 1))
                 motions[source.topic] = source.motion_interval, max(views, source.motion_view + 1)
         # From the first image on, as in the node, and also of images without a label.
-        moving = {topic: SensorFrames(Reference(1), motion=motion) for topic, motion in motions.items()}
+        moving = {topic: SensorFrames(Reference(1), fitted, motion=motion) for topic, motion in motions.items()}
         means = {p: SensorFrames(Reference(sources[p].mean_of)) for p in positions if sources[p].mean_of > 1}
         stamps = [sources[p].stamp for p in positions]
         with Recording(bag) as recording:

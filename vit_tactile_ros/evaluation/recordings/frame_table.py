@@ -25,7 +25,8 @@ UNLABELLED = -1
 _COLUMNS: dict[str, Any] = {
     'bag': np.str_, 'sensor': np.str_, 'topic': np.str_, 'index': np.int64, 'stamp': np.int64, 'received': np.int64,
     'seconds': np.float64, 'label': np.int64, 'touch': np.str_, 'exit_index': np.int64, 'class_id': np.int64,
-    'confidence': np.float32, 'inference_time': np.float64}
+    'confidence': np.float32, 'touch_odds': np.float64, 'inference_time': np.float64}
+_LATER = ('touch_odds',)  # columns that the files of older versions do not have; NaN there
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class FrameTable:
     exit_index: NDArray[np.int64]  # (N,) the exit that is used at `tau`; -1: the gate
     class_id: NDArray[np.int64]  # (N,)
     confidence: NDArray[np.float32]  # (N,) 0..1
+    touch_odds: NDArray[np.float64]  # (N,) 1 or more, from the reference, and in the logits; NaN: not known
     inference_time: NDArray[np.float64]  # (N,) s, one frame with early exit, as live; NaN if not measured
     class_names: tuple[str, ...]
     exits: tuple[int, ...]  # 1-based block that each exit follows
@@ -178,7 +180,10 @@ class FrameTable:
 
     @staticmethod
     def read_csv(path: Path) -> FrameTable:
-        """Exactly what `write_csv` wrote. Raises UserError for other files, OSError for a missing one."""
+        """Exactly what `write_csv` wrote, also in older versions.
+
+        Raises UserError for other files, OSError for a missing one.
+        """
         facts_path = path.with_suffix('.json')
         if path.is_file() and not facts_path.exists():
             raise UserError(f'{path}: {facts_path.name} is missing beside it, as after a replay that was killed while '
@@ -190,9 +195,11 @@ class FrameTable:
             facts = {name: tuple(values) for name, values in facts.items()}
             with path.open(newline='', encoding='utf-8') as file:
                 header, *rows = csv.reader(file)
-            at = {name: header.index(name) for name in _COLUMNS}
-            columns: dict[str, Any] = {name: np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows
-                       else np.empty(0, dtype) for name, dtype in _COLUMNS.items()}
+            at = {name: header.index(name) for name in _COLUMNS if name in header or name not in _LATER}
+            columns: dict[str, Any] = {
+                name: np.full(len(rows), np.nan, dtype) if name not in at else
+                np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows else np.empty(0, dtype)
+                for name, dtype in _COLUMNS.items()}
             start = header.index('exit_block') + 1
             logits = np.array([row[start:] for row in rows], np.float32).reshape(
                 len(rows), len(facts['exits']), len(facts['class_names']))

@@ -230,13 +230,14 @@ class _Collected:
         if not self._rows:
             return replace(self.empty, rejections=rejections)
         count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
-        sensor, topic, index, stamp, received, label, touch, gated, _ = (
+        sensor, topic, index, stamp, received, label, touch, gated, odds = (
             np.array(column) for column in zip(*self._rows[:count]))
         table = FrameTable(
             bag=np.full(count, self.name), sensor=sensor.astype(np.str_), topic=topic, index=index, stamp=stamp,
             received=received, seconds=(received - self.start) / 1e9, label=label, touch=touch.astype(np.str_),
             logits=np.stack(self._logits[:count], axis=1), exit_index=np.where(gated, GATE_EXIT_INDEX, 0),
-            class_id=index, confidence=np.zeros(count, np.float32), inference_time=np.array(self._times[:count]),
+            class_id=index, confidence=np.zeros(count, np.float32),
+            touch_odds=odds, inference_time=np.array(self._times[:count]),
             class_names=self.empty.class_names, exits=self.empty.exits, compute_shares=self.empty.compute_shares,
             temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections)
         return replace(table.decided(table.tau), inference_time=table.inference_time)
