@@ -13,7 +13,7 @@ from live_nodes import TIMEOUT
 from vit_tactile_ros.ros.run import START_STOP_LIMIT, STOP_LIMIT
 
 PROGRAM = """
-import hashlib, sys, threading, time
+import hashlib, os, signal, sys, threading, time
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from vit_tactile_ros.ros.run import run_node
 
@@ -22,6 +22,18 @@ def told(text):
 
 def in_c():
     hashlib.pbkdf2_hmac('sha256', b'', b'', 2**31 - 1)  # half an hour of C, in which Python runs no handler
+
+def end_a_fork():
+    pid = os.fork()
+    if pid == 0:
+        os.closerange(0, 3)  # or the test would wait for its output
+        time.sleep(20)
+        os._exit(1)
+    time.sleep(0.5)  # its handlers are set
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    time.sleep({limit} + 0.5)
+    told('now')
 
 class Node(LifecycleNode):
     failure = ''
@@ -50,8 +62,9 @@ sys.exit(run_node(Node, ('autostart',)))
 def stopped(number: signal.Signals = signal.SIGINT, text: str = 'now', **bodies: str) -> tuple[int, str, float]:
     """Status, output and s until the end of a node that gets a signal when it prints `text`."""
     bodies = {'init': 'pass', 'configure': 'pass', 'finish': 'pass'} | bodies
-    process = subprocess.Popen([sys.executable, '-c', PROGRAM.format(**bodies)], stdin=subprocess.DEVNULL,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    program = PROGRAM.format(**bodies, limit=STOP_LIMIT)
+    process = subprocess.Popen([sys.executable, '-c', program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     first = process.stdout.readline()
     assert first.strip() == text, first + process.stdout.read()
@@ -82,6 +95,12 @@ def test_while_it_is_created():
 
 def test_while_it_spins():
     status, output, _ = stopped(init="self.create_timer(0.2, lambda: told('now'))")
+    assert status == 0 and output.replace('now\n', '') == 'finishing\n'
+
+
+def test_a_signal_to_a_fork_does_not_stop_the_node():
+    """A library that forked the node to report its use, and ended the fork, ended the node."""
+    status, output, _ = stopped(init='threading.Thread(target=end_a_fork, daemon=True).start()')
     assert status == 0 and output.replace('now\n', '') == 'finishing\n'
 
 

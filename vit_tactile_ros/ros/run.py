@@ -54,6 +54,8 @@ class StopSignals:
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         for number in _SIGNALS:
             signal.signal(number, self._on_signal)
+        # A fork, which a library may make, has the same pipe: a signal to the fork would stop the node.
+        os.register_at_fork(after_in_child=_without_handlers)
         threading.Thread(target=self._keep_limit, args=(read_end,), name='signals', daemon=True).start()
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
@@ -86,6 +88,12 @@ class StopSignals:
         """For the end of the process, which is short: a second Ctrl-C must not cause a traceback."""
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+
+
+def _without_handlers() -> None:
+    signal.set_wakeup_fd(-1)
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[str] | None = None,
