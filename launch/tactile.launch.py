@@ -12,7 +12,7 @@ from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
 from vit_tactile_ros.data.plain_yaml import load_yaml
-from vit_tactile_ros.ros.parameter_file import value_in
+from vit_tactile_ros.ros.parameter_file import full_name, value_in
 from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
@@ -54,7 +54,8 @@ def start_node(context):
         parameters['sensors'] = sensors if isinstance(sensors, list) else [sensors]
     remappings = []
     if given['outputs']:
-        sensors = parameters.get('sensors') or value_in(Path(params_file), given['name'], 'sensors') or ['']
+        node = full_name(context.launch_configurations.get('ros_namespace', ''), given['namespace'], given['name'])
+        sensors = parameters.get('sensors') or value_in(Path(params_file), node, 'sensors') or ['']
         remappings = [(f'{sensor}/{topic}'.strip('/'), f'{sensor}/{given["outputs"]}/{topic}'.strip('/'))
                       for sensor in sensors for topic in OUTPUTS]
     return [restarted_node('tactile_classifier', name=given['name'], namespace=given['namespace'],

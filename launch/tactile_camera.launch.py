@@ -7,7 +7,7 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution
 from launch_ros.substitutions import FindPackageShare
 
 from launch import LaunchDescription
-from vit_tactile_ros.ros.parameter_file import value_in
+from vit_tactile_ros.ros.parameter_file import full_name, value_in
 from vit_tactile_ros.ros.restarted_node import restarted_node
 
 ARGUMENTS = {
@@ -30,7 +30,8 @@ def start_camera(context):
     if not file.is_file():  # launch_ros would start the node without it, on defaults
         raise RuntimeError(f'{file} does not exist; camera_params_file must be the path of a YAML file, or sensor '
                            f'(which is {given["sensor"]!r}) one of gelsight_mini, digit, generic')
-    name = given['camera_name'] or value_in(file, 'tactile_camera', 'camera_name') or ''  # the classifier needs it too
+    node = full_name(context.launch_configurations.get('ros_namespace', ''), given['namespace'], 'tactile_camera')
+    name = given['camera_name'] or value_in(file, node, 'camera_name') or ''  # the classifier needs it too
     if name:
         context.launch_configurations['sensors'] = f'[{name}]'
     parameters = {key: value for key, value in {**given, 'camera_name': name}.items()

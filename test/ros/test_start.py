@@ -12,7 +12,7 @@ from live_nodes import TIMEOUT
 from rclpy.node import Node
 
 from vit_tactile_ros.data.plain_yaml import load_yaml
-from vit_tactile_ros.ros.start import _matches, _sections
+from vit_tactile_ros.ros.start import parameters_in
 
 
 def ended(module: str, *words: str, **environment: str) -> str:
@@ -110,18 +110,10 @@ def test_a_file_for_another_node(start, tmp_path):
     assert node.stop() in (0, 130) and 'holds nothing' not in node.output
 
 
-@pytest.mark.parametrize(('section', 'name', 'matches'), [
-    ('/a', '/a', True), ('/a', '/n/a', False), ('/**', '/n/m/a', True), ('/**/a', '/a', True),
-    ('/**/a', '/n/m/a', True), ('/**/a', '/n/ab', False), ('/*/a', '/n/a', True), ('/*/a', '/a', False),
-    ('/*/a', '/n/m/a', False), ('/*', '/a', True),
-])
-def test_sections_match_as_in_rcl(section, name, matches):
-    assert _matches(section, name) == matches
-
-
-def test_nested_sections_and_parameters_are_found():
-    values = {'n': {'a': {'ros__parameters': {'x': 1, 'y': {'z': 2}}}}, '/**': {'ros__parameters': {'w': 3}}, 'odd': 4}
-    assert list(_sections(values)) == [('/n/a', ['x', 'y.z']), ('/**', ['w'])]
+def test_nested_sections_and_parameters_are_found(tmp_path):
+    file = tmp_path / 'p.yaml'
+    file.write_text('{n: {a: {ros__parameters: {x: 1, y: {z: 2}}}}, /**: {ros__parameters: {w: 3}}, odd: 4}')
+    assert parameters_in(str(file)) == [('/n/a', ['x', 'y.z']), ('/**', ['w'])]
 
 
 WORDS = ("y no On off tRue 'yes' 1_000 1:30 010 08 -010 0x1F 0o17 0b11 +5 9223372036854775808 1e3 1. .5 1.5e "

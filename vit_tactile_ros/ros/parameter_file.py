@@ -1,7 +1,8 @@
-"""For launch files: what a parameter file sets for a node."""
+"""Parameter files as ROS reads them: their sections, the nodes that these are for, and a value for launch files."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,33 @@ from typing import Any
 from vit_tactile_ros.data.plain_yaml import load_yaml
 
 
-def value_in(file: Path, node: str, parameter: str) -> Any:
-    """What a parameter file sets for the nodes of that name, in any namespace; None if it sets nothing or ''.
+def sections(values: Any, name: str = '') -> Iterator[tuple[str, Any]]:
+    """Node name patterns of a parameter file, each with its parameters; sections may be nested: namespace, node."""
+    for key, below in values.items() if isinstance(values, dict) else ():
+        if key == 'ros__parameters':
+            yield name, below
+        else:
+            yield from sections(below, f'{name}/{str(key).strip("/")}')
+
+
+def matches(section: str, name: str) -> bool:
+    """Whether a section's pattern matches the node of that full name: ** is any number of levels, * is one."""
+    parts = {'**': '(?:/[^/]+)*', '*': '/[^/]+'}
+    return re.fullmatch(''.join(parts.get(part, f'/{re.escape(part)}') for part in section.strip('/').split('/')),
+                        name) is not None
+
+
+def full_name(group: str, namespace: str, node: str) -> str:
+    """Of a node that a launch file starts; group: the launch configuration ros_namespace, of the group it is in."""
+    parts = (namespace, node) if namespace.startswith('/') else (group, namespace, node)
+    return ''.join(f'/{part.strip("/")}' for part in parts if part.strip('/'))
+
+
+def value_in(file: Path, name: str, parameter: str) -> Any:
+    """What a parameter file sets for the node of that full name; None if it sets nothing or ''.
 
     Of several sections the last one counts, as for ROS.
     """
-    found = [section.get(parameter) for section in _sections(load_yaml(file.read_text(encoding='utf-8')), node)]
+    found = [values.get(parameter) for section, values in sections(load_yaml(file.read_text(encoding='utf-8')))
+             if isinstance(values, dict) and matches(section, name)]
     return next((value for value in reversed(found) if value), None)
-
-
-def _sections(values: Any, node: str) -> Iterator[dict[str, Any]]:
-    """The parameters of each section of the node; sections may be nested: namespace, node, ros__parameters."""
-    for key, section in values.items() if isinstance(values, dict) else ():
-        if key == 'ros__parameters' or not isinstance(section, dict):
-            continue
-        if key.rpartition('/')[2] in (node, '*', '**') and isinstance(own := section.get('ros__parameters'), dict):
-            yield own
-        yield from _sections(section, node)

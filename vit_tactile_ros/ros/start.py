@@ -21,6 +21,7 @@ from rclpy.utilities import remove_ros_args
 from vit_tactile_ros.data.plain_yaml import load_yaml
 from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.ros.parameter_file import matches, sections
 from vit_tactile_ros.ros.topics import MAX_TOPIC
 
 _LIMIT = f'; with its namespace the name of a topic or service may have {MAX_TOPIC} characters'
@@ -75,14 +76,14 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
     own: dict[str, str] = {parameter: f'-p {parameter}' for parameter in _on_command_line(words)}
     warnings = []
     for file in _after(words, '--params-file'):
-        sections = parameters_in(file)
-        applied = [(section, names) for section, names in sections if _matches(section, name)]
+        found = parameters_in(file)
+        applied = [(section, names) for section, names in found if matches(section, name)]
         for section, names in applied:
             if section.rpartition('/')[2] == node.get_name():
                 own |= dict.fromkeys(names, f'{file}, section {section}')
         if not applied:
-            found = ', '.join(section for section, _ in sections) or 'none'
-            warnings.append(f'{file} has no parameters for {name} (its sections: {found}) and is ignored; '
+            held = ', '.join(section for section, _ in found) or 'none'
+            warnings.append(f'{file} has no parameters for {name} (its sections: {held}) and is ignored; '
                             f'the section must be {name} or /**/{node.get_name()}, with ros__parameters below it')
     overrides = getattr(node, '_parameter_overrides', {})
     for unknown in sorted(overrides):
@@ -164,7 +165,7 @@ def _on_command_line(words: Sequence[str]) -> list[str]:
 
 def parameters_in(file: str) -> list[tuple[str, list[str]]]:
     """Node name patterns of a parameter file, each with the names of its parameters; none if it cannot be read."""
-    return list(_sections(_loaded(file)))
+    return [(section, list(_flat(values))) for section, values in sections(_loaded(file))]
 
 
 def _loaded(file: str) -> Any:
@@ -174,25 +175,9 @@ def _loaded(file: str) -> Any:
         return None  # rcl has read it; no warning is possible
 
 
-def _sections(values: Any, name: str = '') -> Iterator[tuple[str, list[str]]]:
-    """Node name patterns of a parameter file, each with the names of its parameters."""
-    for key, below in values.items() if isinstance(values, dict) else ():
-        if key == 'ros__parameters':
-            yield name, list(_flat(below))
-        else:
-            yield from _sections(below, f'{name}/{str(key).strip("/")}')
-
-
 def _flat(values: Any, prefix: str = '') -> Iterator[str]:
     for key, value in values.items() if isinstance(values, dict) else ():
         if isinstance(value, dict):
             yield from _flat(value, f'{prefix}{key}.')
         else:
             yield f'{prefix}{key}'
-
-
-def _matches(section: str, name: str) -> bool:
-    """Whether a section's pattern matches the node of that full name: ** is any number of levels, * is one."""
-    parts = {'**': '(?:/[^/]+)*', '*': '/[^/]+'}
-    return re.fullmatch(''.join(parts.get(part, f'/{re.escape(part)}') for part in section.strip('/').split('/')),
-                        name) is not None
