@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -116,7 +117,9 @@ def test_a_stop_saves_what_was_learned(tmp_path, kind, code):
                *arguments(tmp_path, epochs=2, epoch_size=2000, workers=1, validation_size=1)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                           start_new_session=True) as running:
-        while not list(tmp_path.glob('tensorboard/*')):  # made right before the first step
+        workers = Path(f'/proc/{running.pid}/task/{running.pid}/children')
+        # The log is made right before the first step; the worker, when a stop saves what was learned.
+        while not (list(tmp_path.glob('tensorboard/*')) and workers.read_text()):
             assert running.poll() is None
             time.sleep(0.05)
         os.killpg(running.pid, kind)  # as a terminal or a service manager does: to the workers, too
