@@ -15,7 +15,7 @@ from vit_tactile_ros.ros.run import START_STOP_LIMIT, STOP_LIMIT
 PROGRAM = """
 import hashlib, os, signal, sys, threading, time
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
-from vit_tactile_ros.ros.run import run_node
+from vit_tactile_ros.ros.run import STOP_LIMIT, run_node
 
 def told(text):
     print(text, flush=True)
@@ -32,7 +32,7 @@ def end_a_fork():
     time.sleep(0.5)  # its handlers are set
     os.kill(pid, signal.SIGTERM)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
-    time.sleep({limit} + 0.5)
+    time.sleep(STOP_LIMIT + 0.5)
     told('now')
 
 class Node(LifecycleNode):
@@ -62,7 +62,7 @@ sys.exit(run_node(Node, ('autostart',)))
 def stopped(number: signal.Signals = signal.SIGINT, text: str = 'now', **bodies: str) -> tuple[int, str, float]:
     """Status, output and s until the end of a node that gets a signal when it prints `text`."""
     bodies = {'init': 'pass', 'configure': 'pass', 'finish': 'pass'} | bodies
-    program = PROGRAM.format(**bodies, limit=STOP_LIMIT)
+    program = PROGRAM.format(**bodies)
     process = subprocess.Popen([sys.executable, '-c', program], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
