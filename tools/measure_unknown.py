@@ -18,6 +18,7 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.simulated import TASKS, SimulatedTouches
 from vit_tactile_ros.data.table import TouchTable
 from vit_tactile_ros.data.touches import load_touches
+from vit_tactile_ros.evaluation.false_unknown import margins
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, UNKNOWN
@@ -60,13 +62,9 @@ def judged(folder: Path, shapes: dict[tuple[str, str], str]) -> tuple[TouchTable
     return table.subset(kept), [found[i] for i in kept]
 
 
-def margins(outputs: ExitOutputs, kind: str) -> NDArray[np.float32]:
-    """(E, N): above 0, or the higher, the more an image is unknown; of touches, so no_contact does not count."""
+def softmax_doubt(outputs: ExitOutputs) -> NDArray[np.float32]:
+    """(E, N): the higher, the less probable the most probable shape is, among the shapes."""
     touch = [i for i, name in enumerate(outputs.class_names) if name not in (NO_CONTACT, UNKNOWN)]
-    if kind == UNKNOWN:
-        unknown = outputs.class_names.index(UNKNOWN)
-        margin: NDArray[np.float32] = outputs.logits[:, :, unknown] - outputs.logits[:, :, touch].max(axis=2)
-        return margin
     logits = outputs.logits[:, :, touch] - outputs.logits[:, :, touch].max(axis=2, keepdims=True)
     total: NDArray[np.float32] = np.log(np.exp(logits).sum(axis=2))  # minus the log of the largest probability
     return total
@@ -82,7 +80,7 @@ def interval(values: NDArray[np.bool_], objects: NDArray[np.int64]) -> list[floa
 def measure(checkpoint: Checkpoint, folder: Path, shapes: Path, size: int) -> dict[str, Any]:
     def outputs_of(frames: Any, title: str, names: Sequence[str]) -> ExitOutputs:
         found = collect_outputs(checkpoint.model, frames, checkpoint.preprocessing, progress=title, class_names=names)
-        return ExitOutputs(found.logits, found.labels, checkpoint.class_names, found.exits, found.compute_shares)
+        return replace(found, class_names=checkpoint.class_names)
 
     table, eye = judged(folder, shapes_of(shapes))
     frames = TouchFrames(table, checkpoint.preprocessing)
@@ -100,9 +98,9 @@ def measure(checkpoint: Checkpoint, folder: Path, shapes: Path, size: int) -> di
         'objects': {name: len(set(table.labels[rows & clear])) for name, rows in
                     (('unknown', is_other), ('known', ~is_other))},
         'simulated': {'indenters': int(indenter.sum()), 'unknown': int(other.sum())}}
-    kinds = [UNKNOWN] if UNKNOWN in checkpoint.class_names else []
-    for kind in (*kinds, 'softmax'):
-        here, at_border, there = margins(real, kind), margins(border, kind), margins(simulated, kind)
+    kinds = {UNKNOWN: margins} if UNKNOWN in checkpoint.class_names else {}
+    for kind, doubt in (kinds | {'softmax': softmax_doubt}).items():
+        here, at_border, there = doubt(real), doubt(border), doubt(simulated)
         for exit_index, block in enumerate(real.exits):
             limit = float(np.quantile(there[exit_index, indenter], 1 - FALSE_FLAGS))
             flagged, score = here[exit_index] > limit, here[exit_index]

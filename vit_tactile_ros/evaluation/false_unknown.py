@@ -35,16 +35,16 @@ def predicted_unknown(outputs: ExitOutputs) -> NDArray[np.bool_]:
 
     no_contact does not count, because the gate's evidence of a touch can exclude it (`inference.classifier`).
     """
-    predicted: NDArray[np.bool_] = _margins(outputs) > 0
+    predicted: NDArray[np.bool_] = margins(outputs) > 0
     return predicted
 
 
-def _margins(outputs: ExitOutputs) -> NDArray[np.float32]:
+def margins(outputs: ExitOutputs) -> NDArray[np.float32]:
     """How far the logit of unknown is above those of the other classes of a touch, (E, N)."""
     names = outputs.class_names
     others = [i for i, name in enumerate(names) if name not in (NO_CONTACT, UNKNOWN)]
-    margins: NDArray[np.float32] = outputs.logits[:, :, names.index(UNKNOWN)] - outputs.logits[:, :, others].max(axis=2)
-    return margins
+    found: NDArray[np.float32] = outputs.logits[:, :, names.index(UNKNOWN)] - outputs.logits[:, :, others].max(axis=2)
+    return found
 
 
 def shift_for(outputs: ExitOutputs, most_false: float, confidence: float) -> float | None:
@@ -55,8 +55,8 @@ def shift_for(outputs: ExitOutputs, most_false: float, confidence: float) -> flo
     largest margins whose upper confidence limit is the bound (a one-sided tolerance limit, Wilks 1941), so it holds for
     independent samples of the same distribution. None if there are too few samples to show it.
     """
-    margins = _margins(outputs)[:, known_touches(outputs)].max(axis=0)
-    count = len(margins)
+    largest = margins(outputs)[:, known_touches(outputs)].max(axis=0)
+    count = len(largest)
     # With `allowed` samples above the threshold, the chance of so few is below 1 - confidence if the share were higher.
     allowed = int(stats.binom.ppf(1 - confidence, count, most_false))
     while allowed >= 0 and stats.binom.cdf(allowed, count, most_false) > 1 - confidence:
@@ -64,7 +64,7 @@ def shift_for(outputs: ExitOutputs, most_false: float, confidence: float) -> flo
     if allowed < 0:
         return None
     # a little lower, so that this sample is not reported as unknown, though weights are stored as float16
-    return float(min(0.0, -np.sort(margins)[count - 1 - allowed] - 0.01))
+    return float(min(0.0, -np.sort(largest)[count - 1 - allowed] - 0.01))
 
 
 def shifted(outputs: ExitOutputs, value: float) -> ExitOutputs:
