@@ -47,6 +47,9 @@ class ModelConfig:
     # With its fixed epsilon, FAVOR+ degrades to an average once the rms of queries and keys exceeds 1: normalise them.
     qk_norm: bool = True
     channels: int = 3  # of the input: 3, and 3 more for each earlier image with motion
+    # Above 0, only patches whose difference to the reference exceeds it are computed, and a sparse grid of the others
+    # (see `model.tokens`). In units of the input: grey levels / 255 / std of the preprocessing. 0: all patches.
+    token_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():
@@ -61,6 +64,10 @@ class ModelConfig:
         _require(self.stem == 'patch' or (self.patch_size % 8 == 0 and self.width % 12 == 0), 'stem', self.stem,
                  f"'patch' for patch_size {self.patch_size} and width {self.width}: the convolutions need multiples of "
                  '8 and 12')
+        _require(0.0 <= self.token_threshold <= 1e6, 'token_threshold', self.token_threshold,
+                 'from 0 (all patches) to 1e6')
+        _require(not self.token_threshold or self.patch_size % 2 == 0, 'token_threshold', self.token_threshold,
+                 f'0 for patch_size {self.patch_size}: the difference of a patch is that of its quarters')
         _require(self.width % self.heads == 0, 'heads', self.heads, f'a divisor of width {self.width}')
         _require(self.width % 4 == 0, 'width', self.width, 'a multiple of 4 (2-D position embedding)')
         _require(len(self.image_size) == 2

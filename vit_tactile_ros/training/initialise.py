@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.model import (
+    Checkpoint,
+    ModelConfig,
+    PreprocessingConfig,
+    ViTTactile,
+    load_checkpoint,
+    shipped_checkpoint,
+)
 from vit_tactile_ros.model.config import Attention, Stem
 
 SHIPPED = 'shipped'
@@ -37,8 +44,11 @@ class Start:
     feature_map_dim: int | None = None
     exits: tuple[int, ...] = ()
     image_size: tuple[int, int] | None = None  # height, width in px
+    token_threshold: float | None = None  # grey levels; 0: all patches
 
     def __post_init__(self) -> None:
+        if self.token_threshold is not None and not 0 <= self.token_threshold < 128:
+            raise UserError(f'token_threshold is {self.token_threshold}; must be 0 (all patches) to 127 grey levels')
         try:
             self.paths()
         except FileNotFoundError as error:
@@ -62,6 +72,17 @@ class Start:
             'image_size': self.image_size, 'attention': self.attention, 'feature_map_dim': self.feature_map_dim,
             'stem': self.stem, 'exits': self.exits or None, 'depth': self.exits[-1] if self.exits else None}
         return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})
+
+
+    def for_inputs(self, architecture: ModelConfig, preprocessing: PreprocessingConfig) -> ModelConfig:
+        """The architecture for these inputs; raises UserError if patches would be dropped without a reference."""
+        threshold = architecture.token_threshold
+        if self.token_threshold is not None:
+            threshold = self.token_threshold / 255 / max(preprocessing.std)
+        if threshold and preprocessing.reference != 'difference':
+            raise UserError(f'token_threshold is {threshold * 255 * max(preprocessing.std):g}; must be 0 for an input '
+                            'without a reference: an untouched patch is recognised by its difference to the reference')
+        return dataclasses.replace(architecture, channels=preprocessing.channels, token_threshold=threshold)
 
 
 def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str, ...]) -> list[str]:

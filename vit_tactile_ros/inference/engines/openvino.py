@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.inference.engines.openvino_graph import stage_graphs
+from vit_tactile_ros.inference.engines.openvino_graph import embedding_graph, stage_graphs
 from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.inference.runtime import Precision, check_precision, has_vnni
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
+from vit_tactile_ros.model.tokens import Tokens, choose_tokens, run_stages, take_tokens
 
 # OpenVINO names its precisions; its own default on CPUs with bfloat16 is bfloat16.
 PRECISION_HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
@@ -62,8 +63,10 @@ class OpenVinoRuntime:
                     'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
                     'ENABLE_CPU_PINNING': False}  # a pinned thread waits for other processes on its core
         ranges = ranges if precision == 'int8' else ()
-        self._any_batch = _compile(core, stage_graphs(model, ranges), settings)
-        self._one_image = _compile(core, [_for_one_image(graph) for graph in stage_graphs(model, ranges)], settings)
+        self._patch, self._threshold = model.config.patch_size, model.config.token_threshold
+        # For any batch, and for one image; the embedding first.
+        self._any_batch = _compile(core, _graphs(model, ranges), settings)
+        self._one_image = _compile(core, [_for_one_image(graph) for graph in _graphs(model, ranges)], settings)
 
     def stages(self, images: Tensor) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
@@ -73,14 +76,29 @@ class OpenVinoRuntime:
         return self._stages(images)
 
     def _stages(self, images: Tensor) -> Stages:
-        x = images.numpy()
-        for index, (any_batch, one_image) in enumerate(zip(self._any_batch, self._one_image, strict=True)):
-            request = one_image if len(x) == 1 else any_batch
-            # The results stay in the request's memory until its next run; the next stage reads them there.
-            results = request.infer([x], share_inputs=True, share_outputs=True)
-            rows = yield torch.from_numpy(results[0].copy())
-            if index + 1 < len(self._any_batch):
-                x = results[1] if rows is None else results[1][rows.numpy()]
+        groups = choose_tokens(images, self._patch, self._threshold)
+        # The results stay in the request's memory until its next run, so those of a batch, whose groups use the same
+        # requests, are copied; a stage of one image reads them there.
+        embedded = torch.from_numpy(self._requests(images)[0].infer([images.numpy()], share_inputs=True,
+                                                                    share_outputs=True)[0])
+        copied = len(groups) > 1
+
+        def run(index: int, tokens: Tokens) -> tuple[Tokens, Tensor]:
+            inputs = [tokens.values.numpy()]
+            if self._threshold:
+                weights = torch.ones(tokens.values.shape[:2]) if tokens.weights is None else tokens.weights
+                inputs.append(weights.numpy())
+            results = self._requests(tokens.values)[1 + index].infer(inputs, share_inputs=True, share_outputs=True)
+            logits = torch.from_numpy(results[0].copy())
+            if len(results) == 1:  # the last stage
+                return tokens, logits
+            return Tokens(torch.from_numpy(results[1].copy() if copied else results[1]), tokens.weights), logits
+
+        yield from run_stages(take_tokens(embedded, groups), len(self._any_batch) - 1, run,
+                              lambda _index, tokens, rows: tokens.subset(rows))
+
+    def _requests(self, batch: Tensor) -> list[ov.InferRequest]:
+        return self._one_image if len(batch) == 1 else self._any_batch
 
 
 @functools.cache
@@ -97,8 +115,13 @@ def _compile(core: ov.Core, graphs: Sequence[ov.Model], settings: dict[str, Any]
     return [core.compile_model(graph, 'CPU', settings).create_infer_request() for graph in graphs]
 
 
+def _graphs(model: ViTTactile, ranges: Sequence[Range]) -> list[ov.Model]:
+    return [embedding_graph(model), *stage_graphs(model, ranges)]
+
+
 def _for_one_image(graph: ov.Model) -> ov.Model:
-    shape = graph.input(0).partial_shape
-    shape[0] = 1
-    graph.reshape(shape)
+    shapes = {entry: entry.partial_shape for entry in graph.inputs}
+    for shape in shapes.values():
+        shape[0] = 1
+    graph.reshape(shapes)
     return graph
