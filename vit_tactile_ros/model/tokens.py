@@ -59,6 +59,28 @@ def token_counts(patches: int) -> tuple[int, ...]:
     return tuple(sorted({-(-patches * eighths // 8) for eighths in _EIGHTHS}))
 
 
+def kept_shares(images: Tensor, patch: int, threshold: float) -> Tensor:
+    """The share of its patches that each image keeps, (B,), 0 to 1; arguments as for `choose_tokens`."""
+    patches = images.shape[2] // patch * (images.shape[3] // patch)
+    shares = torch.ones(len(images))
+    for group in choose_tokens(images, patch, threshold):
+        if group.kept is not None:
+            shares[group.rows.cpu()] = group.kept.patches.shape[1] / patches
+    return shares
+
+
+def touched_images(channels: int, size: tuple[int, int], patch: int, threshold: float) -> Tensor:
+    """Made-up inputs, one for each of `token_counts`, that keep this number of patches; threshold 0: one image."""
+    rows, columns = size[0] // patch, size[1] // patch
+    counts = token_counts(rows * columns) if threshold else (rows * columns,)
+    order = _grid(rows, columns, torch.device('cpu')).float().argsort(descending=True, stable=True)
+    images = torch.zeros(len(counts), rows * columns, channels, patch, patch)
+    for image, count in zip(images, counts, strict=True):
+        image[order[:count]] = 10 * threshold or 1.0
+    return images.reshape(-1, rows, columns, channels, patch, patch).permute(0, 3, 1, 4, 2, 5).reshape(
+        -1, channels, *size)
+
+
 def choose_tokens(images: Tensor, patch: int, threshold: float) -> list[Group]:
     """Groups of the images, (B, channels, H, W), that keep the same number of patches; all images are in one of them.
 
