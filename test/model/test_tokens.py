@@ -5,7 +5,7 @@ import torch
 from test_vit import KINDS, small_model
 
 from vit_tactile_ros.model import ModelConfig
-from vit_tactile_ros.model.tokens import choose_tokens, patch_differences, token_counts, kept_shares, touched_images
+from vit_tactile_ros.model.tokens import choose_tokens, kept_shares, patch_differences, token_counts, touched_images
 
 SIZE = (96, 128)  # 6 x 8 patches
 THRESHOLD = 0.1

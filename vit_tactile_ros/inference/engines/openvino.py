@@ -16,7 +16,7 @@ from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.inference.runtime import Precision, check_precision, has_vnni
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
-from vit_tactile_ros.model.tokens import Tokens, choose_tokens, run_stages, take_tokens
+from vit_tactile_ros.model.tokens import Tokens, choose_tokens, run_stages, take_tokens, token_counts
 
 # OpenVINO names its precisions; its own default on CPUs with bfloat16 is bfloat16.
 PRECISION_HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
@@ -64,9 +64,16 @@ class OpenVinoRuntime:
                     'ENABLE_CPU_PINNING': False}  # a pinned thread waits for other processes on its core
         ranges = ranges if precision == 'int8' else ()
         self._patch, self._threshold = model.config.patch_size, model.config.token_threshold
-        # For any batch, and for one image; the embedding first.
-        self._any_batch = _compile(core, _graphs(model, ranges), settings)
-        self._one_image = _compile(core, [_for_one_image(graph) for graph in _graphs(model, ranges)], settings)
+        # One graph for all numbers of patches would be prepared again whenever the number changes, which takes as long
+        # as to run it; so one image has graphs for each number. They take 58 MB each for the shipped network.
+        patches = (self._image_shape[1] // self._patch) * (self._image_shape[2] // self._patch)
+        self._embed = _compile(core, [embedding_graph(model)], settings)[0]
+        self._embed_one = _compile(core, [_fixed(embedding_graph(model))], settings)[0]
+        self._any_batch = _compile(core, stage_graphs(model, ranges), settings)
+        self._one_image = {
+            count: _compile(core, [_fixed(graph, count if self._threshold else None)
+                                   for graph in stage_graphs(model, ranges)], settings)
+            for count in (token_counts(patches) if self._threshold else (patches,))}
 
     def stages(self, images: Tensor) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
@@ -79,8 +86,8 @@ class OpenVinoRuntime:
         groups = choose_tokens(images, self._patch, self._threshold)
         # The results stay in the request's memory until its next run, so those of a batch, whose groups use the same
         # requests, are copied; a stage of one image reads them there.
-        embedded = torch.from_numpy(self._requests(images)[0].infer([images.numpy()], share_inputs=True,
-                                                                    share_outputs=True)[0])
+        embed = self._embed_one if len(images) == 1 else self._embed
+        embedded = torch.from_numpy(embed.infer([images.numpy()], share_inputs=True, share_outputs=True)[0])
         copied = len(groups) > 1
 
         def run(index: int, tokens: Tokens) -> tuple[Tokens, Tensor]:
@@ -88,17 +95,15 @@ class OpenVinoRuntime:
             if self._threshold:
                 weights = torch.ones(tokens.values.shape[:2]) if tokens.weights is None else tokens.weights
                 inputs.append(weights.numpy())
-            results = self._requests(tokens.values)[1 + index].infer(inputs, share_inputs=True, share_outputs=True)
+            requests = self._one_image[inputs[0].shape[1]] if len(inputs[0]) == 1 else self._any_batch
+            results = requests[index].infer(inputs, share_inputs=True, share_outputs=True)
             logits = torch.from_numpy(results[0].copy())
             if len(results) == 1:  # the last stage
                 return tokens, logits
             return Tokens(torch.from_numpy(results[1].copy() if copied else results[1]), tokens.weights), logits
 
-        yield from run_stages(take_tokens(embedded, groups), len(self._any_batch) - 1, run,
+        yield from run_stages(take_tokens(embedded, groups), len(self._any_batch), run,
                               lambda _index, tokens, rows: tokens.subset(rows))
-
-    def _requests(self, batch: Tensor) -> list[ov.InferRequest]:
-        return self._one_image if len(batch) == 1 else self._any_batch
 
 
 @functools.cache
@@ -115,13 +120,12 @@ def _compile(core: ov.Core, graphs: Sequence[ov.Model], settings: dict[str, Any]
     return [core.compile_model(graph, 'CPU', settings).create_infer_request() for graph in graphs]
 
 
-def _graphs(model: ViTTactile, ranges: Sequence[Range]) -> list[ov.Model]:
-    return [embedding_graph(model), *stage_graphs(model, ranges)]
-
-
-def _for_one_image(graph: ov.Model) -> ov.Model:
+def _fixed(graph: ov.Model, tokens: int | None = None) -> ov.Model:
+    """The graph for one image, and for this number of tokens."""
     shapes = {entry: entry.partial_shape for entry in graph.inputs}
     for shape in shapes.values():
         shape[0] = 1
+        if tokens is not None:
+            shape[1] = tokens
     graph.reshape(shapes)
     return graph
