@@ -160,10 +160,7 @@ def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm, in_qkv: Ra
     elif weights is None:
         y = ops.scaled_dot_product_attention(q, k, v)
     else:
-        # Not with OpenVINO's own attention: with a mask and a fixed shape, its results were off by 2 %.
-        logits = ops.multiply(ops.matmul(q, k, False, True), _constant(head_dim**-0.5))
-        logits = ops.add(logits, ops.unsqueeze(ops.log(weights), ops.constant([1, 2], np.int64)))
-        y = ops.matmul(ops.softmax(logits, -1), v, False, False)
+        y = ops.scaled_dot_product_attention(q, k, v, ops.unsqueeze(ops.log(weights), ops.constant([1, 2], np.int64)))
     y = ops.transpose(y, ops.constant([0, 2, 1, 3], np.int64))
     y = ops.reshape(y, ops.constant([0, 0, width], np.int64), True)
     return _linear(y, _array(attention.out.weight), _array(attention.out.bias), in_out)
