@@ -2,12 +2,12 @@
 
     python tools/measure_tokens.py --clips FOLDER --contacts FILE --checkpoint FILE [--image_size 224 224]
 
-The checkpoint must have a token_threshold (`train --token_threshold`). Every fourth frame of each clip, with its own
-first frames as the reference, runs through the network in full depth and with early exit at the checkpoint's tau, both
-with the patches that its threshold keeps and with all; one thread, the variants in a new order for each frame, the
-gate off. --contacts is a CSV of clip,first,last: frames with visible contact. Then the growth of the time with the
-image is measured on a made-up contact of 3x3 patches of 16 px, and an image of 3136 patches with a contact on a
-quarter of it against exact softmax attention over all. Prints a table; the last line is JSON.
+The checkpoint must have a token_threshold (`calibrate --token_threshold`), or one is given. Every fourth frame of each
+clip, with its own first frames as the reference, runs through the network in full depth and with early exit at the
+checkpoint's tau, both with the patches that the threshold keeps and with all; one thread, the variants in a new order
+for each frame, the gate off. --contacts is a CSV of clip,first,last: frames with visible contact. Then the growth of
+the time with the image is measured on a made-up contact of 3x3 patches of 16 px, and an image of 3136 patches with a
+contact on a quarter of it against exact softmax attention over all. Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.runtime import Runtime
-from vit_tactile_ros.model import Checkpoint, ViTTactile, load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.model import Checkpoint, ViTTactile, load_checkpoint, shipped_checkpoint, token_threshold
 from vit_tactile_ros.model.tokens import kept_shares
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -44,13 +44,17 @@ SIDES = ((96, 128), (128, 192), (192, 256), (256, 384))  # px; each has twice th
 ROUNDS = 30  # of the made-up images
 
 
-def at_size(checkpoint: Checkpoint, image_size: tuple[int, int] | None, **changes: Any) -> Checkpoint:
-    """The checkpoint for another image size or architecture, with the weights that fit."""
+def at_size(checkpoint: Checkpoint, image_size: Sequence[int] | None, **changes: Any) -> Checkpoint:
+    """The checkpoint for another image size, or without a threshold."""
     size = tuple(image_size or checkpoint.preprocessing.image_size)
-    model = ViTTactile(dataclasses.replace(checkpoint.model.config, image_size=size, **changes)).eval()
-    model.load_state_dict(checkpoint.model.state_dict(), strict=not changes.get('attention'))
-    return dataclasses.replace(checkpoint, model=model,
+    return dataclasses.replace(checkpoint, model=checkpoint.model.changed(image_size=size, **changes),
                                preprocessing=dataclasses.replace(checkpoint.preprocessing, image_size=size))
+
+
+def with_exact_attention(model: ViTTactile) -> ViTTactile:
+    exact = ViTTactile(dataclasses.replace(model.config, attention='softmax')).eval()
+    exact.load_state_dict(model.state_dict(), strict=False)  # without the random features
+    return exact
 
 
 def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -120,10 +124,10 @@ def on_sizes(checkpoint: Checkpoint, engine: str) -> dict[str, Any]:
     medians = [float(np.median(taken[size])) for size in SIDES]
     large = (896, 896)
     image = contact(large, 28, 28)
-    exact = at_size(checkpoint, large, token_threshold=0.0, attention='softmax')
+    everything = at_size(checkpoint, large, token_threshold=0.0).model
     compared = {name: make_runtime(model, 'cpu', engine) for name, model in (
-        ('kept', at_size(checkpoint, large).model), ('all', at_size(checkpoint, large, token_threshold=0.0).model),
-        ('exact attention over all', exact.model))}
+        ('kept', at_size(checkpoint, large).model), ('all', everything),
+        ('exact attention over all', with_exact_attention(everything)))}
     seconds = interleaved({name: lambda runtime=runtime: full(runtime, image) for name, runtime in compared.items()}, 3)
     return {'growth per doubling of the pixels': [round(b / a, 2) for a, b in zip(medians, medians[1:], strict=False)],
             '3136 patches, time over that of the kept ones': {
@@ -144,7 +148,7 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(arguments.checkpoint or shipped_checkpoint())
     changes = {} if arguments.token_threshold is None else {
-        'token_threshold': arguments.token_threshold / 255 / max(checkpoint.preprocessing.std)}
+        'token_threshold': token_threshold(arguments.token_threshold, checkpoint.preprocessing)}
     checkpoint = at_size(checkpoint, arguments.image_size, **changes)
     if not checkpoint.model.config.token_threshold:
         parser.error('this checkpoint has no token_threshold: give one with --token_threshold')

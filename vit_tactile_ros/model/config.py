@@ -219,6 +219,17 @@ def check_class_names(names: Sequence[str]) -> None:
         raise UserError(f'class_names {shown(list(names))} holds a name twice')
 
 
+def token_threshold(grey_levels: float, preprocessing: PreprocessingConfig) -> float:
+    """`ModelConfig.token_threshold` for patches that differ from the reference by more than this, 0 to 127 grey levels.
+
+    0: all patches. Raises UserError for another value, or if there is no reference.
+    """
+    _require(0 <= grey_levels < 128, 'token_threshold', grey_levels, '0 (all patches) to 127 grey levels')
+    _require(not grey_levels or preprocessing.reference == 'difference', 'token_threshold', grey_levels,
+             '0 for an input without a reference: an untouched patch is recognised by its difference to the reference')
+    return grey_levels / 255 / max(preprocessing.std)
+
+
 def check_motion(name: str, seconds: float, views: int | None = None) -> None:
     """Raises UserError for a time that cannot be a `motion_interval`, or a number that cannot be `motion_views`."""
     low, high = MOTION_INTERVALS

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -163,6 +164,16 @@ class ViTTactile(nn.Module):
         """Make these tensors (name to tensor, as in `state_dict`) the model's own weights, without copying them."""
         self.load_state_dict(weights, assign=True)
         self.embed.compute_position()
+
+    def changed(self, **changes: Any) -> ViTTactile:
+        """A copy, in eval mode, with other values of the config that no weight depends on: image_size, token_threshold.
+
+        Raises UserError as ModelConfig does, RuntimeError for a change that the weights do not fit.
+        """
+        model = ViTTactile(dataclasses.replace(self.config, **changes), self.tau).eval()
+        model.load_state_dict(self.state_dict())
+        model.temperatures = self.temperatures
+        return model
 
     @property
     def tau(self) -> tuple[float, ...]:

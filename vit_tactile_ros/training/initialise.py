@@ -19,6 +19,7 @@ from vit_tactile_ros.model import (
     ViTTactile,
     load_checkpoint,
     shipped_checkpoint,
+    token_threshold,
 )
 from vit_tactile_ros.model.config import Attention, Stem
 
@@ -47,8 +48,6 @@ class Start:
     token_threshold: float | None = None  # grey levels; 0: all patches
 
     def __post_init__(self) -> None:
-        if self.token_threshold is not None and not 0 <= self.token_threshold < 128:
-            raise UserError(f'token_threshold is {self.token_threshold}; must be 0 (all patches) to 127 grey levels')
         try:
             self.paths()
         except FileNotFoundError as error:
@@ -76,12 +75,9 @@ class Start:
 
     def for_inputs(self, architecture: ModelConfig, preprocessing: PreprocessingConfig) -> ModelConfig:
         """The architecture for these inputs; raises UserError if patches would be dropped without a reference."""
-        threshold = architecture.token_threshold
-        if self.token_threshold is not None:
-            threshold = self.token_threshold / 255 / max(preprocessing.std)
-        if threshold and preprocessing.reference != 'difference':
-            raise UserError(f'token_threshold is {threshold * 255 * max(preprocessing.std):g}; must be 0 for an input '
-                            'without a reference: an untouched patch is recognised by its difference to the reference')
+        asked = (architecture.token_threshold * 255 * max(preprocessing.std) if self.token_threshold is None
+                 else self.token_threshold)
+        threshold = token_threshold(asked, preprocessing)
         return dataclasses.replace(architecture, channels=preprocessing.channels, token_threshold=threshold)
 
 
