@@ -95,7 +95,7 @@ def on_clips(clips: Sequence[Clip], checkpoint: Checkpoint, engine: str) -> dict
             same.append((full(some, image).argmax(-1) == full(every, image).argmax(-1))[:, 0].tolist())
             touched.append(bool(clip.touched[number]))
     is_touched = np.array(touched)
-    found: dict[str, Any] = {'frames': len(touched), 'touched': int(is_touched.sum())}
+    found: dict[str, Any] = {'frames': len(touched), 'touched frames': int(is_touched.sum())}
     for title, rows in (('all frames', np.ones(len(touched), bool)), ('touched', is_touched), ('not', ~is_touched)):
         times = {name: np.array(values)[rows] for name, values in taken.items()}
         found[title] = {
