@@ -32,8 +32,8 @@ from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.runtime import Runtime
-from vit_tactile_ros.model import Checkpoint, ViTTactile, load_checkpoint, shipped_checkpoint, token_threshold
-from vit_tactile_ros.model.tokens import kept_shares
+from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, token_threshold
+from vit_tactile_ros.model.tokens import kept_shares, touched_images
 
 sys.path.insert(0, str(Path(__file__).parent))
 from measure_contact import Clip
@@ -51,20 +51,14 @@ def at_size(checkpoint: Checkpoint, image_size: Sequence[int] | None, **changes:
                                preprocessing=dataclasses.replace(checkpoint.preprocessing, image_size=size))
 
 
-def with_exact_attention(model: ViTTactile) -> ViTTactile:
-    exact = ViTTactile(dataclasses.replace(model.config, attention='softmax')).eval()
-    exact.load_state_dict(model.state_dict(), strict=False)  # without the random features
-    return exact
-
-
-def interleaved(work: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, in a new order in each round; the first of each warms up."""
+def interleaved(work: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each, in a new order in each round; the first rounds warm up."""
     taken: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(rounds + 1):
+    for number in range(warm_up + rounds):
         for name in random.sample(list(work), len(work)):
             start = time.perf_counter()
             work[name]()
-            if number:
+            if number >= warm_up:
                 taken[name].append(time.perf_counter() - start)
     return taken
 
@@ -80,6 +74,10 @@ def on_clips(clips: Sequence[Clip], checkpoint: Checkpoint, engine: str) -> dict
     temperatures = calibration.temperatures or (1.0,) * len(config.exits)
     some, every = (make_runtime(model, 'cpu', engine) for model in (
         checkpoint.model, at_size(checkpoint, config.image_size, token_threshold=0.0).model))
+    for image in touched_images(config.channels, config.image_size, config.patch_size,
+                                config.token_threshold).split(1):  # warm up
+        full(some, image)
+        full(every, image)
     taken: dict[str, list[float]] = {}
     shares, same, touched = [], [], []
     for clip in tqdm(clips, 'clips', disable=not sys.stderr.isatty()):
@@ -89,7 +87,7 @@ def on_clips(clips: Sequence[Clip], checkpoint: Checkpoint, engine: str) -> dict
                     'kept, full depth': lambda image=image: full(some, image),
                     'all, full depth': lambda image=image: full(every, image),
                     'kept, early exit': lambda image=image: decide(some, image, tau, temperatures),
-                    'all, early exit': lambda image=image: decide(every, image, tau, temperatures)}, 1).items():
+                    'all, early exit': lambda image=image: decide(every, image, tau, temperatures)}, 1, warm_up=0).items():
                 taken.setdefault(name, []).extend(seconds)
             shares.append(float(kept_shares(image, config.patch_size, config.token_threshold)))
             same.append((full(some, image).argmax(-1) == full(every, image).argmax(-1))[:, 0].tolist())
@@ -127,7 +125,7 @@ def on_sizes(checkpoint: Checkpoint, engine: str) -> dict[str, Any]:
     everything = at_size(checkpoint, large, token_threshold=0.0).model
     compared = {name: make_runtime(model, 'cpu', engine) for name, model in (
         ('kept', at_size(checkpoint, large).model), ('all', everything),
-        ('exact attention over all', with_exact_attention(everything)))}
+        ('exact attention over all', everything.changed(attention='softmax')))}
     seconds = interleaved({name: lambda runtime=runtime: full(runtime, image) for name, runtime in compared.items()}, 3)
     return {'growth per doubling of the pixels': [round(b / a, 2) for a, b in zip(medians, medians[1:], strict=False)],
             '3136 patches, time over that of the kept ones': {
@@ -146,6 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--token_threshold', type=float, help="grey levels; default: the checkpoint's")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
+    random.seed(0)
     checkpoint = load_checkpoint(arguments.checkpoint or shipped_checkpoint())
     changes = {} if arguments.token_threshold is None else {
         'token_threshold': token_threshold(arguments.token_threshold, checkpoint.preprocessing)}

@@ -36,7 +36,7 @@ class Decision:
     exit_block: int  # 1-based block that the exit follows; 0: the gate
     exit_confidences: NDArray[np.float32]  # at every evaluated exit, earliest first
     tau: tuple[float, ...]  # threshold of each early exit; of `Hurry` where the exit that was used needed it
-    compute_share: float  # of the multiply-adds of all blocks on all patches, 0..1
+    compute_share: float  # of the full depth's multiply-adds, times the share of patches that were computed, 0..1
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
 
 

@@ -225,8 +225,13 @@ def token_threshold(grey_levels: float, preprocessing: PreprocessingConfig) -> f
     0: all patches. Raises UserError for another value, or if there is no reference.
     """
     _require(0 <= grey_levels < 128, 'token_threshold', grey_levels, '0 (all patches) to 127 grey levels')
-    _require(not grey_levels or preprocessing.reference == 'difference', 'token_threshold', grey_levels,
-             '0 for an input without a reference: an untouched patch is recognised by its difference to the reference')
+    if grey_levels:
+        _require(preprocessing.reference == 'difference', 'token_threshold', grey_levels, '0 for an input without a '
+                 'reference: an untouched patch is recognised by its difference to the reference')
+        _require(not preprocessing.motion_interval, 'token_threshold', grey_levels,
+                 '0 for an input with motion: a patch that moved may equal the reference')
+        _require(all(mean == 0.5 for mean in preprocessing.mean), 'token_threshold', grey_levels,
+                 f'0 for an input with mean {preprocessing.mean}: an untouched patch must be 0, as with mean 0.5')
     return grey_levels / 255 / max(preprocessing.std)
 
 

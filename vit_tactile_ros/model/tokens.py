@@ -78,7 +78,7 @@ def touched_images(channels: int, size: tuple[int, int], patch: int, threshold: 
     order = np.argsort(~_grid(rows, columns), kind='stable')
     images = torch.zeros(len(counts), rows * columns, channels, patch, patch)
     for image, count in zip(images, counts, strict=True):
-        image[order[:count]] = 10 * threshold or 1.0
+        image[order[:count]] = 10 * threshold
     return images.reshape(-1, rows, columns, channels, patch, patch).permute(0, 3, 1, 4, 2, 5).reshape(
         -1, channels, *size)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vit_tactile_ros.model.attention import SelfAttention, has_values
 from vit_tactile_ros.model.config import Attention, ModelConfig, Stem
 from vit_tactile_ros.model.early_exit import Stages, early_exit, thresholds
-from vit_tactile_ros.model.tokens import Tokens, choose_tokens, run_stages, take_tokens
+from vit_tactile_ros.model.tokens import Group, Tokens, choose_tokens, run_stages, take_tokens
 
 
 class Mlp(nn.Sequential):
@@ -166,12 +166,14 @@ class ViTTactile(nn.Module):
         self.embed.compute_position()
 
     def changed(self, **changes: Any) -> ViTTactile:
-        """A copy, in eval mode, with other values of the config that no weight depends on: image_size, token_threshold.
+        """The same weights, in eval mode, with another image_size, token_threshold or attention.
 
-        Raises UserError as ModelConfig does, RuntimeError for a change that the weights do not fit.
+        Raises UserError as ModelConfig does.
         """
         model = ViTTactile(dataclasses.replace(self.config, **changes), self.tau).eval()
-        model.load_state_dict(self.state_dict())
+        # Softmax attention has no random features.
+        unknown = model.load_state_dict(self.state_dict(), strict=False)
+        assert not unknown.missing_keys and all('projection_matrix' in key for key in unknown.unexpected_keys)
         model.temperatures = self.temperatures
         return model
 
@@ -184,12 +186,17 @@ class ViTTactile(nn.Module):
     def tau(self, value: float | Sequence[float]) -> None:
         self._tau = thresholds(value, len(self.config.exits))
 
-    def stages(self, images: Tensor) -> Stages:
+    def choose(self, images: Tensor) -> list[Group]:
+        """The patches of float32 images, (B, channels, H, W), that are computed."""
+        return choose_tokens(images, self.config.patch_size, self.token_threshold)
+
+    def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """Yield the logits of each exit in turn; each stage runs only when the next value is requested.
 
-        `send(rows)` continues with those rows only, `send(None)` and `next` with all.
+        `send(rows)` continues with those rows only, `send(None)` and `next` with all. groups: of `choose`; None: those
+        of these images.
         """
-        groups = choose_tokens(images, self.config.patch_size, self.token_threshold)
+        groups = self.choose(images) if groups is None else groups
         yield from run_stages(take_tokens(self.embed(images), groups), len(self.stage_modules), self._run,
                               lambda _index, tokens, rows: tokens.subset(rows))
 

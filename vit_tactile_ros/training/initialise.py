@@ -75,9 +75,11 @@ class Start:
 
     def for_inputs(self, architecture: ModelConfig, preprocessing: PreprocessingConfig) -> ModelConfig:
         """The architecture for these inputs; raises UserError if patches would be dropped without a reference."""
-        asked = (architecture.token_threshold * 255 * max(preprocessing.std) if self.token_threshold is None
-                 else self.token_threshold)
-        threshold = token_threshold(asked, preprocessing)
+        asked, threshold = self.token_threshold, architecture.token_threshold
+        if asked is not None:
+            threshold = token_threshold(asked, preprocessing)
+        elif threshold:
+            token_threshold(1, preprocessing)  # whether it can be used with these inputs
         return dataclasses.replace(architecture, channels=preprocessing.channels, token_threshold=threshold)
 
 

@@ -48,6 +48,8 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
                 name, then, value = 'motion', then['motion_interval'], value['motion_interval']
             elif name == 'preprocessing' and then and then['motion_views'] != value['motion_views']:
                 name, then, value = 'motion_views', then['motion_views'], value['motion_views']
+            elif name == 'token_threshold':  # the flag is in grey levels
+                then, value = (round(v * 255 * max(settings['preprocessing']['std']), 3) for v in (then, value))
             raise SettingsError(f'{output} was started with --{name} {_flag(then)}, now it is '
                                 f'{_flag(value)}: give the same settings to resume, or another --output')
 

@@ -100,7 +100,7 @@ class FrameTable:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Multiply-adds over those of all blocks on all patches, (N,); 0 where the gate decided."""
+        """Multiply-adds over those of the full depth, times the kept share, (N,); 0 where the gate decided."""
         kept = np.where(np.isnan(self.kept_share), 1.0, self.kept_share)
         return np.where(self.is_gated, 0.0, np.asarray(self.compute_shares)[self.exit_index] * kept)
 

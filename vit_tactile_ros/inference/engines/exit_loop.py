@@ -211,7 +211,8 @@ class ExitLoop:
             wanted = rows.cpu().numpy()
             return self._move(index, state[0], wanted), len(wanted)
 
-        parts = [(group.rows, (self._load(images[group.rows], group.kept), len(group.rows)))
+        parts = [(group.rows, (self._load(images if len(group.rows) == len(images) else images[group.rows],
+                                          group.kept), len(group.rows)))
                  for group in self._groups(images)]
         yield from run_stages(parts, self._exits, run, subset)
 

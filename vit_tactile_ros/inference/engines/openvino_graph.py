@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.attention import FavorAttention, QKNorm, SelfAttention
+from vit_tactile_ros.model.tokens import token_counts
 from vit_tactile_ros.model.vit import Block, Head, PatchEmbedding, Stage
 
 Array = NDArray[np.float32]
@@ -28,22 +29,31 @@ def embedding_graph(model: ViTTactile) -> ov.Model:
 
 
 def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Model]:
-    """One graph per exit: tokens (B, N, width) to logits (B, C) and, but for the last one, tokens, float32.
+    """One graph per exit: images (B, channels, H, W) or tokens (B, N, width) to logits (B, C) and, but for the last
+    one, tokens, float32.
 
-    If the model drops patches, N is dynamic, and a second input, (B, N), has the weights of the tokens. With `ranges`,
-    of `activation_ranges`, the linear layers of the blocks multiply 8-bit integers. Raises NotImplementedError for an
+    B is dynamic; H, W and N are those of the model's image size. If the model drops patches, all graphs take tokens,
+    of `embedding_graph`, N is dynamic, and a second input, (B, N), has the weights of the tokens. With `ranges`, of
+    `activation_ranges`, the linear layers of the blocks multiply 8-bit integers. Raises NotImplementedError for an
     unknown layer.
     """
     config = model.config
     drops = config.token_threshold > 0
-    num_tokens = -1 if drops else (config.image_size[0] // config.patch_size) * (config.image_size[1]
-                                                                                 // config.patch_size)
+    patches = (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
+    if drops and config.attention == 'softmax' and config.heads in token_counts(patches):
+        raise NotImplementedError(f'exact attention with {config.heads} heads on as many tokens: OpenVINO gives other '
+                                  'results')
     graphs = []
     for index, stage in enumerate(model.stage_modules):
-        entries = [ops.parameter([-1, num_tokens, config.width], np.float32)]
         if drops:
-            entries.append(ops.parameter([-1, num_tokens], np.float32))
+            entries = [ops.parameter([-1, -1, config.width], np.float32), ops.parameter([-1, -1], np.float32)]
+        elif index == 0:
+            entries = [ops.parameter([-1, config.channels, *config.image_size], np.float32)]
+        else:
+            entries = [ops.parameter([-1, patches, config.width], np.float32)]
         x, weights = entries[0], entries[1] if drops else None
+        if index == 0 and not drops:
+            x = _embed(x, model.embed, config.width)
         for block in cast('list[Block]', list(cast(Stage, stage).blocks)):
             x = _block(x, block, ranges[:4], weights)
             ranges = ranges[4:]
