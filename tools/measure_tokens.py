@@ -83,11 +83,11 @@ def on_clips(clips: Sequence[Clip], checkpoint: Checkpoint, engine: str) -> dict
     for clip in tqdm(clips, 'clips', disable=not sys.stderr.isatty()):
         for number in range(0, len(clip.frames), EVERY):
             image = torch.from_numpy(normalise(clip.frames[number], clip.reference, checkpoint.preprocessing))[None]
-            for name, seconds in interleaved({
-                    'kept, full depth': lambda image=image: full(some, image),
+            work = {'kept, full depth': lambda image=image: full(some, image),
                     'all, full depth': lambda image=image: full(every, image),
                     'kept, early exit': lambda image=image: decide(some, image, tau, temperatures),
-                    'all, early exit': lambda image=image: decide(every, image, tau, temperatures)}, 1, warm_up=0).items():
+                    'all, early exit': lambda image=image: decide(every, image, tau, temperatures)}
+            for name, seconds in interleaved(work, 1, warm_up=0).items():
                 taken.setdefault(name, []).extend(seconds)
             shares.append(float(kept_shares(image, config.patch_size, config.token_threshold)))
             same.append((full(some, image).argmax(-1) == full(every, image).argmax(-1))[:, 0].tolist())
