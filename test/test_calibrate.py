@@ -290,3 +290,20 @@ def test_unknown_is_bounded_and_nothing_else_changes(tmp_path, capsys):
     assert calibrate.main(flags) == 0
     again = answer(capsys)['unknown']
     assert abs(again['shift']) < 0.011  # float16
+
+
+def test_a_threshold_of_tokens_is_stored_and_fitted_to(path, tmp_path, capsys):
+    """Thresholds of the exits from predictions on all patches, for a network that then computes fewer."""
+    cache = ['--size', '40', '--cache', str(tmp_path / 'cache')]
+    written = []
+    for grey in (None, '0', '127'):
+        out = tmp_path / f'{grey}.st'
+        extra = [] if grey is None else ['--token_threshold', grey]
+        assert calibrate.main(['--checkpoint', str(path), '--output', str(out), *cache, *extra]) == 0
+        written.append(load_checkpoint(out))
+    before, all_patches, few = written
+    assert before.calibration == all_patches.calibration and all_patches.model.config.token_threshold == 0
+    assert few.model.config.token_threshold == pytest.approx(127 / 255 / max(few.preprocessing.std))
+    assert few.calibration.temperatures != before.calibration.temperatures
+    assert calibrate.main(['--checkpoint', str(path), '--token_threshold', '200']) == 2
+    assert 'token_threshold is 200' in capsys.readouterr().err

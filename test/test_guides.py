@@ -71,7 +71,7 @@ def test_train_calibrate_sweep(toy_world):
     name, arguments = of_package(first.text)
     assert name == 'train' and importlib.import_module('vit_tactile_ros.train').main(
         [*arguments, *SMALLER['train']]) == 0
-    assert run('speed.md', 'calibrate', 'sweep') == ['sweep', 'calibrate', 'calibrate']
+    assert run('speed.md', 'calibrate', 'sweep') == ['sweep', 'calibrate', 'calibrate', 'calibrate']
 
 
 def test_replay_report_compare_extract_train(toy_world):

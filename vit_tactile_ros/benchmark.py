@@ -29,7 +29,6 @@ from vit_tactile_ros.evaluation.benchmark.contest import Times
 from vit_tactile_ros.evaluation.benchmark.engine_accuracy import compare_accuracy, outputs_of_engines
 from vit_tactile_ros.evaluation.benchmark.figure import benchmark_figure
 from vit_tactile_ros.evaluation.benchmark.measurements import SIDES, Budget, Subject
-from vit_tactile_ros.evaluation.benchmark.workloads import resized
 from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.outputs import inputs_of
@@ -120,7 +119,7 @@ def load_network(request: BenchmarkRequest) -> Checkpoint:
     size = (request.image_size[0], request.image_size[1])
     preprocessing = PreprocessingConfig(**(vars(checkpoint.preprocessing) | {'image_size': size}))
     calibration = dataclasses.replace(checkpoint.calibration, activation_ranges=())
-    return Checkpoint(resized(checkpoint.model, size), preprocessing, checkpoint.class_names, calibration,
+    return Checkpoint(checkpoint.model.changed(image_size=size), preprocessing, checkpoint.class_names, calibration,
                       checkpoint.provenance)
 
 

@@ -4,7 +4,8 @@ Fits a temperature per exit. For each bound on the accuracy lost by early exits 
 the bound with the given confidence. Both are stored in the checkpoint; the node then accepts `max_accuracy_drop`
 instead of tau. The ranges of the activations are stored too; precision int8 needs them. If a class is named `unknown`,
 its bias is first lowered, once for all exits and on all samples, until few enough touches of the other classes are
-reported as unknown; to raise it again, calibrate the checkpoint of the training.
+reported as unknown; to raise it again, calibrate the checkpoint of the training. With --token_threshold, everything is
+fitted to the predictions on fewer patches, and stored with the threshold.
 """
 
 from __future__ import annotations
@@ -52,7 +53,14 @@ from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_writable
 from vit_tactile_ros.inference.runtime import select_device
 from vit_tactile_ros.inference.touch_events import UNKNOWN
-from vit_tactile_ros.model import Calibration, Checkpoint, load_checkpoint, save_checkpoint, shipped_checkpoint
+from vit_tactile_ros.model import (
+    Calibration,
+    Checkpoint,
+    load_checkpoint,
+    save_checkpoint,
+    shipped_checkpoint,
+    token_threshold,
+)
 
 EXAMPLES = (
     '--checkpoint runs/mine/checkpoint.safetensors --data touches',
@@ -77,6 +85,9 @@ class CalibrationRequest:
     max_false_unknown: float = flag(
         MOST_FALSE, 'bound on the share of touches of other classes that are reported as the class unknown, above 0; '
                     'holds with --confidence; 1: its bias is not changed', 'SHARE')
+    token_threshold: float | None = flag(
+        None, 'compute only the patches that differ from the reference by more than this many grey levels, and a '
+              "sparse grid of the others, 0 to 127 (0: all patches; 3 is a start); default: the checkpoint's")
     check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
                          'checkpoint', 'N')
     plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')
@@ -107,6 +118,9 @@ def main(argv: list[str] | None = None) -> int:
     torch.set_num_threads(1)
     path = request.checkpoint or shipped_checkpoint()
     checkpoint = load_checkpoint(path)
+    if request.token_threshold is not None:
+        threshold = token_threshold(request.token_threshold, checkpoint.preprocessing)
+        checkpoint = replace(checkpoint, model=checkpoint.model.changed(token_threshold=threshold))
     output = (request.output or path).resolve()  # a link to a checkpoint stays a link
     check_writable(request.plot if request.check else output)
     part = load_parts(request.data, checkpoint, 'validation')['validation']

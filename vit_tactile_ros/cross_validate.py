@@ -141,7 +141,7 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
     preprocessing = choose_preprocessing(table, architecture.image_size, request.input,
                                          checkpoints[0] if checkpoints else None, source.control,
                                          request.motion, motion_views=request.motion_views)
-    architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
+    architecture = start.for_inputs(architecture, preprocessing)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '

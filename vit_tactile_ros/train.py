@@ -8,7 +8,6 @@ On several GPUs: `torchrun --nproc_per_node 4 -m vit_tactile_ros.train ...`; --b
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import sys
 from datetime import datetime
@@ -86,7 +85,7 @@ def _train(request: TrainingRequest, stop: Stop) -> int:
                                          checkpoints[0] if checkpoints else None, source.control,
                                          request.data.motion, request.data.default_motion,
                                          request.data.motion_views)
-    architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
+    architecture = start.for_inputs(architecture, preprocessing)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     machine = Machine(device, request.workers, processes)

@@ -118,7 +118,7 @@ def _search(search: Search) -> int:
                                          checkpoints[0] if checkpoints else None, source.control,
                                          search.data.motion, search.data.default_motion,
                                          search.data.motion_views)
-    architecture = dataclasses.replace(architecture, channels=preprocessing.channels)
+    architecture = start.for_inputs(architecture, preprocessing)
     data = prepare_data(table, search.data, preprocessing, search.config, search.workers)
     if data.validation is None:
         assert table is not None  # simulated data always has a validation part

@@ -20,6 +20,7 @@ from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.runtime import has_vnni
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.model.early_exit import early_exit, exit_probabilities
+from vit_tactile_ros.model.tokens import choose_tokens, kept_shares
 
 reason = 'openvino is not installed: pip install .[fast]'
 pytest.importorskip('openvino', reason=reason)
@@ -34,7 +35,18 @@ VARIANTS = {
     'stem': {'attention': 'favor_relu', 'stem': 'convolution'},
     'motion': {'channels': 6},
     'no norm': {'attention': 'favor_softmax', 'qk_norm': False},
+    'relu, tokens': {'attention': 'favor_relu', 'token_threshold': 0.1},
+    'softmax features, tokens': {'attention': 'favor_softmax', 'token_threshold': 0.1},
+    'exact, tokens': {'attention': 'softmax', 'token_threshold': 0.1, 'heads': 4},
 }
+
+
+def varied(count: int, model: ViTTactile) -> torch.Tensor:
+    """Images of which a model that drops patches keeps different numbers."""
+    images = torch.randn(count, model.config.channels, *model.config.image_size)
+    for number, image in enumerate(images):
+        image[:, :, 16 * (number % 4):] *= 0.01
+    return images
 
 
 def toy_model(**changes) -> ViTTactile:
@@ -54,18 +66,48 @@ def test_openvino_equals_torch(variant):
     model = toy_model(**VARIANTS[variant])
     engine = OpenVinoRuntime(model)
     for batch in (1, 5, 2, 1):
-        images = torch.randn(batch, model.config.channels, 32, 48)
+        images = varied(batch, model)
         with torch.inference_mode():
             for got, wanted in zip(engine.stages(images), model.stages(images), strict=True):
                 torch.testing.assert_close(got, wanted, atol=2e-5, rtol=1e-4)
 
 
+def test_as_many_heads_as_tokens_are_refused():
+    """OpenVINO mixed them up with exact attention: a silent wrong prediction."""
+    with pytest.raises(NotImplementedError, match='3 heads on as many tokens'):
+        OpenVinoRuntime(toy_model(attention='softmax', token_threshold=0.1))
+
+
+def test_every_number_of_tokens_is_checked(monkeypatch):
+    """An engine that is wrong only for a number of tokens that no check uses."""
+    model, seen = toy_model(token_threshold=0.1), set()
+    stages = TorchRuntime.stages
+    monkeypatch.setattr(TorchRuntime, 'stages', lambda self, images: seen.update(
+        (kept_shares(images, 16, 0.1) * 6).round().int().tolist()) or stages(self, images))
+    make_runtime(model, 'cpu', 'openvino')
+    assert seen == {2, 3, 5, 6}
+
+
 @torch.inference_mode()
-def test_openvino_goes_on_with_the_rows_that_are_sent():
+def test_every_precision_computes_the_same_patches():
+    """Patches chosen from rounded inputs: bfloat16 would decide on other ones than float32."""
+    model = toy_model(token_threshold=0.1)
+    images = 0.17496 + 2e-4 * torch.randn(40, 3, 32, 48)  # at the threshold, after the smooth change
+    seen = []
+    runtime = TorchRuntime(model, CPU, 'bfloat16')
+    runtime._model.stage_modules[0].register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].shape[:2]))
+    next(runtime.stages(images))
+    assert seen == [(len(group.rows), 6 if group.kept is None else group.kept.patches.shape[1])
+                    for group in choose_tokens(images, 16, 0.1)] and len(seen) > 1
+
+
+@pytest.mark.parametrize('threshold', (0.0, 0.1))
+@torch.inference_mode()
+def test_openvino_goes_on_with_the_rows_that_are_sent(threshold):
     """Rows taken from the wrong stage's tokens, in the wrong order, or from memory that the next run overwrites."""
-    model = toy_model()
+    model = toy_model(token_threshold=threshold)
     engine, reference = OpenVinoRuntime(model).stages, model.stages
-    images = torch.randn(6, 3, 32, 48)
+    images = varied(6, model)
     got, wanted = engine(images), reference(images)
     first = next(got)
     kept = first.clone()

@@ -14,11 +14,11 @@ from vit_tactile_ros.model import Hurry, ModelConfig, ViTTactile, early_exit
 TEMPERATURES = (1.2, 0.9, 1.1)
 
 
-@pytest.fixture(scope='module')
-def model():
+@pytest.fixture(scope='module', params=(0.0, 0.1), ids=('all patches', 'tokens'))
+def model(request):
     torch.manual_seed(0)
-    model = ViTTactile(ModelConfig(num_classes=4, image_size=(32, 32), width=48, depth=3, exits=(1, 2, 3),
-                                   feature_map_dim=16)).eval()
+    model = ViTTactile(ModelConfig(num_classes=4, image_size=(32, 64), width=48, depth=3, exits=(1, 2, 3),
+                                   feature_map_dim=16, token_threshold=request.param)).eval()
     for stage in model.stage_modules:
         torch.nn.init.normal_(stage.head.classify.weight, std=0.6)
     return model
@@ -28,8 +28,12 @@ def engine(model, speculate=None):
     return CudaGraphRuntime(model, torch.device('cpu'), speculate=speculate, backend=DirectBackend())
 
 
-def images(count: int, seed: int = 0):
-    return torch.randn(count, 3, 32, 32, generator=torch.Generator().manual_seed(seed))
+def images(count: int, seed: int = 0, alike: bool = False):
+    """A model that drops patches keeps different numbers of them."""
+    found = torch.randn(count, 3, 32, 64, generator=torch.Generator().manual_seed(seed))
+    for number, image in enumerate(found if not alike else ()):
+        image[:, :, 16 * (4 - number % 5):] *= 0.01
+    return found
 
 
 def middling(model, batch):
@@ -101,16 +105,17 @@ def test_the_batch_of_mixed_exits_is_really_mixed(model):
 
 def test_order_of_launches(model):
     """A next stage that waits for the answer although it should not, or one that is started for nobody."""
-    tau = middling(model, images(16))
+    batch = images(16, alike=True)
+    tau = middling(model, batch)
     waiting, ahead = engine(model, False)._loop, engine(model, True)._loop
-    waiting.early_exit(images(16), (0.0, 0.0), TEMPERATURES)
+    waiting.early_exit(batch, (0.0, 0.0), TEMPERATURES)
     assert waiting.launched == [(0, 16)]
-    ahead.early_exit(images(16), (0.0, 0.0), TEMPERATURES)
+    ahead.early_exit(batch, (0.0, 0.0), TEMPERATURES)
     assert ahead.launched == [(0, 16), (1, 16)]
-    left = waiting.early_exit(images(16), tau, TEMPERATURES).exit_index
+    left = waiting.early_exit(batch, tau, TEMPERATURES).exit_index
     after = [padded_size(int((left > i).sum())) for i in range(2)]
     assert waiting.launched == [(0, 16), (1, after[0]), (2, after[1])] and after[0] < 16
-    ahead.early_exit(images(16), tau, TEMPERATURES)
+    ahead.early_exit(batch, tau, TEMPERATURES)
     assert ahead.launched == [(0, 16), (1, 16), (2, after[0])]  # the third starts before the second's answer
 
 
@@ -138,7 +143,7 @@ def test_stages_equal_the_model_also_for_chosen_rows(model):
 def test_images_of_another_size_are_refused(model):
     """An error of a buffer's shape from deep inside."""
     for call in (lambda x: engine(model).stages(x), lambda x: engine(model).early_exit(x, (0.5, 0.5), TEMPERATURES)):
-        with pytest.raises(ValueError, match=r'images have shape \(1, 3, 48, 32\); must be \(B, 3, 32, 32\)'):
+        with pytest.raises(ValueError, match=r'images have shape \(1, 3, 48, 32\); must be \(B, 3, 32, 64\)'):
             call(torch.zeros(1, 3, 48, 32))
 
 

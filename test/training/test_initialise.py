@@ -173,3 +173,18 @@ def test_motion_that_is_new_changes_nothing_at_first(stem):
     assert torch.equal(logits(back)[-1], logits(plain)[-1])
     with pytest.raises(ValueError, match='freeze is 1 and motion is new to a.safetensors'):
         check_frozen(1, [CHECKPOINT], 'a.safetensors', dataclasses.replace(CONFIG, channels=6))
+
+
+def test_the_threshold_of_tokens_is_given_in_grey_levels():
+    """A threshold in other units than those of the input drops everything, or nothing."""
+    given = Start(token_threshold=5.1).for_inputs(CONFIG, PREPROCESSING)
+    assert given.token_threshold == pytest.approx(5.1 / 25.5)
+    assert Start().for_inputs(given, PREPROCESSING).token_threshold == pytest.approx(given.token_threshold)
+    assert Start(token_threshold=0).for_inputs(given, PREPROCESSING).token_threshold == 0
+    alone = dataclasses.replace(PREPROCESSING, reference='none')
+    assert Start().for_inputs(CONFIG, alone).token_threshold == 0
+    with pytest.raises(ValueError, match='token_threshold is 5.1; must be 0 for an input without a reference'):
+        Start(token_threshold=5.1).for_inputs(CONFIG, alone)
+    for wrong in (-1.0, 128.0, float('nan')):
+        with pytest.raises(ValueError, match='token_threshold is .*; must be 0 .* to 127 grey levels'):
+            Start(token_threshold=wrong).for_inputs(CONFIG, PREPROCESSING)

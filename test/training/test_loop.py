@@ -501,3 +501,15 @@ def test_frozen_blocks_keep_their_weights_and_everything_else_learns(tmp_path, b
 def test_more_frozen_blocks_than_there_are_are_refused():
     with pytest.raises(ValueError, match='freeze is 3; must be at most 2'):
         train(config=dataclasses.replace(SETTINGS, freeze=3))
+
+
+def test_training_varies_the_number_of_patches(monkeypatch):
+    """A network that only sees the many patches of simulated touches, and fails on the few of a real one."""
+    seen: list[float] = []
+    model = ViTTactile(dataclasses.replace(CONFIG, token_threshold=0.1))
+    monkeypatch.setattr(model, 'stages', lambda images: seen.append(model.token_threshold) or ViTTactile.stages(
+        model, images))
+    average = train(model=model)
+    assert len(set(seen)) == 6 and all(0.1 <= threshold <= 0.4 for threshold in seen)  # one per step
+    assert max(seen) > 2 * min(seen)
+    assert average.token_threshold == average.config.token_threshold == 0.1

@@ -10,7 +10,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toy_training import CONFIG, Colours, fit_toy, make_model
 
-from vit_tactile_ros.model import ViTTactile
+from vit_tactile_ros.model import ModelConfig, ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.monitoring import COLLAPSE_RMS, CollapseWatch, LogError, RunLog, query_key_rms
 
@@ -73,6 +73,15 @@ def test_rms_is_that_of_queries_and_keys():
 def test_rms_without_normalisation():
     model = ViTTactile(dataclasses.replace(CONFIG, qk_norm=False))
     assert all(0 < value < 10 for pair in query_key_rms(model, torch.randn(2, 3, 32, 32)) for value in pair)
+
+
+def test_rms_is_by_block_where_images_keep_other_patches():
+    """Groups of images run one after the other: their values were taken for those of further blocks."""
+    model = ViTTactile(ModelConfig(num_classes=3, image_size=(32, 64), width=48, depth=2, exits=(1, 2),
+                                   feature_map_dim=16, token_threshold=0.1))
+    images = torch.zeros(2, 3, 32, 64)
+    images[1] = torch.randn(3, 32, 64)
+    assert len(model.choose(images)) == 2 and len(query_key_rms(model, images)) == 2
 
 
 def test_collapse_is_warned_of_once_per_block(caplog):

@@ -36,7 +36,7 @@ class ExitOutputs:
     labels: NDArray[np.int64]  # (N,), 0..C-1
     class_names: tuple[str, ...]
     exits: tuple[int, ...]  # 1-based block that each exit follows
-    compute_shares: tuple[float, ...]  # multiply-adds up to each exit over those of the full depth
+    compute_shares: tuple[float, ...]  # multiply-adds up to each exit over those of the full depth, on all patches
 
     def __len__(self) -> int:
         return len(self.labels)

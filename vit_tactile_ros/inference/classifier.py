@@ -19,6 +19,7 @@ from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, are_states
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
+from vit_tactile_ros.model.tokens import kept_shares, touched_images
 
 Image = NDArray[np.uint8]
 
@@ -35,7 +36,7 @@ class Decision:
     exit_block: int  # 1-based block that the exit follows; 0: the gate
     exit_confidences: NDArray[np.float32]  # at every evaluated exit, earliest first
     tau: tuple[float, ...]  # threshold of each early exit; of `Hurry` where the exit that was used needed it
-    compute_share: float  # of the full depth's multiply-adds, 0..1
+    compute_share: float  # of the full depth's multiply-adds, times the share of patches that were computed, 0..1
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
 
 
@@ -70,6 +71,7 @@ class TactileClassifier:
         # From the checkpoint, so that a network just trained predicts as it will when loaded.
         self.temperatures = checkpoint.calibration.temperatures or (1.0,) * len(self.exits)
         self.compute_shares = compute_shares(checkpoint.model.config)
+        self._patch, self._token_threshold = checkpoint.model.config.patch_size, checkpoint.model.config.token_threshold
 
     @property
     def needs_reference(self) -> bool:
@@ -119,14 +121,21 @@ class TactileClassifier:
 
     @torch.inference_mode()
     def warm_up(self, batch_sizes: Sequence[int] = (1,), rounds: int = 2) -> None:
-        """Run every stage at the given batch sizes, so that the first real frame is not slow."""
-        height, width = self.preprocessing.image_size
-        for batch in batch_sizes:
-            blank = np.zeros((batch, self.preprocessing.channels, height, width), np.float32)
+        """Run every stage at the given batch sizes and numbers of patches, so that the first real frame is not slow."""
+        images = touched_images(self.preprocessing.channels, self.preprocessing.image_size, self._patch,
+                                self._token_threshold)
+        for batch in (image.expand(batch, -1, -1, -1).contiguous() for batch in batch_sizes for image in images):
             for _ in range(rounds):
-                self.classify_inputs(blank, self.thresholds(1.0))
-                for _logits in self.runtime.stages(torch.from_numpy(blank)):
-                    pass  # a model that is confident about the blank image exits early at any tau
+                self.classify_inputs(batch.numpy(), self.thresholds(1.0))
+                for _logits in self.runtime.stages(batch):
+                    pass  # a model that is confident about this image exits early at any tau
+
+    @torch.inference_mode()
+    def kept_shares(self, inputs: Input) -> NDArray[np.float32]:
+        """The share of its patches that the network computes for each input, (B,); see `model.tokens`."""
+        if not self._token_threshold:
+            return np.ones(len(inputs), np.float32)
+        return kept_shares(torch.from_numpy(inputs), self._patch, self._token_threshold).numpy()
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
                  tau: Sequence[float], previous: Sequence[Image | None] | None = None,
@@ -154,6 +163,7 @@ class TactileClassifier:
         exits = result.exit_index.tolist()
         taken = time.perf_counter() - start
         class_ids = probabilities.argmax(axis=1).tolist()
+        kept = self.kept_shares(inputs).tolist()
         return [
             Decision(
                 class_id=class_id,
@@ -164,10 +174,11 @@ class TactileClassifier:
                 exit_block=self.exits[exit_index],
                 exit_confidences=confidence[:exit_index + 1],
                 tau=tuple(tau) if hurry is None or _reached(tau, exit_index, confidence) else hurry.tau,
-                compute_share=self.compute_shares[exit_index],
+                compute_share=self.compute_shares[exit_index] * kept_share,
                 inference_time=taken,
             )
-            for class_id, row, exit_index, confidence in zip(class_ids, probabilities, exits, confidences, strict=True)
+            for class_id, row, exit_index, confidence, kept_share in zip(class_ids, probabilities, exits, confidences,
+                                                                         kept, strict=True)
         ]
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
+from vit_tactile_ros.model.tokens import touched_images
 
 Precision = Literal['float32', 'bfloat16', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -90,7 +91,8 @@ def fastest_thread_count(model: ViTTactile, limit: int, budget: float = 0.5) -> 
     """
     if limit <= 1:
         return 1
-    image = torch.zeros(1, model.config.channels, *model.config.image_size)
+    config = model.config
+    image = touched_images(config.channels, config.image_size, config.patch_size, config.token_threshold)[-1:]
     times: dict[int, list[float]] = {1: [], limit: []}
     begun = time.perf_counter()
     for _ in range(1 + 5):  # the first round only warms up

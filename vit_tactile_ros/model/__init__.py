@@ -8,6 +8,7 @@ from vit_tactile_ros.model.config import (
     ModelConfig,
     PreprocessingConfig,
     Provenance,
+    token_threshold,
 )
 from vit_tactile_ros.model.early_exit import ExitResult, Hurry, early_exit, exit_probabilities, exit_score, thresholds
 from vit_tactile_ros.model.shipped import shipped_checkpoint
@@ -17,5 +18,5 @@ __all__ = [
     'GREY_SHARE', 'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'Hurry',
     'ModelConfig', 'PreprocessingConfig', 'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile',
     'early_exit', 'exit_probabilities', 'exit_score', 'load_checkpoint', 'multiply_adds', 'save_checkpoint',
-    'shipped_checkpoint', 'thresholds',
+    'shipped_checkpoint', 'thresholds', 'token_threshold',
 ]

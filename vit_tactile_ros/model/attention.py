@@ -17,7 +17,10 @@ INITIAL_QK_RMS = 0.5
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, (B, N, width) -> (B, N, width)."""
+    """Multi-head self-attention, (B, N, width) -> (B, N, width).
+
+    With weights, (B, N), a token counts as a key as often as its weight says.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -33,10 +36,10 @@ class SelfAttention(nn.Module):
                                          else 'softmax')
         self.out = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         b, n, width = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.heads, -1).permute(2, 0, 3, 1, 4)  # each (B, heads, N, head_dim)
-        y = self.kernel(self.q_norm(q), self.k_norm(k), v)
+        y = self.kernel(self.q_norm(q), self.k_norm(k), v, weights)
         return cast(Tensor, self.out(y.transpose(1, 2).reshape(b, n, width)))
 
     def redraw_features(self) -> None:
@@ -80,13 +83,15 @@ class FavorAttention(nn.Module):
         self.projection_matrix.copy_(gaussian_orthogonal_random_matrix(rows, columns,
                                                                        device=self.projection_matrix.device))
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:
         projection = (self.projection_matrix * q.shape[-1]**-0.25).to(q.dtype)
         if self.features == 'relu':
             q, k = self._relu_features(q, projection), self._relu_features(k, projection)
         else:
             # The keys' stabiliser is per sample and head: over the batch, samples would depend on each other.
             q, k = self._softmax_features(q, projection, (-1,)), self._softmax_features(k, projection, (-2, -1))
+        if weights is not None:
+            k = k * weights[:, None, :, None].to(k.dtype)
         context = k.transpose(-2, -1) @ v  # (B, heads, features, head_dim)
         divisor = q @ k.sum(dim=-2).unsqueeze(-1)
         return (q @ context) / divisor
@@ -118,5 +123,6 @@ class QKNorm(nn.Module):
 class SoftmaxAttention(nn.Module):
     """Exact scaled dot-product attention, the baseline that FAVOR+ approximates."""
 
-    def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        return F.scaled_dot_product_attention(q, k, v)
+    def forward(self, q: Tensor, k: Tensor, v: Tensor, weights: Tensor | None = None) -> Tensor:
+        mask = None if weights is None else weights.log()[:, None, None, :].to(q.dtype)
+        return F.scaled_dot_product_attention(q, k, v, mask)

@@ -47,6 +47,9 @@ class ModelConfig:
     # With its fixed epsilon, FAVOR+ degrades to an average once the rms of queries and keys exceeds 1: normalise them.
     qk_norm: bool = True
     channels: int = 3  # of the input: 3, and 3 more for each earlier image with motion
+    # Above 0, only patches whose difference to the reference exceeds it are computed, and a sparse grid of the others
+    # (see `model.tokens`). In units of the input: grey levels / 255 / std of the preprocessing. 0: all patches.
+    token_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():
@@ -61,6 +64,10 @@ class ModelConfig:
         _require(self.stem == 'patch' or (self.patch_size % 8 == 0 and self.width % 12 == 0), 'stem', self.stem,
                  f"'patch' for patch_size {self.patch_size} and width {self.width}: the convolutions need multiples of "
                  '8 and 12')
+        _require(0.0 <= self.token_threshold <= 1e6, 'token_threshold', self.token_threshold,
+                 'from 0 (all patches) to 1e6')
+        _require(not self.token_threshold or self.patch_size % 2 == 0, 'token_threshold', self.token_threshold,
+                 f'0 for patch_size {self.patch_size}: the difference of a patch is that of its quarters')
         _require(self.width % self.heads == 0, 'heads', self.heads, f'a divisor of width {self.width}')
         _require(self.width % 4 == 0, 'width', self.width, 'a multiple of 4 (2-D position embedding)')
         _require(len(self.image_size) == 2
@@ -210,6 +217,22 @@ def check_class_names(names: Sequence[str]) -> None:
                  f'1 to {MAX_NAME} characters without line ends or other control characters')
     if len(set(names)) != len(names):
         raise UserError(f'class_names {shown(list(names))} holds a name twice')
+
+
+def token_threshold(grey_levels: float, preprocessing: PreprocessingConfig) -> float:
+    """`ModelConfig.token_threshold` for patches that differ from the reference by more than this, 0 to 127 grey levels.
+
+    0: all patches. Raises UserError for another value, or if there is no reference.
+    """
+    _require(0 <= grey_levels < 128, 'token_threshold', grey_levels, '0 (all patches) to 127 grey levels')
+    if grey_levels:
+        _require(preprocessing.reference == 'difference', 'token_threshold', grey_levels, '0 for an input without a '
+                 'reference: an untouched patch is recognised by its difference to the reference')
+        _require(not preprocessing.motion_interval, 'token_threshold', grey_levels,
+                 '0 for an input with motion: a patch that moved may equal the reference')
+        _require(all(mean == 0.5 for mean in preprocessing.mean), 'token_threshold', grey_levels,
+                 f'0 for an input with mean {preprocessing.mean}: an untouched patch must be 0, as with mean 0.5')
+    return grey_levels / 255 / max(preprocessing.std)
 
 
 def check_motion(name: str, seconds: float, views: int | None = None) -> None:

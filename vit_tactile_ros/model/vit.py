@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from vit_tactile_ros.model.attention import SelfAttention, has_values
 from vit_tactile_ros.model.config import Attention, ModelConfig, Stem
 from vit_tactile_ros.model.early_exit import Stages, early_exit, thresholds
+from vit_tactile_ros.model.tokens import Group, Tokens, choose_tokens, run_stages, take_tokens
 
 
 class Mlp(nn.Sequential):
@@ -20,7 +22,7 @@ class Mlp(nn.Sequential):
 
 
 class Block(nn.Module):
-    """A pre-norm transformer block, (B, N, width) -> (B, N, width)."""
+    """A pre-norm transformer block, (B, N, width) -> (B, N, width); weights of the tokens: `SelfAttention`."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -29,35 +31,40 @@ class Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(config.width)
         self.mlp = Mlp(config)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x))
+    def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), weights)
         x = x + self.mlp(self.mlp_norm(x))
         return x
 
 
 class Head(nn.Module):
-    """Classifier over the mean token, (B, N, width) -> (B, num_classes)."""
+    """Classifier over the mean token, (B, N, width) -> (B, num_classes); with weights, (B, N), the weighted mean."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
         self.classify = nn.Linear(config.width, config.num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.classify(self.norm(x).mean(dim=1)))
+    def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
+        x = self.norm(x)
+        if weights is None:
+            return cast(Tensor, self.classify(x.mean(dim=1)))
+        mean = (weights.unsqueeze(1) @ x).squeeze(1) / weights.sum(dim=1, keepdim=True)
+        return cast(Tensor, self.classify(mean))
 
 
 class Stage(nn.Module):
-    """The blocks up to one exit and its head, (B, N, width) -> (B, N, width), (B, num_classes)."""
+    """The blocks up to one exit and its head, (B, N, width) -> (B, N, width), (B, num_classes); weights: (B, N)."""
 
     def __init__(self, config: ModelConfig, num_blocks: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(Block(config) for _ in range(num_blocks)))
         self.head = Head(config)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        x = self.blocks(x)
-        return x, self.head(x)
+    def forward(self, x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        for block in self.blocks:
+            x = block(x, weights)
+        return x, self.head(x, weights)
 
 
 class PatchEmbedding(nn.Module):
@@ -142,6 +149,7 @@ class ViTTactile(nn.Module):
         starts = (0, *config.exits)
         self.stage_modules = nn.ModuleList(
             Stage(config, end - start) for start, end in zip(starts, config.exits, strict=False))
+        self.token_threshold = config.token_threshold  # training varies it
         self.temperatures: tuple[float, ...] = (1.0,) * len(config.exits)
         self.tau = tau
         self.apply(_initialise)
@@ -157,6 +165,18 @@ class ViTTactile(nn.Module):
         self.load_state_dict(weights, assign=True)
         self.embed.compute_position()
 
+    def changed(self, **changes: Any) -> ViTTactile:
+        """The same weights, in eval mode, with another image_size, token_threshold or attention.
+
+        Raises UserError as ModelConfig does.
+        """
+        model = ViTTactile(dataclasses.replace(self.config, **changes), self.tau).eval()
+        # Softmax attention has no random features.
+        unknown = model.load_state_dict(self.state_dict(), strict=False)
+        assert not unknown.missing_keys and all('projection_matrix' in key for key in unknown.unexpected_keys)
+        model.temperatures = self.temperatures
+        return model
+
     @property
     def tau(self) -> tuple[float, ...]:
         """Threshold of each early exit, 0 to 1; set one number for all or one for each."""
@@ -166,17 +186,23 @@ class ViTTactile(nn.Module):
     def tau(self, value: float | Sequence[float]) -> None:
         self._tau = thresholds(value, len(self.config.exits))
 
-    def stages(self, images: Tensor) -> Stages:
+    def choose(self, images: Tensor) -> list[Group]:
+        """The patches of float32 images, (B, channels, H, W), that are computed."""
+        return choose_tokens(images, self.config.patch_size, self.token_threshold)
+
+    def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """Yield the logits of each exit in turn; each stage runs only when the next value is requested.
 
-        `send(rows)` continues with those rows only, `send(None)` and `next` with all.
+        `send(rows)` continues with those rows only, `send(None)` and `next` with all. groups: of `choose`; None: those
+        of these images.
         """
-        x = self.embed(images)
-        for stage in self.stage_modules:
-            x, logits = stage(x)
-            rows = yield logits
-            if rows is not None:
-                x = x[rows]
+        groups = self.choose(images) if groups is None else groups
+        yield from run_stages(take_tokens(self.embed(images), groups), len(self.stage_modules), self._run,
+                              lambda _index, tokens, rows: tokens.subset(rows))
+
+    def _run(self, index: int, tokens: Tokens) -> tuple[Tokens, Tensor]:
+        x, logits = self.stage_modules[index](*tokens)
+        return Tokens(x, tokens.weights), logits
 
     def forward(self, images: Tensor) -> list[Tensor] | tuple[Tensor, Tensor]:
         if self.training:

@@ -12,7 +12,15 @@ import torch
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.model import Checkpoint, ModelConfig, ViTTactile, load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.model import (
+    Checkpoint,
+    ModelConfig,
+    PreprocessingConfig,
+    ViTTactile,
+    load_checkpoint,
+    shipped_checkpoint,
+    token_threshold,
+)
 from vit_tactile_ros.model.config import Attention, Stem
 
 SHIPPED = 'shipped'
@@ -37,6 +45,7 @@ class Start:
     feature_map_dim: int | None = None
     exits: tuple[int, ...] = ()
     image_size: tuple[int, int] | None = None  # height, width in px
+    token_threshold: float | None = None  # grey levels; 0: all patches
 
     def __post_init__(self) -> None:
         try:
@@ -62,6 +71,16 @@ class Start:
             'image_size': self.image_size, 'attention': self.attention, 'feature_map_dim': self.feature_map_dim,
             'stem': self.stem, 'exits': self.exits or None, 'depth': self.exits[-1] if self.exits else None}
         return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})
+
+
+    def for_inputs(self, architecture: ModelConfig, preprocessing: PreprocessingConfig) -> ModelConfig:
+        """The architecture for these inputs; raises UserError if patches would be dropped without a reference."""
+        asked, threshold = self.token_threshold, architecture.token_threshold
+        if asked is not None:
+            threshold = token_threshold(asked, preprocessing)
+        elif threshold:
+            token_threshold(1, preprocessing)  # whether it can be used with these inputs
+        return dataclasses.replace(architecture, channels=preprocessing.channels, token_threshold=threshold)
 
 
 def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str, ...]) -> list[str]:

@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import logging
 import math
+import random
 import signal
 import sys
 import time
@@ -229,6 +230,7 @@ class _Run:
         step = self.step + i
         for group in self.optimizer.param_groups:
             group['lr'] = self.rate(step)
+        self.model.token_threshold = self.model.config.token_threshold * _token_factor(self.config.seed, step)
         self.optimizer.zero_grad(set_to_none=False)
         losses = torch.zeros_like(self.weights)
         if batch is not None:
@@ -297,6 +299,11 @@ class _Run:
             if self.log:
                 self.log.scalars({f'validation/{name}': a for name, a in metrics.items()}, last_step)
         return metrics
+
+
+def _token_factor(seed: int, step: int) -> float:
+    """1 to 4, log-uniform: the network learns to do with fewer patches than simulated touches keep."""
+    return float(4 ** random.Random(f'{seed} {step}').random())
 
 
 def _order(frames: Frames, config: TrainingConfig) -> Order:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vit_tactile_ros.foundation.errors import MissingPackageError, RunError, UserError
 from vit_tactile_ros.foundation.files import written_whole
@@ -114,17 +114,23 @@ def _grid(pictures: Tensor, columns: int) -> Tensor:
 @torch.no_grad()
 def query_key_rms(model: ViTTactile, inputs: Tensor) -> list[tuple[float, float]]:
     """Root mean square of the queries and of the keys, as attention gets them, per block, on one batch of inputs."""
-    measured: list[Tensor] = []
-    hooks = [norm.register_forward_hook(lambda _module, _inputs, out: measured.append(out.float().square().mean()))
-             for block in model.modules() if isinstance(block, Block)
-             for norm in (block.attention.q_norm, block.attention.k_norm)]
+    # Of each norm: sum of the squares, and their number. Images that keep other patches run in another call.
+    sums: dict[nn.Module, tuple[Tensor, int]] = {
+        norm: (inputs.new_zeros(()), 0) for block in model.modules() if isinstance(block, Block)
+        for norm in (block.attention.q_norm, block.attention.k_norm)}
+
+    def add(norm: nn.Module, _inputs: object, out: Tensor) -> None:
+        total, count = sums[norm]
+        sums[norm] = total + out.float().square().sum(), count + out.numel()
+
+    hooks = [norm.register_forward_hook(add) for norm in sums]
     try:
         for _logits in model.stages(inputs):
             pass
     finally:
         for hook in hooks:
             hook.remove()
-    values = torch.stack(measured).sqrt().tolist()
+    values = torch.stack([total / count for total, count in sums.values()]).sqrt().tolist()
     return list(zip(values[::2], values[1::2], strict=True))
 
 

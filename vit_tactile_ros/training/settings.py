@@ -11,7 +11,7 @@ from vit_tactile_ros.foundation.errors import UserError
 # What --input calls the values of `PreprocessingConfig.reference`.
 INPUTS = {'difference': 'difference', 'none': 'frame'}
 # The values of settings that did not exist when a run was started.
-BEFORE = {'freeze': 0, 'references': ''}
+BEFORE = {'freeze': 0, 'references': '', 'token_threshold': 0.0}
 BEFORE_IN_PREPROCESSING = {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04}
 
 
@@ -48,6 +48,8 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
                 name, then, value = 'motion', then['motion_interval'], value['motion_interval']
             elif name == 'preprocessing' and then and then['motion_views'] != value['motion_views']:
                 name, then, value = 'motion_views', then['motion_views'], value['motion_views']
+            elif name == 'token_threshold':  # the flag is in grey levels
+                then, value = (round(v * 255 * max(settings['preprocessing']['std']), 3) for v in (then, value))
             raise SettingsError(f'{output} was started with --{name} {_flag(then)}, now it is '
                                 f'{_flag(value)}: give the same settings to resume, or another --output')
 

@@ -36,16 +36,17 @@ def test_csv_and_back(tmp_path, frames):
     assert len((tmp_path / 'frames.csv').read_text().splitlines()) == frames + 1
 
 
-def test_a_file_of_an_older_version_has_no_touch_odds(tmp_path):
+@pytest.mark.parametrize('name', ['touch_odds', 'kept_share'])
+def test_a_file_of_an_older_version_lacks_a_column(tmp_path, name):
     table = toy_frames(12)
     table.write_csv(path := tmp_path / 'frames.csv')
     with path.open(newline='') as file:
         rows = list(csv.reader(file))
-    at = rows[0].index('touch_odds')
-    assert [float(row[at]) for row in rows[1:]] == table.touch_odds.tolist() and table.touch_odds.max() > 1
+    at = rows[0].index(name)
+    assert [float(row[at]) for row in rows[1:]] == getattr(table, name).tolist() and np.ptp(getattr(table, name)) > 0
     with path.open('w', newline='') as file:
         csv.writer(file).writerows(row[:at] + row[at + 1:] for row in rows)
-    assert_equal(FrameTable.read_csv(path), dataclasses.replace(table, touch_odds=np.full(12, np.nan)))
+    assert_equal(FrameTable.read_csv(path), dataclasses.replace(table, **{name: np.full(12, np.nan)}))
 
 
 def test_files_that_are_not_a_table(tmp_path):

@@ -57,8 +57,9 @@ def test_values_are_those_of_the_table(written):
             f'{100 * precision:.1f} %']
     assert f'{100 * (labels == predictions).mean():.1f} %' in page.text
     full = table.decided(1.0)
-    assert rows['1'][1] == f'{100 * full.right[table.is_labelled].mean():.1f} %' and rows['1'][2] == '100.0 %'
-    spent = np.asarray(table.compute_shares)[table.exit_index[table.is_labelled]].mean()
+    assert rows['1'][1] == f'{100 * full.right[table.is_labelled].mean():.1f} %'
+    assert rows['1'][2] == f'{100 * table.kept_share[table.is_labelled].mean():.1f} %'
+    spent = (np.asarray(table.compute_shares)[table.exit_index] * table.kept_share)[table.is_labelled].mean()
     assert rows['0.4'][2] == f'{100 * spent:.1f} %'
 
 
@@ -135,7 +136,8 @@ def test_sweep_is_what_each_tau_decides():
         decided = table.decided(point.tau)
         assert point.accuracy == pytest.approx(decided.right.mean())
         assert point.exit_shares == pytest.approx(np.bincount(decided.exit_index, minlength=3) / len(table))
-        assert point.compute_share == pytest.approx(np.asarray(table.compute_shares)[decided.exit_index].mean())
+        spent = np.asarray(table.compute_shares)[decided.exit_index] * table.kept_share
+        assert point.compute_share == pytest.approx(spent.mean())
 
 
 def test_sweep_counts_the_gate(tmp_path):

@@ -19,7 +19,6 @@ from vit_tactile_ros.evaluation.benchmark.workloads import (
     leave_at,
     matrix_products,
     mixed_exits,
-    resized,
 )
 from vit_tactile_ros.inference.runtime import Runtime
 from vit_tactile_ros.model import ViTTactile, multiply_adds
@@ -80,7 +79,7 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
     tiny.to(device)
     tokens = (subject.image_size[0] // config.patch_size) * (subject.image_size[1] // config.patch_size)
     products, operations = matrix_products(config, size * tokens, device)
-    softmax = subject.make(resized(subject.model, subject.image_size, 'softmax'))
+    softmax = subject.make(subject.model.changed(image_size=subject.image_size, attention='softmax'))
     contenders: dict[str, Run] = {f'exit {i}': leave_at(runtime, images, i) for i in range(exits)}
     contenders |= {'full': full_depth(runtime, subject.batches),
                    'early': early(runtime, subject.batches, subject.tau, subject.temperatures),
@@ -134,8 +133,9 @@ def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progr
     for side in sides:
         size = (side * patch, side * patch)
         image = [torch.randn(1, subject.model.config.channels, *size)]
-        contenders[f'own {side * side}'] = full_depth(subject.make(resized(subject.model, size)), image)
-        contenders[f'softmax {side * side}'] = full_depth(subject.make(resized(subject.model, size, 'softmax')), image)
+        own = subject.model.changed(image_size=size)
+        contenders[f'own {side * side}'] = full_depth(subject.make(own), image)
+        contenders[f'softmax {side * side}'] = full_depth(subject.make(own.changed(attention='softmax')), image)
     times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress)
     return ({side**2: times[f'own {side**2}'] for side in sides},
             {side**2: times[f'softmax {side**2}'] for side in sides})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 
 import torch
@@ -11,8 +10,7 @@ from torch import Tensor
 from vit_tactile_ros.evaluation.benchmark.contest import Run
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.runtime import Runtime
-from vit_tactile_ros.model import ModelConfig, ViTTactile, exit_probabilities, exit_score
-from vit_tactile_ros.model.config import Attention
+from vit_tactile_ros.model import ModelConfig, exit_probabilities, exit_score
 
 
 def leave_at(runtime: Runtime, images: Tensor, exit_index: int) -> Run:
@@ -75,14 +73,3 @@ def matrix_products(config: ModelConfig, rows: int, device: torch.device) -> tup
         if device.type == 'cuda':
             torch.cuda.synchronize(device)
     return run, sum(rows * a * b for a, b in shapes)
-
-
-def resized(model: ViTTactile, image_size: tuple[int, int], attention: Attention | None = None) -> ViTTactile:
-    """The same weights for another image size (height, width) in px, and optionally another attention."""
-    config = dataclasses.replace(model.config, image_size=image_size, attention=attention or model.config.attention)
-    other = ViTTactile(config, model.tau)
-    # Softmax attention has no random features.
-    unknown = other.load_state_dict(model.state_dict(), strict=False)
-    assert not unknown.missing_keys and all('projection_matrix' in key for key in unknown.unexpected_keys)
-    other.temperatures = model.temperatures
-    return other.eval()

@@ -25,8 +25,8 @@ UNLABELLED = -1
 _COLUMNS: dict[str, Any] = {
     'bag': np.str_, 'sensor': np.str_, 'topic': np.str_, 'index': np.int64, 'stamp': np.int64, 'received': np.int64,
     'seconds': np.float64, 'label': np.int64, 'touch': np.str_, 'exit_index': np.int64, 'class_id': np.int64,
-    'confidence': np.float32, 'touch_odds': np.float64, 'inference_time': np.float64}
-_LATER = ('touch_odds',)  # columns that the files of older versions do not have; NaN there
+    'confidence': np.float32, 'touch_odds': np.float64, 'kept_share': np.float64, 'inference_time': np.float64}
+_LATER = ('touch_odds', 'kept_share')  # columns that the files of older versions do not have; NaN there
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class FrameTable:
     class_id: NDArray[np.int64]  # (N,)
     confidence: NDArray[np.float32]  # (N,) 0..1
     touch_odds: NDArray[np.float64]  # (N,) 1 or more, from the reference, and in the logits; NaN: not known
+    kept_share: NDArray[np.float64]  # (N,) of the patches that the network computes, 0..1; NaN: not known
     inference_time: NDArray[np.float64]  # (N,) s, one frame with early exit, as live; NaN if not measured
     class_names: tuple[str, ...]
     exits: tuple[int, ...]  # 1-based block that each exit follows
@@ -99,8 +100,9 @@ class FrameTable:
 
     @property
     def shares(self) -> NDArray[np.float64]:
-        """Multiply-adds over those of the full depth, (N,); 0 where the gate decided."""
-        return np.where(self.is_gated, 0.0, np.asarray(self.compute_shares)[self.exit_index])
+        """Multiply-adds over those of the full depth, times the kept share, (N,); 0 where the gate decided."""
+        kept = np.where(np.isnan(self.kept_share), 1.0, self.kept_share)
+        return np.where(self.is_gated, 0.0, np.asarray(self.compute_shares)[self.exit_index] * kept)
 
     def outputs(self) -> ExitOutputs:
         """The labelled rows, for sweeps, calibration and figures."""

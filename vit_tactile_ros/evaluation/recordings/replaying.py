@@ -179,6 +179,7 @@ class _Collected:
     def __post_init__(self) -> None:
         self._rows: list[Row] = []
         self._logits: list[NDArray[np.float32]] = []
+        self._kept: list[float] = []
         self._times: list[float] = []
 
     def reject(self, topic: str, reason: str, index: int, received: int, error: Exception) -> None:
@@ -208,7 +209,7 @@ class _Collected:
         if not rows:
             return
         logits = torch.stack(list(classifier.runtime.stages(torch.from_numpy(inputs)))).float().cpu().numpy()
-        odds = [row.touch_odds for row in rows]
+        odds, kept = [row.touch_odds for row in rows], classifier.kept_shares(inputs)
         if (evidence := classifier.evidence(odds)) is not None:
             logits += np.array(classifier.temperatures, np.float32)[:, None, None] * evidence
         for place, row in enumerate(rows):
@@ -223,6 +224,7 @@ class _Collected:
                      if timed and not row.is_gated else float('nan'))
             self._rows.append(row)
             self._logits.append(logits[:, place])
+            self._kept.append(float(kept[place]))
             self._times.append(taken)
 
     def table(self) -> FrameTable:
@@ -237,7 +239,7 @@ class _Collected:
             received=received, seconds=(received - self.start) / 1e9, label=label, touch=touch.astype(np.str_),
             logits=np.stack(self._logits[:count], axis=1), exit_index=np.where(gated, GATE_EXIT_INDEX, 0),
             class_id=index, confidence=np.zeros(count, np.float32),
-            touch_odds=odds, inference_time=np.array(self._times[:count]),
+            touch_odds=odds, kept_share=np.array(self._kept[:count]), inference_time=np.array(self._times[:count]),
             class_names=self.empty.class_names, exits=self.empty.exits, compute_shares=self.empty.compute_shares,
             temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections)
         return replace(table.decided(table.tau), inference_time=table.inference_time)

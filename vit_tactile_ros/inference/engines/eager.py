@@ -32,4 +32,5 @@ class TorchRuntime:
 
     def stages(self, images: Tensor) -> Stages:
         """Stages of float32 (B, channels, H, W) images from host memory; see `ViTTactile.stages`."""
-        return self._model.stages(images.to(self.device, self.dtype, non_blocking=True))
+        # Patches are chosen before rounding, so that every engine and precision computes the same ones.
+        return self._model.stages(images.to(self.device, self.dtype, non_blocking=True), self._model.choose(images))

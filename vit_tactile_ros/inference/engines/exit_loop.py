@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,8 +13,9 @@ from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.backend import Backend
-from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile, exit_score
+from vit_tactile_ros.model import ExitResult, Hurry, ModelConfig, ViTTactile, exit_score
 from vit_tactile_ros.model.early_exit import Stages, exit_probabilities
+from vit_tactile_ros.model.tokens import Group, Kept, choose_tokens, run_stages
 
 MAX_BATCH = 64
 FORGETTING = 0.1  # weight of the newest batch in the running share of batches that end at an exit
@@ -25,18 +26,33 @@ def padded_size(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
-class _Graphs:
-    """Static buffers and one graph per stage for one padded batch size P."""
+class _Shape(NamedTuple):
+    """What a set of graphs is for."""
 
-    def __init__(self, model: ViTTactile, dtype: torch.dtype, backend: Backend, size: int, limits: Tensor,
+    size: int  # padded number of images
+    tokens: int  # that each image keeps
+
+
+class _Graphs:
+    """Static buffers and one graph per stage for one padded batch size P and number of tokens N."""
+
+    def __init__(self, model: ViTTactile, dtype: torch.dtype, backend: Backend, shape: _Shape, limits: Tensor,
                  temperatures: Tensor) -> None:
         config, device = model.config, backend.device
-        patches = (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
+        size, tokens = shape
         exits, classes = len(config.exits), config.num_classes
         self.images_host = backend.host_buffer(size, config.channels, *config.image_size)
         self.images = torch.zeros(self.images_host.shape, device=device)
+        # Which patches are kept, and their weights, if any are dropped.
+        drops = tokens < _patches(config)
+        self.kept_host = backend.host_buffer(size, tokens, dtype=torch.int64) if drops else None
+        self.kept = torch.zeros(size, tokens, 1, dtype=torch.int64, device=device)
+        self.weights_host = backend.host_buffer(size, tokens) if drops else None
+        if self.weights_host is not None:
+            self.weights_host.fill_(1.0)  # the padding
+        self.weights = torch.ones(size, tokens, dtype=dtype, device=device) if drops else None
         # Input and output of every stage: the stages run one after the other on one stream.
-        self.hidden = torch.zeros(size, patches, config.width, dtype=dtype, device=device)
+        self.hidden = torch.zeros(size, tokens, config.width, dtype=dtype, device=device)
         # Per exit: logits (C), probabilities (C), 1 where the sample exits.
         self.outputs = torch.zeros(exits, size, 2 * classes + 1, device=device)
         self.outputs_host = backend.host_buffer(exits, size, 2 * classes + 1)
@@ -49,8 +65,8 @@ class _Graphs:
                 # The copies from and to the host are part of the graph: one launch instead of three.
                 if index == 0:
                     self.images.copy_(self.images_host, non_blocking=True)
-                x = model.embed(self.images.to(dtype)) if index == 0 else self.hidden
-                x, logits = model.stage_modules[index](x)
+                x = self._embedded(model, dtype) if index == 0 else self.hidden
+                x, logits = model.stage_modules[index](x, self.weights)
                 if index < exits - 1:
                     self.hidden.copy_(x)
                 logits = logits.float()
@@ -61,6 +77,18 @@ class _Graphs:
             return run
 
         self.replay = [backend.capture(work(index)) for index in range(exits)]
+
+    def _embedded(self, model: ViTTactile, dtype: torch.dtype) -> Tensor:
+        x = model.embed(self.images.to(dtype))
+        if self.kept_host is None or self.weights_host is None or self.weights is None:
+            return x
+        self.kept.copy_(self.kept_host.unsqueeze(2), non_blocking=True)
+        self.weights.copy_(self.weights_host, non_blocking=True)
+        return x.gather(1, self.kept.expand(-1, -1, x.shape[2]))
+
+
+def _patches(config: ModelConfig) -> int:
+    return (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
 
 
 class ExitLoop:
@@ -75,17 +103,18 @@ class ExitLoop:
             self._limits = torch.zeros(self._exits, device=backend.device)
             self._temperatures = torch.ones(self._exits, device=backend.device)
         self._set: tuple[tuple[float, ...], tuple[float, ...]] | None = None
-        self._graphs: dict[int, _Graphs] = {}
+        self._graphs: dict[_Shape, _Graphs] = {}
         self.ended = [0.0] * self._exits  # running share of the batches that reached an exit and ended there
         self.launched: list[tuple[int, int]] = []  # (exit, padded size) of the last batch, in order
 
-    def prepare(self, size: int) -> None:
-        """Capture the graphs of a padded size, unless they exist."""
-        if size not in self._graphs:
+    def prepare(self, size: int, tokens: int = 0) -> None:
+        """Capture the graphs of a padded size and a number of tokens (0: all), unless they exist."""
+        shape = _Shape(size, tokens or _patches(self._model.config))
+        if shape not in self._graphs:
             # Buffers of inference mode could not be written outside of it later.
             with torch.inference_mode(False), torch.no_grad(), self._backend.stream():
-                self._graphs[size] = _Graphs(self._model, self._dtype, self._backend, size, self._limits,
-                                             self._temperatures)
+                self._graphs[shape] = _Graphs(self._model, self._dtype, self._backend, shape, self._limits,
+                                              self._temperatures)
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
                    hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult:
@@ -94,40 +123,50 @@ class ExitLoop:
         assert len(temperatures) == self._exits and len(tau) == self._exits - 1
         self._set_limits(tuple(tau), tuple(temperatures))
         known = None if evidence is None else evidence.numpy()
-        results = [self._one_batch(part, hurry, MAX_BATCH * i, known) for i, part in enumerate(images.split(MAX_BATCH))]
-        return results[0] if len(results) == 1 else ExitResult(
-            *(torch.cat(parts) for parts in zip(*((r.logits, r.probabilities, r.exit_index, r.confidences)
-                                                  for r in results), strict=True)))
+        results, numbers = [], []
+        for first in range(0, len(images), MAX_BATCH):
+            part = images[first:first + MAX_BATCH]
+            for group in self._groups(part):
+                numbers.append(group.rows.numpy() + first)
+                results.append(self._one_batch(part if group.rows.numel() == len(part) else part[group.rows],
+                                               group.kept, hurry, numbers[-1], known))
+        if len(results) == 1:
+            return results[0]
+        order = torch.from_numpy(np.concatenate(numbers).argsort())
+        return ExitResult(*(torch.cat(parts)[order] for parts in zip(
+            *((r.logits, r.probabilities, r.exit_index, r.confidences) for r in results), strict=True)))
 
-    def _one_batch(self, images: Tensor, hurry: Hurry | None, first: int,
+    def _groups(self, images: Tensor) -> list[Group]:
+        return choose_tokens(images, self._model.config.patch_size, self._model.config.token_threshold)
+
+    def _one_batch(self, images: Tensor, kept: Kept | None, hurry: Hurry | None, numbers: NDArray[np.int64],
                    evidence: NDArray[np.float32] | None) -> ExitResult:
-        """`first`: place of the first image among those that `hurry` and `evidence` know."""
+        """`numbers`: places of the images among those that `hurry` and `evidence` know."""
         batch, classes = len(images), self._classes
         logits, probabilities = (np.zeros((batch, classes), np.float32) for _ in range(2))
         exit_index = np.zeros(batch, np.int64)
         confidences = np.full((batch, self._exits), np.nan, np.float32)
         still = np.ones(batch, bool)  # samples without a result
-        self._load(images)
         places: NDArray[Any] = np.arange(batch)  # which sample each row of the padded batch is
-        size = padded_size(batch)
-        waits = {0: (self._launch(0, size), places, size)}
+        shape = self._load(images, kept)
+        waits = {0: (self._launch(0, shape), places, shape)}
         for index in range(self._exits):
             last = index == self._exits - 1
             ahead = not last and self._starts_ahead(index)
             if ahead:
-                size, places = self._compact(index + 1, size, places, still)
-                waits[index + 1] = (self._launch(index + 1, size), places, size)
-            wait, rows, of_size = waits[index]
+                shape, places = self._compact(index + 1, shape, places, still)
+                waits[index + 1] = (self._launch(index + 1, shape), places, shape)
+            wait, rows, of_shape = waits[index]
             wait()
-            output = self._graphs[of_size].outputs_host[index].numpy()[:len(rows)]
+            output = self._graphs[of_shape].outputs_host[index].numpy()[:len(rows)]
             if evidence is not None:
-                output = self._with_evidence(output, evidence[first + rows], index)
+                output = self._with_evidence(output, evidence[numbers[rows]], index)
             here = still[rows]
             confidences[rows[here], index] = exit_score(output[here, classes:2 * classes])
             exiting = here & (output[:, -1] > 0.5) if not last else here
             if hurry is not None and not last:
                 for i in np.flatnonzero(here & ~exiting):
-                    exiting[i] = hurry.at(index, confidences[rows[i], index], first + int(rows[i]))
+                    exiting[i] = hurry.at(index, confidences[rows[i], index], int(numbers[rows[i]]))
             exited = rows[exiting]
             logits[exited], probabilities[exited] = output[exiting, :classes], output[exiting, classes:2 * classes]
             exit_index[exited] = index
@@ -137,8 +176,8 @@ class ExitLoop:
             if ends:
                 break
             if not ahead:
-                size, places = self._compact(index + 1, size, places, still)
-                waits[index + 1] = (self._launch(index + 1, size), places, size)
+                shape, places = self._compact(index + 1, shape, places, still)
+                waits[index + 1] = (self._launch(index + 1, shape), places, shape)
         return ExitResult(torch.from_numpy(logits), torch.from_numpy(probabilities), torch.from_numpy(exit_index),
                           torch.from_numpy(confidences))
 
@@ -161,17 +200,21 @@ class ExitLoop:
         return self._stages(images)
 
     def _stages(self, images: Tensor) -> Stages:
-        self._load(images)
-        count = len(images)
-        size = padded_size(count)
-        for index in range(self._exits):
-            self._launch(index, size)()
+        def run(index: int, state: tuple[_Shape, int]) -> tuple[tuple[_Shape, int], Tensor]:
+            shape, count = state
+            self._launch(index, shape)()
             # From the host's copy: the caller uses another stream.
-            rows = yield self._graphs[size].outputs_host[index, :count, :self._classes].clone().to(self._backend.device)
-            if rows is not None and index + 1 < self._exits:
-                wanted = rows.cpu().numpy()
-                count = len(wanted)
-                size = self._move(index + 1, size, wanted)
+            logits = self._graphs[shape].outputs_host[index, :count, :self._classes].clone()
+            return state, logits.to(self._backend.device)
+
+        def subset(index: int, state: tuple[_Shape, int], rows: Tensor) -> tuple[_Shape, int]:
+            wanted = rows.cpu().numpy()
+            return self._move(index, state[0], wanted), len(wanted)
+
+        parts = [(group.rows, (self._load(images if len(group.rows) == len(images) else images[group.rows],
+                                          group.kept), len(group.rows)))
+                 for group in self._groups(images)]
+        yield from run_stages(parts, self._exits, run, subset)
 
     def _check(self, images: Tensor) -> None:
         wanted = (self._model.config.channels, *self._model.config.image_size)
@@ -191,40 +234,50 @@ class ExitLoop:
     def _starts_ahead(self, index: int) -> bool:
         return self.ended[index] < 0.5 if self._speculate is None else self._speculate
 
-    def _load(self, images: Tensor) -> None:
-        """Images to the buffer of the first graph. Rows of padding keep their contents: samples are independent."""
+    def _load(self, images: Tensor, kept: Kept | None) -> _Shape:
+        """Images to the buffers of a first graph, which is returned.
+
+        Rows of padding keep their contents: samples are independent.
+        """
         self.launched = []
-        size = padded_size(len(images))
-        self.prepare(size)
-        graphs = self._graphs[size]
+        shape = _Shape(padded_size(len(images)), _patches(self._model.config) if kept is None
+                       else kept.patches.shape[1])
+        self.prepare(*shape)
+        graphs = self._graphs[shape]
         # The last read of this buffer is done, since every batch waits for its first exit.
         graphs.images_host[:len(images)].copy_(images)
+        if kept is not None and graphs.kept_host is not None and graphs.weights_host is not None:
+            graphs.kept_host[:len(images)].copy_(kept.patches)
+            graphs.weights_host[:len(images)].copy_(kept.weights)
+        return shape
 
-    def _launch(self, index: int, size: int) -> Callable[[], None]:
+    def _launch(self, index: int, shape: _Shape) -> Callable[[], None]:
         """Queue a stage, which ends with the read-back of its output; returns a function that waits for it."""
-        graphs = self._graphs[size]
-        self.launched.append((index, size))
+        graphs = self._graphs[shape]
+        self.launched.append((index, shape.size))
         with self._backend.stream():
             graphs.replay[index]()
             return self._backend.mark()
 
-    def _compact(self, index: int, size: int, places: NDArray[Any], still: NDArray[np.bool_],
-                 ) -> tuple[int, NDArray[Any]]:
+    def _compact(self, index: int, shape: _Shape, places: NDArray[Any], still: NDArray[np.bool_],
+                 ) -> tuple[_Shape, NDArray[Any]]:
         """Remove finished samples before the stage of exit `index` if that makes the padded batch smaller."""
         kept = np.flatnonzero(still[places])
-        if padded_size(len(kept)) == size:
-            return size, places
-        return self._move(index, size, kept), places[kept]
+        if padded_size(len(kept)) == shape.size:
+            return shape, places
+        return self._move(index, shape, kept), places[kept]
 
-    def _move(self, index: int, size: int, rows: NDArray[Any]) -> int:
-        """Copy rows of the batch of `size` to the smallest batch that holds them; returns its padded size."""
-        smaller = padded_size(len(rows))
-        self.prepare(smaller)
-        source, target = self._graphs[size], self._graphs[smaller]
+    def _move(self, index: int, shape: _Shape, rows: NDArray[Any]) -> _Shape:
+        """Copy rows of a batch to the smallest batch that holds them, whose shape is returned."""
+        smaller = shape._replace(size=padded_size(len(rows)))
+        self.prepare(*smaller)
+        source, target = self._graphs[shape], self._graphs[smaller]
         host = target.rows_host[index]
         host.zero_()  # the padding repeats row 0
         host[:len(rows)] = torch.from_numpy(np.ascontiguousarray(rows))
         with self._backend.stream():
             target.rows[index].copy_(host, non_blocking=True)
             target.hidden.copy_(source.hidden[target.rows[index]])
+            if source.weights is not None and target.weights is not None:
+                target.weights.copy_(source.weights[target.rows[index]])
         return smaller

@@ -15,32 +15,51 @@ from torch import Tensor, nn
 from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.attention import FavorAttention, QKNorm, SelfAttention
+from vit_tactile_ros.model.tokens import token_counts
 from vit_tactile_ros.model.vit import Block, Head, PatchEmbedding, Stage
 
 Array = NDArray[np.float32]
 
 
-def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Model]:
-    """One graph per exit: images (B, channels, H, W) or tokens (B, N, width) to tokens and logits (B, C), float32.
+def embedding_graph(model: ViTTactile) -> ov.Model:
+    """Images (B, channels, H, W) to tokens (B, N, width), float32; H and W are those of the model's image size."""
+    config = model.config
+    entry = ops.parameter([-1, config.channels, *config.image_size], np.float32)
+    return ov.Model([_embed(entry, model.embed, config.width)], [entry], 'embedding')
 
-    B is dynamic; H, W and N are those of the model's image size. The last graph only gives logits. With `ranges`, of
+
+def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Model]:
+    """One graph per exit: images (B, channels, H, W) or tokens (B, N, width) to logits (B, C) and, but for the last
+    one, tokens, float32.
+
+    B is dynamic; H, W and N are those of the model's image size. If the model drops patches, all graphs take tokens,
+    of `embedding_graph`, N is dynamic, and a second input, (B, N), has the weights of the tokens. With `ranges`, of
     `activation_ranges`, the linear layers of the blocks multiply 8-bit integers. Raises NotImplementedError for an
     unknown layer.
     """
     config = model.config
-    height, width = config.image_size
-    num_tokens = (height // config.patch_size) * (width // config.patch_size)
+    drops = config.token_threshold > 0
+    patches = (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
+    if drops and config.attention == 'softmax' and config.heads in token_counts(patches):
+        raise NotImplementedError(f'exact attention with {config.heads} heads on as many tokens: OpenVINO gives other '
+                                  'results')
     graphs = []
     for index, stage in enumerate(model.stage_modules):
-        shape = [-1, config.channels, height, width] if index == 0 else [-1, num_tokens, config.width]
-        entry = ops.parameter(shape, np.float32)
-        x = _embed(entry, model.embed, config.width) if index == 0 else entry
+        if drops:
+            entries = [ops.parameter([-1, -1, config.width], np.float32), ops.parameter([-1, -1], np.float32)]
+        elif index == 0:
+            entries = [ops.parameter([-1, config.channels, *config.image_size], np.float32)]
+        else:
+            entries = [ops.parameter([-1, patches, config.width], np.float32)]
+        x, weights = entries[0], entries[1] if drops else None
+        if index == 0 and not drops:
+            x = _embed(x, model.embed, config.width)
         for block in cast('list[Block]', list(cast(Stage, stage).blocks)):
-            x = _block(x, block, ranges[:4])
+            x = _block(x, block, ranges[:4], weights)
             ranges = ranges[4:]
-        logits = _head(x, cast(Stage, stage).head)
+        logits = _head(x, cast(Stage, stage).head, weights)
         last = index == len(model.stage_modules) - 1
-        graphs.append(ov.Model([logits] if last else [logits, x], [entry], f'stage_{index}'))
+        graphs.append(ov.Model([logits] if last else [logits, x], entries, f'stage_{index}'))
     return graphs
 
 
@@ -106,12 +125,12 @@ def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:
     return ops.add(x, _constant(_array(embed.position)))
 
 
-def _block(x: Node, block: Block, ranges: Sequence[Range]) -> Node:
-    """`ranges` holds those of the four linear layers, or nothing."""
+def _block(x: Node, block: Block, ranges: Sequence[Range], weights: Node | None) -> Node:
+    """`ranges` holds those of the four linear layers, or nothing; `weights` are those of the tokens, (B, N)."""
     _known(block, Block)
     in_qkv, in_out, in_first, in_second = ranges or (None,) * 4
     normal = _normalise(x, block.attention_norm)
-    x = ops.add(x, _attention(normal, block.attention, block.attention_norm, in_qkv, in_out))
+    x = ops.add(x, _attention(normal, block.attention, block.attention_norm, in_qkv, in_out, weights))
     first, activation, second = block.mlp
     _known(first, nn.Linear)
     _known(activation, nn.GELU)
@@ -122,15 +141,21 @@ def _block(x: Node, block: Block, ranges: Sequence[Range]) -> Node:
                               in_second))
 
 
-def _head(x: Node, head: Head) -> Node:
+def _head(x: Node, head: Head, weights: Node | None) -> Node:
     _known(head, Head)
     # The mean of normalised tokens first: one row goes through the linear layer.
-    mean = ops.reduce_mean(_normalise(x, head.norm), ops.constant([1], np.int64), False)
+    axis = ops.constant([1], np.int64)
+    normal = _normalise(x, head.norm)
+    if weights is None:
+        mean = ops.reduce_mean(normal, axis, False)
+    else:
+        total = ops.squeeze(ops.matmul(ops.unsqueeze(weights, axis), normal, False, False), axis)
+        mean = ops.divide(total, ops.reduce_sum(weights, axis, True))
     return _linear(mean, *_after_norm(head.classify, head.norm))
 
 
 def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm, in_qkv: Range | None,
-               in_out: Range | None) -> Node:
+               in_out: Range | None, weights: Node | None) -> Node:
     width, heads = attention.out.in_features, attention.heads
     head_dim = width // heads
     fused = _linear(x, *_after_norm(attention.qkv, norm), in_qkv)
@@ -141,9 +166,11 @@ def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm, in_qkv: Ra
     q, k = _qk_norm(q, attention.q_norm), _qk_norm(k, attention.k_norm)
     kernel = attention.kernel
     if isinstance(kernel, FavorAttention):
-        y = _favor(q, k, v, kernel)
-    else:
+        y = _favor(q, k, v, kernel, weights)
+    elif weights is None:
         y = ops.scaled_dot_product_attention(q, k, v)
+    else:
+        y = ops.scaled_dot_product_attention(q, k, v, ops.unsqueeze(ops.log(weights), ops.constant([1, 2], np.int64)))
     y = ops.transpose(y, ops.constant([0, 2, 1, 3], np.int64))
     y = ops.reshape(y, ops.constant([0, 0, width], np.int64), True)
     return _linear(y, _array(attention.out.weight), _array(attention.out.bias), in_out)
@@ -158,7 +185,7 @@ def _qk_norm(x: Node, norm: nn.Module) -> Node:
     return ops.multiply(ops.multiply(x, ops.divide(_constant(1.0), root)), _constant(_array(cast(QKNorm, norm).gain)))
 
 
-def _favor(q: Node, k: Node, v: Node, kernel: FavorAttention) -> Node:
+def _favor(q: Node, k: Node, v: Node, kernel: FavorAttention, weights: Node | None) -> Node:
     """See `FavorAttention`."""
     projection = _array(kernel.projection_matrix)
     projection = projection * np.float32(projection.shape[1]**-0.25)
@@ -167,6 +194,8 @@ def _favor(q: Node, k: Node, v: Node, kernel: FavorAttention) -> Node:
                 for x in (q, k))
     else:
         q, k = _softmax_features(q, projection, kernel, [-1]), _softmax_features(k, projection, kernel, [-2, -1])
+    if weights is not None:
+        k = ops.multiply(k, ops.unsqueeze(weights, ops.constant([1, 3], np.int64)))
     context = ops.matmul(k, v, True, False)
     total = ops.reduce_sum(k, ops.constant([-2], np.int64), True)
     return ops.divide(ops.matmul(q, context, False, False), ops.matmul(q, total, False, True))

@@ -28,6 +28,7 @@ from vit_tactile_ros.inference.runtime import (
     select_device,
 )
 from vit_tactile_ros.model import ViTTactile, early_exit, exit_probabilities, exit_score
+from vit_tactile_ros.model.tokens import touched_images
 
 # Share of the largest logit by which an engine may differ from plain torch in float32 on `check_images`. Int8, with the
 # shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half
@@ -157,6 +158,11 @@ def check_images(model: ViTTactile) -> Tensor:
     return images
 
 
+def _touched(model: ViTTactile) -> Tensor:
+    config = model.config
+    return touched_images(config.channels, config.image_size, config.patch_size, config.token_threshold)
+
+
 @torch.inference_mode()
 def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> float:
     """Largest difference of the logits of any exit over the largest logit, for one image and for two, or of the
@@ -164,7 +170,11 @@ def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> floa
     """
     images = check_images(model)
     worst = 0.0
-    for batch in (images[:2], images[1:2]):
+    batches = [images[:2], images[1:2]]
+    if model.config.token_threshold:  # every number of patches, together and alone
+        touched = _touched(model) + 0.1 * model.config.token_threshold * images[:1]
+        batches += [touched, *touched.split(1)]
+    for batch in batches:
         for got, wanted in zip(runtime.stages(batch), reference.stages(batch), strict=True):
             got, wanted = got.float().cpu(), wanted.float().cpu()
             relative = float((got - wanted).abs().max() / wanted.abs().max().clamp_min(1e-6))
@@ -187,7 +197,7 @@ def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
     """The runtime with the smallest median time of one image in full depth, from interleaved rounds."""
     if len(runtimes) == 1:
         return runtimes[0]
-    image = torch.zeros(1, model.config.channels, *model.config.image_size)
+    image = _touched(model)[-1:]  # of which all patches are computed
     times: list[list[float]] = [[] for _ in runtimes]
     begun = time.perf_counter()
     for _ in range(1 + MEASURING_ROUNDS):  # the first round is for warm-up
