@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -31,10 +30,6 @@ from vit_tactile_ros.ros.transport import NEW_VARIABLE, OLD_VARIABLE, PUBLISHER_
 # and does not count them as lost: with 1, 11 of 120 of 640x480 at 60 Hz, with 5 all but 5 of 90 of 1920x1080.
 BEST_EFFORT_DEPTH, RELIABLE_DEPTH = 1, 12
 SETTLE = 0.02  # s from a change of the publishers until they are checked; several changes come together
-# s in which images are lost and none arrives, until the topic is subscribed again. After the node was stopped (SIGSTOP)
-# and continued, a publisher with the 512 kB of Fast DDS repeats the images of its queue that are missing, and these and
-# the later ones are lost for good, in 13 of 68 stops. A new subscription does not ask for them: 0 of 30, within 5.3 s.
-STUCK = 1.0
 
 
 class ImageSubscription:
@@ -60,8 +55,6 @@ class ImageSubscription:
         self._is_destroyed = False
         self._reliability = ReliabilityPolicy.BEST_EFFORT
         self._lost = 0  # of the current subscription, as counted by the middleware
-        self._received, self._losing_since = -1, 0.0  # images of the sensor at the first loss after it, s
-        self._is_stuck = False
         # Not in the event's callback, which belongs to the subscription that may be destroyed.
         self._timer = node.create_timer(SETTLE, guard('checking the publishers', self._on_timer),
                                         clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -91,11 +84,8 @@ class ImageSubscription:
         wanted = ReliabilityPolicy.RELIABLE if all_reliable else ReliabilityPolicy.BEST_EFFORT
         if wanted != self._reliability:
             self._reliability = wanted
-            self._renew()
-
-    def _renew(self) -> None:
-        self._node.destroy_subscription(self._subscription)
-        self._subscription = self._subscribe()
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = self._subscribe()
 
     def _subscribe(self) -> Subscription:
         self._lost = 0
@@ -134,10 +124,6 @@ class ImageSubscription:
     def _on_timer(self) -> None:
         if not self._is_destroyed:
             self._timer.cancel()
-            if self._is_stuck:
-                self._is_stuck = False
-                self._received = -1
-                self._renew()
             self.adapt()
 
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
@@ -155,16 +141,7 @@ class ImageSubscription:
         self._lost = event.total_count
         with self._sensor.lock:
             self._sensor.lost += lost
-            total, received = self._sensor.lost, self._sensor.received
-        now = time.monotonic()
-        if received != self._received:
-            self._received, self._losing_since = received, now
-        elif self.is_reliable and now - self._losing_since > STUCK and not self._is_destroyed:
-            self._is_stuck = True
-            self._timer.reset()
-            self._throttled.warning(f'{self._sensor.name} stuck', f'{self._sensor.label}: for '
-                                    f'{now - self._losing_since:.1f} s every image of {self.topic_name} was lost; '
-                                    'subscribing again')
+            total = self._sensor.lost
         self._throttled.warning(f'{self._sensor.name} lost', f'{self._sensor.label}: images of {self.topic_name} are '
                                 f'lost in transport, {total} so far: {self._remedies()}')
 
