@@ -13,8 +13,9 @@ import pytest
 pytest.importorskip('hypothesis')
 pytest.importorskip('rosbags')
 
-import fuzz  # noqa: E402
 from fuzz_readers import readers  # noqa: E402
+
+import fuzz  # noqa: E402
 
 READERS = {reader.name: reader for reader in readers()}
 

@@ -8,8 +8,10 @@ import cv2
 import numpy as np
 import optuna
 import pytest
+from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import train, tune
+from vit_tactile_ros.model import save_checkpoint
 from vit_tactile_ros.training.loop import TrainingError
 
 
@@ -179,6 +181,17 @@ def test_the_motion_in_effect_belongs_to_the_study(tmp_path, accuracies, capsys)
                                                if not name.startswith('motion')})
     assert tune.main(asked) == 0
     assert tune.main([*asked, '--motion', '0.1']) == 2
+    assert 'was started with motion None, now it is 0.1' in capsys.readouterr().err
+
+
+def test_the_motion_of_a_checkpoint_that_an_older_study_did_not_record_is_not_assumed(tmp_path, accuracies, capsys):
+    """It was resumed with whatever motion the checkpoint has now."""
+    save_checkpoint(tmp_path / 'start.safetensors', toy_checkpoint(exits=(1, 2), motion=0.1))
+    asked = arguments(tmp_path, init=tmp_path / 'start.safetensors', task='states')
+    assert tune.main(asked) == 0
+    settings = study(tmp_path).user_attrs['settings']
+    study(tmp_path).set_user_attr('settings', {name: value for name, value in settings.items() if name != 'motion'})
+    assert tune.main(asked) == 2
     assert 'was started with motion None, now it is 0.1' in capsys.readouterr().err
 
 

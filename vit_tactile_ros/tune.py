@@ -262,9 +262,10 @@ def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: T
     if before is None:
         study.set_user_attr('settings', asked)
         return study
-    # Older studies have an entry for motion only if the flag was given: left out both times, it is the default.
+    # Older studies have an entry for motion only if the flag was given: left out both times, it is the default, but
+    # that of a checkpoint may have changed since.
     unknown = {name for name in ('motion', 'motion_views')
-               if name not in before and getattr(search.data, name) is None}
+               if not search.start.origin and name not in before and getattr(search.data, name) is None}
     if changed := [name for name in asked if name not in unknown and before.get(name) != asked[name]]:
         raise UserError(f'the study {search.study!r} was started with {changed[0]} {before.get(changed[0])}, now '
                         f'it is {asked[changed[0]]}: accuracies would not be comparable; give another --study')

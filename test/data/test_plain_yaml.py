@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from vit_tactile_ros.data.plain_yaml import load_yaml, plain
+from vit_tactile_ros.data.bags.metadata import parse_metadata, read_metadata
+from vit_tactile_ros.data.plain_yaml import MAX_BYTES, load_yaml, plain
 
 
 def test_plain_values():
@@ -48,3 +49,15 @@ def test_a_long_number_with_a_letter_after_it_takes_little_time(start):
 def test_numbers_with_and_without_a_point():
     assert [plain(text) for text in ('1.', '1.5', '.5', '1e3', '0x1.8', '0x.8p1', '0x1p2', '1.5.', '.', '0x')] == [
         1.0, 1.5, 0.5, 1000.0, 1.5, 1.0, 4.0, '1.5.', '.', '0x']
+
+
+def test_a_file_that_is_too_long_is_not_parsed(tmp_path):
+    """A metadata.yaml of 100 MB was read whole, and parsed for minutes."""
+    text = '#' * (MAX_BYTES + 1)
+    (tmp_path / 'metadata.yaml').write_text(text)
+    begun = time.process_time()
+    with pytest.raises(ValueError, match='metadata.yaml cannot be read: it is longer than 2 MB'):
+        read_metadata(tmp_path)
+    with pytest.raises(ValueError, match='it is longer than 2 MB'):  # in the file of a bag
+        parse_metadata(text)
+    assert time.process_time() - begun < 0.5 and load_yaml(text[1:]) is None

@@ -2,6 +2,7 @@
 
 import pytest
 
+from vit_tactile_ros.data.plain_yaml import MAX_BYTES
 from vit_tactile_ros.ros.parameter_file import full_name, matches, value_in
 
 
@@ -32,6 +33,14 @@ def test_sections_match_as_in_rcl(section, name, is_match):
 def test_the_value_for_a_node(tmp_path, text, value):
     (tmp_path / 'p.yaml').write_text(text)
     assert value_in(tmp_path / 'p.yaml', '/hand/tactile_camera', 'camera_name') == value
+
+
+@pytest.mark.parametrize(('text', 'problem'), [('#' * (MAX_BYTES + 1), 'it is longer than 2 MB'), ('a: [', 'Error')])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, text, problem):
+    """The error had the line of the file, and not which file."""
+    (tmp_path / 'p.yaml').write_text(text)
+    with pytest.raises(ValueError, match=f'^parameter file {tmp_path}/p.yaml: .*{problem}'):
+        value_in(tmp_path / 'p.yaml', '/a', 'camera_name')
 
 
 @pytest.mark.parametrize(('group', 'namespace', 'name'), [

@@ -18,6 +18,7 @@ from rclpy.timer import Timer
 from sensor_msgs.msg import CompressedImage, Image
 
 from vit_tactile_ros.foundation.files import WriteError
+from vit_tactile_ros.foundation.memory import return_freed_memory
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import WORTH_SAVING, Frame
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
@@ -122,6 +123,9 @@ class TactileClassifierNode(ExplainingLifecycleNode):
     def _activate(self) -> None:
         running = self._running
         assert running is not None
+        # Fast DDS keeps each buffer of a subscription at the size of the largest image that it has held. The executor
+        # has let go of earlier subscriptions only now.
+        return_freed_memory()
         for sensor in running.sensors:
             sensor.forget_the_past()
             running.outputs[sensor.name].start()

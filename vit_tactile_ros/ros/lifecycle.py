@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import traceback
+import weakref
 from collections.abc import Callable
+from functools import cached_property
+from typing import Any
 
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.exceptions import InvalidParameterValueException, NameValidationException, ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
@@ -18,8 +22,19 @@ USERS_ERRORS = (UserError, OSError, ParameterException, InvalidParameterValueExc
                 InvalidQosOverridesError)
 
 
+class ForgettingGroup(MutuallyExclusiveCallbackGroup):
+    """The default of rclpy keeps an entry for every timer, subscription and event that was destroyed."""
+
+    def add_entity(self, entity: Any) -> None:
+        self.entities.add(weakref.ref(entity, self.entities.discard))
+
+
 class ExplainingLifecycleNode(LifecycleNode):
     """Runs the steps of transitions and logs their exceptions."""
+
+    @cached_property
+    def default_callback_group(self) -> ForgettingGroup:
+        return ForgettingGroup()
 
     def transition(self, name: str, step: Callable[[], object], undo: Callable[[], object] | None = None,
                    ) -> TransitionCallbackReturn:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.data.plain_yaml import read_yaml
 
 
 def sections(values: Any, name: str = '') -> Iterator[tuple[str, Any]]:
@@ -35,8 +35,12 @@ def full_name(group: str, namespace: str, node: str) -> str:
 def value_in(file: Path, name: str, parameter: str) -> Any:
     """What a parameter file sets for the node of that full name; None if it sets nothing or ''.
 
-    Of several sections the last one counts, as for ROS.
+    Of several sections the last one counts, as for ROS. Raises OSError, and ValueError for what is not YAML.
     """
-    found = [values.get(parameter) for section, values in sections(load_yaml(file.read_text(encoding='utf-8')))
+    try:
+        loaded = read_yaml(file)
+    except ValueError as error:
+        raise ValueError(f'parameter file {file}: {error}') from error
+    found = [values.get(parameter) for section, values in sections(loaded)
              if isinstance(values, dict) and matches(section, name)]
     return next((value for value in reversed(found) if value), None)

@@ -18,7 +18,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 from rclpy.utilities import remove_ros_args
 
-from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.data.plain_yaml import read_yaml
 from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.ros.parameter_file import matches, sections
@@ -170,7 +170,7 @@ def parameters_in(file: str) -> list[tuple[str, list[str]]]:
 
 def _loaded(file: str) -> Any:
     try:
-        return load_yaml(Path(file).read_text(encoding='utf-8'))  # rcl takes no aliases either
+        return read_yaml(Path(file))  # rcl takes no aliases either
     except (OSError, ValueError):
         return None  # rcl has read it; no warning is possible
 

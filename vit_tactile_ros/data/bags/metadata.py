@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.data.plain_yaml import load_yaml, read_yaml
 from vit_tactile_ros.foundation.errors import shown
 
 
@@ -26,7 +26,7 @@ def read_metadata(folder: Path) -> Metadata | None:
     """None if there is none. Raises ValueError for one that can't be read."""
     path = folder / 'metadata.yaml'
     try:
-        return parse_metadata(path.read_bytes().decode())
+        return _metadata(read_yaml(path, has_aliases=True))
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
@@ -35,7 +35,10 @@ def read_metadata(folder: Path) -> Metadata | None:
 
 def parse_metadata(text: str) -> Metadata:
     """Raises only ValueError, for anything that is not metadata."""
-    about = load_yaml(text, has_aliases=True)
+    return _metadata(load_yaml(text, has_aliases=True))
+
+
+def _metadata(about: Any) -> Metadata:
     try:
         about = about.get('rosbag2_bagfile_information', about)  # in the file itself it is left out
         counts: Counter[tuple[str, str]] = Counter()
