@@ -25,6 +25,7 @@ from vit_tactile_ros import (
     flags,
     replay,
     sweep,
+    touchbench,
     train,
     tune,
 )
@@ -40,7 +41,7 @@ COMMANDS = {
     'average': (average, average.AverageRequest, {}), 'benchmark': (benchmark, benchmark.BenchmarkRequest, {}),
     'demo': (demo, demo.DemoSettings, {}), 'extract': (extract, extract.ExtractRequest, {}),
     'compare': (compare, compare.CompareRequest, {}), 'fit_sensor': (fit_sensor, fit_sensor.FitRequest, {}),
-    'replay': (replay, replay.ReplayRequest, {})}
+    'replay': (replay, replay.ReplayRequest, {}), 'touchbench': (touchbench, touchbench.TouchbenchRequest, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
            'reference_files': ('left=a b.png',), 'output': (Path('some where/x y.json'),),

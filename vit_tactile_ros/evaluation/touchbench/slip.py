@@ -191,7 +191,7 @@ def judge(scores: Floats, truth: NDArray[np.bool_], objects: NDArray[np.str_]) -
 
 
 def motion_figures(file: Path) -> dict[str, Any]:
-    """How much changes from frame to frame of a clip, as hand-made figures; for the controls a still frame and the length.
+    """How much changes from frame to frame of a clip, as hand-made figures; for the controls its median and length.
 
     The codec writes a full image every 12 frames, which looks like motion; the minimum over three neighbouring
     differences removes it.
