@@ -59,7 +59,8 @@ def draw(rng: random.Random, field, flag):
     names = [arg for kind in (field.type, *typing.get_args(field.type)) for arg in typing.get_args(kind)
              if isinstance(arg, str)]
     if known or names:
-        return rng.choice(known or names)
+        found = rng.choice(known or names)
+        return Path(found) if field.type is Path else found
     kind = next((arg for arg in typing.get_args(field.type) if arg is not type(None)), field.type)
     return {bool: lambda: rng.random() < 0.5, int: lambda: rng.randint(0, 40), Path: lambda: Path('some where/x y'),
             float: lambda: rng.choice((rng.random(), 10.0 ** rng.randint(-9, 5), 0.25)),
