@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def property_task(folder: Path, label: str, num_folds: int) -> LabelledTask:
     table = load_touches(file, label=label, group='object', split='')
     press = {str(folder / row['image']): f'{row["object"]} {row["press"]}' for _, row in read_rows(file)[1]}
     return LabelledTask(label, table, np.array([press[str(touch.image)] for touch in table.touches]), Items,
-                        lambda seed: folds(table, num_folds, seed), np.array(table.groups), (BORDER, REFERENCE))
+                        cache(lambda seed: folds(table, num_folds, seed)), np.array(table.groups), (BORDER, REFERENCE))
 
 
 def object_task(folder: Path, name: str, test: str) -> LabelledTask:
@@ -51,7 +52,7 @@ def object_task(folder: Path, name: str, test: str) -> LabelledTask:
                          reference='reference_gel{gel}.png', splits={'train': ['train'], 'test': [test]})
     names = np.array(table.class_names)[table.labels]
     return LabelledTask(name, table, np.arange(len(table)), lambda groups, _: Items.equal_groups(groups),
-                        lambda _: [split_touches(table)], names, (BORDER,))
+                        cache(lambda _: [split_touches(table)]), names, (BORDER,))
 
 
 def classifier(method: str, seed: int) -> Any:
