@@ -19,7 +19,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from vit_tactile_ros.evaluation.touchbench.slip import LENGTH, judge, read_grasps, references_for, scores_of
+from vit_tactile_ros.evaluation.touchbench.slip import LENGTH, SCORES, judge, read_grasps, references_for, scores_of
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -33,14 +33,14 @@ def main(argv: list[str] | None = None) -> None:
     results: dict[str, object] = {'grasps': len(truth), 'slipped': int(truth.sum())}
     with ProcessPoolExecutor(arguments.processes, get_context('spawn')) as pool:  # a fork hangs in torch
         references = references_for(grasps, arguments.checkpoint, partial(_mapped, pool))
-        print(f'{"score":14}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'
+        print(f'{"score":18}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'
               f'{"found at 5 % false":>20}')
         for still in (False, True):
             scores = scores_of(grasps, references, arguments.checkpoint, still, partial(_mapped, pool))
-            for name in ('slip', 'lost', 'either', *(() if still else (LENGTH,))):
+            for name in (*SCORES, *(() if still else (LENGTH,))):
                 label = f'{name}{", still" if still else ""}'
                 found = results[label] = judge(scores[name], truth, grasps.objects)
-                print(f'{label:14}{found["auc"]:8.3f}{found["balanced"]:10.3f}{found["auc_both_outcomes"]:20.3f}'
+                print(f'{label:18}{found["auc"]:8.3f}{found["balanced"]:10.3f}{found["auc_both_outcomes"]:20.3f}'
                       f'{found["balanced_both_outcomes"]:10.3f}{found["false_alarms"]:8.3f}'
                       f'{found["found_at_5_percent_false"]:20.3f}')
     print(json.dumps(results))

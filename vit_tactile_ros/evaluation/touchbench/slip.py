@@ -2,9 +2,11 @@
 
 One alarm rule over the frames of a clip, which knows neither its length nor the number of a frame: `slip`, the largest
 probability of slip of `TouchTracker`; `lost`, the largest probability of no contact after a touch has begun; `either`,
-the larger of both. A grasp's score is the mean of the log odds over its fingers. Its threshold is that with the best
-balanced accuracy on the objects of the other folds. Controls: `still`, each frame is its own previous one; `length` of
-the clip. The reference is the median of the first and last frames of all clips of a sitting.
+the larger of both; `sustained`, the largest mean over 2 s of the log odds that a frame shows slip or no contact. Their
+mean over the `whole clip` is not an alarm, but a judgement afterwards. A grasp's score is the mean of the log odds over
+its fingers. Its threshold is that with the best balanced accuracy on the objects of the other folds. Controls: `still`,
+each frame is its own previous one; `length` of the clip. The reference is the median of the first and last frames of
+all clips of a sitting.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ from vit_tactile_ros.evaluation.touchbench.scores import Items, Result, TaskResu
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.motion import Motion
 from vit_tactile_ros.inference.preprocess import fit
-from vit_tactile_ros.inference.touch_events import EventKind, TouchTracker
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, SLIP, EventKind, TouchTracker
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
 
 RATE = 25  # frames/s
@@ -40,6 +42,8 @@ SAME_SITTING = 4.5  # grey levels between the median images of clips of one gel 
 EXPOSED = 6.0  # grey levels: the first frames of some clips are darker, while the camera adapts its exposure
 FOLDS = 5
 SEEDS = 5
+SUSTAINED = 2.0  # s
+SCORES = ('slip', 'lost', 'either', 'sustained', 'whole clip')
 COLUMNS = ('grasp', 'object', 'outcome', 'finger', 'file')
 STILL, LENGTH = 'still', 'length'
 SMALL = PreprocessingConfig(image_size=(60, 80))  # of the hand-made figures
@@ -114,7 +118,7 @@ def classifier_of(checkpoint: Path) -> TactileClassifier:
 
 
 def score(task: tuple[Path, NDArray[np.float32]], checkpoint: Path, still: bool) -> dict[str, float]:
-    """Log odds of `slip`, `lost` and `either` of a clip, and the s at which `either` is reached."""
+    """Log odds of a clip by the names in SCORES, and the s at which `either` is reached."""
     file, reference = task
     classifier = classifier_of(checkpoint)
     clip = read_clip(file, classifier.preprocessing)
@@ -124,19 +128,29 @@ def score(task: tuple[Path, NDArray[np.float32]], checkpoint: Path, still: bool)
                 for number, image in enumerate(clip)]
     tau = classifier.thresholds(1.0)
     tracker = TouchTracker(classifier.class_names, len(classifier.exits))
-    slip, lost, has_touched = [], [], False
+    not_held = [classifier.class_names.index(name) for name in (NO_CONTACT, SLIP)]
+    slip, lost, single, has_touched = [], [], [], False
     for at in range(0, len(clip), BATCH):
         some = slice(at, at + BATCH)
         decisions = classifier.classify(list(clip[some]), [reference] * len(clip[some]), tau, previous[some])
         for number, decision in enumerate(decisions, at):
             events = tracker.update(10**9 + number * 10**9 // RATE, decision.probabilities, decision.exit_index)
+            single.append(decision.probabilities[not_held].sum())
             slip.append(tracker.slip if has_touched else 0.0)
             lost.append(1 - tracker.contact if has_touched else 0.0)
             has_touched |= any(event.kind == EventKind.ONSET for event in events)
     odds = {name: np.log((p := np.clip(values, 1e-4, 1 - 1e-4)) / (1 - p))
-            for name, values in (('slip', slip), ('lost', lost), ('either', np.maximum(slip, lost)))}
-    return {name: float(o.max()) for name, o in odds.items()} | {'at': int(odds['either'].argmax()) / RATE,
-                                                                 LENGTH: -float(len(clip))}
+            for name, values in (('slip', slip), ('lost', lost), ('either', np.maximum(slip, lost)), ('frame', single))}
+    frames = odds.pop('frame')
+    return {name: float(o.max()) for name, o in odds.items()} | {
+        'sustained': sustained(frames), 'whole clip': float(frames.mean()), 'at': int(odds['either'].argmax()) / RATE,
+        LENGTH: -float(len(clip))}
+
+
+def sustained(odds: Floats) -> float:
+    """The largest mean over SUSTAINED s, of a shorter clip its mean; odds: of each frame, (N,)."""
+    window = min(round(SUSTAINED * RATE), len(odds))
+    return float(np.convolve(odds, np.full(window, 1 / window), 'valid').max())
 
 
 def references_for(grasps: Grasps, checkpoint: Path, mapped: Mapped) -> list[NDArray[np.float32]]:
@@ -262,7 +276,7 @@ def slip_task(file: Path, checkpoint: Path, methods: Sequence[str], seeds: Seque
         references = references_for(grasps, checkpoint, mapped('references'))
         scores = {still: scores_of(grasps, references, checkpoint, still, mapped(STILL if still else 'checkpoint'))
                   for still in (False, True)}
-        for name in ('slip', 'either'):
+        for name in SCORES[:-1]:
             right = by_score(scores[False][name])
             results.append(Result(f'checkpoint, {name}', items.score(right), {
                 STILL: items.score(by_score(scores[True][name])).value,
