@@ -25,6 +25,7 @@ from vit_tactile_ros import (
     flags,
     replay,
     sweep,
+    touchbench,
     train,
     tune,
 )
@@ -40,7 +41,7 @@ COMMANDS = {
     'average': (average, average.AverageRequest, {}), 'benchmark': (benchmark, benchmark.BenchmarkRequest, {}),
     'demo': (demo, demo.DemoSettings, {}), 'extract': (extract, extract.ExtractRequest, {}),
     'compare': (compare, compare.CompareRequest, {}), 'fit_sensor': (fit_sensor, fit_sensor.FitRequest, {}),
-    'replay': (replay, replay.ReplayRequest, {})}
+    'replay': (replay, replay.ReplayRequest, {}), 'touchbench': (touchbench, touchbench.TouchbenchRequest, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
            'reference_files': ('left=a b.png',), 'output': (Path('some where/x y.json'),),
@@ -58,7 +59,8 @@ def draw(rng: random.Random, field, flag):
     names = [arg for kind in (field.type, *typing.get_args(field.type)) for arg in typing.get_args(kind)
              if isinstance(arg, str)]
     if known or names:
-        return rng.choice(known or names)
+        found = rng.choice(known or names)
+        return Path(found) if field.type is Path else found
     kind = next((arg for arg in typing.get_args(field.type) if arg is not type(None)), field.type)
     return {bool: lambda: rng.random() < 0.5, int: lambda: rng.randint(0, 40), Path: lambda: Path('some where/x y'),
             float: lambda: rng.choice((rng.random(), 10.0 ** rng.randint(-9, 5), 0.25)),

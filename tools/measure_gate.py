@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import torch
 
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.inference.frames import SensorFrames
@@ -31,7 +32,7 @@ from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure_touch_events import Frame, contacts_of, recorded
+from measure_touch_events import Frame, recorded
 
 TAU = 0.95
 PEAKS = ((0, 5), (5, 8), (8, 12), (12, 256))  # grey levels

@@ -2,125 +2,24 @@
 
     python tools/measure_slip.py --grasps gelsight_slip/grasps.csv --checkpoint models/tactile_slip.safetensors
 
-grasps.csv has the columns grasp, object, outcome (slip, stable), finger and file. No image is used for training. One
-alarm rule over the frames of a clip, which knows neither its length nor the number of a frame: `slip`, the largest
-probability of slip of `TouchTracker`; `lost`, the largest probability of no contact after a touch has begun; `either`,
-the larger of both. A grasp's score is the mean of the log odds over its fingers. Its threshold is that with the best
-balanced accuracy on four fifths of the objects, and counts on the others. Controls: `still`, each frame is its own
-previous one; `length` of the clip. The reference is the median of the first and last frames of all clips of a sitting.
-The last line is JSON.
+No image is used for training. Scores, folds and controls are those of vit_tactile_ros/evaluation/touchbench/slip.py,
+which explains them; `vit-tactile touchbench --tasks slip` shows fewer of them, in one process. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
-import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
-import cv2
-import numpy as np
-from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from vit_tactile_ros.evaluation.metrics import balanced_accuracy
-from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.motion import Motion
-from vit_tactile_ros.inference.preprocess import fit
-from vit_tactile_ros.inference.touch_events import EventKind, TouchTracker
-from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
-from measure_touch_events import recorded  # noqa: E402
-
-RATE = 25  # frames/s
-BATCH = 16
-SAME_SITTING = 4.5  # grey levels between the median images of clips of one gel under one light
-EXPOSED = 6.0  # grey levels: the first frames of some clips are darker, while the camera adapts its exposure
-FOLDS = 5
-SEEDS = 5
-
-
-def read_clip(file: Path, preprocessing: PreprocessingConfig) -> np.ndarray:
-    """The fitted frames, uint8 (N, h, w, 3), without the dark ones at the start."""
-    cv2.setNumThreads(1)
-    clip = np.stack([fit(image, preprocessing) for image, _ in recorded(file, [])])
-    bright = clip[:25].mean(axis=(1, 2, 3))
-    return clip[int(np.argmax(np.abs(bright - np.median(bright)) < EXPOSED)):]
-
-
-def references_of(sittings: Sequence[tuple[str, np.ndarray]]) -> list[np.ndarray]:
-    """The reference of each clip, given its finger and its first and last frame (2, h, w, 3)."""
-    groups: list[list[int]] = []
-    small = [np.median(ends, axis=0)[::4, ::4].astype(np.float32) for _, ends in sittings]
-    for number, (finger, _) in enumerate(sittings):
-        for group in groups:
-            if sittings[group[0]][0] == finger and np.median(np.abs(small[group[0]] - small[number])) < SAME_SITTING:
-                group.append(number)
-                break
-        else:
-            groups.append([number])
-    found = {n: np.median(np.concatenate([sittings[m][1] for m in group]), axis=0) for group in groups for n in group}
-    return [found[n].astype(np.float32) for n in range(len(sittings))]
-
-
-@cache
-def classifier_of(checkpoint: Path) -> TactileClassifier:
-    return TactileClassifier(load_checkpoint(checkpoint), engine='auto', threads=1)
-
-
-def score(task: tuple[Path, np.ndarray], checkpoint: Path, still: bool) -> dict[str, float]:
-    """Log odds of `slip`, `lost` and `either` of a clip, and the s at which `either` is reached."""
-    file, reference = task
-    classifier = classifier_of(checkpoint)
-    clip = read_clip(file, classifier.preprocessing)
-    config = classifier.preprocessing
-    motion = Motion(config.motion_interval, config.motion_views)
-    previous = [np.tile(image, config.motion_views) if still else motion.update(image, number * 10**9 // RATE)
-                for number, image in enumerate(clip)]
-    tau = classifier.thresholds(1.0)
-    tracker = TouchTracker(classifier.class_names, len(classifier.exits))
-    slip, lost, has_touched = [], [], False
-    for at in range(0, len(clip), BATCH):
-        some = slice(at, at + BATCH)
-        decisions = classifier.classify(list(clip[some]), [reference] * len(clip[some]), tau, previous[some])
-        for number, decision in enumerate(decisions, at):
-            events = tracker.update(10**9 + number * 10**9 // RATE, decision.probabilities, decision.exit_index)
-            slip.append(tracker.slip if has_touched else 0.0)
-            lost.append(1 - tracker.contact if has_touched else 0.0)
-            has_touched |= any(event.kind == EventKind.ONSET for event in events)
-    odds = {name: np.log((p := np.clip(values, 1e-4, 1 - 1e-4)) / (1 - p))
-            for name, values in (('slip', slip), ('lost', lost), ('either', np.maximum(slip, lost)))}
-    return {name: float(o.max()) for name, o in odds.items()} | {'at': int(odds['either'].argmax()) / RATE,
-                                                                 'length': -float(len(clip))}
-
-
-def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[str, float]:
-    """Area under the curve, and the rest with thresholds from the objects of the other folds, mean over SEEDS."""
-    mixed = np.array([len(set(truth[objects == o])) == 2 for o in objects])
-    rows = []
-    for seed in range(SEEDS):
-        names = np.random.default_rng(seed).permutation(sorted(set(objects)))
-        fold = {name: number % FOLDS for number, name in enumerate(names)}
-        folds = np.array([fold[o] for o in objects])
-        alarms = np.zeros(len(scores), bool)
-        for held in range(FOLDS):
-            used = folds != held
-            best = max(np.unique(scores[used]), key=lambda t: balanced_accuracy(truth[used], scores[used] >= t))
-            alarms[~used] = scores[~used] >= best
-        rows.append((balanced_accuracy(truth, alarms), balanced_accuracy(truth[mixed], alarms[mixed]),
-                     alarms[~truth].mean()))
-    accuracy, both, false = np.mean(rows, axis=0)
-    strict = np.sort(scores[~truth])[::-1][int(0.05 * (~truth).sum())]
-    return {'auc': float(roc_auc_score(truth, scores)), 'balanced': float(accuracy), 'auc_both_outcomes':
-            float(roc_auc_score(truth[mixed], scores[mixed])), 'balanced_both_outcomes': float(both),
-            'false_alarms': float(false), 'found_at_5_percent_false': float((scores[truth] > strict).mean())}
+from vit_tactile_ros.evaluation.touchbench.slip import LENGTH, SCORES, judge, read_grasps, references_for, scores_of
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -129,38 +28,26 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--checkpoint', type=Path, required=True, help='checkpoint of states')
     parser.add_argument('--processes', type=int, default=2, help='processes that classify (default: 2)')
     arguments = parser.parse_args(argv)
-    with arguments.grasps.open(newline='', encoding='utf-8') as text:
-        rows = list(csv.DictReader(text))
-    files = [arguments.grasps.parent / row['file'] for row in rows]
-    preprocessing = load_checkpoint(arguments.checkpoint).preprocessing
-    grasps: dict[str, list[int]] = defaultdict(list)
-    for number, row in enumerate(rows):
-        grasps[row['grasp']].append(number)
-    first = [rows[numbers[0]] for numbers in grasps.values()]
-    truth = np.array([row['outcome'] == 'slip' for row in first])
-    objects = np.array([row['object'] for row in first])
+    grasps = read_grasps(arguments.grasps)
+    truth = grasps.slipped
     results: dict[str, object] = {'grasps': len(truth), 'slipped': int(truth.sum())}
     with ProcessPoolExecutor(arguments.processes, get_context('spawn')) as pool:  # a fork hangs in torch
-        ends = list(tqdm(pool.map(partial(ends_of, preprocessing=preprocessing), files), 'references', len(files)))
-        references = references_of([(row['finger'], e) for row, e in zip(rows, ends, strict=True)])
-        print(f'{"score":14}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'
+        references = references_for(grasps, arguments.checkpoint, partial(_mapped, pool))
+        print(f'{"score":18}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'
               f'{"found at 5 % false":>20}')
         for still in (False, True):
-            task = partial(score, checkpoint=arguments.checkpoint, still=still)
-            clips = list(tqdm(pool.map(task, zip(files, references, strict=True)), 'clips', len(files)))
-            for name in ('slip', 'lost', 'either', *(() if still else ('length',))):
-                scores = np.array([np.mean([clips[n][name] for n in numbers]) for numbers in grasps.values()])
+            scores = scores_of(grasps, references, arguments.checkpoint, still, partial(_mapped, pool))
+            for name in (*SCORES, *(() if still else (LENGTH,))):
                 label = f'{name}{", still" if still else ""}'
-                found = results[label] = judge(scores, truth, objects)
-                print(f'{label:14}{found["auc"]:8.3f}{found["balanced"]:10.3f}{found["auc_both_outcomes"]:20.3f}'
+                found = results[label] = judge(scores[name], truth, grasps.objects)
+                print(f'{label:18}{found["auc"]:8.3f}{found["balanced"]:10.3f}{found["auc_both_outcomes"]:20.3f}'
                       f'{found["balanced_both_outcomes"]:10.3f}{found["false_alarms"]:8.3f}'
                       f'{found["found_at_5_percent_false"]:20.3f}')
     print(json.dumps(results))
 
 
-def ends_of(file: Path, preprocessing: PreprocessingConfig) -> np.ndarray:
-    """First and last frame, (2, h, w, 3)."""
-    return read_clip(file, preprocessing)[[0, -1]]
+def _mapped(pool: ProcessPoolExecutor, do: Callable[[Any], Any], tasks: Sequence[Any]) -> Iterable[Any]:
+    return tqdm(pool.map(do, tasks), total=len(tasks))
 
 
 if __name__ == '__main__':

@@ -11,18 +11,17 @@ from elsewhere: --reference CLIP FIRST LAST. Prints a table; the last line is JS
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 
 from vit_tactile_ros.evaluation.recordings.events import find_touches, judge_touches
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, images_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.preprocess import fit
@@ -65,18 +64,14 @@ def handled(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Itera
 
 
 def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Frame]:
-    video = cv2.VideoCapture(str(clip))
-    number = 0
-    while (read := video.read())[0]:
-        touched = any(first <= number <= last for first, last in contacts)
-        yield np.ascontiguousarray(read[1][:, :, ::-1]), 'contact' if touched else CLASS_NAMES[0]
-        number += 1
+    for number, image in enumerate(images_of(clip)):
+        yield image, 'contact' if any(first <= number <= last for first, last in contacts) else CLASS_NAMES[0]
 
 
 def untouched_reference(clip: Path, first: int, last: int, classifier: TactileClassifier) -> np.ndarray:
     """The median of these frames of the clip, fitted, uint8 (h, w, 3)."""
     frames = [fit(image, classifier.preprocessing)
-              for number, (image, _) in enumerate(recorded(clip, [])) if first <= number <= last]
+              for number, image in enumerate(images_of(clip)) if first <= number <= last]
     if not frames:
         raise SystemExit(f'--reference: {clip} has no frames {first} to {last}')
     return np.median(np.stack(frames), axis=0).astype(np.uint8)
@@ -117,14 +112,6 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
         inference_time=np.full(count, np.nan), class_names=tuple(names),
         exits=classifier.exits, compute_shares=classifier.compute_shares, temperatures=(1.0,) * exits,
         tau=classifier.thresholds(0.95))
-
-
-def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:
-    found: dict[str, list[tuple[int, int]]] = {}
-    with file.open(newline='', encoding='utf-8') as text:
-        for row in csv.DictReader(text):
-            found.setdefault(row['clip'], []).append((int(row['first']), int(row['last'])))
-    return found
 
 
 def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True, slip: Path | None = None,

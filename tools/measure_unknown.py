@@ -34,12 +34,10 @@ from vit_tactile_ros.data.table import TouchTable
 from vit_tactile_ros.data.touches import load_touches
 from vit_tactile_ros.evaluation.false_unknown import margins
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, collect_outputs
+from vit_tactile_ros.evaluation.touchbench.contact import peak
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, UNKNOWN
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint
-
-sys.path.insert(0, str(Path(__file__).parent))
-from measure_contact import peak  # noqa: E402
 
 LEAST_LEVELS = 12  # grey levels; below, a person often cannot recognise a shape either
 FALSE_FLAGS = 0.05

@@ -132,12 +132,25 @@ def encodings() -> str:
     return textwrap.fill('Encodings of `sensor_msgs/Image`: ' + ', '.join(map(code, names)) + '.', 118) + '\n'
 
 
+def touchbench_tasks() -> str:
+    tasks = importlib.import_module(f'{PACKAGE}.evaluation.touchbench.tasks').TASKS
+    rows = [(code(name), *map(prose, (t.question, t.split, t.metric, t.controls))) for name, t in tasks.items()]
+    data: dict[tuple[str, str], list[str]] = {}
+    for name, task in tasks.items():
+        cut = task.cut.replace(f', {name};', ', and that of the task;')
+        data.setdefault((task.data, cut), []).append(code(name))
+    return (table(('task', 'question', 'kept apart', 'metric', 'controls'), rows) + '\n'
+            + table(('tasks', 'files below --data', 'source, licence'),
+                    [(', '.join(names), prose(cut), prose(source)) for (source, cut), names in data.items()]))
+
+
 PAGES: dict[str, Callable[[], str]] = {
     'docs/reference/parameters.md': parameters_page, 'docs/reference/messages.md': messages_page,
     'docs/reference/commands.md': partial(commands_page, NOTE), 'docs/reference/modules.md': modules_page}
 # Tables inside pages that are written by hand: between <!-- generated: NAME --> and <!-- end of NAME -->.
 REGIONS: dict[str, dict[str, Callable[[], str]]] = {
-    'docs/architecture.md': {'layers': layer_table}, 'docs/guides/ros.md': {'encodings': encodings}}
+    'docs/architecture.md': {'layers': layer_table}, 'docs/results/touchbench.md': {'tasks': touchbench_tasks},
+    'docs/guides/ros.md': {'encodings': encodings}}
 
 
 def generated() -> dict[Path, str]:

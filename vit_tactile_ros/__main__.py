@@ -26,6 +26,7 @@ COMMANDS = {
     'evaluate recordings': {
         'replay': 'run bags offline: predictions, confidences, times',
         'compare': 'compare two replays of the same bags',
+        'touchbench': 'measure touch on real data: checkpoint, baselines and controls on the same groups',
         'extract': 'write the labelled images of bags as files with a CSV',
     },
     'choose and measure speed': {

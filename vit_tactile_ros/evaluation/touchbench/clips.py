@@ -1,0 +1,42 @@
+"""Recorded clips: the images of a video file, and the contacts that a person labelled in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.data.labels_csv import read_rows
+from vit_tactile_ros.data.table import DataError
+
+
+def images_of(clip: Path) -> Iterator[NDArray[np.uint8]]:
+    """uint8 RGB (H, W, 3) each; raises DataError for a file without an image that can be decoded."""
+    video = cv2.VideoCapture(str(clip))
+    try:
+        if not (read := video.read())[0]:
+            problem = 'has no image that can be decoded' if clip.exists() else 'does not exist'
+            raise DataError(f'{clip} {problem}; must be a video')
+        while read[0]:
+            yield np.ascontiguousarray(read[1][:, :, ::-1])
+            read = video.read()
+    finally:
+        video.release()
+
+
+def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:
+    """First and last frame of each contact by clip, from a CSV of clip,first,last; raises DataError."""
+    columns, rows = read_rows(file)
+    if missing := [name for name in ('clip', 'first', 'last') if name not in columns]:
+        raise DataError(f'{file} has no column {missing[0]!r}; must have clip,first,last')
+    found: dict[str, list[tuple[int, int]]] = {}
+    for line, row in rows:
+        try:
+            found.setdefault(row['clip'], []).append((int(row['first']), int(row['last'])))
+        except ValueError:
+            raise DataError(f'{file}, line {line}: first is {row["first"]!r} and last is {row["last"]!r}; must be '
+                            'numbers of frames') from None
+    return found

@@ -1,0 +1,112 @@
+"""Tasks with labelled touches: classifiers on features, trained on some groups and judged on others."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from vit_tactile_ros.data.labels_csv import read_rows
+from vit_tactile_ros.data.split import Split, folds, split_touches
+from vit_tactile_ros.data.table import TouchTable
+from vit_tactile_ros.data.touches import load_touches
+from vit_tactile_ros.evaluation.touchbench.features import BORDER, REFERENCE, TOUCH, Descriptions, Features
+from vit_tactile_ros.evaluation.touchbench.scores import Items, Result, TaskResult
+
+LEAST = 1e-4  # probability that a class keeps, so that one image cannot decide a touch
+TREES = 100
+
+
+@dataclass(frozen=True)
+class LabelledTask:
+    """Labelled touches, how they are divided, and what one item of the score is."""
+
+    name: str
+    table: TouchTable
+    touches: NDArray[Any]  # (N,): images of one touch, whose evidence is averaged
+    items: Callable[[NDArray[Any], NDArray[Any]], Items]  # of the groups and classes of the tested touches
+    splits: Callable[[int], list[Split]]  # by the seed
+    groups: NDArray[Any]  # (N,), for the intervals
+    controls: tuple[str, ...]
+
+
+def property_task(folder: Path, label: str, num_folds: int) -> LabelledTask:
+    """A property of objects, per press, on objects that were not trained on."""
+    file = folder / 'labels.csv'
+    table = load_touches(file, label=label, group='object', split='')
+    press = {str(folder / row['image']): f'{row["object"]} {row["press"]}' for _, row in read_rows(file)[1]}
+    return LabelledTask(label, table, np.array([press[str(touch.image)] for touch in table.touches]), Items,
+                        cache(lambda seed: folds(table, num_folds, seed)), np.array(table.groups), (BORDER, REFERENCE))
+
+
+def object_task(folder: Path, name: str, test: str) -> LabelledTask:
+    """Which object it is, per frame, in the part `test` of the grasps; every object has the same weight."""
+    table = load_touches(folder / 'index.csv', image='file', label='object', group='object+exp_num+gel', split='split',
+                         reference='reference_gel{gel}.png', splits={'train': ['train'], 'test': [test]})
+    names = np.array(table.class_names)[table.labels]
+    return LabelledTask(name, table, np.arange(len(table)), lambda groups, _: Items.equal_groups(groups),
+                        cache(lambda _: [split_touches(table)]), names, (BORDER,))
+
+
+def classifier(method: str, seed: int) -> Any:
+    """Extremely randomised trees for hand-made features, otherwise logistic regression."""
+    from sklearn.ensemble import ExtraTreesClassifier  # not at the top: the import takes a second
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    if method == 'handmade':
+        return ExtraTreesClassifier(TREES, min_samples_leaf=2, class_weight='balanced', random_state=seed)
+    return make_pipeline(StandardScaler(), LogisticRegression(C=1e-3, class_weight='balanced', max_iter=300))
+
+
+def predict(task: LabelledTask, vectors: NDArray[np.float32], method: str, seeds: Sequence[int],
+            advance: Callable[[], object] = lambda: None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The touches that are tested, as rows of the first image of each, and the share of seeds that are right, (M,)."""
+    labels, classes = task.table.labels, len(task.table.class_names)
+    names, first, touch = np.unique(task.touches, return_index=True, return_inverse=True)
+    right, tested = np.zeros(len(names)), np.zeros(len(names), bool)
+    for seed in seeds:
+        evidence = np.zeros((len(names), classes))
+        for split in task.splits(seed):
+            model = classifier(method, seed).fit(vectors[split.train], labels[split.train])
+            probabilities = np.full((len(split.test), classes), LEAST)
+            probabilities[:, model.classes_] = np.maximum(model.predict_proba(vectors[split.test]), LEAST)
+            np.add.at(evidence, touch[split.test], np.log(probabilities))
+            tested[touch[split.test]] = True
+            advance()
+        right += (evidence.argmax(axis=1) == labels[first]) / len(seeds)
+    return first[tested], right[tested]
+
+
+def measure(task: LabelledTask, methods: Sequence[Features], seeds: Sequence[int], known: Descriptions) -> TaskResult:
+    """Every method on the touches and on the controls; those after `handmade` are compared with it."""
+    shown = (TOUCH, *task.controls)
+    vectors = {control: [known.of(features, task.table, control) for features in methods] for control in shown}
+    results: list[Result] = []
+    items: Items | None = None
+    baseline: NDArray[np.float64] | None = None
+    fits = sum(len(f.names) for f in methods) * len(shown) * len(seeds) * len(task.splits(seeds[0]))
+    with tqdm(total=fits, desc=task.name, unit='fit', leave=False, file=sys.stderr,
+              disable=not sys.stderr.isatty()) as bar:
+        for number, features in enumerate(methods):
+            for place, name in enumerate(features.names):
+                found = {c: predict(task, vectors[c][number][place], features.names[0], seeds, bar.update)
+                         for c in shown}
+                rows, right = found[TOUCH]
+                if items is None:
+                    items = task.items(task.groups[rows], task.table.labels[rows])
+                gain = None if baseline is None else items.score(right - baseline)
+                if features.names == ('handmade',):
+                    baseline = right
+                results.append(Result(name, items.score(right), {c: items.score(found[c][1]).value
+                                                                 for c in task.controls}, gain, items.by_group(right)))
+    assert items is not None
+    return TaskResult(task.name, len(items), len(np.unique(items.groups)), 1 / len(task.table.class_names), results)
