@@ -2,13 +2,15 @@
 
     python tools/measure_slip.py --grasps gelsight_slip/grasps.csv --checkpoint models/tactile_slip.safetensors
 
-grasps.csv has the columns grasp, object, outcome (slip, stable), finger and file. No image is used for training. One
+grasps.csv has the columns grasp, object, outcome (slip, stable), finger and file. With five checkpoints, each is used
+for the objects that `train_slip.py --folds` left out for it; with one, no image may have been used for training. One
 alarm rule over the frames of a clip, which knows neither its length nor the number of a frame: `slip`, the largest
 probability of slip of `TouchTracker`; `lost`, the largest probability of no contact after a touch has begun; `either`,
-the larger of both. A grasp's score is the mean of the log odds over its fingers. Its threshold is that with the best
-balanced accuracy on four fifths of the objects, and counts on the others. Controls: `still`, each frame is its own
-previous one; `length` of the clip. The reference is the median of the first and last frames of all clips of a sitting.
-The last line is JSON.
+the larger of both; `sustained`, the largest mean over 2 s of the log odds that a frame shows slip or no contact. Their
+mean over the `whole clip` is not an alarm, but a judgement afterwards. A grasp's score is the mean of the log odds over
+its fingers. Its threshold is that with the best balanced accuracy on four fifths of the objects, and counts on the
+others. Controls: `still`, each frame is its own previous one; `length` of the clip. The reference is the median of the
+first and last frames of all clips of a sitting. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from vit_tactile_ros.evaluation.metrics import balanced_accuracy
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.motion import Motion
 from vit_tactile_ros.inference.preprocess import fit
-from vit_tactile_ros.inference.touch_events import EventKind, TouchTracker
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, SLIP, EventKind, TouchTracker
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -45,6 +47,8 @@ SAME_SITTING = 4.5  # grey levels between the median images of clips of one gel 
 EXPOSED = 6.0  # grey levels: the first frames of some clips are darker, while the camera adapts its exposure
 FOLDS = 5
 SEEDS = 5
+SUSTAINED = 2.0  # s
+SCORES = ('slip', 'lost', 'either', 'sustained', 'whole clip')
 
 
 def read_clip(file: Path, preprocessing: PreprocessingConfig) -> np.ndarray:
@@ -75,9 +79,9 @@ def classifier_of(checkpoint: Path) -> TactileClassifier:
     return TactileClassifier(load_checkpoint(checkpoint), engine='auto', threads=1)
 
 
-def score(task: tuple[Path, np.ndarray], checkpoint: Path, still: bool) -> dict[str, float]:
-    """Log odds of `slip`, `lost` and `either` of a clip, and the s at which `either` is reached."""
-    file, reference = task
+def score(task: tuple[Path, np.ndarray, Path], still: bool) -> dict[str, float]:
+    """Log odds of a clip by the names in SCORES, and the s at which `either` is reached."""
+    file, reference, checkpoint = task
     classifier = classifier_of(checkpoint)
     clip = read_clip(file, classifier.preprocessing)
     config = classifier.preprocessing
@@ -86,19 +90,31 @@ def score(task: tuple[Path, np.ndarray], checkpoint: Path, still: bool) -> dict[
                 for number, image in enumerate(clip)]
     tau = classifier.thresholds(1.0)
     tracker = TouchTracker(classifier.class_names, len(classifier.exits))
-    slip, lost, has_touched = [], [], False
+    not_held = [classifier.class_names.index(name) for name in (NO_CONTACT, SLIP)]
+    slip, lost, single, has_touched = [], [], [], False
     for at in range(0, len(clip), BATCH):
         some = slice(at, at + BATCH)
         decisions = classifier.classify(list(clip[some]), [reference] * len(clip[some]), tau, previous[some])
         for number, decision in enumerate(decisions, at):
             events = tracker.update(10**9 + number * 10**9 // RATE, decision.probabilities, decision.exit_index)
+            single.append(decision.probabilities[not_held].sum())
             slip.append(tracker.slip if has_touched else 0.0)
             lost.append(1 - tracker.contact if has_touched else 0.0)
             has_touched |= any(event.kind == EventKind.ONSET for event in events)
     odds = {name: np.log((p := np.clip(values, 1e-4, 1 - 1e-4)) / (1 - p))
-            for name, values in (('slip', slip), ('lost', lost), ('either', np.maximum(slip, lost)))}
-    return {name: float(o.max()) for name, o in odds.items()} | {'at': int(odds['either'].argmax()) / RATE,
-                                                                 'length': -float(len(clip))}
+            for name, values in (('slip', slip), ('lost', lost), ('either', np.maximum(slip, lost)), ('frame', single))}
+    frames = odds.pop('frame')
+    window = min(round(SUSTAINED * RATE), len(frames))
+    sustained = np.convolve(frames, np.full(window, 1 / window), 'valid').max()
+    return {name: float(o.max()) for name, o in odds.items()} | {
+        'sustained': float(sustained), 'whole clip': float(frames.mean()), 'at': int(odds['either'].argmax()) / RATE,
+        'length': -float(len(clip))}
+
+
+def fold_of(objects: Sequence[str], seed: int = 0) -> dict[str, int]:
+    """The fold of each object."""
+    names = np.random.default_rng(seed).permutation(sorted(set(objects)))
+    return {str(name): number % FOLDS for number, name in enumerate(names)}
 
 
 def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[str, float]:
@@ -106,8 +122,7 @@ def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[st
     mixed = np.array([len(set(truth[objects == o])) == 2 for o in objects])
     rows = []
     for seed in range(SEEDS):
-        names = np.random.default_rng(seed).permutation(sorted(set(objects)))
-        fold = {name: number % FOLDS for number, name in enumerate(names)}
+        fold = fold_of(objects, seed)
         folds = np.array([fold[o] for o in objects])
         alarms = np.zeros(len(scores), bool)
         for held in range(FOLDS):
@@ -126,13 +141,18 @@ def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[st
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--grasps', type=Path, required=True, help='CSV of the clips')
-    parser.add_argument('--checkpoint', type=Path, required=True, help='checkpoint of states')
+    parser.add_argument('--checkpoint', type=Path, nargs='+', required=True,
+                        help='checkpoint of states, or one per fold')
     parser.add_argument('--processes', type=int, default=2, help='processes that classify (default: 2)')
     arguments = parser.parse_args(argv)
+    if len(arguments.checkpoint) not in (1, FOLDS):
+        parser.error(f'--checkpoint has {len(arguments.checkpoint)} files; must be 1 or {FOLDS}')
     with arguments.grasps.open(newline='', encoding='utf-8') as text:
         rows = list(csv.DictReader(text))
     files = [arguments.grasps.parent / row['file'] for row in rows]
-    preprocessing = load_checkpoint(arguments.checkpoint).preprocessing
+    preprocessing = load_checkpoint(arguments.checkpoint[0]).preprocessing
+    folds = fold_of([row['object'] for row in rows])
+    checkpoints = [arguments.checkpoint[folds[row['object']] % len(arguments.checkpoint)] for row in rows]
     grasps: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         grasps[row['grasp']].append(number)
@@ -143,16 +163,16 @@ def main(argv: list[str] | None = None) -> None:
     with ProcessPoolExecutor(arguments.processes, get_context('spawn')) as pool:  # a fork hangs in torch
         ends = list(tqdm(pool.map(partial(ends_of, preprocessing=preprocessing), files), 'references', len(files)))
         references = references_of([(row['finger'], e) for row, e in zip(rows, ends, strict=True)])
-        print(f'{"score":14}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'
+        print(f'{"score":18}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'
               f'{"found at 5 % false":>20}')
         for still in (False, True):
-            task = partial(score, checkpoint=arguments.checkpoint, still=still)
-            clips = list(tqdm(pool.map(task, zip(files, references, strict=True)), 'clips', len(files)))
-            for name in ('slip', 'lost', 'either', *(() if still else ('length',))):
+            task = partial(score, still=still)
+            clips = list(tqdm(pool.map(task, zip(files, references, checkpoints, strict=True)), 'clips', len(files)))
+            for name in (*SCORES, *(() if still else ('length',))):
                 scores = np.array([np.mean([clips[n][name] for n in numbers]) for numbers in grasps.values()])
                 label = f'{name}{", still" if still else ""}'
                 found = results[label] = judge(scores, truth, objects)
-                print(f'{label:14}{found["auc"]:8.3f}{found["balanced"]:10.3f}{found["auc_both_outcomes"]:20.3f}'
+                print(f'{label:18}{found["auc"]:8.3f}{found["balanced"]:10.3f}{found["auc_both_outcomes"]:20.3f}'
                       f'{found["balanced_both_outcomes"]:10.3f}{found["false_alarms"]:8.3f}'
                       f'{found["found_at_5_percent_false"]:20.3f}')
     print(json.dumps(results))
