@@ -2,8 +2,7 @@
 
     python tools/measure_slip.py --grasps gelsight_slip/grasps.csv --checkpoint models/tactile_slip.safetensors
 
-grasps.csv has the columns grasp, object, outcome (slip, stable), finger and file. With five checkpoints, each is used
-for the objects that `train_slip.py --folds` left out for it; with one, no image may have been used for training. One
+grasps.csv has the columns grasp, object, outcome (slip, stable), finger and file. No image is used for training. One
 alarm rule over the frames of a clip, which knows neither its length nor the number of a frame: `slip`, the largest
 probability of slip of `TouchTracker`; `lost`, the largest probability of no contact after a touch has begun; `either`,
 the larger of both; `sustained`, the largest mean over 2 s of the log odds that a frame shows slip or no contact. Their
@@ -79,9 +78,9 @@ def classifier_of(checkpoint: Path) -> TactileClassifier:
     return TactileClassifier(load_checkpoint(checkpoint), engine='auto', threads=1)
 
 
-def score(task: tuple[Path, np.ndarray, Path], still: bool) -> dict[str, float]:
+def score(task: tuple[Path, np.ndarray], checkpoint: Path, still: bool) -> dict[str, float]:
     """Log odds of a clip by the names in SCORES, and the s at which `either` is reached."""
-    file, reference, checkpoint = task
+    file, reference = task
     classifier = classifier_of(checkpoint)
     clip = read_clip(file, classifier.preprocessing)
     config = classifier.preprocessing
@@ -104,17 +103,15 @@ def score(task: tuple[Path, np.ndarray, Path], still: bool) -> dict[str, float]:
     odds = {name: np.log((p := np.clip(values, 1e-4, 1 - 1e-4)) / (1 - p))
             for name, values in (('slip', slip), ('lost', lost), ('either', np.maximum(slip, lost)), ('frame', single))}
     frames = odds.pop('frame')
-    window = min(round(SUSTAINED * RATE), len(frames))
-    sustained = np.convolve(frames, np.full(window, 1 / window), 'valid').max()
     return {name: float(o.max()) for name, o in odds.items()} | {
-        'sustained': float(sustained), 'whole clip': float(frames.mean()), 'at': int(odds['either'].argmax()) / RATE,
+        'sustained': sustained(frames), 'whole clip': float(frames.mean()), 'at': int(odds['either'].argmax()) / RATE,
         'length': -float(len(clip))}
 
 
-def fold_of(objects: Sequence[str], seed: int = 0) -> dict[str, int]:
-    """The fold of each object."""
-    names = np.random.default_rng(seed).permutation(sorted(set(objects)))
-    return {str(name): number % FOLDS for number, name in enumerate(names)}
+def sustained(odds: np.ndarray) -> float:
+    """The largest mean over SUSTAINED s, of a shorter clip its mean; odds: of each frame, (N,)."""
+    window = min(round(SUSTAINED * RATE), len(odds))
+    return float(np.convolve(odds, np.full(window, 1 / window), 'valid').max())
 
 
 def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[str, float]:
@@ -122,7 +119,8 @@ def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[st
     mixed = np.array([len(set(truth[objects == o])) == 2 for o in objects])
     rows = []
     for seed in range(SEEDS):
-        fold = fold_of(objects, seed)
+        names = np.random.default_rng(seed).permutation(sorted(set(objects)))
+        fold = {name: number % FOLDS for number, name in enumerate(names)}
         folds = np.array([fold[o] for o in objects])
         alarms = np.zeros(len(scores), bool)
         for held in range(FOLDS):
@@ -141,18 +139,13 @@ def judge(scores: np.ndarray, truth: np.ndarray, objects: np.ndarray) -> dict[st
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--grasps', type=Path, required=True, help='CSV of the clips')
-    parser.add_argument('--checkpoint', type=Path, nargs='+', required=True,
-                        help='checkpoint of states, or one per fold')
+    parser.add_argument('--checkpoint', type=Path, required=True, help='checkpoint of states')
     parser.add_argument('--processes', type=int, default=2, help='processes that classify (default: 2)')
     arguments = parser.parse_args(argv)
-    if len(arguments.checkpoint) not in (1, FOLDS):
-        parser.error(f'--checkpoint has {len(arguments.checkpoint)} files; must be 1 or {FOLDS}')
     with arguments.grasps.open(newline='', encoding='utf-8') as text:
         rows = list(csv.DictReader(text))
     files = [arguments.grasps.parent / row['file'] for row in rows]
-    preprocessing = load_checkpoint(arguments.checkpoint[0]).preprocessing
-    folds = fold_of([row['object'] for row in rows])
-    checkpoints = [arguments.checkpoint[folds[row['object']] % len(arguments.checkpoint)] for row in rows]
+    preprocessing = load_checkpoint(arguments.checkpoint).preprocessing
     grasps: dict[str, list[int]] = defaultdict(list)
     for number, row in enumerate(rows):
         grasps[row['grasp']].append(number)
@@ -166,8 +159,8 @@ def main(argv: list[str] | None = None) -> None:
         print(f'{"score":18}{"AUC":>8}{"balanced":>10}{"both outcomes: AUC":>20}{"balanced":>10}{"false":>8}'
               f'{"found at 5 % false":>20}')
         for still in (False, True):
-            task = partial(score, still=still)
-            clips = list(tqdm(pool.map(task, zip(files, references, checkpoints, strict=True)), 'clips', len(files)))
+            task = partial(score, checkpoint=arguments.checkpoint, still=still)
+            clips = list(tqdm(pool.map(task, zip(files, references, strict=True)), 'clips', len(files)))
             for name in (*SCORES, *(() if still else ('length',))):
                 scores = np.array([np.mean([clips[n][name] for n in numbers]) for numbers in grasps.values()])
                 label = f'{name}{", still" if still else ""}'
