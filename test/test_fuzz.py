@@ -13,9 +13,8 @@ import pytest
 pytest.importorskip('hypothesis')
 pytest.importorskip('rosbags')
 
-from fuzz_readers import readers  # noqa: E402
-
 import fuzz  # noqa: E402
+from fuzz_readers import readers  # noqa: E402
 
 READERS = {reader.name: reader for reader in readers()}
 
