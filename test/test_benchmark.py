@@ -12,7 +12,6 @@ from vit_tactile_ros import benchmark
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
 from vit_tactile_ros.evaluation.benchmark.contest import interleave
 from vit_tactile_ros.evaluation.benchmark.vit_tiny import NUM_PARAMETERS, VitTiny
-from vit_tactile_ros.evaluation.benchmark.workloads import resized
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.runtime import has_vnni
@@ -224,7 +223,7 @@ def test_another_image_size_keeps_the_weights():
     model = toy_checkpoint().model
     images = torch.randn(2, 3, 64, 48)
     with torch.inference_mode():
-        for a, b in zip(resized(model, (64, 48)).stages(images), model.stages(images), strict=True):
+        for a, b in zip(model.changed(image_size=(64, 48)).stages(images), model.stages(images), strict=True):
             torch.testing.assert_close(a, b)
 
 

@@ -9,11 +9,12 @@ slip).
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -81,14 +82,24 @@ def parse_arguments(argv: list[str] | None = None) -> TouchbenchRequest:
     return flags.parse('touchbench', __doc__, EXAMPLES, TouchbenchRequest, argv)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No warnings about rows of other parts and without a label, which are skipped on purpose."""
+    log = logging.getLogger('vit_tactile_ros.data')
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
 @command('touchbench')
 def main(argv: list[str] | None = None) -> int:
     request = parse_arguments(argv)
     if request.list:
         print(listing())
         return 0
-    # Rows of other parts and without a label are skipped on purpose.
-    logging.getLogger('vit_tactile_ros.data').setLevel(logging.ERROR)
     for folder in (request.output, request.cache):
         if folder:
             check_folder_writable(folder)
@@ -106,7 +117,8 @@ def main(argv: list[str] | None = None) -> int:
     known = features.Descriptions(request.cache)
     found = []
     for name in names:
-        result = _measure(request, name, known)
+        with _quiet():
+            result = _measure(request, name, known)
         _print(console, result)
         found.append(result)
     if request.output:
