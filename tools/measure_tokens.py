@@ -15,10 +15,9 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import random
+import math
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from vit_tactile_ros.evaluation.benchmark.contest import interleave
+from vit_tactile_ros.evaluation.benchmark.workloads import early, full_depth
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of
+from vit_tactile_ros.evaluation.touchbench.contact import Clip
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.runtime import Runtime
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, token_threshold
 from vit_tactile_ros.model.tokens import kept_shares, touched_images
-
-sys.path.insert(0, str(Path(__file__).parent))
-from measure_contact import Clip
-from measure_touch_events import contacts_of
 
 EVERY = 4  # frames of a clip
 SIDES = ((96, 128), (128, 192), (192, 256), (256, 384))  # px; each has twice the pixels of the one before
@@ -51,18 +49,6 @@ def at_size(checkpoint: Checkpoint, image_size: Sequence[int] | None, **changes:
                                preprocessing=dataclasses.replace(checkpoint.preprocessing, image_size=size))
 
 
-def interleaved(work: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
-    """Seconds of each, in a new order in each round; the first rounds warm up."""
-    taken: dict[str, list[float]] = {name: [] for name in work}
-    for number in range(warm_up + rounds):
-        for name in random.sample(list(work), len(work)):
-            start = time.perf_counter()
-            work[name]()
-            if number >= warm_up:
-                taken[name].append(time.perf_counter() - start)
-    return taken
-
-
 def full(runtime: Runtime, image: Tensor) -> Tensor:
     return torch.stack(list(runtime.stages(image)))
 
@@ -74,8 +60,7 @@ def on_clips(clips: Sequence[Clip], checkpoint: Checkpoint, engine: str) -> dict
     temperatures = calibration.temperatures or (1.0,) * len(config.exits)
     some, every = (make_runtime(model, 'cpu', engine) for model in (
         checkpoint.model, at_size(checkpoint, config.image_size, token_threshold=0.0).model))
-    for image in touched_images(config.channels, config.image_size, config.patch_size,
-                                config.token_threshold).split(1):  # warm up
+    for image in touched_images(config).split(1):  # warm up
         full(some, image)
         full(every, image)
     taken: dict[str, list[float]] = {}
@@ -83,13 +68,12 @@ def on_clips(clips: Sequence[Clip], checkpoint: Checkpoint, engine: str) -> dict
     for clip in tqdm(clips, 'clips', disable=not sys.stderr.isatty()):
         for number in range(0, len(clip.frames), EVERY):
             image = torch.from_numpy(normalise(clip.frames[number], clip.reference, checkpoint.preprocessing))[None]
-            work = {'kept, full depth': lambda image=image: full(some, image),
-                    'all, full depth': lambda image=image: full(every, image),
-                    'kept, early exit': lambda image=image: decide(some, image, tau, temperatures),
-                    'all, early exit': lambda image=image: decide(every, image, tau, temperatures)}
-            for name, seconds in interleaved(work, 1, warm_up=0).items():
-                taken.setdefault(name, []).extend(seconds)
-            shares.append(float(kept_shares(image, config.patch_size, config.token_threshold)))
+            work = {'kept, full depth': full_depth(some, [image]), 'all, full depth': full_depth(every, [image]),
+                    'kept, early exit': early(some, [image], tau, temperatures),
+                    'all, early exit': early(every, [image], tau, temperatures)}
+            for name, times in interleave(work, math.inf, most=1, warm_up=0, seed=len(touched), rest=0).items():
+                taken.setdefault(name, []).extend(times.seconds)
+            shares.append(float(kept_shares(checkpoint.model.choose(image), config)[0]))
             same.append((full(some, image).argmax(-1) == full(every, image).argmax(-1))[:, 0].tolist())
             touched.append(bool(clip.touched[number]))
     is_touched = np.array(touched)
@@ -118,19 +102,19 @@ def on_sizes(checkpoint: Checkpoint, engine: str) -> dict[str, Any]:
     """How the time grows with the image, and what a large image costs."""
     runtimes = {size: make_runtime(at_size(checkpoint, size).model, 'cpu', engine) for size in SIDES}
     images = {size: contact(size, 3, 3) for size in SIDES}
-    taken = interleaved({size: lambda size=size: full(runtimes[size], images[size]) for size in SIDES}, ROUNDS)
-    medians = [float(np.median(taken[size])) for size in SIDES]
+    taken = interleave({str(size): full_depth(runtime, [images[size]]) for size, runtime in runtimes.items()},
+                       math.inf, ROUNDS, rest=0)
+    medians = [times.p50 for times in taken.values()]
     large = (896, 896)
     image = contact(large, 28, 28)
     everything = at_size(checkpoint, large, token_threshold=0.0).model
     compared = {name: make_runtime(model, 'cpu', engine) for name, model in (
         ('kept', at_size(checkpoint, large).model), ('all', everything),
         ('exact attention over all', everything.changed(attention='softmax')))}
-    seconds = interleaved({name: lambda runtime=runtime: full(runtime, image) for name, runtime in compared.items()}, 3)
+    found = interleave({name: full_depth(runtime, [image]) for name, runtime in compared.items()}, math.inf, 3, rest=0)
     return {'growth per doubling of the pixels': [round(b / a, 2) for a, b in zip(medians, medians[1:], strict=False)],
             '3136 patches, time over that of the kept ones': {
-                name: round(float(np.median(values) / np.median(seconds['kept'])), 2)
-                for name, values in seconds.items()}}
+                name: round(times.p50 / found['kept'].p50, 2) for name, times in found.items()}}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -144,7 +128,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--token_threshold', type=float, help="grey levels; default: the checkpoint's")
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    random.seed(0)
     checkpoint = load_checkpoint(arguments.checkpoint or shipped_checkpoint())
     changes = {} if arguments.token_threshold is None else {
         'token_threshold': token_threshold(arguments.token_threshold, checkpoint.preprocessing)}

@@ -85,9 +85,7 @@ class CalibrationRequest:
     max_false_unknown: float = flag(
         MOST_FALSE, 'bound on the share of touches of other classes that are reported as the class unknown, above 0; '
                     'holds with --confidence; 1: its bias is not changed', 'SHARE')
-    token_threshold: float | None = flag(
-        None, 'compute only the patches that differ from the reference by more than this many grey levels, and a '
-              "sparse grid of the others, 0 to 127 (0: all patches; 3 is a start); default: the checkpoint's")
+    token_threshold: float | None = flag(None, f"{flags.TOKEN_THRESHOLD}; default: the checkpoint's")
     check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
                          'checkpoint', 'N')
     plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')

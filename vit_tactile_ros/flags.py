@@ -16,6 +16,8 @@ Flags = Mapping[str, Flag]  # by the name of the field
 
 DEVICE = Flag("'auto', 'cpu', 'cuda' or 'cuda:N'")
 CHECKPOINT = Flag('.safetensors file; default: the shipped one')
+TOKEN_THRESHOLD = ('compute only the patches that differ from the reference by more than this many grey levels, and a '
+                   'sparse grid of the others, 0 to 127 (0: all patches; 3 is a start)')
 THREADS = Flag('CPU threads of the network; 0 measures which number is faster')
 WORKERS = Flag('processes that read or simulate')
 HEIGHT_WIDTH = ('HEIGHT', 'WIDTH')
@@ -83,9 +85,7 @@ SHARED: dict[str, Flags] = {
         'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or '
                       '{default}; 12 alone is a plain ViT', 'BLOCK'),
         'image_size': Flag('input size in px, multiples of 16; default: that of --init, or {default}', HEIGHT_WIDTH),
-        'token_threshold': Flag('compute only the patches that differ from the reference by more than this many grey '
-                                'levels, and a sparse grid of the others, 0 to 127 (0: all patches; 3 is a start); '
-                                'default: that of --init, or {default}'),
+        'token_threshold': Flag(f'{TOKEN_THRESHOLD}; default: that of --init, or {{default}}'),
     },
     'TrainingConfig': {
         'batch_size': Flag('examples per step, over all processes'),

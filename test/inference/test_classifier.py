@@ -17,7 +17,9 @@ from vit_tactile_ros.model import (
     compute_shares,
     load_checkpoint,
     save_checkpoint,
+    tokens,
 )
+from vit_tactile_ros.model.tokens import kept_shares
 
 NAMES = ('none', 'sphere', 'edge', 'ring')
 
@@ -235,3 +237,40 @@ def test_threads_are_set():
     """A thread count that is asked for and not obeyed."""
     assert TactileClassifier(some_checkpoint(), 'cpu', threads=2).threads == 2 == torch.get_num_threads()
     assert TactileClassifier(some_checkpoint(), 'cpu', threads=1).threads == 1 == torch.get_num_threads()
+
+
+def dropping(monkeypatch):
+    """A classifier that drops patches, and what its engine was given: the share kept of each image, at each call."""
+    checkpoint = some_checkpoint()
+    model = checkpoint.model.changed(token_threshold=0.1)
+    classifier = TactileClassifier(dataclasses.replace(checkpoint, model=model), 'cpu', threads=1)
+    seen: list[list[float]] = []
+    stages = classifier.runtime.stages
+
+    def watched(images, groups=None):
+        assert groups is None or len(torch.cat([group.rows for group in groups])) == len(images)
+        seen.append(kept_shares(model.choose(images) if groups is None else groups, model.config).tolist())
+        return stages(images, groups)
+    monkeypatch.setattr(classifier.runtime, 'stages', watched)
+    return classifier, seen
+
+
+def test_warm_up_runs_every_number_of_patches(monkeypatch):
+    """The first touch of each size would be slow."""
+    classifier, seen = dropping(monkeypatch)
+    classifier.warm_up((1, 2), rounds=1)
+    assert {(len(shares), round(6 * shares[0])) for shares in seen} == {(n, k) for n in (1, 2) for k in (2, 3, 5, 6)}
+
+
+def test_patches_are_chosen_once_and_count_in_the_compute_share(monkeypatch):
+    """A choice that is repeated takes 0.3 ms of every image; a share of all patches hides what they save."""
+    classifier, seen = dropping(monkeypatch)
+    inputs = torch.zeros(3, 3, 32, 48)
+    inputs[1, :, :, :32], inputs[2] = 1.0, torch.randn(3, 32, 48)
+    chosen = []
+    monkeypatch.setattr(tokens, 'patch_differences', lambda *a, f=tokens.patch_differences: chosen.append(a) or f(*a))
+    decisions = classifier.classify_inputs(inputs.numpy(), (0.5, 0.5))
+    assert len(chosen) == len(seen) == 1
+    assert len(set(seen[0])) == 3
+    for decision, kept in zip(decisions, seen[0], strict=True):
+        assert decision.compute_share == pytest.approx(classifier.compute_shares[decision.exit_index] * kept)

@@ -83,7 +83,7 @@ def test_every_number_of_tokens_is_checked(monkeypatch):
     model, seen = toy_model(token_threshold=0.1), set()
     stages = TorchRuntime.stages
     monkeypatch.setattr(TorchRuntime, 'stages', lambda self, images: seen.update(
-        (kept_shares(images, 16, 0.1) * 6).round().int().tolist()) or stages(self, images))
+        (kept_shares(model.choose(images), model.config) * 6).round().astype(int).tolist()) or stages(self, images))
     make_runtime(model, 'cpu', 'openvino')
     assert seen == {2, 3, 5, 6}
 

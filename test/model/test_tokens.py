@@ -5,7 +5,14 @@ import torch
 from test_vit import KINDS, small_model
 
 from vit_tactile_ros.model import ModelConfig
-from vit_tactile_ros.model.tokens import choose_tokens, kept_shares, patch_differences, token_counts, touched_images
+from vit_tactile_ros.model.tokens import (
+    Group,
+    choose_tokens,
+    kept_shares,
+    patch_differences,
+    token_counts,
+    touched_images,
+)
 
 SIZE = (96, 128)  # 6 x 8 patches
 THRESHOLD = 0.1
@@ -85,6 +92,17 @@ def test_no_image_depends_on_its_batch():
         torch.testing.assert_close(stages.send(torch.tensor(rows)), together[index][left], atol=1e-5, rtol=1e-4)
 
 
+def test_a_group_is_split_with_what_it_keeps():
+    """More images than an engine takes at once: the patches of the first ones taken for the others."""
+    images = touched([{number} for number in range(5)])
+    (group,) = choose_tokens(images, 16, THRESHOLD)
+    parts = group.split(2)
+    assert [part.rows.tolist() for part in parts] == [[0, 1], [2, 3], [4]]
+    for name in ('patches', 'weights'):
+        assert torch.equal(torch.cat([getattr(part.kept, name) for part in parts]), getattr(group.kept, name))
+    assert Group(torch.arange(3)).split(64)[0].kept is None
+
+
 @torch.inference_mode()
 def test_threshold_0_computes_all_patches():
     """Checkpoints from before must predict as before."""
@@ -98,10 +116,12 @@ def test_threshold_0_computes_all_patches():
 @pytest.mark.parametrize('size', [SIZE, (224, 224), (32, 48)])
 def test_made_up_inputs_keep_each_number(size):
     """A warm-up that leaves a shape out: its first real image is slow."""
-    images = touched_images(6, size, 16, THRESHOLD)
+    config = ModelConfig(image_size=size, channels=6, token_threshold=THRESHOLD)
+    images = touched_images(config)
     patches = size[0] * size[1] // 256
-    assert (kept_shares(images, 16, THRESHOLD) * patches).tolist() == pytest.approx(token_counts(patches))
-    assert len(touched_images(3, size, 16, 0.0)) == 1
+    shares = kept_shares(choose_tokens(images, 16, THRESHOLD), config)
+    assert (shares * patches).tolist() == pytest.approx(token_counts(patches))
+    assert len(touched_images(ModelConfig(image_size=size))) == 1
 
 
 @pytest.mark.parametrize('changes', [{'token_threshold': -1.0}, {'token_threshold': float('nan')},

@@ -19,7 +19,7 @@ from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, are_states
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
-from vit_tactile_ros.model.tokens import kept_shares, touched_images
+from vit_tactile_ros.model.tokens import Group, choose_tokens, kept_shares, touched_images
 
 Image = NDArray[np.uint8]
 
@@ -71,7 +71,7 @@ class TactileClassifier:
         # From the checkpoint, so that a network just trained predicts as it will when loaded.
         self.temperatures = checkpoint.calibration.temperatures or (1.0,) * len(self.exits)
         self.compute_shares = compute_shares(checkpoint.model.config)
-        self._patch, self._token_threshold = checkpoint.model.config.patch_size, checkpoint.model.config.token_threshold
+        self._config = checkpoint.model.config
 
     @property
     def needs_reference(self) -> bool:
@@ -122,20 +122,22 @@ class TactileClassifier:
     @torch.inference_mode()
     def warm_up(self, batch_sizes: Sequence[int] = (1,), rounds: int = 2) -> None:
         """Run every stage at the given batch sizes and numbers of patches, so that the first real frame is not slow."""
-        images = touched_images(self.preprocessing.channels, self.preprocessing.image_size, self._patch,
-                                self._token_threshold)
+        images = touched_images(self._config)
         for batch in (image.expand(batch, -1, -1, -1).contiguous() for batch in batch_sizes for image in images):
             for _ in range(rounds):
                 self.classify_inputs(batch.numpy(), self.thresholds(1.0))
                 for _logits in self.runtime.stages(batch):
                     pass  # a model that is confident about this image exits early at any tau
 
-    @torch.inference_mode()
-    def kept_shares(self, inputs: Input) -> NDArray[np.float32]:
-        """The share of its patches that the network computes for each input, (B,); see `model.tokens`."""
-        if not self._token_threshold:
-            return np.ones(len(inputs), np.float32)
-        return kept_shares(torch.from_numpy(inputs), self._patch, self._token_threshold).numpy()
+    def choose(self, inputs: Input) -> tuple[list[Group] | None, NDArray[np.float32]]:
+        """Which patches of the inputs are computed, for `Runtime.stages`, and the share of each input, (B,).
+
+        None: all patches.
+        """
+        if not self._config.token_threshold:
+            return None, np.ones(len(inputs), np.float32)
+        groups = choose_tokens(torch.from_numpy(inputs), self._config.patch_size, self._config.token_threshold)
+        return groups, kept_shares(groups, self._config)
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
                  tau: Sequence[float], previous: Sequence[Image | None] | None = None,
@@ -156,14 +158,14 @@ class TactileClassifier:
         """Decisions for preprocessed inputs, float32 (B, channels, h, w); `tau` holds one threshold per early exit."""
         start = time.perf_counter()
         evidence = self.evidence(touch_odds)
+        groups, kept = self.choose(inputs)
         result = decide(self.runtime, torch.from_numpy(inputs), tau, self.temperatures, hurry,
-                        None if evidence is None else torch.from_numpy(evidence))
+                        None if evidence is None else torch.from_numpy(evidence), groups)
         probabilities = result.probabilities.cpu().numpy()
         confidences = result.confidences.cpu().numpy()
         exits = result.exit_index.tolist()
         taken = time.perf_counter() - start
         class_ids = probabilities.argmax(axis=1).tolist()
-        kept = self.kept_shares(inputs).tolist()
         return [
             Decision(
                 class_id=class_id,
@@ -178,7 +180,7 @@ class TactileClassifier:
                 inference_time=taken,
             )
             for class_id, row, exit_index, confidence, kept_share in zip(class_ids, probabilities, exits, confidences,
-                                                                         kept, strict=True)
+                                                                         kept.tolist(), strict=True)
         ]
 
 

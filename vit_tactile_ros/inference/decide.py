@@ -10,6 +10,7 @@ from torch import Tensor
 from vit_tactile_ros.inference.runtime import Runtime
 from vit_tactile_ros.model import ExitResult, Hurry, early_exit
 from vit_tactile_ros.model.early_exit import Stages
+from vit_tactile_ros.model.tokens import Group
 
 
 @runtime_checkable
@@ -17,19 +18,23 @@ class DecidesItself(Protocol):
     """An engine that decides on its device, without the host at each exit."""
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-                   hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult: ...
+                   hurry: Hurry | None = None, evidence: Tensor | None = None,
+                   groups: Sequence[Group] | None = None) -> ExitResult: ...
 
 
 def decide(runtime: Runtime, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-           hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult:
+           hurry: Hurry | None = None, evidence: Tensor | None = None,
+           groups: Sequence[Group] | None = None) -> ExitResult:
     """The result of `model.early_exit` for float32 (B, channels, H, W) images in host memory.
 
     evidence: float32 (B, C) in host memory, log likelihoods of the classes from elsewhere; at every exit they count as
-    if the network had known them, also in the logits that are returned. None: there is none.
+    if the network had known them, also in the logits that are returned. None: there is none. groups: as for
+    `Runtime.stages`.
     """
+    chosen = {} if groups is None else {'groups': groups}
     if isinstance(runtime, DecidesItself):
-        return runtime.early_exit(images, tau, temperatures, hurry, evidence)
-    stages = runtime.stages(images)
+        return runtime.early_exit(images, tau, temperatures, hurry, evidence, **chosen)
+    stages = runtime.stages(images, **chosen)
     return early_exit(stages if evidence is None else _with_evidence(stages, evidence, temperatures), tau, temperatures,
                       hurry)
 

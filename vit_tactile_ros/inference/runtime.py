@@ -14,7 +14,7 @@ from torch import Tensor
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
-from vit_tactile_ros.model.tokens import touched_images
+from vit_tactile_ros.model.tokens import Group, touched_images
 
 Precision = Literal['float32', 'bfloat16', 'int8']
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -28,10 +28,11 @@ class Runtime(Protocol):
     device: torch.device  # of the logits
     precision: Precision
 
-    def stages(self, images: Tensor) -> Stages:
+    def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """Yield the logits (rows, C) of each exit in turn for float32 (B, channels, H, W) images in host memory.
 
-        `send(rows)` continues with these rows only, `send(None)` and `next` with all; see `ViTTactile.stages`.
+        `send(rows)` continues with these rows only, `send(None)` and `next` with all; see `ViTTactile.stages`. groups:
+        of `ViTTactile.choose`, if they are known already.
         """
 
 
@@ -91,8 +92,7 @@ def fastest_thread_count(model: ViTTactile, limit: int, budget: float = 0.5) -> 
     """
     if limit <= 1:
         return 1
-    config = model.config
-    image = touched_images(config.channels, config.image_size, config.patch_size, config.token_threshold)[-1:]
+    image = touched_images(model.config)[-1:]  # of which all patches are computed
     times: dict[int, list[float]] = {1: [], limit: []}
     begun = time.perf_counter()
     for _ in range(1 + 5):  # the first round only warms up

@@ -51,6 +51,11 @@ class ModelConfig:
     # (see `model.tokens`). In units of the input: grey levels / 255 / std of the preprocessing. 0: all patches.
     token_threshold: float = 0.0
 
+    @property
+    def num_patches(self) -> int:
+        """Of an image of `image_size`."""
+        return (self.image_size[0] // self.patch_size) * (self.image_size[1] // self.patch_size)
+
     def __post_init__(self) -> None:
         for name, (lowest, highest) in _BOUNDS.items():
             _require(lowest <= getattr(self, name) <= highest, name, getattr(self, name), f'{lowest} to {highest}')
@@ -73,9 +78,8 @@ class ModelConfig:
         _require(len(self.image_size) == 2
                  and all(self.patch_size <= s <= MAX_SIDE and s % self.patch_size == 0 for s in self.image_size),
                  'image_size', self.image_size, f'two multiples of patch_size {self.patch_size} up to {MAX_SIDE}')
-        tokens = self.image_size[0] * self.image_size[1] // self.patch_size**2
-        _require(tokens <= MAX_TOKENS, 'image_size', self.image_size,
-                 f'at most {MAX_TOKENS} patches of {self.patch_size} px; these are {tokens}')
+        _require(self.num_patches <= MAX_TOKENS, 'image_size', self.image_size,
+                 f'at most {MAX_TOKENS} patches of {self.patch_size} px; these are {self.num_patches}')
         exits = self.exits
         _require(len(exits) > 0 and exits[0] >= 1 and exits[-1] == self.depth
                  and all(a < b for a, b in zip(exits, exits[1:], strict=False)), 'exits', exits,

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vit_tactile_ros.model.config import ModelConfig
 from vit_tactile_ros.model.early_exit import Stages
 
 GRID_STEP = 3  # patches; the grid shows the light and the shear of the whole gel
@@ -45,6 +46,16 @@ class Group:
     rows: Tensor  # (b,), int64, their places in the batch, ascending; on the CPU
     kept: Kept | None = None  # None: all patches
 
+    def split(self, size: int) -> list[Group]:
+        """Parts of at most `size` images."""
+        return [Group(rows, None if self.kept is None else Kept(*(x[first:first + size] for x in (
+            self.kept.patches, self.kept.weights)))) for first, rows in zip(
+            range(0, len(self.rows), size), self.rows.split(size), strict=True)]
+
+    def images(self, batch: Tensor) -> Tensor:
+        """Those of the group; the batch itself if they are all of it."""
+        return batch if len(self.rows) == len(batch) else batch[self.rows]
+
 
 class Tokens(NamedTuple):
     """The tokens of some images between two stages, and how many patches each stands for."""
@@ -61,26 +72,26 @@ def token_counts(patches: int) -> tuple[int, ...]:
     return tuple(sorted({-(-patches * eighths // 8) for eighths in _EIGHTHS}))
 
 
-def kept_shares(images: Tensor, patch: int, threshold: float) -> Tensor:
-    """The share of its patches that each image keeps, (B,), 0 to 1; arguments as for `choose_tokens`."""
-    patches = images.shape[2] // patch * (images.shape[3] // patch)
-    shares = torch.ones(len(images))
-    for group in choose_tokens(images, patch, threshold):
-        if group.kept is not None:
-            shares[group.rows] = group.kept.patches.shape[1] / patches
-    return shares
-
-
-def touched_images(channels: int, size: tuple[int, int], patch: int, threshold: float) -> Tensor:
+def touched_images(config: ModelConfig) -> Tensor:
     """Made-up inputs, one for each of `token_counts`, that keep this number of patches; threshold 0: one image."""
-    rows, columns = size[0] // patch, size[1] // patch
-    counts = token_counts(rows * columns) if threshold else (rows * columns,)
+    threshold, patch, channels = config.token_threshold, config.patch_size, config.channels
+    rows, columns = (side // patch for side in config.image_size)
+    counts = token_counts(config.num_patches) if threshold else (config.num_patches,)
     order = np.argsort(~_grid(rows, columns), kind='stable')
     images = torch.zeros(len(counts), rows * columns, channels, patch, patch)
     for image, count in zip(images, counts, strict=True):
         image[order[:count]] = 10 * threshold
     return images.reshape(-1, rows, columns, channels, patch, patch).permute(0, 3, 1, 4, 2, 5).reshape(
-        -1, channels, *size)
+        -1, channels, *config.image_size)
+
+
+def kept_shares(groups: Sequence[Group], config: ModelConfig) -> NDArray[np.float32]:
+    """The share of its patches that each image of the batch keeps, (B,), 0 to 1."""
+    shares = np.ones(sum(len(group.rows) for group in groups), np.float32)
+    for group in groups:
+        if group.kept is not None:
+            shares[group.rows.numpy()] = group.kept.patches.shape[1] / config.num_patches
+    return shares
 
 
 def choose_tokens(images: Tensor, patch: int, threshold: float) -> list[Group]:
@@ -140,7 +151,7 @@ def take_tokens(embedded: Tensor, groups: Sequence[Group]) -> list[tuple[Tensor,
     """The rows and tokens of each group from the embedded patches of all images, (B, N, width)."""
     parts = []
     for group in groups:
-        x, kept = embedded if len(groups) == 1 else embedded[group.rows], group.kept
+        x, kept = group.images(embedded), group.kept
         parts.append((group.rows, Tokens(x, None) if kept is None else Tokens(
             x.gather(1, kept.patches.to(x.device).unsqueeze(2).expand(-1, -1, x.shape[2])), kept.weights.to(x))))
     return parts

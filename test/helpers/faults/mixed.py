@@ -46,30 +46,6 @@ class Record:
     faults: int = 0
     requests: int = 0
     problems: list[str] = field(default_factory=list)
-# Measured on 2026-11-27 with each activity alone and malloc_trim before each reading.
-MEMORY = """## Where the memory goes
-
-Each fault and request alone, repeated for 60 to 110 s on a new node; growth of the resident memory, read after
-`malloc_trim`. Readings of one node differ by up to 2 MB.
-
-| alone | times | growth, MB | |
-| --- | --- | --- | --- |
-| two streams at 60 Hz | | none | |
-| calls of a service, a new client each | 2,340 | none | |
-| subscribers that come and go | 2,190 | none | |
-| right / wrong parameters | 1,858 / 1,376 | none | |
-| pauses / captures | 460 / 1,046 | none | |
-| reloads that fail | 628 | none | |
-| reloads that succeed, in a program without ROS that classifies | 60 | none | compared in equal states |
-| black, noise, wrong header, stamps, silence, small, frozen | 40 to 224 each | none | |
-| deactivation and activation | 450 | 2.4 | entries for what was destroyed, kept by rclpy: mended, none since |
-| one image of 1920x1080 | 226 | 165, all of it in the first 82 | see below |
-
-Fast DDS keeps about 14 buffers for each reliable subscription, and each stays as large as the largest image that it has
-held, 5.9 MB here, until the subscription ends. How many have held one differs from moment to moment, more so on a busy
-machine; an activation begins with new ones, and returns the memory of the old. This is the height of the curve above
-its lower edge, and the lower edge shows whether the node grows. 10 MB more are pages of the shared memory of the
-publisher, which has 32 MB."""
 
 
 class Soak:
@@ -381,5 +357,5 @@ Counters at the end:
 
 {"Nothing went wrong." if not record.problems else "Problems: " + "; ".join(record.problems)}
 
-{MEMORY}
+[Memory](memory.md) explains the height of the first curve.
 """

@@ -77,8 +77,7 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
     tiny, tiny_name = vit_tiny(subject.image_size)
     colours = images[:, :3].contiguous()  # without motion, which ViT-Tiny has no channels for
     tiny.to(device)
-    tokens = (subject.image_size[0] // config.patch_size) * (subject.image_size[1] // config.patch_size)
-    products, operations = matrix_products(config, size * tokens, device)
+    products, operations = matrix_products(config, size * config.num_patches, device)
     softmax = subject.make(subject.model.changed(image_size=subject.image_size, attention='softmax'))
     contenders: dict[str, Run] = {f'exit {i}': leave_at(runtime, images, i) for i in range(exits)}
     contenders |= {'full': full_depth(runtime, subject.batches),

@@ -208,8 +208,10 @@ class _Collected:
         """every: run every so many-th frame alone too, to measure its time; 0: none."""
         if not rows:
             return
-        logits = torch.stack(list(classifier.runtime.stages(torch.from_numpy(inputs)))).float().cpu().numpy()
-        odds, kept = [row.touch_odds for row in rows], classifier.kept_shares(inputs)
+        groups, kept = classifier.choose(inputs)
+        stages = classifier.runtime.stages(torch.from_numpy(inputs), *(() if groups is None else (groups,)))
+        logits = torch.stack(list(stages)).float().cpu().numpy()
+        odds = [row.touch_odds for row in rows]
         if (evidence := classifier.evidence(odds)) is not None:
             logits += np.array(classifier.temperatures, np.float32)[:, None, None] * evidence
         for place, row in enumerate(rows):

@@ -13,6 +13,7 @@ from vit_tactile_ros.inference.engines.exit_loop import ExitLoop
 from vit_tactile_ros.inference.runtime import Precision, check_precision
 from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
+from vit_tactile_ros.model.tokens import Group
 
 
 class CudaGraphRuntime:
@@ -38,11 +39,12 @@ class CudaGraphRuntime:
         self._loop = ExitLoop(own, dtype, backend or CudaBackend(device), speculate)
         self._loop.prepare(1)  # a capture must fail here, where another engine can still be chosen
 
-    def stages(self, images: Tensor) -> Stages:
+    def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """See `runtime.Runtime`; the batch is at most 64. Raises ValueError for images of another size."""
-        return self._loop.stages(images)
+        return self._loop.stages(images, groups)
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-                   hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult:
+                   hurry: Hurry | None = None, evidence: Tensor | None = None,
+                   groups: Sequence[Group] | None = None) -> ExitResult:
         """As `model.early_exit` of the stages, with the decision on the device; the result is on the host."""
-        return self._loop.early_exit(images, tau, temperatures, hurry, evidence)
+        return self._loop.early_exit(images, tau, temperatures, hurry, evidence, groups)

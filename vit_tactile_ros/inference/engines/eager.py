@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.runtime import Precision, check_precision
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
+from vit_tactile_ros.model.tokens import Group
 
 
 class TorchRuntime:
@@ -30,7 +32,8 @@ class TorchRuntime:
         # A copy: rounding the caller's weights in place would change them for every other user of the checkpoint.
         self._model = copy.deepcopy(model).to(device, self.dtype).eval()
 
-    def stages(self, images: Tensor) -> Stages:
+    def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """Stages of float32 (B, channels, H, W) images from host memory; see `ViTTactile.stages`."""
         # Patches are chosen before rounding, so that every engine and precision computes the same ones.
-        return self._model.stages(images.to(self.device, self.dtype, non_blocking=True), self._model.choose(images))
+        groups = self._model.choose(images) if groups is None else groups
+        return self._model.stages(images.to(self.device, self.dtype, non_blocking=True), groups)

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.backend import Backend
-from vit_tactile_ros.model import ExitResult, Hurry, ModelConfig, ViTTactile, exit_score
+from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile, exit_score
 from vit_tactile_ros.model.early_exit import Stages, exit_probabilities
-from vit_tactile_ros.model.tokens import Group, Kept, choose_tokens, run_stages
+from vit_tactile_ros.model.tokens import Group, Kept, run_stages
 
 MAX_BATCH = 64
 FORGETTING = 0.1  # weight of the newest batch in the running share of batches that end at an exit
@@ -33,6 +33,26 @@ class _Shape(NamedTuple):
     tokens: int  # that each image keeps
 
 
+class _KeptPatches:
+    """Buffers for the patches that each image of a batch keeps, and their weights."""
+
+    def __init__(self, backend: Backend, shape: _Shape, dtype: torch.dtype) -> None:
+        self.patches_host = backend.host_buffer(*shape, dtype=torch.int64)
+        self.weights_host = backend.host_buffer(*shape).fill_(1.0)  # the padding
+        self.patches = torch.zeros(*shape, dtype=torch.int64, device=backend.device)
+        self.weights = torch.ones(*shape, dtype=dtype, device=backend.device)
+
+    def load(self, kept: Kept) -> None:
+        self.patches_host[:len(kept.patches)].copy_(kept.patches)
+        self.weights_host[:len(kept.weights)].copy_(kept.weights)
+
+    def take(self, embedded: Tensor) -> Tensor:
+        """Part of the first graph."""
+        self.patches.copy_(self.patches_host, non_blocking=True)
+        self.weights.copy_(self.weights_host, non_blocking=True)
+        return embedded.gather(1, self.patches.unsqueeze(2).expand(-1, -1, embedded.shape[2]))
+
+
 class _Graphs:
     """Static buffers and one graph per stage for one padded batch size P and number of tokens N."""
 
@@ -43,14 +63,7 @@ class _Graphs:
         exits, classes = len(config.exits), config.num_classes
         self.images_host = backend.host_buffer(size, config.channels, *config.image_size)
         self.images = torch.zeros(self.images_host.shape, device=device)
-        # Which patches are kept, and their weights, if any are dropped.
-        drops = tokens < _patches(config)
-        self.kept_host = backend.host_buffer(size, tokens, dtype=torch.int64) if drops else None
-        self.kept = torch.zeros(size, tokens, 1, dtype=torch.int64, device=device)
-        self.weights_host = backend.host_buffer(size, tokens) if drops else None
-        if self.weights_host is not None:
-            self.weights_host.fill_(1.0)  # the padding
-        self.weights = torch.ones(size, tokens, dtype=dtype, device=device) if drops else None
+        self.kept = _KeptPatches(backend, shape, dtype) if tokens < config.num_patches else None
         # Input and output of every stage: the stages run one after the other on one stream.
         self.hidden = torch.zeros(size, tokens, config.width, dtype=dtype, device=device)
         # Per exit: logits (C), probabilities (C), 1 where the sample exits.
@@ -65,8 +78,10 @@ class _Graphs:
                 # The copies from and to the host are part of the graph: one launch instead of three.
                 if index == 0:
                     self.images.copy_(self.images_host, non_blocking=True)
-                x = self._embedded(model, dtype) if index == 0 else self.hidden
-                x, logits = model.stage_modules[index](x, self.weights)
+                x = model.embed(self.images.to(dtype)) if index == 0 else self.hidden
+                if index == 0 and self.kept:
+                    x = self.kept.take(x)
+                x, logits = model.stage_modules[index](x, self.kept and self.kept.weights)
                 if index < exits - 1:
                     self.hidden.copy_(x)
                 logits = logits.float()
@@ -77,18 +92,6 @@ class _Graphs:
             return run
 
         self.replay = [backend.capture(work(index)) for index in range(exits)]
-
-    def _embedded(self, model: ViTTactile, dtype: torch.dtype) -> Tensor:
-        x = model.embed(self.images.to(dtype))
-        if self.kept_host is None or self.weights_host is None or self.weights is None:
-            return x
-        self.kept.copy_(self.kept_host.unsqueeze(2), non_blocking=True)
-        self.weights.copy_(self.weights_host, non_blocking=True)
-        return x.gather(1, self.kept.expand(-1, -1, x.shape[2]))
-
-
-def _patches(config: ModelConfig) -> int:
-    return (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
 
 
 class ExitLoop:
@@ -109,7 +112,7 @@ class ExitLoop:
 
     def prepare(self, size: int, tokens: int = 0) -> None:
         """Capture the graphs of a padded size and a number of tokens (0: all), unless they exist."""
-        shape = _Shape(size, tokens or _patches(self._model.config))
+        shape = _Shape(size, tokens or self._model.config.num_patches)
         if shape not in self._graphs:
             # Buffers of inference mode could not be written outside of it later.
             with torch.inference_mode(False), torch.no_grad(), self._backend.stream():
@@ -117,38 +120,33 @@ class ExitLoop:
                                               self._temperatures)
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
-                   hurry: Hurry | None = None, evidence: Tensor | None = None) -> ExitResult:
+                   hurry: Hurry | None = None, evidence: Tensor | None = None,
+                   groups: Sequence[Group] | None = None) -> ExitResult:
         """As `decide`; float32 (B, channels, H, W) images in host memory, the result in host memory."""
         self._check(images)
         assert len(temperatures) == self._exits and len(tau) == self._exits - 1
         self._set_limits(tuple(tau), tuple(temperatures))
         known = None if evidence is None else evidence.numpy()
-        results, numbers = [], []
-        for first in range(0, len(images), MAX_BATCH):
-            part = images[first:first + MAX_BATCH]
-            for group in self._groups(part):
-                numbers.append(group.rows.numpy() + first)
-                results.append(self._one_batch(part if group.rows.numel() == len(part) else part[group.rows],
-                                               group.kept, hurry, numbers[-1], known))
+        groups = self._model.choose(images) if groups is None else groups
+        parts = [part for group in groups for part in group.split(MAX_BATCH)]
+        results = [self._one_batch(images, part, hurry, known) for part in parts]
         if len(results) == 1:
             return results[0]
-        order = torch.from_numpy(np.concatenate(numbers).argsort())
-        return ExitResult(*(torch.cat(parts)[order] for parts in zip(
+        order = torch.cat([part.rows for part in parts]).argsort()
+        return ExitResult(*(torch.cat(of_parts)[order] for of_parts in zip(
             *((r.logits, r.probabilities, r.exit_index, r.confidences) for r in results), strict=True)))
 
-    def _groups(self, images: Tensor) -> list[Group]:
-        return choose_tokens(images, self._model.config.patch_size, self._model.config.token_threshold)
-
-    def _one_batch(self, images: Tensor, kept: Kept | None, hurry: Hurry | None, numbers: NDArray[np.int64],
+    def _one_batch(self, images: Tensor, group: Group, hurry: Hurry | None,
                    evidence: NDArray[np.float32] | None) -> ExitResult:
-        """`numbers`: places of the images among those that `hurry` and `evidence` know."""
-        batch, classes = len(images), self._classes
+        """The images of the group; `hurry` and `evidence` know the places of all images."""
+        numbers = group.rows.numpy()
+        batch, classes = len(numbers), self._classes
         logits, probabilities = (np.zeros((batch, classes), np.float32) for _ in range(2))
         exit_index = np.zeros(batch, np.int64)
         confidences = np.full((batch, self._exits), np.nan, np.float32)
         still = np.ones(batch, bool)  # samples without a result
         places: NDArray[Any] = np.arange(batch)  # which sample each row of the padded batch is
-        shape = self._load(images, kept)
+        shape = self._load(images, group)
         waits = {0: (self._launch(0, shape), places, shape)}
         for index in range(self._exits):
             last = index == self._exits - 1
@@ -192,14 +190,14 @@ class ExitLoop:
         reached = exit_score(probabilities).unsqueeze(-1) >= limit
         return cast(NDArray[np.float32], torch.cat((logits, probabilities, reached.float()), dim=-1).numpy())
 
-    def stages(self, images: Tensor) -> Stages:
+    def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """Logits of each exit in turn, on the device; see `ViTTactile.stages`. At most 64 images."""
         self._check(images)
         if len(images) > MAX_BATCH:
             raise UserError(f'images are a batch of {len(images)}; must be at most {MAX_BATCH}')
-        return self._stages(images)
+        return self._stages(images, self._model.choose(images) if groups is None else groups)
 
-    def _stages(self, images: Tensor) -> Stages:
+    def _stages(self, images: Tensor, groups: Sequence[Group]) -> Stages:
         def run(index: int, state: tuple[_Shape, int]) -> tuple[tuple[_Shape, int], Tensor]:
             shape, count = state
             self._launch(index, shape)()
@@ -211,9 +209,7 @@ class ExitLoop:
             wanted = rows.cpu().numpy()
             return self._move(index, state[0], wanted), len(wanted)
 
-        parts = [(group.rows, (self._load(images if len(group.rows) == len(images) else images[group.rows],
-                                          group.kept), len(group.rows)))
-                 for group in self._groups(images)]
+        parts = [(group.rows, (self._load(images, group), len(group.rows))) for group in groups]
         yield from run_stages(parts, self._exits, run, subset)
 
     def _check(self, images: Tensor) -> None:
@@ -234,21 +230,21 @@ class ExitLoop:
     def _starts_ahead(self, index: int) -> bool:
         return self.ended[index] < 0.5 if self._speculate is None else self._speculate
 
-    def _load(self, images: Tensor, kept: Kept | None) -> _Shape:
-        """Images to the buffers of a first graph, which is returned.
+    def _load(self, images: Tensor, group: Group) -> _Shape:
+        """The images of the group to the buffers of a first graph, which is returned.
 
         Rows of padding keep their contents: samples are independent.
         """
         self.launched = []
-        shape = _Shape(padded_size(len(images)), _patches(self._model.config) if kept is None
-                       else kept.patches.shape[1])
+        count, kept = len(group.rows), group.kept
+        shape = _Shape(padded_size(count), self._model.config.num_patches if kept is None else kept.patches.shape[1])
         self.prepare(*shape)
         graphs = self._graphs[shape]
         # The last read of this buffer is done, since every batch waits for its first exit.
-        graphs.images_host[:len(images)].copy_(images)
-        if kept is not None and graphs.kept_host is not None and graphs.weights_host is not None:
-            graphs.kept_host[:len(images)].copy_(kept.patches)
-            graphs.weights_host[:len(images)].copy_(kept.weights)
+        graphs.images_host[:count].copy_(group.images(images))
+        if kept is not None:
+            assert graphs.kept
+            graphs.kept.load(kept)
         return shape
 
     def _launch(self, index: int, shape: _Shape) -> Callable[[], None]:
@@ -278,6 +274,6 @@ class ExitLoop:
         with self._backend.stream():
             target.rows[index].copy_(host, non_blocking=True)
             target.hidden.copy_(source.hidden[target.rows[index]])
-            if source.weights is not None and target.weights is not None:
-                target.weights.copy_(source.weights[target.rows[index]])
+            if source.kept and target.kept:
+                target.kept.weights.copy_(source.kept.weights[target.rows[index]])
         return smaller

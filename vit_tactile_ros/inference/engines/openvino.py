@@ -16,7 +16,7 @@ from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.inference.runtime import Precision, check_precision, has_vnni
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
-from vit_tactile_ros.model.tokens import Tokens, choose_tokens, run_stages, take_tokens, token_counts
+from vit_tactile_ros.model.tokens import Group, Tokens, choose_tokens, run_stages, take_tokens, token_counts
 
 # OpenVINO names its precisions; its own default on CPUs with bfloat16 is bfloat16.
 PRECISION_HINTS = {'float32': 'f32', 'bfloat16': 'bf16', 'int8': 'f32'}
@@ -31,7 +31,7 @@ class OpenVinoRuntime:
     """Compiled stages; those for one image have a fixed shape, which makes them 6 % faster than those for any batch.
 
     Compiling takes about 0.1 s per stage; a cache on disk would not be faster. A network that drops patches has graphs
-    for each of five numbers of tokens: for the shipped one, 58 MB and 0.7 s each on a busy core.
+    for each of five numbers of tokens: for the shipped one, 0.6 s and 40 MB each.
     """
 
     name = 'openvino'
@@ -65,26 +65,25 @@ class OpenVinoRuntime:
                     'ENABLE_CPU_PINNING': False}  # a pinned thread waits for other processes on its core
         ranges = ranges if precision == 'int8' else ()
         self._patch, self._threshold = model.config.patch_size, model.config.token_threshold
-        self._any_batch = _compile(core, stage_graphs(model, ranges), settings)
+        graphs = stage_graphs(model, ranges)
+        self._any_batch = _compile(core, graphs, settings)
         # One graph for all numbers of tokens would be prepared again whenever the number changes, which takes as long
         # as to run it; so one image has graphs for each number.
-        patches = (self._image_shape[1] // self._patch) * (self._image_shape[2] // self._patch)
         self._one_image = {
-            count: _compile(core, [_for_one_image(graph, count) for graph in stage_graphs(model, ranges)], settings)
-            for count in (token_counts(patches) if self._threshold else (None,))}
+            count: _compile(core, [_for_one_image(graph, count) for graph in graphs], settings)
+            for count in (token_counts(model.config.num_patches) if self._threshold else (None,))}
         if self._threshold:
-            self._embed = _compile(core, [embedding_graph(model)], settings)[0]
-            self._embed_one = _compile(core, [_for_one_image(embedding_graph(model))], settings)[0]
+            embedding = embedding_graph(model)
+            self._embed, self._embed_one = _compile(core, [embedding, _for_one_image(embedding)], settings)
 
-    def stages(self, images: Tensor) -> Stages:
+    def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
         if images.shape[1:] != self._image_shape:
             sides = ', '.join(map(str, self._image_shape))
             raise ValueError(f"images have shape {tuple(images.shape)}; must be (B, {sides}) for engine 'openvino'")
-        return self._stages(images)
+        return self._stages(images, choose_tokens(images, self._patch, self._threshold) if groups is None else groups)
 
-    def _stages(self, images: Tensor) -> Stages:
-        groups = choose_tokens(images, self._patch, self._threshold)
+    def _stages(self, images: Tensor, groups: Sequence[Group]) -> Stages:
         # The results stay in the request's memory until its next run, and the next stage reads them there. Groups of a
         # batch use the same requests, so theirs are copied.
         is_shared = len(groups) > 1
@@ -126,7 +125,8 @@ def _compile(core: ov.Core, graphs: Sequence[ov.Model], settings: dict[str, Any]
 
 
 def _for_one_image(graph: ov.Model, tokens: int | None = None) -> ov.Model:
-    """The graph for one image that keeps this number of tokens, if it is given."""
+    """A copy, with the same weights, for one image that keeps this number of tokens, if it is given."""
+    graph = graph.clone()
     shapes = {entry: entry.partial_shape for entry in graph.inputs}
     for shape in shapes.values():
         shape[0] = 1

@@ -39,8 +39,7 @@ def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Mod
     """
     config = model.config
     drops = config.token_threshold > 0
-    patches = (config.image_size[0] // config.patch_size) * (config.image_size[1] // config.patch_size)
-    if drops and config.attention == 'softmax' and config.heads in token_counts(patches):
+    if drops and config.attention == 'softmax' and config.heads in token_counts(config.num_patches):
         raise NotImplementedError(f'exact attention with {config.heads} heads on as many tokens: OpenVINO gives other '
                                   'results')
     graphs = []
@@ -50,7 +49,7 @@ def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Mod
         elif index == 0:
             entries = [ops.parameter([-1, config.channels, *config.image_size], np.float32)]
         else:
-            entries = [ops.parameter([-1, patches, config.width], np.float32)]
+            entries = [ops.parameter([-1, config.num_patches, config.width], np.float32)]
         x, weights = entries[0], entries[1] if drops else None
         if index == 0 and not drops:
             x = _embed(x, model.embed, config.width)

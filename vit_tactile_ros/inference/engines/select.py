@@ -158,11 +158,6 @@ def check_images(model: ViTTactile) -> Tensor:
     return images
 
 
-def _touched(model: ViTTactile) -> Tensor:
-    config = model.config
-    return touched_images(config.channels, config.image_size, config.patch_size, config.token_threshold)
-
-
 @torch.inference_mode()
 def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> float:
     """Largest difference of the logits of any exit over the largest logit, for one image and for two, or of the
@@ -172,7 +167,7 @@ def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> floa
     worst = 0.0
     batches = [images[:2], images[1:2]]
     if model.config.token_threshold:  # every number of patches, together and alone
-        touched = _touched(model) + 0.1 * model.config.token_threshold * images[:1]
+        touched = touched_images(model.config) + 0.1 * model.config.token_threshold * images[:1]
         batches += [touched, *touched.split(1)]
     for batch in batches:
         for got, wanted in zip(runtime.stages(batch), reference.stages(batch), strict=True):
@@ -197,7 +192,7 @@ def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
     """The runtime with the smallest median time of one image in full depth, from interleaved rounds."""
     if len(runtimes) == 1:
         return runtimes[0]
-    image = _touched(model)[-1:]  # of which all patches are computed
+    image = touched_images(model.config)[-1:]  # of which all patches are computed
     times: list[list[float]] = [[] for _ in runtimes]
     begun = time.perf_counter()
     for _ in range(1 + MEASURING_ROUNDS):  # the first round is for warm-up
