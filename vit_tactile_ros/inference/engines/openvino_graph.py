@@ -80,19 +80,23 @@ def linear_nodes(x: Node, weight: Array, bias: Array, seen: Range | None = None)
     if seen is None:
         weights = constant(weight)
     else:
-        x = _quantise(x, seen)
         step = np.maximum(np.abs(weight).max(axis=1, keepdims=True), 1e-8) / 127  # one per output
-        integers = ops.constant(np.round(weight / step).astype(np.int8))
-        weights = ops.multiply(ops.convert(integers, 'f32'), constant(step))
+        integers = np.round(weight / step).astype(np.int8)
+        x, added = _quantise(x, seen)
+        bias = bias - (added * (integers * step).sum(axis=1, dtype=np.float64)).astype(np.float32)
+        weights = ops.multiply(ops.convert(ops.constant(integers), 'f32'), constant(step))
     return ops.add(ops.matmul(x, weights, False, True), constant(bias))
 
 
-def _quantise(x: Node, seen: Range) -> Node:
-    """256 levels over the range, shifted so that 0 is one of them."""
+def _quantise(x: Node, seen: Range) -> tuple[Node, float]:
+    """256 levels over the range, shifted so that 0 is one of them; and what was added to x so that the lowest is 0.
+
+    With 0 as the lowest level, integers stand for multiples of the step, which makes int8 a fifth faster (AMX).
+    """
     step = (seen[1] - seen[0]) / 255
-    below = round(-seen[0] / step)
-    low, high = (constant(step * levels) for levels in (-below, 255 - below))
-    return ops.fake_quantize(x, low, high, low, high, 256)
+    added = round(-seen[0] / step) * step
+    low, high = constant(0.0), constant(255 * step)
+    return ops.fake_quantize(ops.add(x, constant(added)), low, high, low, high, 256), added
 
 
 def normalise_nodes(x: Node, norm: nn.LayerNorm) -> Node:
@@ -113,6 +117,8 @@ def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:
 
 def patch_nodes(x: Node, layers: Sequence[nn.Module], width: int) -> Node:
     """Images to tokens, (B, N, width), without positions."""
+    if len(layers) == 1:
+        return _patch_products(x, cast(nn.Conv2d, layers[0]))
     for layer in layers:
         if isinstance(layer, nn.ReLU):
             x = ops.relu(x)
@@ -125,6 +131,22 @@ def patch_nodes(x: Node, layers: Sequence[nn.Module], width: int) -> Node:
         x = ops.add(x, constant(array_of(layer.bias).reshape(1, -1, 1, 1)))
     x = ops.reshape(x, ops.constant([0, width, -1], np.int64), True)
     return ops.transpose(x, ops.constant([0, 2, 1], np.int64))
+
+
+def _patch_products(images: Node, layer: nn.Conv2d) -> Node:
+    """A convolution whose windows are the patches, as one matrix product.
+
+    As a convolution in bfloat16 with AMX it is wrong for 6 or 12 channels (OpenVINO 2026.4), and not faster.
+    """
+    _known(layer, nn.Conv2d)
+    assert layer.kernel_size == layer.stride and layer.bias is not None
+    _, channels, height, width = (dimension.get_max_length() for dimension in images.get_output_partial_shape(0))
+    patch = int(layer.stride[0])
+    rows, columns = height // patch, width // patch
+    x = ops.reshape(images, ops.constant([0, channels, rows, patch, columns, patch], np.int64), True)
+    x = ops.transpose(x, ops.constant([0, 2, 4, 1, 3, 5], np.int64))
+    x = ops.reshape(x, ops.constant([0, rows * columns, channels * patch**2], np.int64), True)
+    return linear_nodes(x, array_of(layer.weight).reshape(layer.out_channels, -1), array_of(layer.bias))
 
 
 def block_nodes(x: Node, block: Block, ranges: Sequence[Range], weights: Node | None) -> Node:
