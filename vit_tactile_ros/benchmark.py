@@ -22,10 +22,11 @@ from torch import Tensor
 from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
 from vit_tactile_ros.evaluation.benchmark import measurements, stream, tables
-from vit_tactile_ros.evaluation.benchmark.baselines import Baseline, Network, baselines, in_engine
+from vit_tactile_ros.evaluation.benchmark.baselines import Baseline, baselines, networks_in_engine
 from vit_tactile_ros.evaluation.benchmark.engine_accuracy import compare_accuracy, outputs_of_engines
 from vit_tactile_ros.evaluation.benchmark.figure import benchmark_figure
 from vit_tactile_ros.evaluation.benchmark.measurements import SIDES, Budget, Subject
+from vit_tactile_ros.evaluation.benchmark.stream_subject import stream_subject
 from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.outputs import inputs_of
@@ -35,7 +36,6 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable
-from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
 from vit_tactile_ros.inference.ranges import Range, activation_ranges
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION, PRECISIONS, Precision, Runtime, select_device
@@ -55,6 +55,7 @@ ENGINES = tuple(sorted({*CPU_ENGINES, *CUDA_ENGINES}))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 EXAMPLES = (
     '--quick',
+    '--batch_size 1 --skip_sizes --stream clips --contacts contacts.csv',
     '--batch_size 1 --threads 2 --engines openvino --precision bfloat16',
     '--batch_size 1 --checkpoint mine.safetensors --precision int8 --accuracy 1000',
 )
@@ -82,6 +83,7 @@ class BenchmarkRequest:
     seconds: float = flag(40.0, 'total seconds of the three measurements')
     rounds: int = flag(200, 'maximum number of rounds per measurement')
     quick: bool = flag(False, 'a rough measurement: 8 s of timing, without torch.compile')
+    skip_sizes: bool = flag(False, 'do not measure other batch sizes and numbers of tokens')
     output: Path = flag(Path('runs/benchmark'), 'folder for benchmark.csv and benchmark.png')
     stream: Path | None = flag(None, 'a video, or a folder of videos, of touches: also measure every frame as in the '
                                      'node, with gate, dropped patches and exits', 'PATH')
@@ -101,6 +103,8 @@ class BenchmarkRequest:
             raise UserError('random: not allowed with --checkpoint; give only one of them')
         if self.contacts and not self.stream:
             raise UserError('contacts: only allowed with --stream; give both')
+        if self.random and self.stream:
+            raise UserError('random: not allowed with --stream, which needs the exits of a trained network')
 
     @property
     def budget(self) -> Budget:
@@ -181,51 +185,23 @@ def _agreeing(request: BenchmarkRequest, engines: dict[str, Runtime], reference:
     return differences
 
 
-def _networks(request: BenchmarkRequest, found: Sequence[Baseline], like: Runtime, images: Tensor,
-              ) -> dict[str, Network]:
-    """The baselines in the engine and precision of `like` for batches like these images, by their key."""
-    networks = {}
-    for baseline in found:
-        try:
-            networks[baseline.key] = in_engine(baseline, images[:, :3].contiguous(), like.name, like.precision,
-                                               request.threads)
-        except UserError as error:
-            print(f'benchmark: {error}', file=sys.stderr)
-    return networks
-
-
 def measure_stream(request: BenchmarkRequest, checkpoint: Checkpoint, runtime: Runtime, ranges: Sequence[Range],
                    found: Sequence[Baseline], image: Tensor, tau: tuple[float, ...], console: Console,
                    ) -> dict[str, Any]:
     """Measure and print the stream; `image` is one input, (1, channels, h, w)."""
     assert request.stream
-
-    def classifier(of: Checkpoint, threshold: float) -> TactileClassifier:
-        model = of.model.changed(token_threshold=threshold)
-        calibration = dataclasses.replace(of.calibration, activation_ranges=tuple(ranges))
-        return TactileClassifier(dataclasses.replace(of, model=model, calibration=calibration), request.device,
-                                 runtime.precision, request.threads, runtime.name)
-
-    threshold = checkpoint.model.config.token_threshold
-    engine = f'{runtime.name} in {runtime.precision}'
-    plain = {baseline.key: f'{baseline.name}, plain torch' for baseline in found}
-    fast = {baseline.key: f'{baseline.name}, {engine}' for baseline in found}
-    networks: dict[str, Network] = {plain[baseline.key]: baseline.model for baseline in found}
-    networks |= {fast[key]: network for key, network in _networks(request, found, runtime, image).items()}
-    own = load_checkpoint(request.checkpoint or shipped_checkpoint())
-    forced = None if not request.image_size or request.random else TactileClassifier(
-        own, request.device, 'float32', request.threads, runtime.name)
-    subject = stream.Subject(classifier(checkpoint, 0.0), classifier(checkpoint, threshold) if threshold else None,
-                             tau, networks, forced)
-    for one in (subject.whole, subject.kept):
-        if one is not None:
-            one.warm_up()
-    measured = stream.measure_stream(subject, find_clips([request.stream]),
-                                     contacts_of(request.contacts) if request.contacts else None,
-                                     request.stream_seconds, request.threads)
-    result = stream.summary(measured, subject, [*fast.values(), *plain.values()])
-    tables.print_stream(console, result, f'stream, {checkpoint.model.config.image_size}, {engine}, {request.threads} '
-                                         'CPU threads, from image to class')
+    # At another size than the checkpoint's, its confidences mean nothing.
+    own = load_checkpoint(request.checkpoint or shipped_checkpoint()) if request.image_size else None
+    if own is not None and own.preprocessing.image_size == checkpoint.preprocessing.image_size:
+        own = None
+    subject, lines = stream_subject(checkpoint, own, runtime, ranges, tau, found, image, request.threads)
+    contacts = contacts_of(request.contacts) if request.contacts else None
+    measured = stream.measure_stream(subject, find_clips([request.stream]), contacts, request.stream_seconds,
+                                     request.threads)
+    result = stream.summary(measured, subject, lines)
+    height, width = checkpoint.model.config.image_size
+    tables.print_stream(console, result, f'stream, {height}x{width} px, {runtime.name} in {runtime.precision}, CPU '
+                                         f'threads: {request.threads}, from image to class')
     return result
 
 
@@ -268,16 +244,17 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     main_engine = measurements.fastest(engines, batches[0])
     runtime = engines[main_engine]
     found, missing = baselines(model.config.image_size)
-    for reason in missing:
+    networks, not_in_engine = networks_in_engine(found, batches[0], runtime, request.threads)
+    for reason in (*missing, *not_in_engine):
         print(f'benchmark: {reason}', file=sys.stderr)
     tiny = found[0].name
-    networks = _networks(request, found, runtime, batches[0])
     subject = Subject(model, engines, main_engine, batches, limits, temperatures,
                       lambda other: _make_other(request, runtime, other, images), found, networks)
     budget = request.budget
     times, operations = measurements.measure_batch(subject, budget, not request.quick, f'batch of {size}')
-    over_batches = measurements.measure_batches(subject, BATCHES, budget, 'batch sizes')
-    own, softmax = measurements.measure_tokens(subject, (14, 28, 56) if request.quick else SIDES, budget, 'tokens')
+    sizes, sides = (() if request.skip_sizes else each for each in (BATCHES, (14, 28, 56) if request.quick else SIDES))
+    over_batches = measurements.measure_batches(subject, sizes, budget, 'batch sizes')
+    own, softmax = measurements.measure_tokens(subject, sides, budget, 'tokens')
     shares = measurements.matrix_share(times, operations, model, size)
     mixed = measurements.mixed_over_parts(times, len(exits))
     device = str(subject.runtime.device)
@@ -294,7 +271,10 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     accuracy = None
     if request.accuracy:
         judged = min(request.accuracy, part.size)
-        ours, plain = outputs_of_engines((runtime, reference), part.frames, checkpoint, judged, size, 'accuracy')
+        # Of all patches, so that what dropping some costs is counted.
+        whole = reference if not model.config.token_threshold else make_runtime(
+            model.changed(token_threshold=0.0), device=request.device, engine='torch', threads=request.threads)
+        ours, plain = outputs_of_engines((runtime, whole), part.frames, checkpoint, judged, size, 'accuracy')
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
         tables.print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
                               tau)
@@ -303,19 +283,23 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
                       'below the full depth in plain torch', soft_wrap=True)
     on_stream = measure_stream(request, checkpoint, runtime, ranges, found, images[:1], limits, console
                                ) if request.stream else None
-    growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
+    growth, gain = (own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50) if own else (None, None)
     if mixed is not None:
         console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its stages (half of the '
                       'images exit at each exit)', soft_wrap=True)
-    console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
-                  f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '
-                  f'softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
+    if own:
+        console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
+                      f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '
+                      f'softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
     console.print('times depend on the load of this machine; if others use it too, only ratios within one run are '
                   'meaningful', soft_wrap=True)
     tables.write_csv(request.output / 'benchmark.csv', times, over_batches, own, softmax)
-    save_figure(benchmark_figure(own, softmax, over_batches, model.config.attention, where),
-                request.output / 'benchmark.png')
-    console.print(f'wrote benchmark.csv, benchmark.png to {request.output}', soft_wrap=True)
+    written = 'benchmark.csv'
+    if own:
+        save_figure(benchmark_figure(own, softmax, over_batches, model.config.attention, where),
+                    request.output / 'benchmark.png')
+        written += ', benchmark.png'
+    console.print(f'wrote {written} to {request.output}', soft_wrap=True)
     return {
         'device': device, 'threads': request.threads, 'engine': runtime.name, 'batch_size': size, 'tau': tau,
         'n': times['full'].n,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from vit_tactile_ros.evaluation.agreement import TOLERANCE, DisagreementError
 from vit_tactile_ros.evaluation.benchmark.vit_tiny import VitTiny, vit_tiny
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.inference.ranges import ranges_of_blocks
-from vit_tactile_ros.inference.runtime import Precision
+from vit_tactile_ros.inference.runtime import Precision, Runtime
 
 CNN_NAME = 'MobileNetV2'
 CNN_CLASSES = 1000
@@ -70,7 +70,6 @@ def in_engine(baseline: Baseline, images: Tensor, engine: str, precision: Precis
     Raises UserError where that combination does not exist, DisagreementError if its outputs differ from plain torch.
     """
     if engine == 'torch' and precision == 'bfloat16':
-        import copy
         rounded = copy.deepcopy(baseline.model).to(torch.bfloat16)
         network: Network = lambda x: rounded(x.to(torch.bfloat16))  # noqa: E731
     elif engine == 'openvino':
@@ -79,6 +78,18 @@ def in_engine(baseline: Baseline, images: Tensor, engine: str, precision: Precis
         raise UserError(f'{baseline.name} is not compared in engine {engine} and precision {precision}')
     _check(baseline, network, images, precision)
     return network
+
+
+def networks_in_engine(found: Sequence[Baseline], images: Tensor, like: Runtime, threads: int,
+                       ) -> tuple[dict[str, Network], list[str]]:
+    """The baselines in the engine and precision of `like`, by their key, and why others cannot; see `in_engine`."""
+    networks, missing = {}, []
+    for baseline in found:
+        try:
+            networks[baseline.key] = in_engine(baseline, images[:, :3].contiguous(), like.name, like.precision, threads)
+        except UserError as error:
+            missing.append(str(error))
+    return networks, missing
 
 
 def _in_openvino(baseline: Baseline, images: Tensor, precision: Precision, threads: int) -> Network:
@@ -96,7 +107,6 @@ def _in_openvino(baseline: Baseline, images: Tensor, precision: Precision, threa
     elif precision == 'int8':
         raise UserError(f'{baseline.name} in int8 is not measured: no graph with 8-bit integers is made for it')
     else:
-        logging.getLogger('nncf').setLevel(logging.ERROR)
         graph = ov.convert_model(baseline.model, example_input=images[:1])
     graph.reshape(list(images.shape))
     request, = compile_graphs([graph], settings)

@@ -119,6 +119,8 @@ def mixed_over_parts(times: dict[str, Times], exits: int) -> float | None:
 
 def measure_batches(subject: Subject, sizes: Sequence[int], budget: Budget, progress: str) -> dict[int, Times]:
     """Times of the main engine at full depth for each batch size."""
+    if not sizes:
+        return {}
     pool = torch.cat(subject.batches)
     pool = pool.repeat(-(-max(sizes) // len(pool)), 1, 1, 1)
     times = interleave({str(size): full_depth(subject.runtime, [pool[:size].contiguous()]) for size in sizes},
@@ -129,6 +131,8 @@ def measure_batches(subject: Subject, sizes: Sequence[int], budget: Budget, prog
 def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progress: str,
                    ) -> tuple[dict[int, Times], dict[int, Times]]:
     """Times of one image at full depth by number of tokens: the network's own attention, and softmax attention."""
+    if not sides:
+        return {}, {}
     patch = subject.model.config.patch_size
     contenders: dict[str, Run] = {}
     for side in sides:

@@ -52,8 +52,8 @@ def read_stream_clip(path: Path, contacts: Sequence[tuple[int, int]] | None, pre
         raise DataError(f'{path} is touched from frame {begin} on; its first {REFERENCE_FRAMES} frames are the '
                         'no-contact reference, and one more must be untouched')
     order = np.arange(len(messages))
-    wanted = touched.sum() * UNTOUCHED_SHARE / (1 - UNTOUCHED_SHARE)
-    missing = max(0, int(np.ceil(wanted - (~touched).sum())))
+    wanted = round(touched.sum() * UNTOUCHED_SHARE / (1 - UNTOUCHED_SHARE))
+    missing = max(0, int(wanted - (~touched).sum()))
     # Forth and back, so that a frame follows a neighbour.
     once = np.arange(REFERENCE_FRAMES, begin)
     again = np.resize(np.concatenate([once[::-1], once]), missing)

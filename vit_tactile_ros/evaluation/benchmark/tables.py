@@ -61,6 +61,8 @@ def print_stream(console: Console, found: Mapping[str, Any], title: str) -> None
                   f'of the others {exits} exit at each exit, with {found["patches_kept"]:.0%} of their patches'
                   + '; each exits where the checkpoint does at its own image size' * found['exits_from_own_size'],
                   soft_wrap=True)
+    for reason in found['skipped']:
+        console.print(f'left out: {reason}', soft_wrap=True)
     for name, line in (found['predictions'] or {}).items():
         right = line['contact_right']
         console.print(f'{name}: {line["same_class_touched"]:.4f} of the touched frames get the class of the full depth'
