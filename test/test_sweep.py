@@ -107,7 +107,7 @@ def test_own_touches(tmp_path, capsys):
              str(tmp_path / 'out'), '--validation', '0.2']
     assert sweep.main([*flags, '--test', '0.4']) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result['data']['test'] == f'8 touches of {tmp_path / "data"} (test)'
+    assert result['data']['test'] == f'8 images of {tmp_path / "data"} (test)'
     checkpoint = load_checkpoint(path)
     table = load_touches(tmp_path / 'data', class_names=checkpoint.class_names)
     frames = TouchFrames(table.subset(split_touches(table, 0.2, 0.4).test), checkpoint.preprocessing)

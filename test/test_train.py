@@ -349,7 +349,7 @@ def test_a_checkpoint_of_the_other_input_is_not_started_from_unasked(finished, p
     assert train.main([*flags, '--input', 'frame']) == 0
     assert train.main(arguments(tmp_path / 'back', data=presses, epochs=1,
                                 init=tmp_path / 'run' / 'checkpoint.safetensors')) == 2
-    assert 'input is frames, but that of this data would be differences' in capsys.readouterr().err
+    assert 'input is images without a reference, but this data gives differences' in capsys.readouterr().err
 
 
 def test_the_border_alone_with_balanced_classes(presses, tmp_path, capsys):
