@@ -18,8 +18,8 @@ class QosEvents:
     """Calls the event callbacks of a node: matched and incompatible endpoints, lost messages.
 
     rclpy's events executor crashes the process when an event arrives while its publisher or subscription is being
-    destroyed (ros2/rclpy issue 1644): it then calls Python without holding the interpreter's lock. So events are never
-    given to it (`ExplainingLifecycleNode.waitables`). The middleware counts them until they are taken, and none is lost.
+    destroyed (ros2/rclpy issue 1644): it then calls Python without holding the interpreter's lock. So no event is given
+    to it (`ExplainingLifecycleNode.waitables`). The middleware counts events until they are taken, so none is lost.
     """
 
     def __init__(self, node: ExplainingLifecycleNode, guard: CallbackGuard) -> None:
