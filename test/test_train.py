@@ -210,6 +210,7 @@ def test_bad_arguments_are_usage_errors(tmp_path, capsys, changes, part):
     ({'exits': '3 2'}, 'exits is (3, 2)'), ({'image_size': '30 32'}, 'image_size is (30, 32)'),
     ({'data': '/no/such/folder'}, '/no/such/folder does not exist'),
     ({'init': '/no/such.safetensors'}, '/no/such.safetensors: no such file'),
+    ({'init': 'shiped'}, 'init is shiped: no such file; did you mean shipped?'),
 ))
 def test_settings_that_no_model_has_exit_with_2(tmp_path, capsys, changes, part):
     """A wrong device, architecture or path reported as a traceback, or after the folder was made."""
@@ -283,7 +284,8 @@ def test_a_folder_of_images(presses, tmp_path, capsys):
     counts = re.search(r': (\d+) training, (\d+) validation and (\d+) test images of 2 classes', out)
     assert [int(n) for n in counts.groups()] == [12, 6, 6]
     assert '6 test images' in out and 'accuracy_block_2' in checkpoint.provenance.metrics
-    assert 'calibrate' not in out  # which refuses so few
+    assert 'not calibrated: there are 6 validation images, and calibrate needs at least 20' in out
+    assert 'vit_tactile_ros.calibrate' not in out
 
 
 def test_the_named_command_parts_the_data_in_the_same_way(tmp_path, capsys):
@@ -300,7 +302,7 @@ def test_the_named_command_parts_the_data_in_the_same_way(tmp_path, capsys):
 def test_no_command_is_named_without_validation_images(tmp_path, capsys):
     folder = write_presses(tmp_path / 'presses', pictures=12)
     assert train.main(arguments(tmp_path / 'run', data=folder, epochs=1, validation=0)) == 0
-    assert 'calibrate' not in capsys.readouterr().out
+    assert 'vit_tactile_ros.calibrate' not in capsys.readouterr().out
 
 
 def test_simulated_validation_is_not_asked_of_images(presses, tmp_path, capsys):
