@@ -195,6 +195,7 @@ def test_another_class_list_is_refused_on_resume(finished, presses, capsys):
     ({'freeze': 4}, '--freeze is 4, which would keep random weights; give --init'), ({'freeze': -1}, '--freeze is -1'),
     ({'precision': 'float16'}, '--precision'), ({'test': 0.9}, 'their sum must be below 1'),
     ({'validation': 1}, '--validation is 1'), ({'split_seed': -1}, '--split_seed is -1'),
+    ({'init': 'shiped'}, 'init is shiped: no such file; did you mean shipped?'),
 ))
 def test_bad_arguments_are_usage_errors(tmp_path, capsys, changes, part):
     """A negative rate or count that surfaces as a traceback minutes later, or is trained with."""
@@ -210,7 +211,6 @@ def test_bad_arguments_are_usage_errors(tmp_path, capsys, changes, part):
     ({'exits': '3 2'}, 'exits is (3, 2)'), ({'image_size': '30 32'}, 'image_size is (30, 32)'),
     ({'data': '/no/such/folder'}, '/no/such/folder does not exist'),
     ({'init': '/no/such.safetensors'}, '/no/such.safetensors: no such file'),
-    ({'init': 'shiped'}, 'init is shiped: no such file; did you mean shipped?'),
 ))
 def test_settings_that_no_model_has_exit_with_2(tmp_path, capsys, changes, part):
     """A wrong device, architecture or path reported as a traceback, or after the folder was made."""
