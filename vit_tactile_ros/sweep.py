@@ -140,9 +140,9 @@ def main(argv: list[str] | None = None) -> int:
                                       'speed_up_percent': 100 * timing.speed_up(taus.index(row.tau))}))
                 for row in rows]
     _print(console, rows, test, timing, f'{path.name} on {parts["test"].description}', classifier)
-    if 'validation' in collected and (needed := samples_needed(DROPS[0], 0.05)) > len(
+    if 'validation' in collected and (least := samples_needed(DROPS[0], 0.05)) > len(
             collected['validation']):
-        console.print(f'note: to show a drop of {100 * DROPS[0]:g} points takes at least {needed} validation images, '
+        console.print(f'note: to show a drop of {100 * DROPS[0]:g} points takes at least {least} validation images, '
                       f'and there are {len(collected["validation"])}: the thresholds chosen on them may lose more',
                       soft_wrap=True)
     _write_csv(request.output / 'sweep.csv', rows, test.exits)
