@@ -121,7 +121,7 @@ def test_own_touches(tmp_path, capsys):
     save_checkpoint(path, toy_checkpoint(names=('ball', 'edge')))
     assert calibrate.main(['--checkpoint', str(path), '--data', str(tmp_path / 'data'), '--reference_image',
                            str(reference)]) == 0
-    assert answer(capsys)['data'].startswith('36 touches of')
+    assert answer(capsys)['data'].startswith('36 images of')
     assert load_checkpoint(path).calibration.num_samples == 27
 
 
@@ -156,7 +156,7 @@ def test_training_images_are_not_calibrated_on(trained, capsys):
 def test_a_control_is_calibrated_as_it_was_trained(trained, capsys):
     flags = [*trained('--control', 'reference'), '--validation', '0.4', '--control', 'reference']
     assert calibrate.main(flags) == 0
-    assert answer(capsys)['data'].startswith('48 touches of')
+    assert answer(capsys)['data'].startswith('48 images of')
 
 
 def test_a_network_that_looks_at_differences_has_no_such_control(trained, capsys):

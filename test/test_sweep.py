@@ -106,8 +106,10 @@ def test_own_touches(tmp_path, capsys):
     flags = ['--checkpoint', str(path), '--data', str(tmp_path / 'data'), '--timing_rounds', '0', '--output',
              str(tmp_path / 'out'), '--validation', '0.2']
     assert sweep.main([*flags, '--test', '0.4']) == 0
-    result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result['data']['test'] == f'8 touches of {tmp_path / "data"} (test)'
+    output = capsys.readouterr().out
+    assert 'validation images, and there are 4: the thresholds chosen on them may lose more' in output
+    result = json.loads(output.splitlines()[-1])
+    assert result['data']['test'] == f'8 images of {tmp_path / "data"} (test)'
     checkpoint = load_checkpoint(path)
     table = load_touches(tmp_path / 'data', class_names=checkpoint.class_names)
     frames = TouchFrames(table.subset(split_touches(table, 0.2, 0.4).test), checkpoint.preprocessing)

@@ -195,6 +195,7 @@ def test_another_class_list_is_refused_on_resume(finished, presses, capsys):
     ({'freeze': 4}, '--freeze is 4, which would keep random weights; give --init'), ({'freeze': -1}, '--freeze is -1'),
     ({'precision': 'float16'}, '--precision'), ({'test': 0.9}, 'their sum must be below 1'),
     ({'validation': 1}, '--validation is 1'), ({'split_seed': -1}, '--split_seed is -1'),
+    ({'init': 'shiped'}, 'init is shiped: no such file; did you mean shipped?'),
 ))
 def test_bad_arguments_are_usage_errors(tmp_path, capsys, changes, part):
     """A negative rate or count that surfaces as a traceback minutes later, or is trained with."""
@@ -283,7 +284,8 @@ def test_a_folder_of_images(presses, tmp_path, capsys):
     counts = re.search(r': (\d+) training, (\d+) validation and (\d+) test images of 2 classes', out)
     assert [int(n) for n in counts.groups()] == [12, 6, 6]
     assert '6 test images' in out and 'accuracy_block_2' in checkpoint.provenance.metrics
-    assert 'calibrate' not in out  # which refuses so few
+    assert 'not calibrated: there are 6 validation images, and calibrate needs at least 20' in out
+    assert 'vit_tactile_ros.calibrate' not in out
 
 
 def test_the_named_command_parts_the_data_in_the_same_way(tmp_path, capsys):
@@ -300,7 +302,7 @@ def test_the_named_command_parts_the_data_in_the_same_way(tmp_path, capsys):
 def test_no_command_is_named_without_validation_images(tmp_path, capsys):
     folder = write_presses(tmp_path / 'presses', pictures=12)
     assert train.main(arguments(tmp_path / 'run', data=folder, epochs=1, validation=0)) == 0
-    assert 'calibrate' not in capsys.readouterr().out
+    assert 'vit_tactile_ros.calibrate' not in capsys.readouterr().out
 
 
 def test_simulated_validation_is_not_asked_of_images(presses, tmp_path, capsys):
@@ -349,7 +351,7 @@ def test_a_checkpoint_of_the_other_input_is_not_started_from_unasked(finished, p
     assert train.main([*flags, '--input', 'frame']) == 0
     assert train.main(arguments(tmp_path / 'back', data=presses, epochs=1,
                                 init=tmp_path / 'run' / 'checkpoint.safetensors')) == 2
-    assert 'input is frames, but that of this data would be differences' in capsys.readouterr().err
+    assert 'input is images without a reference, but this data gives differences' in capsys.readouterr().err
 
 
 def test_the_border_alone_with_balanced_classes(presses, tmp_path, capsys):

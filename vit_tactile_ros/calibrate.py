@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     console.print(f'{path.name} on {part.description}')
     if part.groups:
         groups = f'{part.groups} groups' if part.groups > 1 else 'a single group'
-        console.print(f'These touches come from {groups} (objects, recordings, presses). The bounds assume independent '
+        console.print(f'These images come from {groups} (objects, recordings, presses). The bounds assume independent '
                       'samples: with few groups they hold for touches like these, not for new objects.',
                       soft_wrap=True)
     flags_of_unknown = None

@@ -114,7 +114,7 @@ class ReplayRequest:
             raise UserError('--find_speed goes with --live')
         for text in self.reference_files:
             if '=' not in text:
-                raise UserError(f'reference_files {text}: must be SENSOR=FILE')
+                raise UserError(f'reference_files {text}: must be SENSOR=FILE, or =FILE for the unnamed sensor')
 
 
 def parse_arguments(argv: list[str] | None = None) -> ReplayRequest:
@@ -183,8 +183,8 @@ def _report(arguments: ReplayRequest, path: Path, bags: list[Path], table: Frame
     from vit_tactile_ros.evaluation.recordings.report import write_report  # matplotlib takes seconds to load
 
     names = unique_names(bags)
-    facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'in the bags'), 'device': arguments.device,
-             'engine': arguments.engine, 'precision': arguments.precision}
+    facts = {'checkpoint': str(path), 'labels': str(arguments.labels or 'TactileLabel messages in the bags, if any'),
+             'device': arguments.device, 'engine': arguments.engine, 'precision': arguments.precision}
     write_report(table, arguments.output, title=f'Replay of {", ".join(names[:3])}{", ..." if names[3:] else ""}',
                  bags=dict(zip(names, bags, strict=True)), missing=summary['missing'], facts=facts,
                  touches=touches)
@@ -237,8 +237,8 @@ def _replay_all(arguments: ReplayRequest, path: Path, checkpoint: Checkpoint, se
     if settings.labels is not None and not any(result.is_stopped for result in results):
         missing += settings.labels.unused(bags, {line for result in results for line in result.used_lines})
         if others := settings.labels.others(bags):
-            print(f'replay: note: {settings.labels.path} also labels {", ".join(others)}, which is not among the bags '
-                  'given', file=sys.stderr)
+            print(f'replay: note: {settings.labels.path} also labels {", ".join(others)}, not among the bags given',
+                  file=sys.stderr)
     if results and not any(len(result.table) for result in results):
         missing.append('no image was classified')
     return results, missing
@@ -285,7 +285,8 @@ def _print(summary: dict[str, Any]) -> None:
     print(f'{summary["images"]} images of {summary["bags"]} bags in {summary["seconds"]:.1f} s, '
           f'{sum(summary["rejected"].values())} rejected; {summary["labelled"]} labelled, accuracy {accuracy}')
     for sensor, figures in summary['sensors'].items():
-        rates = ', '.join(f'block {block} {rate:.1%}' for block, rate in figures['exit_rates'].items())
+        rates = ', '.join(f'{"gate" if block == "0" else f"block {block}"} {rate:.1%}'
+                          for block, rate in figures['exit_rates'].items())
         print(f'  {sensor or "(unnamed sensor)"}: {figures["frames"]} frames; {rates}; '
               f'compute {figures["compute_share"]:.1%}')
     for live in summary.get('live', ()):

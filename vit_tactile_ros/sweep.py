@@ -37,6 +37,7 @@ from vit_tactile_ros.evaluation.figures import (
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy, confusion, per_class_accuracy, reliability
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
+from vit_tactile_ros.evaluation.risk import samples_needed
 from vit_tactile_ros.evaluation.timing import Timing, measure_times, spread_sample
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import flag
@@ -139,6 +140,11 @@ def main(argv: list[str] | None = None) -> int:
                                       'speed_up_percent': 100 * timing.speed_up(taus.index(row.tau))}))
                 for row in rows]
     _print(console, rows, test, timing, f'{path.name} on {parts["test"].description}', classifier)
+    if 'validation' in collected and (least := samples_needed(DROPS[0], 0.05)) > len(
+            collected['validation']):
+        console.print(f'note: to show a drop of {100 * DROPS[0]:g} points takes at least {least} validation images, '
+                      f'and there are {len(collected["validation"])}: the thresholds chosen on them may lose more',
+                      soft_wrap=True)
     _write_csv(request.output / 'sweep.csv', rows, test.exits)
     figures = _draw(request.output, rows, test, temperatures, checkpoint.calibration.tau, timing)
     console.print(f'wrote sweep.csv, {", ".join(figures)} to {request.output}', soft_wrap=True)

@@ -123,8 +123,12 @@ def _tell_next(request: TrainingRequest, data: TrainingData, written: Path) -> N
 
     source = request.data.source
     samples = 0 if data.validation is None else len(data.validation)  # type: ignore[arg-type]
-    if request.data.sensors if source.is_simulated else samples < LEAST_SAMPLES:
+    if source.is_simulated and request.data.sensors:
         return  # calibrate has no flag for sensors
+    if not source.is_simulated and samples < LEAST_SAMPLES:
+        print(f'train: not calibrated: there are {samples} validation images, and calibrate needs at least '
+              f'{LEAST_SAMPLES}')
+        return
     suggested = flags.command_of('calibrate', source, request.data.split, first=['--checkpoint', str(written)])
     print(f'train: next, fit confidences and thresholds to the validation data: {suggested}')
 

@@ -109,7 +109,7 @@ def test_a_full_disk_says_so(table, monkeypatch, tmp_path):
 
 def test_a_touch_without_a_reference(tmp_path):
     table = load_touches(write_folders(tmp_path, ['a/1.png', 'b/2.png']))
-    with pytest.raises(DataError, match=r'2 of 2 touches have no reference.*1.png.*reference.png in the class'):
+    with pytest.raises(DataError, match=r'2 of 2 images have no reference.*1.png.*reference.png in the class'):
         TouchFrames(table, DIFFERENCE)
     TouchFrames(table, PLAIN)
 

@@ -145,6 +145,11 @@ def test_csv_with_other_columns(tmp_path):
     assert not load_touches(path, image='file', label='object', group='', reference='').has_groups
 
 
+def test_a_missing_column_names_the_flag(tmp_path):
+    with pytest.raises(DataError, match=r"no column 'label' for the labels; its columns are .*\(--label chooses one\)"):
+        load_touches(write_csv(tmp_path / 'index.csv', [{'image': 'a.png', 'kind': 'x'}]))
+
+
 @pytest.mark.parametrize('separator', [';', '\t'])
 def test_csv_from_a_spreadsheet(tmp_path, separator):
     """Another separator and the mark that Excel puts first."""

@@ -142,6 +142,8 @@ def test_it_gives_up_in_the_end(tiny_checkpoint):
     wait_until(lambda: bench.worker.failure, lambda: 'the failure')
     assert 'SystemExit: again' in bench.worker.failure
     assert bench.worker.failures == MAX_FAILURES
+    failure = bench.worker.failure
+    assert bench.worker.stop() and bench.worker.failure == failure, 'the last report did not say why the node ends'
     bench.worker.stop()
     assert bench.is_exact() and not any(s.pending for s in bench.sensors)
     assert not bench.results

@@ -56,7 +56,7 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         elif None in references:
             missing = table.touches[references.index(None)].image
             raise DataError(
-                f'{table.origin}: {references.count(None)} of {len(table)} touches have no reference, among them '
+                f'{table.origin}: {references.count(None)} of {len(table)} images have no reference, among them '
                 f'{missing}, and the input of this network is the difference from it. Give an image of the same sensor '
                 'without contact: reference.png in the class or top folder, a reference column, or reference_image '
                 'for all; or train without a reference')

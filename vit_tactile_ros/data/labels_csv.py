@@ -65,20 +65,22 @@ def read_csv(path: Path, *, image: str = 'image', label: str = 'label', group: s
     """
     columns, rows = read_rows(path)
 
-    def check(name: str, what: str) -> None:
+    def check(name: str, what: str, flag: str) -> None:
         if name not in columns:
-            raise DataError(f'{path} has no column {name!r} for the {what}; its columns are {", ".join(columns)}')
+            raise DataError(f'{path} has no column {name!r} for the {what}; its columns are {", ".join(columns)} '
+                            f'(--{flag} chooses one)')
 
-    for pattern, what in ((image, 'images'), (reference, 'references'), (previous, 'previous images')):
+    for pattern, what, flag in ((image, 'images', 'image'), (reference, 'references', 'reference'),
+                                (previous, 'previous images', 'previous')):
         if pattern and not (pattern in ('reference', 'previous') and pattern not in columns):
             for name in _columns_of(pattern):
-                check(name, what)
-    check(label, 'labels')
+                check(name, what, flag)
+    check(label, 'labels', 'label')
     group_columns = [] if not group or (group == 'group' and group not in columns) else group.split('+')
     for name in group_columns:
-        check(name, 'groups')
+        check(name, 'groups', 'group')
     if split not in columns and (split not in ('split', '') or splits):
-        check(split, 'splits')
+        check(split, 'splits', 'split')
     has_reference = reference not in ('reference', '') or reference in columns
     has_previous = previous not in ('previous', '') or previous in columns
 

@@ -122,8 +122,11 @@ def reliability_figure(bins: Sequence[Reliability], blocks: Sequence[int], accur
         upper.plot(one.confidence[filled], one.accuracy[filled], 'o', color='black', markersize=3)
         # One standard error: the accuracy of a few samples is uncertain.
         error = np.sqrt(one.confidence * (1 - one.confidence) / np.maximum(one.counts, 1))[filled]
-        upper.errorbar(one.confidence[filled], one.accuracy[filled], error, fmt='none', color='black', linewidth=0.8)
-        upper.plot([0, 1], [0, 1], '--', color=ORANGE, linewidth=1.2)
+        upper.errorbar(one.confidence[filled], one.accuracy[filled], error, fmt='none', color='black', linewidth=0.8,
+                       label='standard error')
+        upper.plot([0, 1], [0, 1], '--', color=ORANGE, linewidth=1.2, label='as confident as accurate')
+        if not index:
+            upper.legend(frameon=False, fontsize=8, loc='upper left')
         upper.set(xlim=(0, 1), ylim=(0, 1.02))
         upper.set_title(f'exit after block {block}: accuracy {accuracy:.1%}, ECE {one.ece:.3f}'.replace('%', ' %'),
                         fontsize=9.5)

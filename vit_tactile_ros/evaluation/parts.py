@@ -97,6 +97,6 @@ def _real(name: str, table: TouchTable, source: DataSource, checkpoint: Checkpoi
                 stat = image.path.stat() if image.path.is_file() else None
                 digest.update(f'{image} {stat and (stat.st_size, stat.st_mtime_ns)}\n'.encode())
         digest.update(f'{touch.label}\n'.encode())
-    return Part(len(table), f'{len(table)} touches of {table.origin} ({name})', f'real {digest.hexdigest()}',
+    return Part(len(table), f'{len(table)} images of {table.origin} ({name})', f'real {digest.hexdigest()}',
                 partial(read_frames, source, table, checkpoint.preprocessing),
                 len(set(table.groups)) if table.has_groups else 0)

@@ -31,6 +31,7 @@ from vit_tactile_ros.ros.library_log import library_log
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
 from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.parameters import RULES
+from vit_tactile_ros.ros.qos_events import QosEvents
 from vit_tactile_ros.ros.run import fastest_executor, run_node
 from vit_tactile_ros.ros.running import Running, new_frames
 from vit_tactile_ros.ros.sensor import Sensor, WaitingImage
@@ -59,6 +60,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self._hang = ''  # why the thread of an earlier activation has not ended
         self._throttled = ThrottledLog(self.get_logger())
         self._guard = CallbackGuard(self._throttled)
+        self._qos_events = QosEvents(self, self._guard)
         self._reporter = Reporter(self, self._guard, self._throttled)
         self._settings = NodeParameters(self, self._guard)
         self._node_services = NodeServices(self, self._guard)
@@ -178,6 +180,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         self.destroy_node()
 
     def _stop(self) -> None:
+        self._qos_events.take()  # images that were lost until now
         for subscription in self._image_subscriptions:
             subscription.destroy()
         self._image_subscriptions.clear()

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Any
 
 from rcl_interfaces.msg import SetParametersResult
-from rclpy.clock import Clock, ClockType
 from rclpy.event_handler import (
     QoSMessageLostInfo,
     QoSRequestedIncompatibleQoSInfo,
@@ -29,7 +28,6 @@ from vit_tactile_ros.ros.transport import NEW_VARIABLE, OLD_VARIABLE, PUBLISHER_
 # Reliable: more than publishers have (usually 10). With fewer, Fast DDS drops images that have not arrived completely,
 # and does not count them as lost: with 1, 11 of 120 of 640x480 at 60 Hz, with 5 all but 5 of 90 of 1920x1080.
 BEST_EFFORT_DEPTH, RELIABLE_DEPTH = 1, 12
-SETTLE = 0.02  # s from a change of the publishers until they are checked; several changes come together
 
 
 class ImageSubscription:
@@ -47,25 +45,16 @@ class ImageSubscription:
         self._node = node
         self._sensor = sensor
         self._create = partial(node.create_subscription, message_type, topic, guard('taking an image', callback))
-        self._guard = guard
         self._on_incompatible_override = on_incompatible
         self._throttled = throttled
         self._policies = policies
         self._is_automatic = False
-        self._is_destroyed = False
         self._reliability = ReliabilityPolicy.BEST_EFFORT
-        self._lost = 0  # of the current subscription, as counted by the middleware
-        # Not in the event's callback, which belongs to the subscription that may be destroyed.
-        self._timer = node.create_timer(SETTLE, guard('checking the publishers', self._on_timer),
-                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._timer.cancel()
         self._subscription = self._subscribe()
         self.topic_name = self._subscription.topic_name
         self.adapt()  # publishers that already exist
 
     def destroy(self) -> None:
-        self._is_destroyed = True
-        self._node.destroy_timer(self._timer)
         self._node.destroy_subscription(self._subscription)
 
     @property
@@ -88,18 +77,16 @@ class ImageSubscription:
             self._subscription = self._subscribe()
 
     def _subscribe(self) -> Subscription:
-        self._lost = 0
         qos = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=RELIABLE_DEPTH,
                          reliability=ReliabilityPolicy.BEST_AVAILABLE)
         options = QoSOverridingOptions(self._policies, callback=self._resolve)
         create = partial(self._create, qos, qos_overriding_options=options)
-        incompatible = self._guard('incompatible QoS', self._on_incompatible)
         try:
             return create(event_callbacks=SubscriptionEventCallbacks(
-                incompatible_qos=incompatible, message_lost=self._guard('lost images', self._on_lost),
-                matched=self._guard('matched publishers', self._on_matched)))
+                incompatible_qos=self._on_incompatible, message_lost=self._on_lost,
+                matched=lambda _event: self.adapt()))
         except UnsupportedEventTypeError:  # not every middleware has them all
-            return create(event_callbacks=SubscriptionEventCallbacks(incompatible_qos=incompatible))
+            return create(event_callbacks=SubscriptionEventCallbacks(incompatible_qos=self._on_incompatible))
 
     def _resolve(self, qos: QoSProfile) -> SetParametersResult:
         """Called with the user's overrides applied; `best_available` is the parameter's default.
@@ -115,32 +102,15 @@ class ImageSubscription:
             qos.depth = BEST_EFFORT_DEPTH
         return SetParametersResult(successful=True)
 
-    # The executor may still call these after `destroy`: a timer or event that was due is in its queue already.
-
-    def _on_matched(self, _event: Any) -> None:
-        if not self._is_destroyed:
-            self._timer.reset()
-
-    def _on_timer(self) -> None:
-        if not self._is_destroyed:
-            self._timer.cancel()
-            self.adapt()
-
     def _on_incompatible(self, event: QoSRequestedIncompatibleQoSInfo) -> None:
-        if self._is_destroyed:
-            return
         if self._is_automatic and event.last_policy_kind == QoSPolicyKind.RELIABILITY:
-            self._timer.reset()  # a best-effort publisher next to reliable ones, or instead of them
+            self.adapt()  # a best-effort publisher next to reliable ones, or instead of them
         else:
             self._on_incompatible_override(event)
 
     def _on_lost(self, event: QoSMessageLostInfo) -> None:
-        lost = event.total_count - self._lost
-        if lost <= 0:  # of the previous subscription
-            return
-        self._lost = event.total_count
         with self._sensor.lock:
-            self._sensor.lost += lost
+            self._sensor.lost += event.total_count_change
             total = self._sensor.lost
         self._throttled.warning(f'{self._sensor.name} lost', f'{self._sensor.label}: images of {self.topic_name} are '
                                 f'lost in transport, {total} so far: {self._remedies()}')

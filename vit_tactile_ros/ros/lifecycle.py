@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import traceback
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.event_handler import EventHandler
 from rclpy.exceptions import InvalidParameterValueException, NameValidationException, ParameterException
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos_overriding_options import InvalidQosOverridesError
+from rclpy.waitable import Waitable
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.ros.start import reason_of
@@ -35,6 +37,15 @@ class ExplainingLifecycleNode(LifecycleNode):
     @cached_property
     def default_callback_group(self) -> ForgettingGroup:
         return ForgettingGroup()
+
+    @property
+    def waitables(self) -> Iterator[Waitable]:
+        """Without the QoS events, which `QosEvents` takes instead of the executor."""
+        return (waitable for waitable in super().waitables if not isinstance(waitable, EventHandler))
+
+    def qos_event_handlers(self) -> list[EventHandler]:
+        """Of the publishers and subscriptions that exist now."""
+        return [waitable for waitable in super().waitables if isinstance(waitable, EventHandler)]
 
     def transition(self, name: str, step: Callable[[], object], undo: Callable[[], object] | None = None,
                    ) -> TransitionCallbackReturn:

@@ -82,13 +82,16 @@ class ClassificationWorker:
         self._gate = gate
         self._wake: queue.SimpleQueue[None] = queue.SimpleQueue()  # wakes up in half the time of an Event
         self._stopping = False
+        self._failed = ''  # `failure` at the time of `stop`
         self._is_abandoned = False
         self._thread = threading.Thread(target=self._run, name='classification', daemon=True)
 
     @property
     def failure(self) -> str:
-        """Why no more images are classified; empty while the thread works, and after `stop`."""
-        if self._stopping or self._thread.ident is None or self._thread.is_alive():
+        """Why no more images are classified; empty while the thread works, and after `stop` if it worked until then."""
+        if self._stopping:
+            return self._failed
+        if self._thread.ident is None or self._thread.is_alive():
             return ''
         return f'the classification thread has ended: {self.last_failure or "no reason was logged"}'
 
@@ -123,6 +126,7 @@ class ClassificationWorker:
 
         The thread then ends when the batch returns, without a result; until that, nothing else may use the classifier.
         """
+        self._failed = self.failure
         self._stopping = True
         self._wake.put(None)
         self._thread.join(limit)

@@ -117,14 +117,15 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
     difference = _takes_difference(table, asked, control)
     same = checkpoint is not None and (checkpoint.preprocessing.reference == 'difference') == difference
     if checkpoint and not same and asked == 'auto':
-        kinds = {True: 'differences to the reference', False: 'frames'}
+        kinds = {True: 'differences to the reference', False: 'images without a reference'}
         remedy = f'--input {"difference" if difference else "frame"} to train on these'
         if difference:
             remedy += ', or --input frame'
         elif control != 'reference':
-            remedy += ', or a reference for every image (--reference_image)'
-        raise DataError(f'--init names a network whose input is {kinds[not difference]}, but that of this data would '
-                        f'be {kinds[difference]}: give {remedy}')
+            remedy += (', or a reference for every image: reference.png in the data folder, a reference column, or '
+                       '--reference_image')
+        raise DataError(f'--init names a network whose input is {kinds[not difference]}, but this data gives '
+                        f'{kinds[difference]}: give {remedy}')
     logger.info('input: %s', 'difference of each image to its reference' if difference else
                 'references, as frames' if control == 'reference' else 'frames, without a reference')
     if motion is None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import (
     Checkpoint,
@@ -48,6 +49,9 @@ class Start:
     token_threshold: float | None = None  # grey levels; 0: all patches
 
     def __post_init__(self) -> None:
+        for name in self.init:
+            if not Path(name).exists() and (hint := nearest(name, [SHIPPED])):
+                raise UserError(f'init is {name}: no such file{hint}')
         try:
             self.paths()
         except FileNotFoundError as error:

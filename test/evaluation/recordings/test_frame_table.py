@@ -61,7 +61,8 @@ def test_files_that_are_not_a_table(tmp_path):
     ('frames.json', '"tau": [\n  0.7,', '"tau": [', 'tau must be 2 numbers'),
     ('frames.json', '0.34', '"x"', 'could not convert'), ('frames.json', '0.34', '-1', 'compute_shares must be 3'),
     ('frames.json', '"class 1",', '', 'cannot reshape'),
-    ('frames.csv', ',-1,,', ',4,,', 'label must be -1 to 3')])
+    ('frames.csv', ',-1,,', ',4,,', 'label must be -1 to 3'),
+    ('frames.csv', 'toy/left/0,1,', 'toy/left/0,-1,', 'exit_index is -1, the gate, although no class is no_contact')])
 def test_values_that_do_not_fit_each_other(tmp_path, file, old, new, told):
     """Two temperatures for three exits, or three classes for twelve columns of logits in twelve rows, were taken, and
     failed when the table was used; found by fuzzing."""

@@ -117,6 +117,26 @@ def two_publishers(bench: Bench) -> None:
         bench.client.destroy_publisher(second)
 
 
+@fault('For 3 s, several drivers of one topic, reliable and best-effort, come and go.', None, None)
+def drivers_come_and_go(bench: Bench) -> None:
+    bench.unplug()
+    profiles = [QoSProfile(depth=5, reliability=r) for r in (ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT)]
+    end, number = time.monotonic() + 3.0, 0
+    while time.monotonic() < end:
+        drivers = []
+        try:
+            for _ in range(3):
+                drivers.append(bench.client.create_publisher(Image, '/image_raw', profiles[number % 3 > 1]))
+                number += 1
+            for image in bench.good(3):
+                set_stamp(image, bench.now_ns())
+                drivers[number % 3].publish(image)
+                time.sleep(0.01)
+        finally:
+            for driver in drivers:
+                bench.client.destroy_publisher(driver)
+
+
 @fault('A best-effort driver takes the place of a reliable one.', None, None)
 def other_reliability(bench: Bench) -> None:
     bench.unplug()

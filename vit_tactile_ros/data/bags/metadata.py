@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vit_tactile_ros.data.plain_yaml import load_yaml, read_yaml
-from vit_tactile_ros.foundation.errors import shown
+from vit_tactile_ros.foundation.errors import one_line, shown
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def read_metadata(folder: Path) -> Metadata | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ValueError(f'{path} cannot be read: {error}') from error
+        raise ValueError(one_line(f'{path} cannot be read: {error}')) from error
 
 
 def parse_metadata(text: str) -> Metadata:

@@ -106,7 +106,8 @@ def _read(recording: Recording, name: str, file: LabelFile | None, references: b
     labels.finish(is_whole=not recording.problems)
     where = 'without a label' if needs_stamp else 'outside all intervals'
     for sensor, count in unlabelled.items():
-        logger.warning('%s: left out %d images of sensor %r %s', bag, count, sensor, where)
+        named = f'sensor {sensor!r}' if sensor else 'the unnamed sensor'
+        logger.warning('%s: left out %d images of %s %s', bag, count, named, where)
     if not any(touches.values()) and needs_stamp:
         raise DataError('; '.join(labels.problems) + ': a label has the header of its image, on a topic of the same '
                         'namespace (left/label for left/image_raw)')

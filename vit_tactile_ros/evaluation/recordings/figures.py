@@ -108,7 +108,7 @@ def timeline_figure(table: FrameTable, touches: Sequence[Touch], title: str) -> 
     if table.is_labelled.any():
         marks.insert(0, Patch(color=_LABEL, label='label'))
     if touches:
-        marks.insert(0, Patch(facecolor='none', edgecolor='black', label='touch (all its frames)'))
+        marks.insert(0, Patch(facecolor='none', edgecolor='black', label='touch, in the row of its class'))
     axes.set_yticks(range(len(shown)), [table.class_names[c] for c in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel('time since the start of the bag, s')
@@ -163,7 +163,7 @@ def latency_figure(table: FrameTable, title: str) -> Figure:
         axes.axvline(at, color='black', linestyle='--', linewidth=1)
         axes.annotate(f'{name} {at:.1f}', (at, 1.0), (2, 2), xycoords=('data', 'axes fraction'),
                       textcoords='offset points', fontsize=8)
-    axes.set_xlabel('time in the network, ms (last bar: and longer)')
+    axes.set_xlabel('time in the network, ms (last bar: this or longer)')
     axes.set_ylabel('frames')
     figure.suptitle(title, fontsize=11)
     axes.legend(frameon=False, fontsize=9)

@@ -223,6 +223,8 @@ class FrameTable:
                                  ('label', UNLABELLED, classes)):
             if ((values := getattr(self, name)) < least).any() or (values >= end).any():
                 raise ValueError(f'{name} must be {least} to {end - 1}')
+        if self.is_gated.any() and NO_CONTACT not in self.class_names:
+            raise ValueError(f'exit_index is {GATE_EXIT_INDEX}, the gate, although no class is {NO_CONTACT}')
 
 
 def merge_rejections(rejections: Iterable[Rejection]) -> tuple[Rejection, ...]:

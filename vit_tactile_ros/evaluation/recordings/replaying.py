@@ -111,8 +111,8 @@ def select(recording: Recording, settings: ReplaySettings) -> Selection:
                         'another topic that is')
     names = {sensor.strip('/') for sensor in settings.sensors}
     for sensor in sorted(names - set(chosen)):
-        problems.append(f'{recording.path}: no images of a sensor {sensor!r}; it has '
-                        f'{", ".join(repr(s) for s in sorted(chosen)) or "none"}')
+        found = ', '.join(repr(s) if s else 'the unnamed sensor' for s in sorted(chosen))
+        problems.append(f'{recording.path}: no images of a sensor {sensor!r}; it has {found or "none"}')
     kept = [topic for sensor, topic in chosen.items() if not names or sensor in names]
     start, stop = (None if s is None else recording.start + round(s * 1e9) for s in (settings.start, settings.stop))
     if kept and start is not None and start >= recording.end:
