@@ -4,6 +4,8 @@ import csv
 import dataclasses
 import json
 
+import cv2
+import numpy as np
 import pytest
 import torch
 from toy_outputs import toy_checkpoint
@@ -46,7 +48,38 @@ def test_the_command(toy, tmp_path, capsys):
     assert float(rows['batch', 'full']['p50_ms']) == pytest.approx(result['full_ms']['p50'])
     assert int(rows['batch', 'full']['n']) == result['n'] >= 2
     assert float(rows['tokens', '3136']['p50_ms']) > float(rows['tokens', '196']['p50_ms'])
+    cpu = result['extra']['cpu_s_per_1000']
+    assert {'full', 'early', 'timm', 'exit 0'} <= set(cpu) and min(cpu.values()) > 0
+    assert result['extra']['stream'] is None
     assert (tmp_path / 'out' / 'benchmark.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_a_stream_without_other_sizes(toy, tmp_path, capsys):
+    """A flag that reaches nothing; a JSON without the keys that other programs read."""
+    path = tmp_path / 'press.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 25, (64, 64))
+    for number in range(20):
+        writer.write(np.full((64, 64, 3), 90 + 60 * (10 <= number < 13), np.uint8))
+    writer.release()
+    assert benchmark.main(['--checkpoint', str(toy), '--quick', '--seconds', '0.2', '--batch_size', '1', '--size', '4',
+                           '--engines', 'torch', '--skip_sizes', '--stream', str(path), '--stream_seconds', '1',
+                           '--tau', '0.4', '--output', str(tmp_path / 'out')]) == 0
+    out = capsys.readouterr().out
+    result = json.loads(out.splitlines()[-1])
+    found = result['extra']['stream']
+    assert list(result) == KEYS and result['extra']['tokens_ms'] == {}
+    assert found['clips'] == 1 and {'full depth', 'all together', 'preprocessing alone'} < set(found['lines'])
+    assert found['lines']['all together']['cpu_s_per_1000'] > 0 and 'stream, 32x32 px, torch in float32' in out
+
+
+@pytest.mark.parametrize(('flags', 'message'), (
+    (['--contacts', 'c.csv'], 'contacts: only allowed with --stream'),
+    (['--random', '--stream', 'clips'], 'random: not allowed with --stream')))
+def test_flags_that_need_each_other(flags, message, capsys):
+    """Labels that nothing uses; exits of a network whose confidences are random."""
+    with pytest.raises(SystemExit):
+        benchmark.main(flags)
+    assert message in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -211,8 +244,8 @@ def test_own_vit_tiny_has_the_size_of_timms():
 
 def test_own_vit_tiny_answers_as_timms():
     timm = pytest.importorskip('timm', reason='timm is not installed; it needs a torchvision that fits torch')
-    theirs, ours = timm.create_model('vit_tiny_patch16_224', pretrained=False).eval(), VitTiny().eval()
-    ours.load_state_dict(theirs.state_dict())
+    theirs = timm.create_model('vit_tiny_patch16_224', pretrained=False).eval()
+    ours = VitTiny.copy_of(theirs, (224, 224))
     images = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
         torch.testing.assert_close(ours(images), theirs(images), rtol=1e-4, atol=1e-4)

@@ -15,14 +15,13 @@ import sys
 import time
 from collections import Counter, defaultdict
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from vit_tactile_ros.evaluation.touchbench.clips import contacts_of
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, message_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.inference.frames import SensorFrames
@@ -39,11 +38,6 @@ PEAKS = ((0, 5), (5, 8), (8, 12), (12, 256))  # grey levels
 OFFSETS = ((0.0, 1.5), (1.5, 3.0), (3.0, 6.0), (6.0, 256.0))  # grey levels, mean absolute difference of two references
 
 
-def message(image: np.ndarray) -> SimpleNamespace:
-    return SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
-                           is_bigendian=0, data=image.tobytes())
-
-
 def peaks(frames: np.ndarray, touched: np.ndarray) -> np.ndarray:
     """Grey levels by which each frame, (N, h, w, 3), differs from those before contact; 99.5th percentile."""
     before = max(3, int(np.argmax(touched)) - 1)
@@ -56,7 +50,8 @@ def at_the_gate(clips: dict[str, list[Frame]], classifier: TactileClassifier, ra
     untouched, by_peak, delays = [0, 0], {peak: [0, 0, 0] for peak in PEAKS}, {}
     for name, frames in clips.items():
         sensor = SensorFrames(Reference(), classifier.preprocessing)
-        made = [sensor.update(message(image), round(number * 1e9 / rate)) for number, (image, _) in enumerate(frames)]
+        made = [sensor.update(message_of(image), round(number * 1e9 / rate))
+                for number, (image, _) in enumerate(frames)]
         touched = np.array([label == 'contact' for _, label in frames])
         gated = np.array([frame.is_untouched for frame in made])
         nothing = np.array([d.class_id == 0 for d in classifier.classify(
@@ -97,11 +92,11 @@ def wrong_references(images: dict[str, list[np.ndarray]], classifier: TactileCla
         sensor = SensorFrames(Reference(1, reference), classifier.preprocessing)
         taken, touches = [], []
         for number in range(3):
-            made = sensor.update(message(frame), number)
+            made = sensor.update(message_of(frame), number)
             taken.append(made.reference)
         gated_before = made.is_untouched
         for number in range(200):  # 100 s of the same image
-            made = sensor.update(message(frame), number * 500_000_000)
+            made = sensor.update(message_of(frame), number * 500_000_000)
         for reference_ in (taken[0], made.reference):
             touches.append(classifier.classify([made.image], [reference_], classifier.thresholds(TAU))[0].class_id != 0)
         found[f'{low:g}-{high:g}'].append([*touches, gated_before, made.is_untouched, sensor.monitor.health.level > 0])
@@ -123,9 +118,9 @@ def shifted_light(images: dict[str, list[np.ndarray]], classifier: TactileClassi
         size = rng.uniform(2, 6)
         reference = np.clip(own[0] + plane * size / np.abs(plane).mean(), 0, 255).astype(np.uint8)
         sensor = SensorFrames(Reference(1, reference), classifier.preprocessing)
-        made = before = sensor.update(message(own[-1]), 0)
+        made = before = sensor.update(message_of(own[-1]), 0)
         for number in range(1, 200):
-            made = sensor.update(message(own[number % len(own)]), number * 500_000_000)
+            made = sensor.update(message_of(own[number % len(own)]), number * 500_000_000)
         taus = classifier.thresholds(TAU)
         shifted[f'{2 * (size // 2):g}-{2 * (size // 2) + 2:g}'].append([
             classifier.classify([f.image], [f.reference], taus)[0].class_id != 0 for f in (before, made)]
@@ -142,10 +137,10 @@ def times(clip: list[Frame], rounds: int) -> dict[str, Any]:
         classifier = TactileClassifier(load_checkpoint(shipped_checkpoint()), engine=engine, threads=1)
         classifier.warm_up()
         sensor = SensorFrames(Reference(), classifier.preprocessing)
-        made = [sensor.update(message(image), n) for n, (image, _) in enumerate(clip[:6])][-1]
+        made = [sensor.update(message_of(image), n) for n, (image, _) in enumerate(clip[:6])][-1]
         gate, block, whole, network = [], [], [], []
         tau = classifier.thresholds(0.0)
-        data = message(clip[6][0])
+        data = message_of(clip[6][0])
         fitted = fit(decode(data), classifier.preprocessing)
         for number in range(rounds):
             start = time.perf_counter()
@@ -218,7 +213,7 @@ def against_own_reference(folder: Path, classifier: TactileClassifier) -> dict[s
             pair = np.stack([reference, reference, reference, image]).astype(np.float32)
             peak = peaks(pair, np.array([False, False, False, True]))[-1]
             low, high = next((low, high) for low, high in PEAKS if low <= peak < high)
-            found[f'{low}-{high}'].append(sensor.update(message(image), 1).is_untouched)
+            found[f'{low}-{high}'].append(sensor.update(message_of(image), 1).is_untouched)
     return {key: {'gated': int(np.sum(rows)), 'images': len(rows)} for key, rows in sorted(found.items())}
 
 

@@ -15,13 +15,12 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 
 from vit_tactile_ros.evaluation.recordings.events import find_touches, judge_touches
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
-from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, images_of
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, images_of, message_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.preprocess import fit
@@ -83,9 +82,7 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
     sensor = SensorFrames(Reference(fixed=reference), classifier.preprocessing)
     decisions, labels = [], []
     for image, label in frames:
-        message = SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
-                                  is_bigendian=0, data=image.tobytes())
-        frame = sensor.update(message, 10**9 + round(1e9 * len(labels) / rate))
+        frame = sensor.update(message_of(image), 10**9 + round(1e9 * len(labels) / rate))
         tau = classifier.thresholds(0.95)
         untouched = classifier.untouched(tau) if gate and frame.is_untouched else None
         decisions += [untouched] if untouched else classifier.classify([frame.image], [frame.reference], tau,

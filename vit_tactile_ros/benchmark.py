@@ -6,37 +6,36 @@ others use the machine too, only ratios within one run are meaningful. --accurac
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from rich import box
 from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
-from vit_tactile_ros.evaluation.benchmark import measurements
-from vit_tactile_ros.evaluation.benchmark.contest import Times
+from vit_tactile_ros.evaluation.benchmark import measurements, stream, tables
+from vit_tactile_ros.evaluation.benchmark.baselines import Baseline, baselines, networks_in_engine
 from vit_tactile_ros.evaluation.benchmark.engine_accuracy import compare_accuracy, outputs_of_engines
 from vit_tactile_ros.evaluation.benchmark.figure import benchmark_figure
 from vit_tactile_ros.evaluation.benchmark.measurements import SIDES, Budget, Subject
+from vit_tactile_ros.evaluation.benchmark.stream_subject import stream_subject
 from vit_tactile_ros.evaluation.cache import cached_ranges
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, find_clips
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import UserError, check_least
-from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
+from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.inference.engines.select import CPU_ENGINES, CUDA_ENGINES, check_images, make_runtime
 from vit_tactile_ros.inference.ranges import Range, activation_ranges
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION, PRECISIONS, Precision, Runtime, select_device
@@ -56,6 +55,7 @@ ENGINES = tuple(sorted({*CPU_ENGINES, *CUDA_ENGINES}))
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 EXAMPLES = (
     '--quick',
+    '--batch_size 1 --skip_sizes --stream clips --contacts contacts.csv',
     '--batch_size 1 --threads 2 --engines openvino --precision bfloat16',
     '--batch_size 1 --checkpoint mine.safetensors --precision int8 --accuracy 1000',
 )
@@ -83,17 +83,28 @@ class BenchmarkRequest:
     seconds: float = flag(40.0, 'total seconds of the three measurements')
     rounds: int = flag(200, 'maximum number of rounds per measurement')
     quick: bool = flag(False, 'a rough measurement: 8 s of timing, without torch.compile')
+    skip_sizes: bool = flag(False, 'do not measure other batch sizes and numbers of tokens')
     output: Path = flag(Path('runs/benchmark'), 'folder for benchmark.csv and benchmark.png')
+    stream: Path | None = flag(None, 'a video, or a folder of videos, of touches: also measure every frame as in the '
+                                     'node, with gate, dropped patches and exits', 'PATH')
+    stream_seconds: float = flag(60.0, 'seconds of --stream; the clip in hand is completed')
+    contacts: Path | None = flag(None, 'CSV of clip,first,last: the touched frames of --stream; default: the gate '
+                                       'tells which frames are touched', 'CSV')
     data: EvaluationData = EvaluationData(size=128)
 
     def __post_init__(self) -> None:
         check_least(self, batch_size=1, threads=1, rounds=1, accuracy=0)
-        if not self.seconds > 0:
-            raise UserError(f'seconds is {self.seconds}; must be above 0')
+        for name in ('seconds', 'stream_seconds'):
+            if not getattr(self, name) > 0:
+                raise UserError(f'{name} is {getattr(self, name)}; must be above 0')
         if self.tau is not None and not 0 <= self.tau <= 1:
             raise UserError(f'tau is {self.tau}; must be between 0 and 1')
         if self.random and self.checkpoint:
             raise UserError('random: not allowed with --checkpoint; give only one of them')
+        if self.contacts and not self.stream:
+            raise UserError('contacts: only allowed with --stream; give both')
+        if self.random and self.stream:
+            raise UserError('random: not allowed with --stream, which needs the exits of a trained network')
 
     @property
     def budget(self) -> Budget:
@@ -174,6 +185,26 @@ def _agreeing(request: BenchmarkRequest, engines: dict[str, Runtime], reference:
     return differences
 
 
+def measure_stream(request: BenchmarkRequest, checkpoint: Checkpoint, runtime: Runtime, ranges: Sequence[Range],
+                   found: Sequence[Baseline], image: Tensor, tau: tuple[float, ...], console: Console,
+                   ) -> dict[str, Any]:
+    """Measure and print the stream; `image` is one input, (1, channels, h, w)."""
+    assert request.stream
+    # At another size than the checkpoint's, its confidences mean nothing.
+    own = load_checkpoint(request.checkpoint or shipped_checkpoint()) if request.image_size else None
+    if own is not None and own.preprocessing.image_size == checkpoint.preprocessing.image_size:
+        own = None
+    subject, lines = stream_subject(checkpoint, own, runtime, ranges, tau, found, image, request.threads)
+    contacts = contacts_of(request.contacts) if request.contacts else None
+    measured = stream.measure_stream(subject, find_clips([request.stream]), contacts, request.stream_seconds,
+                                     request.threads)
+    result = stream.summary(measured, subject, lines)
+    height, width = checkpoint.model.config.image_size
+    tables.print_stream(console, result, f'stream, {height}x{width} px, {runtime.name} in {runtime.precision}, CPU '
+                                         f'threads: {request.threads}, from image to class')
+    return result
+
+
 @command('benchmark')
 def main(argv: list[str] | None = None) -> int:
     request = parse_arguments(argv)
@@ -212,12 +243,18 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     rates = [float((left == i).float().mean()) for i in range(len(exits))]
     main_engine = measurements.fastest(engines, batches[0])
     runtime = engines[main_engine]
+    found, missing = baselines(model.config.image_size)
+    networks, not_in_engine = networks_in_engine(found, batches[0], runtime, request.threads)
+    for reason in (*missing, *not_in_engine):
+        print(f'benchmark: {reason}', file=sys.stderr)
+    tiny = found[0].name
     subject = Subject(model, engines, main_engine, batches, limits, temperatures,
-                      lambda other: _make_other(request, runtime, other, images))
+                      lambda other: _make_other(request, runtime, other, images), found, networks)
     budget = request.budget
-    times, operations, tiny = measurements.measure_batch(subject, budget, not request.quick, f'batch of {size}')
-    over_batches = measurements.measure_batches(subject, BATCHES, budget, 'batch sizes')
-    own, softmax = measurements.measure_tokens(subject, (14, 28, 56) if request.quick else SIDES, budget, 'tokens')
+    times, operations = measurements.measure_batch(subject, budget, not request.quick, f'batch of {size}')
+    sizes, sides = (() if request.skip_sizes else each for each in (BATCHES, (14, 28, 56) if request.quick else SIDES))
+    over_batches = measurements.measure_batches(subject, sizes, budget, 'batch sizes')
+    own, softmax = measurements.measure_tokens(subject, sides, budget, 'tokens')
     shares = measurements.matrix_share(times, operations, model, size)
     mixed = measurements.mixed_over_parts(times, len(exits))
     device = str(subject.runtime.device)
@@ -226,32 +263,43 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     where = (f'{device}, {request.threads} thread{"s" * (request.threads > 1)}, engine {runtime.name} in '
              f'{runtime.precision}')
     height, width = model.config.image_size
-    _print(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', tiny, data, tau,
-           rates)
+    console.print(f'early exits on {data} at tau {tau:g}: '
+                  + ', '.join(f'{r:.0%} at block {b}' for b, r in zip(exits, rates, strict=True)), soft_wrap=True)
+    tables.print_batch(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', found, tau,
+                       size, f'{runtime.name} {runtime.precision}')
     ratio, early_ratio = times['timm'].p50 / times['full'].p50, times['timm'].p50 / times['early'].mean
     accuracy = None
     if request.accuracy:
         judged = min(request.accuracy, part.size)
-        ours, plain = outputs_of_engines((runtime, reference), part.frames, checkpoint, judged, size, 'accuracy')
+        # Of all patches, so that what dropping some costs is counted.
+        whole = reference if not model.config.token_threshold else make_runtime(
+            model.changed(token_threshold=0.0), device=request.device, engine='torch', threads=request.threads)
+        ours, plain = outputs_of_engines((runtime, whole), part.frames, checkpoint, judged, size, 'accuracy')
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
-        _print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
-                        tau)
+        tables.print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
+                              tau)
         console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast, early exits '
                       f'(mean) {early_ratio:.2f} times, {accuracy["early"]["points_below_full"]:.2f} points '
                       'below the full depth in plain torch', soft_wrap=True)
-    growth, gain = own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50
+    on_stream = measure_stream(request, checkpoint, runtime, ranges, found, images[:1], limits, console
+                               ) if request.stream else None
+    growth, gain = (own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50) if own else (None, None)
     if mixed is not None:
         console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its stages (half of the '
                       'images exit at each exit)', soft_wrap=True)
-    console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
-                  f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '
-                  f'softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
+    if own:
+        console.print(f'3136 over 784 tokens: {growth:.2f} times the time '
+                      f'(softmax: {softmax[3136].p50 / softmax[784].p50:.2f}); '
+                      f'softmax over ours at 3136: {gain:.2f}', soft_wrap=True)
     console.print('times depend on the load of this machine; if others use it too, only ratios within one run are '
                   'meaningful', soft_wrap=True)
-    _write_csv(request.output / 'benchmark.csv', times, over_batches, own, softmax)
-    save_figure(benchmark_figure(own, softmax, over_batches, model.config.attention, where),
-                request.output / 'benchmark.png')
-    console.print(f'wrote benchmark.csv, benchmark.png to {request.output}', soft_wrap=True)
+    tables.write_csv(request.output / 'benchmark.csv', times, over_batches, own, softmax)
+    written = 'benchmark.csv'
+    if own:
+        save_figure(benchmark_figure(own, softmax, over_batches, model.config.attention, where),
+                    request.output / 'benchmark.png')
+        written += ', benchmark.png'
+    console.print(f'wrote {written} to {request.output}', soft_wrap=True)
     return {
         'device': device, 'threads': request.threads, 'engine': runtime.name, 'batch_size': size, 'tau': tau,
         'n': times['full'].n,
@@ -266,6 +314,11 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
             'timm': tiny, 'image_size': list(model.config.image_size), 'precision': runtime.precision,
             'agreement': differences, 'data': data, 'exit_rates': rates,
             'early_ratio_vs_timm': early_ratio, 'accuracy': accuracy,
+            **{f'{key.replace(" ", "_")}_ms': 1e3 * times[key].p50 for key in (
+                'timm engine', 'cnn', 'cnn compiled', 'cnn engine') if key in times},
+            'cnn': next((b.name for b in found if b.key == 'cnn'), None),
+            'cpu_s_per_1000': {key: t.cpu_of(1000, size) for key, t in times.items() if not key.startswith('part ')},
+            'stream': on_stream,
             'timm_compiled_ms': 1e3 * times['timm compiled'].p50 if 'timm compiled' in times else None,
             'softmax_ms': 1e3 * times['softmax'].p50, 'matrix_share': {str(b): s for b, s in shares.items()},
             'matrix_gflops': 2e-9 * operations / times['matrix'].p50, 'mixed_over_parts': mixed,
@@ -273,48 +326,6 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
             'batches_ms': {str(b): 1e3 * t.p50 for b, t in over_batches.items()},
             'tokens_ms': {str(b): 1e3 * t.p50 for b, t in own.items()},
             'tokens_softmax_ms': {str(b): 1e3 * t.p50 for b, t in softmax.items()}, 'torch': torch.__version__}}
-
-
-def _print(console: Console, times: Mapping[str, Times], shares: Mapping[int, float], exits: tuple[int, ...],
-           title: str, tiny: str, data: str, tau: float, rates: list[float]) -> None:
-    left = ', '.join(f'{r:.0%} at block {b}' for b, r in zip(exits, rates, strict=True))
-    console.print(f'early exits on {data} at tau {tau:g}: {left}', soft_wrap=True)
-    names = {f'exit {i}': f'up to block {b}' for i, b in enumerate(exits)} | {
-        'full': 'full depth', 'early': f'early exits, tau {tau:g}', 'softmax': 'softmax attention, full depth',
-        'timm': f'{tiny}, plain torch', 'timm compiled': f'{tiny}, torch.compile', 'mixed': 'mixed exits',
-        'matrix': 'matrix products of one block'}
-    table = Table(title=title, title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column('')
-    for column in ('ms median', 'p99', 'n', 'over full', 'matrix rate'):
-        table.add_column(column, justify='right', no_wrap=True)
-    for key, t in times.items():
-        if key.startswith('part '):
-            continue
-        share = f'{shares[exits[int(key[5:])]]:.0%}' if key.startswith('exit ') else ''
-        table.add_row(names.get(key, key), f'{1e3 * t.p50:.2f}', f'{1e3 * t.p99:.2f}', str(t.n),
-                      f'{t.p50 / times["full"].p50:.2f}', share)
-    console.print(table)
-
-
-def _print_accuracy(console: Console, accuracy: Mapping[str, Any], title: str, tau: float) -> None:
-    table = Table('', title=title, title_justify='left', box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for column in ('accuracy', 'plain torch', 'points'):
-        table.add_column(column, justify='right', no_wrap=True)
-    lines = {f'exit after block {block}': line for block, line in accuracy['exits'].items()}
-    for name, line in (lines | {f'early exits, tau {tau:g}': accuracy['early']}).items():
-        table.add_row(name, f'{line["accuracy"]:.4f}', f'{line["plain"]:.4f}', f'{line["points"]:+.2f}')
-    console.print(table)
-
-
-def _write_csv(path: Path, times: Mapping[str, Times], batches: Mapping[int, Times], own: Mapping[int, Times],
-               softmax: Mapping[int, Times]) -> None:
-    rows = [('batch', name, t) for name, t in times.items()]
-    for kind, group in (('batch size', batches), ('tokens', own), ('tokens, softmax', softmax)):
-        rows += [(kind, str(name), t) for name, t in group.items()]
-    with written_whole(path) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
-        writer = csv.writer(file)
-        writer.writerow(['contest', 'name', 'p50_ms', 'p99_ms', 'mean_ms', 'n'])
-        writer.writerows([kind, name, 1e3 * t.p50, 1e3 * t.p99, 1e3 * t.mean, t.n] for kind, name, t in rows)
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.evaluation.touchbench.clips import find_clips
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import CommandParser
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
@@ -26,7 +27,6 @@ from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 if TYPE_CHECKING:  # needs ROS
     from vit_tactile_ros.ros.live.latency import Variant
 
-VIDEOS = ('.avi', '.mkv', '.mov', '.mp4')
 EXAMPLES = (
     'touch.avi',
     'touch.avi --variant plain engine=torch --variant fast engine=auto --cold_starts 3',
@@ -63,18 +63,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if len(set(names)) < len(names):
         parser.error(f'--variant: the names are {", ".join(names)}; each must be unique')
     return arguments
-
-
-def find_clips(paths: list[Path]) -> list[Path]:
-    """Videos, and those in folders, sorted; raises UserError for a path without a video."""
-    found: list[Path] = []
-    for path in paths:
-        clips = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
-        wrong = [clip for clip in clips if not clip.is_file()] if clips else [path]
-        if wrong:
-            raise UserError(f'{wrong[0]} is not a video or a folder with a video ({", ".join(VIDEOS)})')
-        found += clips
-    return found
 
 
 def parse_variant(words: list[str]) -> tuple[str, dict[str, Any], Path | None]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 import torch
@@ -17,12 +17,22 @@ Range = tuple[float, float]
 ENOUGH_IMAGES = 128  # the ranges of 32 touches cost no more accuracy than those of 128
 
 
-@torch.inference_mode()
 def activation_ranges(model: ViTTactile, batches: Iterable[Tensor]) -> tuple[Range, ...]:
-    """Ranges of the inputs of qkv, out and the two layers of the MLP of every block, block by block.
+    """Ranges of the inputs of the linear layers of every block, block by block: see `ranges_of_blocks`.
 
-    `batches` are float32 (B, channels, H, W) on the model's device. After a LayerNorm, the range is without its gain
-    and offset, which engines fold into the layer. Raises ValueError if there is no batch.
+    `batches` are float32 (B, channels, H, W) on the model's device. Raises ValueError if there is no batch.
+    """
+    blocks = [b for stage in model.stage_modules for b in cast('list[Block]', list(cast(Stage, stage).blocks))]
+    return ranges_of_blocks(blocks, lambda images: list(model.stages(images)), batches)
+
+
+@torch.inference_mode()
+def ranges_of_blocks(blocks: Sequence[Block], run: Callable[[Tensor], object], batches: Iterable[Tensor],
+                     ) -> tuple[Range, ...]:
+    """Ranges of the inputs of qkv, out and the two layers of the MLP of every block while `run` gets each batch.
+
+    After a LayerNorm, the range is without its gain and offset, which engines fold into the layer. Raises ValueError if
+    there is no batch.
     """
     found: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
@@ -37,7 +47,7 @@ def activation_ranges(model: ViTTactile, batches: Iterable[Tensor]) -> tuple[Ran
 
     layers: list[nn.Module] = []
     hooks = []
-    for block in (b for stage in model.stage_modules for b in cast('list[Block]', list(cast(Stage, stage).blocks))):
+    for block in blocks:
         attention, (first, _, second) = block.attention, block.mlp
         layers += [attention.qkv, attention.out, first, second]
         hooks += [observe_after(block.attention_norm, attention.qkv), observe_after(block.mlp_norm, first)]
@@ -45,8 +55,7 @@ def activation_ranges(model: ViTTactile, batches: Iterable[Tensor]) -> tuple[Ran
                   for layer in (attention.out, second)]
     try:
         for images in batches:
-            for _ in model.stages(images):
-                pass
+            run(images)
     finally:
         for hook in hooks:
             hook.remove()

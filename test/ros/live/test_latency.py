@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vit_tactile_ros.latency import find_clips, main, parse_arguments, parse_variant
+from vit_tactile_ros.evaluation.touchbench.clips import find_clips
+from vit_tactile_ros.latency import main, parse_arguments, parse_variant
 from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
 from vit_tactile_ros.ros.live.latency import Measured
 

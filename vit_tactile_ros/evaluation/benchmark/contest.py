@@ -22,6 +22,7 @@ class Times:
     """Times of one alternative, s, one per round."""
 
     seconds: tuple[float, ...]
+    cpu: tuple[float, ...] = ()  # of all threads of this process
 
     @property
     def n(self) -> int:
@@ -40,6 +41,10 @@ class Times:
         """With fewer than 100 rounds, close to the largest."""
         return float(np.percentile(self.seconds, 99))
 
+    def cpu_of(self, frames: int, batch_size: int = 1) -> float:
+        """Seconds of CPU time for so many frames; each round was a batch of this size."""
+        return float(np.mean(self.cpu)) * frames / batch_size
+
 
 @torch.inference_mode()
 def interleave(contenders: Mapping[str, Run], budget: float, most: int, least: int = 2, progress: str = '',
@@ -51,7 +56,7 @@ def interleave(contenders: Mapping[str, Run], budget: float, most: int, least: i
     """
     rng = np.random.default_rng(seed)
     names = list(contenders)
-    taken: dict[str, list[float]] = {name: [] for name in names}
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     begun = time.perf_counter()
     for run in contenders.values():
         for turn in range(warm_up):
@@ -61,10 +66,10 @@ def interleave(contenders: Mapping[str, Run], budget: float, most: int, least: i
         for turn in range(most):
             for index in rng.permutation(len(names)):
                 time.sleep(rest)
-                start = time.perf_counter()
+                cpu, start = time.process_time(), time.perf_counter()
                 contenders[names[index]](turn)
-                taken[names[index]].append(time.perf_counter() - start)
+                taken[names[index]].append((time.perf_counter() - start, time.process_time() - cpu))
             bar.update()
             if turn + 1 >= least and time.perf_counter() - begun > budget:
                 break
-    return {name: Times(tuple(seconds)) for name, seconds in taken.items()}
+    return {name: Times(*zip(*pairs, strict=True)) for name, pairs in taken.items()}

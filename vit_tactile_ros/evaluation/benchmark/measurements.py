@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from vit_tactile_ros.evaluation.benchmark.baselines import Baseline, Network
 from vit_tactile_ros.evaluation.benchmark.contest import Run, Times, interleave
-from vit_tactile_ros.evaluation.benchmark.vit_tiny import vit_tiny
 from vit_tactile_ros.evaluation.benchmark.workloads import (
     early,
     forward,
@@ -46,6 +46,8 @@ class Subject:
     tau: tuple[float, ...]
     temperatures: tuple[float, ...]
     make: Callable[[ViTTactile], Runtime]  # the main engine for another network
+    baselines: Sequence[Baseline]
+    networks: Mapping[str, Network]  # of the baselines in the main engine and precision, by their key
 
     @property
     def runtime(self) -> Runtime:
@@ -69,30 +71,31 @@ def fastest(engines: dict[str, Runtime], images: Tensor) -> str:
     return min(times, key=lambda name: times[name].p50)
 
 
-def measure_batch(subject: Subject, budget: Budget, compiled: bool,
-                  progress: str) -> tuple[dict[str, Times], int, str]:
-    """Times at the batch size of `subject.batches`, multiply-adds of 'matrix', name of the ViT-Tiny model."""
+def measure_batch(subject: Subject, budget: Budget, compiled: bool, progress: str) -> tuple[dict[str, Times], int]:
+    """Times at the batch size of `subject.batches`, multiply-adds of 'matrix'."""
     runtime, images, config = subject.runtime, subject.batches[0], subject.model.config
     exits, device, size = len(config.exits), subject.runtime.device, len(images)
-    tiny, tiny_name = vit_tiny(subject.image_size)
-    colours = images[:, :3].contiguous()  # without motion, which ViT-Tiny has no channels for
-    tiny.to(device)
+    colours = images[:, :3].contiguous()  # without motion, which the baselines have no channels for
     products, operations = matrix_products(config, size * config.num_patches, device)
     softmax = subject.make(subject.model.changed(image_size=subject.image_size, attention='softmax'))
     contenders: dict[str, Run] = {f'exit {i}': leave_at(runtime, images, i) for i in range(exits)}
     contenders |= {'full': full_depth(runtime, subject.batches),
                    'early': early(runtime, subject.batches, subject.tau, subject.temperatures),
-                   'softmax': full_depth(softmax, subject.batches),
-                   'timm': forward(tiny, colours, device), 'matrix': products}
-    if compiled:
-        try:
-            graphs = 'reduce-overhead' if device.type == 'cuda' else None  # CUDA graphs
-            fast = forward(cast(torch.nn.Module, torch.compile(tiny, mode=graphs)), colours, device)
-            with torch.inference_mode():
-                fast(0)
-            contenders['timm compiled'] = fast
-        except Exception as error:  # for instance without a C++ compiler; the rest does not need it
-            log.warning('torch.compile of %s failed and is left out: %s', tiny_name, str(error).splitlines()[0])
+                   'softmax': full_depth(softmax, subject.batches), 'matrix': products}
+    for baseline in subject.baselines:
+        contenders[baseline.key] = forward(baseline.model.to(device), colours, device)
+        if compiled:
+            try:
+                graphs = 'reduce-overhead' if device.type == 'cuda' else None  # CUDA graphs
+                fast = forward(cast(torch.nn.Module, torch.compile(baseline.model, mode=graphs)), colours, device)
+                with torch.inference_mode():
+                    fast(0)
+                contenders[f'{baseline.key} compiled'] = fast
+            except Exception as error:  # for instance without a C++ compiler; the rest does not need it
+                log.warning('torch.compile of %s failed and is left out: %s', baseline.name,
+                            str(error).splitlines()[0])
+        if baseline.key in subject.networks:
+            contenders[f'{baseline.key} engine'] = forward(subject.networks[baseline.key], colours, device)
     contenders |= {f'engine {name}': full_depth(other, subject.batches)
                    for name, other in subject.engines.items() if name != subject.main}
     if exits > 1 and size > 1:
@@ -102,8 +105,7 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool,
             # Their difference is the time of the stage after exit i for `count` samples.
             contenders[f'part {i} before'] = leave_at(runtime, images[:count], i)
             contenders[f'part {i} after'] = leave_at(runtime, images[:count], i + 1)
-    times = interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress, warm_up=2)
-    return times, operations, tiny_name
+    return interleave(contenders, 0.4 * budget.seconds, budget.rounds, progress=progress, warm_up=2), operations
 
 
 def mixed_over_parts(times: dict[str, Times], exits: int) -> float | None:
@@ -117,6 +119,8 @@ def mixed_over_parts(times: dict[str, Times], exits: int) -> float | None:
 
 def measure_batches(subject: Subject, sizes: Sequence[int], budget: Budget, progress: str) -> dict[int, Times]:
     """Times of the main engine at full depth for each batch size."""
+    if not sizes:
+        return {}
     pool = torch.cat(subject.batches)
     pool = pool.repeat(-(-max(sizes) // len(pool)), 1, 1, 1)
     times = interleave({str(size): full_depth(subject.runtime, [pool[:size].contiguous()]) for size in sizes},
@@ -127,6 +131,8 @@ def measure_batches(subject: Subject, sizes: Sequence[int], budget: Budget, prog
 def measure_tokens(subject: Subject, sides: Sequence[int], budget: Budget, progress: str,
                    ) -> tuple[dict[int, Times], dict[int, Times]]:
     """Times of one image at full depth by number of tokens: the network's own attention, and softmax attention."""
+    if not sides:
+        return {}, {}
     patch = subject.model.config.patch_size
     contenders: dict[str, Run] = {}
     for side in sides:

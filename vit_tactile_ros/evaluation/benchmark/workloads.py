@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -52,7 +52,7 @@ def mixed_exits(runtime: Runtime, images: Tensor, staying: Sequence[int]) -> Run
     return run
 
 
-def forward(model: torch.nn.Module, images: Tensor, device: torch.device) -> Run:
+def forward(model: Callable[[Tensor], Tensor], images: Tensor, device: torch.device) -> Run:
     """A network without exits, from images to probabilities in host memory."""
     def run(_round: int) -> Tensor:
         return exit_probabilities(model(images.to(device, non_blocking=True))).cpu()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -11,6 +12,27 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.foundation.errors import UserError
+
+VIDEOS = ('.avi', '.mkv', '.mov', '.mp4')
+
+
+def find_clips(paths: Sequence[Path]) -> list[Path]:
+    """Videos, and those in folders, sorted; raises UserError for a path without a video."""
+    found: list[Path] = []
+    for path in paths:
+        clips = sorted(p for p in path.iterdir() if p.suffix.lower() in VIDEOS) if path.is_dir() else [path]
+        wrong = [clip for clip in clips if not clip.is_file()] if clips else [path]
+        if wrong:
+            raise UserError(f'{wrong[0]} is not a video or a folder with a video ({", ".join(VIDEOS)})')
+        found += clips
+    return found
+
+
+def message_of(image: NDArray[np.uint8]) -> SimpleNamespace:
+    """The fields of a sensor_msgs/Image that `decode` reads, of a uint8 RGB (H, W, 3) image."""
+    return SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
+                           is_bigendian=0, data=image.tobytes())
 
 
 def images_of(clip: Path) -> Iterator[NDArray[np.uint8]]:

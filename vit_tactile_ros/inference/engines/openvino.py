@@ -43,38 +43,24 @@ class OpenVinoRuntime:
         Raises UserError for an unknown precision, bfloat16 or int8 on a CPU without it, or int8 without ranges,
         NotImplementedError for a layer that the graphs do not support.
         """
-        check_precision(precision, tuple(PRECISION_HINTS), self.name)
-        core = _core()
-        has_bfloat16 = 'BF16' in core.get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
-        hint = PRECISION_HINTS[precision]
-        if precision == 'bfloat16' and not has_bfloat16:
-            raise UserError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic: for engine 'openvino' "
-                            "it must be 'float32' here")
-        if precision == 'int8':
-            if not has_vnni():
-                raise UserError("precision is 'int8'; this CPU has no instructions for 8-bit products (VNNI): for "
-                                "engine 'openvino' it must be 'float32'" + " or 'bfloat16'" * has_bfloat16 + ' here')
-            if not ranges:
-                raise UserError(NO_RANGES)
-            hint = 'bf16' if has_bfloat16 else 'f32'
+        settings = settings_for(precision, threads)
+        if precision == 'int8' and not ranges:
+            raise UserError(NO_RANGES)
         self.device = torch.device('cpu')
         self.precision = precision
         self._image_shape = (model.config.channels, *model.config.image_size)
-        settings = {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': threads,
-                    'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
-                    'ENABLE_CPU_PINNING': False}  # a pinned thread waits for other processes on its core
         ranges = ranges if precision == 'int8' else ()
         self._patch, self._threshold = model.config.patch_size, model.config.token_threshold
         graphs = stage_graphs(model, ranges)
-        self._any_batch = _compile(core, graphs, settings)
+        self._any_batch = compile_graphs(graphs, settings)
         # One graph for all numbers of tokens would be prepared again whenever the number changes, which takes as long
         # as to run it; so one image has graphs for each number.
         self._one_image = {
-            count: _compile(core, [_for_one_image(graph, count) for graph in graphs], settings)
+            count: compile_graphs([_for_one_image(graph, count) for graph in graphs], settings)
             for count in (token_counts(model.config.num_patches) if self._threshold else (None,))}
         if self._threshold:
             embedding = embedding_graph(model)
-            self._embed, self._embed_one = _compile(core, [embedding, _for_one_image(embedding)], settings)
+            self._embed, self._embed_one = compile_graphs([embedding, _for_one_image(embedding)], settings)
 
     def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
@@ -120,8 +106,26 @@ def _core() -> ov.Core:
     return ov.Core()
 
 
-def _compile(core: ov.Core, graphs: Sequence[ov.Model], settings: dict[str, Any]) -> list[ov.InferRequest]:
-    return [core.compile_model(graph, 'CPU', settings).create_infer_request() for graph in graphs]
+def settings_for(precision: Precision, threads: int) -> dict[str, Any]:
+    """What OpenVINO needs to compile a graph; raises UserError for a precision that it or this CPU does not have."""
+    check_precision(precision, tuple(PRECISION_HINTS), OpenVinoRuntime.name)
+    has_bfloat16 = 'BF16' in _core().get_property('CPU', 'OPTIMIZATION_CAPABILITIES')
+    hint = PRECISION_HINTS[precision]
+    if precision == 'bfloat16' and not has_bfloat16:
+        raise UserError("precision is 'bfloat16'; this CPU has no bfloat16 arithmetic: for engine 'openvino' "
+                        "it must be 'float32' here")
+    if precision == 'int8':
+        if not has_vnni():
+            raise UserError("precision is 'int8'; this CPU has no instructions for 8-bit products (VNNI): for "
+                            "engine 'openvino' it must be 'float32'" + " or 'bfloat16'" * has_bfloat16 + ' here')
+        hint = 'bf16' if has_bfloat16 else 'f32'
+    return {'INFERENCE_PRECISION_HINT': hint, 'INFERENCE_NUM_THREADS': threads,
+            'NUM_STREAMS': 1, 'PERFORMANCE_HINT': 'LATENCY',
+            'ENABLE_CPU_PINNING': False}  # a pinned thread waits for other processes on its core
+
+
+def compile_graphs(graphs: Sequence[ov.Model], settings: dict[str, Any]) -> list[ov.InferRequest]:
+    return [_core().compile_model(graph, 'CPU', settings).create_infer_request() for graph in graphs]
 
 
 def _for_one_image(graph: ov.Model, tokens: int | None = None) -> ov.Model:

@@ -1,0 +1,100 @@
+"""The stream of the benchmark: what is played, and that each line decides as the node does."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from toy_outputs import toy_checkpoint
+
+from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.evaluation.benchmark import stream
+from vit_tactile_ros.evaluation.benchmark.stream_clips import STEP_NS, read_stream_clip
+from vit_tactile_ros.evaluation.benchmark.vit_tiny import VitTiny
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
+from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.simulator import CLASS_NAMES
+
+
+@pytest.fixture
+def clip(tmp_path):
+    """40 frames: a grey gel, and a bright square on frames 12 to 31."""
+    path = tmp_path / 'press.avi'
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 25, (64, 64))
+    for number in range(40):
+        frame = np.full((64, 64, 3), 90, np.uint8)
+        if 12 <= number < 32:
+            frame[16:40, 16:40] = 200
+        writer.write(frame)
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def checkpoint():
+    return toy_checkpoint(names=CLASS_NAMES)
+
+
+@pytest.mark.parametrize('contacts', ([(12, 31)], None))
+def test_untouched_frames_are_repeated(clip, checkpoint, contacts):
+    """A share of untouched frames that is not reached, or touched frames among those played again."""
+    found = read_stream_clip(clip, contacts, checkpoint.preprocessing)
+    assert found.touched.sum() == 20 and found.repeated == 60 and len(found.messages) == 100
+    assert np.flatnonzero(found.touched).tolist() == list(range(72, 92))
+    levels = np.array([np.frombuffer(m.data, np.uint8).reshape(64, 64, 3)[28, 28, 0] for m in found.messages])
+    assert ((levels > 150) == found.touched).all()
+
+
+def test_a_clip_that_begins_in_contact_is_left_out(clip, checkpoint):
+    """A reference that shows the touch: everything after it would be untouched."""
+    with pytest.raises(DataError, match='is touched from frame 4 on; its first 5 frames are the no-contact reference'):
+        read_stream_clip(clip, [(4, 30)], checkpoint.preprocessing)
+    whole = TactileClassifier(checkpoint, 'cpu', threads=1)
+    with pytest.raises(DataError, match='no clip can be played'):
+        stream.measure_stream(stream.Subject(whole, None, (0.5, 0.5), {}), [clip], {clip.name: [(4, 30)]}, 1, 1)
+
+
+def test_the_lines_decide_as_the_node(clip, checkpoint):
+    """A gate, exits or dropped patches that the figures name and nothing ran with."""
+    kept = dataclasses.replace(checkpoint, model=checkpoint.model.changed(token_threshold=0.1))
+    whole, tau = TactileClassifier(checkpoint, 'cpu', threads=1), (0.2, 0.2)
+    tiny = VitTiny((32, 32), 5).eval()
+    subject = stream.Subject(whole, TactileClassifier(kept, 'cpu', threads=1), tau, {'tiny': tiny})
+    found = stream.measure_stream(subject, [clip], {clip.name: [(12, 31)]}, 1, 1)
+    result = stream.summary(found, subject, ['tiny', 'not there'])
+    assert set(found.times) == {'full depth', 'exits alone', 'tokens alone', 'gate alone', 'all together', 'tiny',
+                                'preprocessing alone'}
+    assert all(len(times) == len(found.touched) == 95 for times in found.times.values())
+    played = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing)
+    sensor = SensorFrames(Reference(), checkpoint.preprocessing)
+    for number, message in enumerate(played.messages):
+        frame = sensor.update(message, number * STEP_NS)
+        if number < 5:
+            continue
+        of = {name: decisions[number - 5] for name, decisions in found.decisions.items()}
+        for name in ('gate alone', 'all together'):
+            assert (of[name].exit_index == GATE_EXIT_INDEX) is frame.is_untouched
+        full, = whole.classify([frame.image], [frame.reference], (1.0, 1.0))
+        early, = whole.classify([frame.image], [frame.reference], tau)
+        assert of['full depth'].class_id == full.class_id and of['full depth'].exit_index == 2
+        assert (of['exits alone'].class_id, of['exits alone'].exit_index) == (early.class_id, early.exit_index)
+        assert of['tokens alone'].compute_share <= 1 and of['tokens alone'].exit_index == 2
+    assert result['untouched_share'] == pytest.approx(75 / 95) and result['gate_share'] > 0.7
+    assert result['predictions']['full depth']['same_class_touched'] == 1
+    assert list(result['times_as_fast']) == ['tiny'] and result['times_as_fast']['tiny']['mean'] > 0
+    # At another size, the exits of the checkpoint's own size, and no statement about the predictions.
+    forced = stream.measure_stream(dataclasses.replace(subject, forced=whole, tau=(0.0, 0.0)), [clip],
+                                   {clip.name: [(12, 31)]}, 1, 1)
+    assert {d.exit_index for d in forced.decisions['exits alone']} == {0}
+    assert stream.summary(forced, dataclasses.replace(subject, forced=whole), [])['predictions'] is None
+
+
+def test_forced_exits_are_taken(clip, checkpoint):
+    """Exits that follow confidences which mean nothing."""
+    message = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing).messages[80]
+    run = stream.ours(TactileClassifier(checkpoint, 'cpu', threads=1), (0.5, 0.5), False, True)
+    with torch.inference_mode():
+        assert [run(message, 0, exit_index).exit_index for exit_index in (0, 1, 2)] == [0, 1, 2]
