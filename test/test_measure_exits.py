@@ -1,0 +1,61 @@
+"""The tool that measures what exits are worth."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from measure_exits import at_cost, entropy, exits_at, learned, main, margin, measure
+
+from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
+from vit_tactile_ros.simulator import IMPRINT_NAMES
+
+
+def outputs(seed, size=400):
+    """Three exits, of which each is better than the one before, and the first is confident where it is right."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 4, size)
+    logits = rng.standard_normal((3, size, 4)).astype(np.float32)
+    for exit_index, strength in enumerate((1.0, 2.0, 4.0)):
+        logits[exit_index, np.arange(size), labels] += strength
+    return ExitOutputs(logits, labels, tuple('abcd'), (1, 2, 4), (0.25, 0.5, 1.0))
+
+
+def test_scores_of_certain_and_uncertain_predictions():
+    probabilities = np.array([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3], [0.6, 0.3, 0.1]])
+    assert margin(probabilities) == pytest.approx([1, 0, 0.3])
+    assert entropy(probabilities) == pytest.approx([1, 0, 0.182], abs=0.001)
+
+
+def test_the_threshold_is_the_highest_within_the_cost():
+    scores, costs = np.array([[0.9, 0.5, 0.2], [0.9, 0.7, 0.3], [1, 1, 1]]), np.array([0.25, 0.5, 1.0])
+    for limit in (0.3, 0.5, 0.7):
+        level = at_cost(scores, costs, limit)
+        assert costs[exits_at(scores, level)].mean() <= limit
+        assert costs[exits_at(scores, level + 0.02)].mean() >= costs[exits_at(scores, level)].mean()
+    assert at_cost(scores, costs, 0.1) == 0.0
+
+
+def test_figures_are_those_of_the_outputs():
+    validation, test = outputs(0), outputs(1)
+    found = measure(validation, test, (0.001, 0.002, 0.004), 2.0)
+    np.testing.assert_allclose(found['accuracy'], test.right.mean(axis=1), atol=1e-4)
+    assert found['accuracy'] == sorted(found['accuracy']) and found['cost'] == [0.25, 0.5, 1.0]
+    for figures in found['scores'].values():
+        assert all(0.5 < area < 1 for area in figures['auroc']) and figures['cost'] < 0.56
+        assert sum(figures['rates']) == pytest.approx(1, abs=0.01)
+    probabilities = validation.probabilities()
+    assert learned(probabilities, validation.right, probabilities)[-1].min() == 1
+
+
+def test_a_checkpoint_is_measured_from_end_to_end(tmp_path, capsys):
+    torch.manual_seed(0)
+    config = ModelConfig(num_classes=len(IMPRINT_NAMES), image_size=(32, 48), width=48, depth=2, exits=(1, 2),
+                         feature_map_dim=16)
+    path = tmp_path / 'checkpoint.safetensors'
+    save_checkpoint(path, Checkpoint(ViTTactile(config).eval(), PreprocessingConfig((32, 48), 'difference'),
+                                     IMPRINT_NAMES))
+    main([str(path), '--size', '60', '--images', '3', '--rendered', str(tmp_path / 'rendered')])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])[str(path)]
+    assert found['touches'] == 60 and len(found['accuracy']) == 2 and found['times as fast, measured'] > 0

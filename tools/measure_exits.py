@@ -1,0 +1,164 @@
+"""What the exits of a network are worth: accuracy by depth, and what an image loses that exits early, by exit score.
+
+    python tools/measure_exits.py CHECKPOINT ... [--size 4000] [--rendered FOLDER] [--cache FOLDER]
+
+For checkpoints of a simulated task. Temperatures, thresholds and the learned score come from the validation touches,
+figures from the test touches; every touch is on a sensor unit of its own. Per checkpoint: accuracy and calibration
+error (ECE) of each exit; then per exit score, for each early exit, the area under the curve (AUROC) of predicting that
+the last exit is right and this one wrong, and the accuracy lost where the thresholds make an image --speed times as
+fast as the full depth, by the measured times of the exits. The time of the largest probability's thresholds is measured
+as well, interleaved with the full depth, in plain PyTorch on one thread. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+
+from vit_tactile_ros.data.rendered import RenderedTouches
+from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.evaluation.cache import cached_outputs
+from vit_tactile_ros.evaluation.calibration import fit_temperatures
+from vit_tactile_ros.evaluation.metrics import expected_calibration_error
+from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits, inputs_of
+from vit_tactile_ros.evaluation.parts import EvaluationData, Part, load_parts
+from vit_tactile_ros.evaluation.timing import measure_times, spread_sample
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.model import Calibration, exit_score, load_checkpoint
+
+Floats = NDArray[np.floating]
+LEVELS = 400  # thresholds tried, at quantiles of the scores
+
+
+def margin(probabilities: Floats) -> Floats:
+    """The largest probability minus the second largest."""
+    top = np.sort(probabilities, axis=-1)[..., -2:]
+    return top[..., 1] - top[..., 0]
+
+
+def entropy(probabilities: Floats) -> Floats:
+    """1 for certainty, 0 for equal probabilities."""
+    bits = -(probabilities * np.log(np.maximum(probabilities, 1e-12))).sum(axis=-1)
+    return 1 - bits / np.log(probabilities.shape[-1])
+
+
+def features(probabilities: Floats) -> Floats:
+    """Of the learned score, (..., 4)."""
+    top = np.sort(probabilities, axis=-1)
+    odds = np.log((top[..., -1] + 1e-6) / (1 - top[..., -1] + 1e-6))
+    return np.stack([odds, margin(probabilities), entropy(probabilities), np.log(top[..., -2] + 1e-6)], axis=-1)
+
+
+def learned(known: Floats, right: NDArray[np.bool_], probabilities: Floats) -> Floats:
+    """The probability that the last exit is not right where this one is wrong, (E, N), by logistic regression.
+
+    Fitted to `known`, (E, M, C), and `right`, (E, M), of other samples; 1 for the last exit.
+    """
+    found = np.ones(probabilities.shape[:2])
+    for exit_index in range(len(known) - 1):
+        stays = ~(right[-1] & ~right[exit_index])
+        if stays.all():
+            continue
+        model = LogisticRegression(max_iter=2000).fit(features(known[exit_index]), stays)
+        found[exit_index] = model.predict_proba(features(probabilities[exit_index]))[:, 1]
+    return found
+
+
+def at_cost(scores: Floats, costs: Floats, limit: float) -> float:
+    """The highest threshold for all early exits, (E, N), with a mean cost, (E,), of at most `limit`; 0 if none."""
+    levels = np.quantile(scores[:-1], np.linspace(0, 1, LEVELS))
+    kept = [level for level in levels if level < 1 and costs[exits_at(scores, level)].mean() <= limit]
+    return float(max(kept, default=0.0))
+
+
+def exits_at(scores: Floats, level: float) -> NDArray[np.int64]:
+    return choose_exits(scores.astype(np.float32), (level,) * (len(scores) - 1))
+
+
+def measure(validation: ExitOutputs, test: ExitOutputs, times: tuple[float, ...], speed: float) -> dict[str, Any]:
+    """All figures of one checkpoint; times: s of an image that exits at each exit."""
+    temperatures = fit_temperatures(validation)
+    known, probabilities = validation.probabilities(temperatures), test.probabilities(temperatures)
+    right, rows, costs = test.right, np.arange(len(test)), np.array(times) / times[-1]
+    scores: dict[str, Callable[[Floats], Floats]] = {
+        'largest probability': exit_score, 'margin': margin, 'entropy': entropy,
+        'learned': lambda p: learned(known, validation.right, p)}
+    found: dict[str, Any] = {
+        'touches': len(test), 'exits': test.exits, 'accuracy': right.mean(axis=1).round(4).tolist(),
+        'ece': [round(expected_calibration_error(p.max(axis=1), r), 4)
+                for p, r in zip(probabilities, right, strict=True)],
+        'only the last right': [round(float((right[-1] & ~one).mean()), 4) for one in right[:-1]],
+        'only this one right': [round(float((one & ~right[-1]).mean()), 4) for one in right[:-1]],
+        'temperatures': temperatures, 'cost': costs.round(3).tolist(), 'scores': {}}
+    for name, score in scores.items():
+        level = at_cost(score(known), costs, 1 / speed)
+        tested = score(probabilities)
+        chosen = exits_at(tested, level)
+        found['scores'][name] = {
+            'auroc': [round(float(roc_auc_score(right[-1] & ~right[i], -tested[i])), 3)
+                      for i in range(len(tested) - 1)],
+            'threshold': level, 'cost': round(float(costs[chosen].mean()), 3),
+            'rates': (np.bincount(chosen, minlength=len(tested)) / len(test)).round(3).tolist(),
+            'points lost': round(100 * float(right[-1].mean() - right[chosen, rows].mean()), 2)}
+    return found
+
+
+def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float, images: int) -> dict[str, Any]:
+    checkpoint = load_checkpoint(path)
+    parts = load_parts(data, checkpoint, 'test')
+    if rendered:
+        parts = {name: stored(part, rendered) for name, part in parts.items()}
+    validation, test = (cached_outputs(data.cache, checkpoint, parts[name], 'cpu', data.workers)
+                        for name in ('validation', 'test'))
+    temperatures = fit_temperatures(validation)
+    classifier = TactileClassifier(dataclasses.replace(checkpoint, calibration=Calibration(temperatures)), 'cpu',
+                                   threads=1)
+    inputs = inputs_of(parts['test'].frames, checkpoint.preprocessing,
+                       spread_sample(test.scores(temperatures)[0], images).tolist())
+    found = measure(validation, test, measure_times(classifier, inputs, (), 3).exits, speed)
+    tau = (found['scores']['largest probability']['threshold'],) * (test.num_exits - 1)
+    found['times as fast, measured'] = round(1 + measure_times(classifier, inputs, (tau,), 3).speed_up(0), 2)
+    return found
+
+
+def stored(part: Part, folder: Path) -> Part:
+    touches = part.make()
+    assert isinstance(touches, SimulatedTouches)
+    return dataclasses.replace(part, make=lambda: RenderedTouches(touches, folder))
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('checkpoints', type=Path, nargs='+', metavar='CHECKPOINT')
+    parser.add_argument('--size', type=int, default=4000, help='touches for validation and for test; default: 4000')
+    parser.add_argument('--speed', type=float, default=2.5, help='over that of the full depth; default: 2.5')
+    parser.add_argument('--images', type=int, default=100, help='that are timed one by one; default: 100')
+    parser.add_argument('--rendered', type=Path, help='folder of rendered touches, as of train')
+    parser.add_argument('--cache', type=Path, help='folder for the outputs of the networks')
+    arguments = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    data = EvaluationData(size=arguments.size, cache=arguments.cache)
+    found = {str(path): report(path, data, arguments.rendered, arguments.speed, arguments.images)
+             for path in arguments.checkpoints}
+    for path, row in found.items():
+        print(f'{path}: {row["touches"]} touches, exits after {row["exits"]}')
+        for name, value in row.items():
+            if name not in ('touches', 'exits', 'scores'):
+                print(f'  {name:22} {value}')
+        for name, values in row['scores'].items():
+            print(f'  {name:22} {values}')
+    print(json.dumps(found))
+
+
+if __name__ == '__main__':
+    main()
