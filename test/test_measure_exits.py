@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from measure_exits import at_cost, entropy, exits_at, learned, main, margin, measure
+from measure_exits import at_cost, entropy, exits_at, learned, main, margin, measure, own, shared
 
 from vit_tactile_ros.evaluation.outputs import ExitOutputs
 from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
@@ -28,13 +28,16 @@ def test_scores_of_certain_and_uncertain_predictions():
     assert entropy(probabilities) == pytest.approx([1, 0, 0.182], abs=0.001)
 
 
-def test_the_threshold_is_the_highest_within_the_cost():
-    scores, costs = np.array([[0.9, 0.5, 0.2], [0.9, 0.7, 0.3], [1, 1, 1]]), np.array([0.25, 0.5, 1.0])
+@pytest.mark.parametrize('make', (shared, own))
+def test_thresholds_are_the_first_within_the_cost(make):
+    validation, costs = outputs(0), np.array([0.25, 0.5, 1.0])
+    scores = validation.scores()
+    found = make(scores, validation.right, costs)
     for limit in (0.3, 0.5, 0.7):
-        level = at_cost(scores, costs, limit)
-        assert costs[exits_at(scores, level)].mean() <= limit
-        assert costs[exits_at(scores, level + 0.02)].mean() >= costs[exits_at(scores, level)].mean()
-    assert at_cost(scores, costs, 0.1) == 0.0
+        place = found.index(at_cost(found, scores, costs, limit))
+        spent = [costs[exits_at(scores, tau)].mean() for tau in found[max(place - 1, 0):place + 1]]
+        assert spent[-1] <= limit and (place == 0 or spent[0] > limit)
+    assert at_cost(found, scores, costs, 0.1) == found[-1]
 
 
 def test_figures_are_those_of_the_outputs():
@@ -43,8 +46,11 @@ def test_figures_are_those_of_the_outputs():
     np.testing.assert_allclose(found['accuracy'], test.right.mean(axis=1), atol=1e-4)
     assert found['accuracy'] == sorted(found['accuracy']) and found['cost'] == [0.25, 0.5, 1.0]
     for figures in found['scores'].values():
-        assert all(0.5 < area < 1 for area in figures['auroc']) and figures['cost'] < 0.56
-        assert sum(figures['rates']) == pytest.approx(1, abs=0.01)
+        assert all(0.5 < area < 1 for area in figures['auroc'])
+        for kind in ('one threshold', 'one for each exit'):
+            worse, better = figures[kind]['worse, better']
+            assert figures[kind]['points lost'] == pytest.approx(100 * (worse - better) / 400, abs=0.01)
+            assert figures[kind]['cost'] < 0.56 and sum(figures[kind]['rates']) == pytest.approx(1, abs=0.01)
     probabilities = validation.probabilities()
     assert learned(probabilities, validation.right, probabilities)[-1].min() == 1
 

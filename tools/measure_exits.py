@@ -5,9 +5,10 @@
 For checkpoints of a simulated task. Temperatures, thresholds and the learned score come from the validation touches,
 figures from the test touches; every touch is on a sensor unit of its own. Per checkpoint: accuracy and calibration
 error (ECE) of each exit; then per exit score, for each early exit, the area under the curve (AUROC) of predicting that
-the last exit is right and this one wrong, and the accuracy lost where the thresholds make an image --speed times as
-fast as the full depth, by the measured times of the exits. The time of the largest probability's thresholds is measured
-as well, interleaved with the full depth, in plain PyTorch on one thread. The last line is JSON.
+the last exit is right and this one wrong, and the accuracy lost where thresholds make an image --speed times as fast as
+the full depth, by the measured times of the exits: with one threshold for all exits, and with one for each. The time of
+the latter for the largest probability is measured as well, interleaved with the full depth, in plain PyTorch on one
+thread. Networks of one architecture share the times of the exits. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +33,14 @@ from vit_tactile_ros.evaluation.calibration import fit_temperatures
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits, inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, Part, load_parts
+from vit_tactile_ros.evaluation.threshold_path import threshold_path
 from vit_tactile_ros.evaluation.timing import measure_times, spread_sample
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.model import Calibration, exit_score, load_checkpoint
+from vit_tactile_ros.model import Calibration, ModelConfig, exit_score, load_checkpoint
 
 Floats = NDArray[np.floating]
-LEVELS = 400  # thresholds tried, at quantiles of the scores
+LEVELS = 200  # thresholds tried, at quantiles of the scores
+ROUNDS = 3  # of the timing
 
 
 def margin(probabilities: Floats) -> Floats:
@@ -74,15 +77,28 @@ def learned(known: Floats, right: NDArray[np.bool_], probabilities: Floats) -> F
     return found
 
 
-def at_cost(scores: Floats, costs: Floats, limit: float) -> float:
-    """The highest threshold for all early exits, (E, N), with a mean cost, (E,), of at most `limit`; 0 if none."""
-    levels = np.quantile(scores[:-1], np.linspace(0, 1, LEVELS))
-    kept = [level for level in levels if level < 1 and costs[exits_at(scores, level)].mean() <= limit]
-    return float(max(kept, default=0.0))
+def shared(scores: Floats, right: NDArray[np.bool_], costs: Floats) -> list[tuple[float, ...]]:
+    """One threshold for all early exits, from the highest score to 0."""
+    return [(float(level),) * (len(scores) - 1) for level in (*levels_of(scores)[::-1], 0.0)]
 
 
-def exits_at(scores: Floats, level: float) -> NDArray[np.int64]:
-    return choose_exits(scores.astype(np.float32), (level,) * (len(scores) - 1))
+def own(scores: Floats, right: NDArray[np.bool_], costs: Floats) -> list[tuple[float, ...]]:
+    """One for each early exit."""
+    return threshold_path(scores, right, costs.tolist(), levels_of(scores).tolist())
+
+
+def levels_of(scores: Floats) -> Floats:
+    """Thresholds worth trying, rising; 1 would keep an exit off."""
+    return np.unique(np.quantile(scores[:-1], np.linspace(0, 1, LEVELS)).clip(0, 0.9999))
+
+
+def at_cost(thresholds: Sequence[tuple[float, ...]], scores: Floats, costs: Floats, limit: float) -> tuple[float, ...]:
+    """The first ones with a mean cost, (E,), of at most `limit` on the scores, (E, N); otherwise the last."""
+    return next((tau for tau in thresholds if costs[exits_at(scores, tau)].mean() <= limit), thresholds[-1])
+
+
+def exits_at(scores: Floats, tau: Sequence[float]) -> NDArray[np.int64]:
+    return choose_exits(scores.astype(np.float32), tau)
 
 
 def measure(validation: ExitOutputs, test: ExitOutputs, times: tuple[float, ...], speed: float) -> dict[str, Any]:
@@ -101,19 +117,23 @@ def measure(validation: ExitOutputs, test: ExitOutputs, times: tuple[float, ...]
         'only this one right': [round(float((one & ~right[-1]).mean()), 4) for one in right[:-1]],
         'temperatures': temperatures, 'cost': costs.round(3).tolist(), 'scores': {}}
     for name, score in scores.items():
-        level = at_cost(score(known), costs, 1 / speed)
-        tested = score(probabilities)
-        chosen = exits_at(tested, level)
-        found['scores'][name] = {
-            'auroc': [round(float(roc_auc_score(right[-1] & ~right[i], -tested[i])), 3)
-                      for i in range(len(tested) - 1)],
-            'threshold': level, 'cost': round(float(costs[chosen].mean()), 3),
-            'rates': (np.bincount(chosen, minlength=len(tested)) / len(test)).round(3).tolist(),
-            'points lost': round(100 * float(right[-1].mean() - right[chosen, rows].mean()), 2)}
+        fitted, tested = score(known).astype(np.float32), score(probabilities).astype(np.float32)
+        found['scores'][name] = {'auroc': [round(float(roc_auc_score(right[-1] & ~right[i], -tested[i])), 3)
+                                           for i in range(len(tested) - 1)]}
+        for kind, make in (('one threshold', shared), ('one for each exit', own)):
+            tau = at_cost(make(fitted, validation.right, costs), fitted, costs, 1 / speed)
+            chosen = exits_at(tested, tau)
+            used = right[chosen, rows]
+            found['scores'][name][kind] = {
+                'points lost': round(100 * float(right[-1].mean() - used.mean()), 2),
+                'worse, better': [int((right[-1] & ~used).sum()), int((used & ~right[-1]).sum())],
+                'cost': round(float(costs[chosen].mean()), 3), 'tau': tau,
+                'rates': (np.bincount(chosen, minlength=len(tested)) / len(test)).round(3).tolist()}
     return found
 
 
-def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float, images: int) -> dict[str, Any]:
+def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float, images: int,
+           times: dict[ModelConfig, tuple[float, ...]]) -> dict[str, Any]:
     checkpoint = load_checkpoint(path)
     parts = load_parts(data, checkpoint, 'test')
     if rendered:
@@ -125,9 +145,12 @@ def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float
                                    threads=1)
     inputs = inputs_of(parts['test'].frames, checkpoint.preprocessing,
                        spread_sample(test.scores(temperatures)[0], images).tolist())
-    found = measure(validation, test, measure_times(classifier, inputs, (), 3).exits, speed)
-    tau = (found['scores']['largest probability']['threshold'],) * (test.num_exits - 1)
-    found['times as fast, measured'] = round(1 + measure_times(classifier, inputs, (tau,), 3).speed_up(0), 2)
+    config = checkpoint.model.config
+    if config not in times:
+        times[config] = measure_times(classifier, inputs, (), ROUNDS).exits
+    found = measure(validation, test, times[config], speed)
+    tau = found['scores']['largest probability']['one for each exit']['tau']
+    found['times as fast, measured'] = round(1 + measure_times(classifier, inputs, (tau,), ROUNDS).speed_up(0), 2)
     return found
 
 
@@ -148,7 +171,8 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     data = EvaluationData(size=arguments.size, cache=arguments.cache)
-    found = {str(path): report(path, data, arguments.rendered, arguments.speed, arguments.images)
+    times: dict[ModelConfig, tuple[float, ...]] = {}
+    found = {str(path): report(path, data, arguments.rendered, arguments.speed, arguments.images, times)
              for path in arguments.checkpoints}
     for path, row in found.items():
         print(f'{path}: {row["touches"]} touches, exits after {row["exits"]}')
