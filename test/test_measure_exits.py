@@ -62,6 +62,7 @@ def test_a_checkpoint_is_measured_from_end_to_end(tmp_path, capsys):
     path = tmp_path / 'checkpoint.safetensors'
     save_checkpoint(path, Checkpoint(ViTTactile(config).eval(), PreprocessingConfig((32, 48), 'difference'),
                                      IMPRINT_NAMES))
-    main([str(path), '--size', '60', '--images', '3', '--rendered', str(tmp_path / 'rendered')])
+    main([str(path), '--size', '60', '--images', '3', '--splits', '2', '--rendered', str(tmp_path / 'rendered')])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])[str(path)]
+    assert set(found['halves']) == set(found['scores'])
     assert found['touches'] == 60 and len(found['accuracy']) == 2 and found['times as fast, measured'] > 0

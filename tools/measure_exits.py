@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -101,38 +103,84 @@ def exits_at(scores: Floats, tau: Sequence[float]) -> NDArray[np.int64]:
     return choose_exits(scores.astype(np.float32), tau)
 
 
-def measure(validation: ExitOutputs, test: ExitOutputs, times: tuple[float, ...], speed: float) -> dict[str, Any]:
+SCORES: dict[str, Callable[[Floats, NDArray[np.bool_], Floats], Floats]] = {
+    'largest probability': lambda _known, _right, p: exit_score(p),
+    'margin': lambda _known, _right, p: margin(p),
+    'entropy': lambda _known, _right, p: entropy(p),
+    'learned': learned}
+KINDS = {'one threshold': shared, 'one for each exit': own}
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The scores of two sets of samples, with temperatures and the learned score from the first."""
+
+    fit: ExitOutputs
+    test: ExitOutputs
+
+    def scores(self, name: str) -> tuple[Floats, Floats]:
+        temperatures = fit_temperatures(self.fit)
+        known, probabilities = self.fit.probabilities(temperatures), self.test.probabilities(temperatures)
+        first, second = (SCORES[name](known, self.fit.right, p) for p in (known, probabilities))
+        return first.astype(np.float32), second.astype(np.float32)
+
+
+def lost(data: Fitted, scores: tuple[Floats, Floats], kind: str, costs: Floats, speed: float) -> dict[str, Any]:
+    """What the test samples lose where the thresholds of the first ones give this speed."""
+    fitted, tested = scores
+    tau = at_cost(KINDS[kind](fitted, data.fit.right, costs), fitted, costs, 1 / speed)
+    chosen, right = exits_at(tested, tau), data.test.right
+    used = right[chosen, np.arange(len(data.test))]
+    return {'points lost': round(100 * float(right[-1].mean() - used.mean()), 2),
+            'worse, better': [int((right[-1] & ~used).sum()), int((used & ~right[-1]).sum())],
+            'cost': round(float(costs[chosen].mean()), 3), 'tau': tau,
+            'rates': (np.bincount(chosen, minlength=len(tested)) / len(used)).round(3).tolist()}
+
+
+def measure(validation: ExitOutputs, test: ExitOutputs, times: Sequence[float], speed: float) -> dict[str, Any]:
     """All figures of one checkpoint; times: s of an image that exits at each exit."""
+    data, right, costs = Fitted(validation, test), test.right, np.array(times) / times[-1]
     temperatures = fit_temperatures(validation)
-    known, probabilities = validation.probabilities(temperatures), test.probabilities(temperatures)
-    right, rows, costs = test.right, np.arange(len(test)), np.array(times) / times[-1]
-    scores: dict[str, Callable[[Floats], Floats]] = {
-        'largest probability': exit_score, 'margin': margin, 'entropy': entropy,
-        'learned': lambda p: learned(known, validation.right, p)}
     found: dict[str, Any] = {
         'touches': len(test), 'exits': test.exits, 'accuracy': right.mean(axis=1).round(4).tolist(),
         'ece': [round(expected_calibration_error(p.max(axis=1), r), 4)
-                for p, r in zip(probabilities, right, strict=True)],
+                for p, r in zip(test.probabilities(temperatures), right, strict=True)],
         'only the last right': [round(float((right[-1] & ~one).mean()), 4) for one in right[:-1]],
         'only this one right': [round(float((one & ~right[-1]).mean()), 4) for one in right[:-1]],
+        'over the exit before': [[round(100 * float(b.mean() - a.mean()), 2), mcnemar(a, b)]
+                                 for a, b in itertools.pairwise(right)],
         'temperatures': temperatures, 'cost': costs.round(3).tolist(), 'scores': {}}
-    for name, score in scores.items():
-        fitted, tested = score(known).astype(np.float32), score(probabilities).astype(np.float32)
-        found['scores'][name] = {'auroc': [round(float(roc_auc_score(right[-1] & ~right[i], -tested[i])), 3)
-                                           for i in range(len(tested) - 1)]}
-        for kind, make in (('one threshold', shared), ('one for each exit', own)):
-            tau = at_cost(make(fitted, validation.right, costs), fitted, costs, 1 / speed)
-            chosen = exits_at(tested, tau)
-            used = right[chosen, rows]
-            found['scores'][name][kind] = {
-                'points lost': round(100 * float(right[-1].mean() - used.mean()), 2),
-                'worse, better': [int((right[-1] & ~used).sum()), int((used & ~right[-1]).sum())],
-                'cost': round(float(costs[chosen].mean()), 3), 'tau': tau,
-                'rates': (np.bincount(chosen, minlength=len(tested)) / len(test)).round(3).tolist()}
+    for name in SCORES:
+        scores = data.scores(name)
+        found['scores'][name] = {
+            'auroc': [round(float(roc_auc_score(right[-1] & ~right[i], -scores[1][i])), 3)
+                      for i in range(len(right) - 1)],
+            **{kind: lost(data, scores, kind, costs, speed) for kind in KINDS}}
     return found
 
 
-def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float, images: int,
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+    """The exact p-value of equal accuracy on the same samples."""
+    better, worse = int((second & ~first).sum()), int((first & ~second).sum())
+    return round(float(binomtest(better, better + worse).pvalue), 4) if better + worse else 1.0
+
+
+def in_halves(everything: ExitOutputs, costs: Floats, speed: float, splits: int) -> dict[str, Any]:
+    """Mean points lost and cost on one random half, with thresholds of the other, by score and kind."""
+    rows: dict[str, dict[str, list[tuple[float, float]]]] = {name: {kind: [] for kind in KINDS} for name in SCORES}
+    for seed in range(splits):
+        order = np.random.default_rng(seed).permutation(len(everything))
+        data = Fitted(*(everything.subset(half) for half in np.array_split(order, 2)))
+        for name, kinds in rows.items():
+            scores = data.scores(name)
+            for kind, values in kinds.items():
+                one = lost(data, scores, kind, costs, speed)
+                values.append((one['points lost'], one['cost']))
+    return {name: {kind: np.mean(values, axis=0).round(3).tolist() for kind, values in kinds.items()}
+            for name, kinds in rows.items()}
+
+
+def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float, images: int, splits: int,
            times: dict[ModelConfig, tuple[float, ...]]) -> dict[str, Any]:
     checkpoint = load_checkpoint(path)
     parts = load_parts(data, checkpoint, 'test')
@@ -150,6 +198,10 @@ def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float
         times[config] = measure_times(classifier, inputs, (), ROUNDS).exits
     found = measure(validation, test, times[config], speed)
     tau = found['scores']['largest probability']['one for each exit']['tau']
+    if splits:
+        everything = dataclasses.replace(test, logits=np.concatenate([validation.logits, test.logits], axis=1),
+                                         labels=np.concatenate([validation.labels, test.labels]))
+        found['halves'] = in_halves(everything, np.array(times[config]) / times[config][-1], speed, splits)
     found['times as fast, measured'] = round(1 + measure_times(classifier, inputs, (tau,), ROUNDS).speed_up(0), 2)
     return found
 
@@ -166,13 +218,16 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--size', type=int, default=4000, help='touches for validation and for test; default: 4000')
     parser.add_argument('--speed', type=float, default=2.5, help='over that of the full depth; default: 2.5')
     parser.add_argument('--images', type=int, default=100, help='that are timed one by one; default: 100')
+    parser.add_argument('--splits', type=int, default=0,
+                        help='also average the points lost over so many random halves of all touches; default: 0')
     parser.add_argument('--rendered', type=Path, help='folder of rendered touches, as of train')
     parser.add_argument('--cache', type=Path, help='folder for the outputs of the networks')
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     data = EvaluationData(size=arguments.size, cache=arguments.cache)
     times: dict[ModelConfig, tuple[float, ...]] = {}
-    found = {str(path): report(path, data, arguments.rendered, arguments.speed, arguments.images, times)
+    found = {str(path): report(path, data, arguments.rendered, arguments.speed, arguments.images,
+                               arguments.splits, times)
              for path in arguments.checkpoints}
     for path, row in found.items():
         print(f'{path}: {row["touches"]} touches, exits after {row["exits"]}')
