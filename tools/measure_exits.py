@@ -111,16 +111,15 @@ SCORES: dict[str, Callable[[Floats, NDArray[np.bool_], Floats], Floats]] = {
 KINDS = {'one threshold': shared, 'one for each exit': own}
 
 
-@dataclasses.dataclass(frozen=True)
 class Fitted:
     """The scores of two sets of samples, with temperatures and the learned score from the first."""
 
-    fit: ExitOutputs
-    test: ExitOutputs
+    def __init__(self, fit: ExitOutputs, test: ExitOutputs) -> None:
+        self.fit, self.test = fit, test
+        self.temperatures = fit_temperatures(fit)
 
     def scores(self, name: str) -> tuple[Floats, Floats]:
-        temperatures = fit_temperatures(self.fit)
-        known, probabilities = self.fit.probabilities(temperatures), self.test.probabilities(temperatures)
+        known, probabilities = self.fit.probabilities(self.temperatures), self.test.probabilities(self.temperatures)
         first, second = (SCORES[name](known, self.fit.right, p) for p in (known, probabilities))
         return first.astype(np.float32), second.astype(np.float32)
 
@@ -140,16 +139,15 @@ def lost(data: Fitted, scores: tuple[Floats, Floats], kind: str, costs: Floats, 
 def measure(validation: ExitOutputs, test: ExitOutputs, times: Sequence[float], speed: float) -> dict[str, Any]:
     """All figures of one checkpoint; times: s of an image that exits at each exit."""
     data, right, costs = Fitted(validation, test), test.right, np.array(times) / times[-1]
-    temperatures = fit_temperatures(validation)
     found: dict[str, Any] = {
         'touches': len(test), 'exits': test.exits, 'accuracy': right.mean(axis=1).round(4).tolist(),
         'ece': [round(expected_calibration_error(p.max(axis=1), r), 4)
-                for p, r in zip(test.probabilities(temperatures), right, strict=True)],
+                for p, r in zip(test.probabilities(data.temperatures), right, strict=True)],
         'only the last right': [round(float((right[-1] & ~one).mean()), 4) for one in right[:-1]],
         'only this one right': [round(float((one & ~right[-1]).mean()), 4) for one in right[:-1]],
         'over the exit before': [[round(100 * float(b.mean() - a.mean()), 2), mcnemar(a, b)]
                                  for a, b in itertools.pairwise(right)],
-        'temperatures': temperatures, 'cost': costs.round(3).tolist(), 'scores': {}}
+        'temperatures': data.temperatures, 'cost': costs.round(3).tolist(), 'scores': {}}
     for name in SCORES:
         scores = data.scores(name)
         found['scores'][name] = {
