@@ -31,6 +31,7 @@ from vit_tactile_ros.evaluation.calibration import (
     calibrate,
     measure_drop,
     split_samples,
+    tau_shown,
 )
 from vit_tactile_ros.evaluation.false_unknown import (
     MOST_FALSE,
@@ -208,7 +209,7 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
                       f'{int(np.ceil(needed / (1 - FIT_SHARE)))} in all')
         else:
             remark = 'not verified: too many predictions differ even at the highest tau, so early exit is off'
-        table.add_row(f'{kept.max_accuracy_drop:g}', f'{max(kept.tau, default=1.0):g}', f'{drop.mean:+.4f}',
+        table.add_row(f'{kept.max_accuracy_drop:g}', tau_shown(kept.tau), f'{drop.mean:+.4f}',
                       f'{drop.worse} / {drop.better}', f'{shares[chosen].mean():.1%}', remark)
         rows.append({'max_accuracy_drop': kept.max_accuracy_drop, 'tau': list(kept.tau), 'shown': kept.is_shown,
                      'drop': drop.mean, 'worse': drop.worse, 'better': drop.better, 'samples': drop.num_samples,

@@ -89,8 +89,8 @@ FLAGS = {
     'augment': Flag('variations of the images', choices=('none', 'gel', 'simulated', 'other_gel')),
     'seed': Flag('seed of the folds, the weights and the order of the images'),
     'data': Flag('folder of class folders, CSV, or bag', 'PATH', is_required=True),
-    **dict.fromkeys(('warmup', 'loss_weights', 'distillation', 'distillation_temperature', 'balance', 'precision',
-                     'augment_strength'), HIDDEN),
+    **dict.fromkeys(('warmup', 'loss_weights', 'distillation', 'teacher', 'exit_gradient', 'distillation_temperature',
+                     'balance', 'precision', 'augment_strength'), HIDDEN),
 }
 
 

@@ -66,8 +66,8 @@ SHARED: dict[str, Flags] = {
         'epoch_size': Flag('examples in an epoch; default: all images, or {default} simulated touches'),
         'validation_size': Flag('simulated touches for validation; default: {default}'),
         'task': Flag('what simulated touches show and the network learns: shapes of contacts, with the class '
-                     'unknown for other objects (indenters: without it); or states from motion (no_contact, stable, '
-                     'moving, slip)'),
+                     'unknown for other objects (indenters: without it); imprints: letters, sizes, counts of bumps, '
+                     'pairs and fine textures, 52 classes; or states from motion (no_contact, stable, moving, slip)'),
         'rendered': Flag('folder for rendered simulated touches, which later epochs and runs read', 'FOLDER'),
         'distinct': Flag('number of different simulated touches, which are repeated; needs --rendered; default: new '
                          'ones in every epoch'),
@@ -95,8 +95,12 @@ SHARED: dict[str, Flags] = {
         'weight_decay': Flag('weight decay of AdamW'),
         'clip': HIDDEN,
         'loss_weights': Flag('weight of the loss of each exit; default: {default}, and 1 for the last'),
-        'distillation': Flag("share of the early exits' loss that comes from the prediction of the last exit"),
-        'distillation_temperature': Flag('divisor of the logits of both exits in the distillation'),
+        'distillation': Flag("share of the early exits' loss that comes from the prediction of the teacher"),
+        'teacher': Flag('last: the last exit teaches the early ones; average: the last exit of the moving average of '
+                        'the weights teaches all of them'),
+        'exit_gradient': Flag('factor on the gradients of the early exits where they reach the blocks; their heads '
+                              'learn at full rate', 'FACTOR'),
+        'distillation_temperature': Flag('divisor of the logits of teacher and exit in the distillation'),
         'label_smoothing': Flag('share of each label that is spread over all classes, 0 to 1'),
         'balance': Flag('draw all classes equally often'),
         'freeze': Flag('the first BLOCKS blocks keep the weights of --init; if all are frozen, only the heads are '

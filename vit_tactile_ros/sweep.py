@@ -25,7 +25,7 @@ from rich.table import Table
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.source import read_all
 from vit_tactile_ros.evaluation.cache import cached_outputs, is_cached
-from vit_tactile_ros.evaluation.calibration import lowest_tau
+from vit_tactile_ros.evaluation.calibration import lowest_tau, tau_shown
 from vit_tactile_ros.evaluation.figures import (
     TradeOff,
     confusion_figure,
@@ -186,7 +186,7 @@ def _print(console: Console, rows: Sequence[Row], test: ExitOutputs, timing: Tim
         for column in ('tau', 'accuracy', 'drop', *(f'block {b}' for b in test.exits), 'compute', 'ms', 'speed-up'):
             table.add_column(column, justify='right', no_wrap=True)
         for row in group:
-            table.add_row(*([row.choice] if has_reasons else []), f'{max(row.tau, default=1.0):.4g}',
+            table.add_row(*([row.choice] if has_reasons else []), tau_shown(row.tau),
                           f'{row.accuracy:.2%}', f'{100 * row.drop:+.2f}', *(f'{r:.1%}' for r in row.exit_rates),
                           f'{row.compute_share:.1%}', f'{row.time_ms:.2f}' if timing else '-',
                           f'{row.speed_up_percent:+.1f}%' if timing else '-')

@@ -8,13 +8,16 @@ from vit_tactile_ros.evaluation.calibration import (
     LEVELS,
     TEMPERATURES,
     calibrate,
+    candidates,
     choose_tau,
+    find_path,
     fit_temperatures,
     lowest_tau,
     measure_drop,
     split_samples,
 )
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
+from vit_tactile_ros.evaluation.outputs import choose_exits
 from vit_tactile_ros.evaluation.resampling import check_promise
 from vit_tactile_ros.foundation.errors import UserError
 
@@ -94,10 +97,13 @@ def test_too_few_samples_turn_early_exit_off():
 
 def test_recommended_tau_is_that_of_a_shown_bound():
     """Early exit off by default although another bound could be verified."""
-    calibration = calibrate(toy_outputs(600), (0.001, 0.02, 0.05), recommend=0.005)
+    outputs = toy_outputs(600)
+    calibration = calibrate(outputs, (0.001, 0.02, 0.05), recommend=0.005)
     shown = [d for d in calibration.drops if d.is_shown]
     assert not calibration.drops[0].is_shown and shown
-    assert calibration.tau == shown[0].tau[0]
+    fit, test = (outputs.subset(i) for i in split_samples(600, 0))
+    bound = shown[0].max_accuracy_drop
+    assert calibration.tau == choose_tau(test, bound, temperatures=calibration.temperatures).tau[0]
 
 
 def test_one_exit_alone():
@@ -114,8 +120,30 @@ def test_lowest_tau_obeys_its_own_samples():
     confidences = outputs.probabilities().max(axis=2)
     tau = lowest_tau(outputs, 0.004, ())
     assert measure_drop(confidences, outputs.right, tau).mean <= 0.004
-    below = LEVELS[LEVELS.index(tau[0]) + 1]
-    assert measure_drop(confidences, outputs.right, (below, below)).mean > 0.004
+    found = candidates(3, find_path(outputs, ()))
+    assert measure_drop(confidences, outputs.right, found[found.index(tau) + 1]).mean > 0.004
+
+
+def test_thresholds_fall_together_to_the_floor_of_each_exit():
+    """A list that rises, or that starts at thresholds which few samples can verify."""
+    path = [(0.7, 0.4), (0.5, 0.4), (0.0, 0.1)]
+    found = candidates(3, path)
+    assert found[0] == (LEVELS[0],) * 2 and found[-3:] == path
+    assert all(a >= b for high, low in zip(found, found[1:], strict=False) for a, b in zip(high, low, strict=True))
+    assert candidates(3) == [(level,) * 2 for level in dict.fromkeys(LEVELS)] and candidates(1) == []
+
+
+def test_an_exit_that_is_much_worse_gets_a_higher_threshold():
+    """One threshold for all exits, which sends images past a good exit because a bad one is as confident."""
+    outputs = toy_outputs(4000)
+    logits = outputs.logits.copy()
+    logits[0, ::3] = logits[0, ::3, ::-1]  # a third of the predictions of the first exit is about anything
+    logits[2] = logits[1]
+    worse = type(outputs)(logits, outputs.labels, outputs.class_names, outputs.exits, outputs.compute_shares)
+    fit, test = (worse.subset(i) for i in split_samples(4000, 0))
+    found = [choose_tau(test, 0.02, path=path).tau for path in ((), find_path(fit, ()))]
+    shared, own = (test.spent(choose_exits(test.scores(), tau))[1] for tau in found)
+    assert found[1][0] > found[1][1] and own < shared - 0.02
 
 
 def test_the_bound_holds_on_resampled_data():

@@ -60,6 +60,31 @@ def test_it_learns_to_tell_colours(tmp_path):
         torch.testing.assert_close(checkpoint.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
 
 
+def test_the_moving_average_teaches_with_its_last_exit(monkeypatch):
+    """The logits of another exit, of the network itself, or of an average that was not moved. With a decay of 0 the
+    average is the network."""
+    seen = []
+
+    def losses(logits, labels, distillation, temperature, smoothing, teacher):
+        torch.testing.assert_close(teacher, logits[-1], atol=1e-5, rtol=1e-4)
+        seen.append(teacher.requires_grad)
+        return real(logits, labels, distillation, temperature, smoothing, teacher)
+
+    real = loop.exit_losses
+    monkeypatch.setattr(loop, 'exit_losses', losses)
+    config = dataclasses.replace(SETTINGS, ema=0.0, precision='float32', teacher='average')
+    taught = train(config=config)
+    assert len(seen) == 6 and not any(seen)
+    monkeypatch.undo()
+    assert not equal(taught, train(config=dataclasses.replace(config, teacher='last')))
+
+
+def test_the_gradients_of_early_exits_are_scaled_in_training_and_not_in_the_result():
+    plain, scaled = (train(config=dataclasses.replace(SETTINGS, exit_gradient=f)) for f in (1.0, 0.0))
+    assert not equal(plain, scaled)
+    assert not any(module._forward_pre_hooks for module in scaled.modules())
+
+
 def test_the_same_command_gives_the_same_weights():
     first, second = train(), train()
     assert equal(first, second)

@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from vit_tactile_ros.model import ModelConfig, ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
-from vit_tactile_ros.training.loss import exit_losses
+from vit_tactile_ros.training.loss import exit_losses, scale_exit_gradients
 
 LABELS = torch.tensor([0, 1, 2, 3, 0])
 
@@ -48,6 +49,40 @@ def test_an_exit_that_agrees_with_the_teacher_pays_for_the_label_only():
     torch.testing.assert_close(losses[0], 0.5 * F.cross_entropy(same, LABELS))
 
 
+def test_another_network_teaches_every_exit():
+    """A last exit that learns from the labels alone, or a teacher that gets a gradient."""
+    logits, (other, *_) = exits(), exits(1)
+    losses = exit_losses(logits, LABELS, distillation=0.25, temperature=2.0, teacher=other)
+    known = torch.softmax(other.detach() / 2, dim=1)
+    for out, loss in zip(logits, losses, strict=True):
+        divergence = F.kl_div(F.log_softmax(out / 2, dim=1), known, reduction='batchmean') * 4
+        torch.testing.assert_close(loss, 0.75 * F.cross_entropy(out, LABELS) + 0.25 * divergence)
+    losses.sum().backward()
+    assert other.grad is None
+    one = exit_losses(logits[-1:], LABELS, distillation=0.25, temperature=2.0, teacher=other)
+    torch.testing.assert_close(one[0], losses[-1])
+
+
+@pytest.mark.parametrize('factor', (0.0, 0.25))
+def test_early_exits_tell_the_blocks_less_and_their_heads_as_much(factor):
+    """A factor that reaches the heads, the last exit, or the gradient on its way from later blocks."""
+    config = ModelConfig(num_classes=4, image_size=(32, 32), width=48, depth=3, exits=(1, 2, 3), feature_map_dim=16)
+    images, weights = torch.randn(5, 3, 32, 32), (0.5, 0.3, 1.0)
+
+    def gradients(used, scale):
+        torch.manual_seed(0)
+        model = ViTTactile(config).train()
+        scale_exit_gradients(model, scale)
+        losses = exit_losses(model(images), LABELS)
+        sum(weights[i] * losses[i] for i in used).backward()
+        return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
+
+    early, last, both = gradients((0, 1), 1.0), gradients((2,), 1.0), gradients((0, 1, 2), factor)
+    for name, found in both.items():
+        share = 1.0 if '.head.' in name else factor
+        torch.testing.assert_close(found, last[name] + share * early[name], atol=1e-6, rtol=1e-4)
+
+
 def test_label_smoothing_is_torchs():
     logits = exits()
     wanted = torch.stack([F.cross_entropy(out, LABELS, label_smoothing=0.1) for out in logits])
@@ -74,7 +109,7 @@ def test_default_weights():
     ('batch_size', 0), ('epochs', 0), ('lr', -1.0), ('lr', float('nan')), ('weight_decay', float('inf')), ('seed', -1),
     ('warmup', 1.1), ('distillation', -0.1), ('label_smoothing', 2.0), ('ema', 1.5), ('clip', 0.0),
     ('distillation_temperature', 0.0), ('loss_weights', (0.0, 0.0)), ('loss_weights', (-1.0, 1.0)),
-    ('precision', 'float16'),
+    ('precision', 'float16'), ('teacher', 'first'), ('exit_gradient', -0.5),
 ))
 def test_settings_out_of_range_are_named(name, value):
     with pytest.raises(ValueError, match=f'^{name} is '):

@@ -17,25 +17,30 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.simulator import (
     CLASS_NAMES,
+    IMPRINT_NAMES,
     STATE_NAMES,
     UNKNOWN,
     SensorConfig,
     sample_example,
+    sample_imprint_example,
     sample_state_example,
 )
 
-Task = Literal['shapes', 'indenters', 'states']
+Task = Literal['shapes', 'indenters', 'states', 'imprints']
 TASKS: dict[Task, tuple[str, ...]] = {
-    'shapes': (*CLASS_NAMES, UNKNOWN), 'indenters': CLASS_NAMES, 'states': STATE_NAMES}
+    'shapes': (*CLASS_NAMES, UNKNOWN), 'indenters': CLASS_NAMES, 'states': STATE_NAMES, 'imprints': IMPRINT_NAMES}
 # Of the simulated shapes. In use a sensor is untouched most of the time; a network that was trained with all classes
 # equally often (1 in 10) took drift and noise of real sensors for contact.
 UNTOUCHED_SHARE = 0.5
+IMPRINT_UNTOUCHED_SHARE = 0.1  # of the task imprints, which is there to compare networks on touches
 UNKNOWN_SHARE = 0.25  # of the simulated touches of the task shapes
 STATE_INTERVAL = 0.08  # s between the two images that show a state; Sparsh looks back as far
 
 
 def draw_shape(rng: np.random.Generator, task: Task = 'shapes') -> str:
-    """The class of the next simulated shape."""
+    """The class of the next simulated touch of a single image."""
+    if task == 'imprints':
+        return str(rng.choice(IMPRINT_NAMES[1:])) if rng.random() >= IMPRINT_UNTOUCHED_SHARE else IMPRINT_NAMES[0]
     if rng.random() < UNTOUCHED_SHARE:
         return CLASS_NAMES[0]
     return UNKNOWN if task == 'shapes' and rng.random() < UNKNOWN_SHARE else str(rng.choice(CLASS_NAMES[1:]))
@@ -49,9 +54,10 @@ def sensor_key(config: SensorConfig) -> str:
 class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     """`size` examples (frame, reference, label): uint8 (h, w, 3), fitted, twice, and the class index.
 
-    Classes are those of the task in `TASKS`: which shape touches, or whether the contact is held, moves or slips.
-    States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others, UNKNOWN_SHARE
-    is unknown (task 'shapes') and the rest equally frequent. With motion, the frame is (h, w, 6) or more, with earlier
+    Classes are those of the task in `TASKS`: which shape or object touches, or whether the contact is held, moves or
+    slips. States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others,
+    UNKNOWN_SHARE is unknown (task 'shapes') and the rest equally frequent. Of the imprints, IMPRINT_UNTOUCHED_SHARE
+    has no contact, and the rest is equally frequent. With motion, the frame is (h, w, 6) or more, with earlier
     images; only states move. The reference is zeros if the preprocessing does not use one, as in `frames.TouchFrames`.
     `sensors`: those that touches are drawn from; default: all of the package.
     """
@@ -82,7 +88,9 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         rng = np.random.default_rng((self.seed, index))
         if self.task != 'states':
             name = draw_shape(rng, self.task)
-            image, reference, class_id = sample_example(rng, sensors=self.sensors, class_name=name)
+            image, reference, class_id = (
+                sample_imprint_example(rng, name, self.sensors) if self.task == 'imprints' else
+                sample_example(rng, sensors=self.sensors, class_name=name))
             frame = torch.from_numpy(fit(image, self.preprocessing))
         else:
             interval = self.preprocessing.motion_interval

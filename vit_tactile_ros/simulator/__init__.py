@@ -5,11 +5,13 @@
     frame = unit.render(sample_contact('ring', GELSIGHT, rng), rng)   # uint8 (240, 320, 3) RGB
 """
 
-from .contact import CLASS_NAMES, UNKNOWN, Contact
+from .contact import CLASS_NAMES, IMPRINT_NAMES, UNKNOWN, Contact
 from .example import sample_example
 from .friction import STATE_NAMES
 from .gripper import GrippedObject
 from .handling import HandlingSequence
+from .imprint_example import sample_imprint_example
+from .imprints import sample_imprint
 from .sampling import sample_contact
 from .sensor import Gel, Glow, Light, Markers, SensorConfig
 from .sensor_file import SensorFileError, load_sensor, save_sensor, sensor_names
@@ -20,6 +22,7 @@ from .unit import SensorUnit
 GELSIGHT = load_sensor('gelsight')
 DIGIT = load_sensor('digit')
 
-__all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'GrippedObject', 'HandlingSequence', 'Light',
-           'Markers', 'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit', 'TouchSequence', 'UNKNOWN',
-           'load_sensor', 'sample_contact', 'sample_example', 'sample_state_example', 'save_sensor', 'sensor_names']
+__all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'GrippedObject', 'HandlingSequence',
+           'IMPRINT_NAMES', 'Light', 'Markers', 'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit',
+           'TouchSequence', 'UNKNOWN', 'load_sensor', 'sample_contact', 'sample_example', 'sample_imprint',
+           'sample_imprint_example', 'sample_state_example', 'save_sensor', 'sensor_names']

@@ -8,6 +8,13 @@ from dataclasses import dataclass, fields
 CLASS_NAMES = ('no_contact', 'sphere', 'cylinder', 'edge', 'corner', 'flat', 'ring', 'dots', 'ridges',
                'weave')
 UNKNOWN = 'unknown'  # the class of a touch by anything else
+# The classes of `imprints`.
+IMPRINT_NAMES = (
+    'no_contact', 'disc_small', 'disc_medium', 'disc_large', 'ring_small', 'ring_medium', 'ring_large', 'triangle',
+    'square', 'pentagon', 'hexagon', 'star_5', 'star_6', 'bumps_2', 'bumps_3', 'bumps_4', 'bumps_5', 'bumps_6',
+    'ball_and_bar', 'ball_and_ring', 'bar_and_ring', 'bars_parallel', 'bars_crosswise', 'ball_in_ring', 'bar_in_ring',
+    *'ABEFHKLPRTXY23468', 'ridges_fine', 'ridges_medium', 'ridges_coarse', 'dots_medium', 'dots_coarse',
+    'dots_hexagonal', 'grid_medium', 'grid_coarse', 'herringbone', 'rings_medium')
 
 
 @dataclass(frozen=True)
@@ -39,12 +46,13 @@ class Contact:
     aspect: float = 1.0  # edge, corner: steepness of one side to the other; sphere, flat: length to width
     sides: int = 0  # flat: corners of the polygon; corner: facets; dots: 4 square or 6 hexagonal; 0 is a disc
     backing_mm: float = 0.0  # dots, ridges, weave: radius of the dome that carries the pattern, 0 is flat
-    pattern: int = 0  # number of the random surface: of the whole object if unknown, otherwise of its unevenness
+    # number of the random surface: of the whole object if unknown or of `IMPRINT_NAMES`, and of its unevenness
+    pattern: int = 0
     skin_mm: float = 0.0  # unevenness of the indenter's surface (standard deviation)
 
     def __post_init__(self) -> None:
-        if self.class_name not in (*CLASS_NAMES[1:], UNKNOWN):
-            right = ', '.join((*CLASS_NAMES[1:], UNKNOWN))
+        if self.class_name not in (possible := (*CLASS_NAMES[1:], UNKNOWN, *IMPRINT_NAMES[1:])):
+            right = ', '.join(possible)
             raise ValueError(f'class_name is {self.class_name!r}; must be one of {right}')
         for item in fields(self):
             value = getattr(self, item.name)

@@ -8,8 +8,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from .contact import UNKNOWN, Contact
-from .unknown import at_points, height_map, skin_map
+from .contact import IMPRINT_NAMES, UNKNOWN, Contact
+from .height_map import at_points
+from .imprints import imprint_map
+from .unknown import height_map, skin_map
 
 WALL_SLOPE = 5.0  # side walls of punches; steeper ones would alias on the pixel grid
 FAR_MM = 50.0  # 'no material here'
@@ -138,4 +140,5 @@ _PROFILES: dict[str, Callable[[Contact, np.ndarray, np.ndarray], np.ndarray]] = 
     'sphere': _sphere, 'cylinder': _cylinder, 'edge': _edge, 'corner': _corner, 'flat': _flat, 'ring': _ring,
     'dots': _dots, 'ridges': _ridges, 'weave': _weave,
     UNKNOWN: lambda c, u, v: at_points(height_map(c.pattern), u, v),
+    **dict.fromkeys(IMPRINT_NAMES[1:], lambda c, u, v: at_points(imprint_map(c.class_name, c.pattern), u, v)),
 }

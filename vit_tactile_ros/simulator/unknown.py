@@ -16,12 +16,8 @@ import cv2
 import numpy as np
 
 from .contact import UNKNOWN, Contact
+from .height_map import CENTRE, HALF_MM, PX_MM, SIZE, U, V, px, raised
 from .sensor import SensorConfig
-
-HALF_MM = 13.0  # half the side of a height map
-_PX_MM = 0.065
-_SIZE = round(2 * HALF_MM / _PX_MM)
-_CENTRE = (_SIZE - 1) / 2
 
 
 def sample_unknown(config: SensorConfig, rng: np.random.Generator, depth_fraction: float | None = None) -> Contact:
@@ -35,8 +31,8 @@ def sample_unknown(config: SensorConfig, rng: np.random.Generator, depth_fractio
     x_mm, y_mm = rng.uniform(-0.45, 0.45) * half_x, rng.uniform(-0.45, 0.45) * half_y
     # pressed until a share of what is in view touches
     heights = height_map(contact.pattern)
-    reach = max(int(min(half_x, half_y, HALF_MM) / _PX_MM), 8)
-    middle = slice(max(_SIZE // 2 - reach, 0), _SIZE // 2 + reach)
+    reach = max(int(min(half_x, half_y, HALF_MM) / PX_MM), 8)
+    middle = slice(max(SIZE // 2 - reach, 0), SIZE // 2 + reach)
     share = 0.05 * 10 ** (rng.uniform() if depth_fraction is None else depth_fraction)
     depth = float(np.quantile(heights[middle, middle], share)) + rng.uniform(0.05, 0.3)
     depth = min(max(depth, 0.2), config.gel.max_depth_mm)
@@ -54,9 +50,9 @@ def height_map(pattern: int) -> np.ndarray:
     if rng.random() < 0.3:  # on a curved body
         radius = math.exp(rng.uniform(math.log(5.0), math.log(40.0)))
         flat = rng.random() < 0.3  # a rod, not a ball
-        heights = heights + (_U * _U + (0 if flat else 1) * _V * _V) / np.float32(2 * radius)
+        heights = heights + (U * U + (0 if flat else 1) * V * V) / np.float32(2 * radius)
     # The foremost point is among those that the sensor can see.
-    seen = heights[_SIZE // 4:-_SIZE // 4, _SIZE // 4:-_SIZE // 4]
+    seen = heights[SIZE // 4:-SIZE // 4, SIZE // 4:-SIZE // 4]
     heights = heights - np.float32(np.quantile(seen, 0.002))
     result: np.ndarray = cv2.GaussianBlur(np.ascontiguousarray(heights, np.float32), (0, 0), 0.8)
     return result
@@ -70,60 +66,40 @@ def skin_map(pattern: int) -> np.ndarray:
     return _noise(rng, finest, finest * rng.uniform(2.0, 8.0), rng.uniform(0.5, 2.5))
 
 
-def at_points(surface: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """`height_map` or `skin_map` at the points (u, v) in mm; beyond it, that of its border."""
-    scale = np.float32(1 / _PX_MM)
-    return cv2.remap(surface, u * scale + np.float32(_CENTRE), v * scale + np.float32(_CENTRE),
-                     cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-
-
-_V, _U = ((np.mgrid[0:_SIZE, 0:_SIZE] - _CENTRE) * _PX_MM).astype(np.float32)
-
-
-def _px(mm: float) -> int:
-    return max(round(mm / _PX_MM), 1)
-
-
-def _raised(mask: np.ndarray, relief_mm: float, slope_mm: float) -> np.ndarray:
-    """A height map with the mask (uint8, above 0 inside) raised by relief_mm, with sides slope_mm wide."""
-    inside = cv2.distanceTransform((mask > 0).astype(np.uint8), cv2.DIST_L2, 3) * np.float32(_PX_MM)
-    return np.float32(relief_mm) * (1 - np.clip(inside / np.float32(slope_mm), 0, 1))
-
-
 def _noise(rng: np.random.Generator, finest_mm: float, coarsest_mm: float, slope: float) -> np.ndarray:
     """Random surface, standard deviation 1, with waves from finest_mm to coarsest_mm; higher slopes are smoother."""
-    frequency = np.hypot(np.fft.fftfreq(_SIZE, _PX_MM)[:, None], np.fft.rfftfreq(_SIZE, _PX_MM)[None, :])
+    frequency = np.hypot(np.fft.fftfreq(SIZE, PX_MM)[:, None], np.fft.rfftfreq(SIZE, PX_MM)[None, :])
     stretch = np.where((frequency >= 1 / coarsest_mm) & (frequency <= 1 / finest_mm), 1.0, 0.0)
     spectrum = np.zeros(frequency.shape, complex)
     kept = stretch > 0
     spectrum[kept] = frequency[kept] ** -slope * np.exp(2j * np.pi * rng.random(int(kept.sum())))
-    surface = np.fft.irfft2(spectrum, (_SIZE, _SIZE))
+    surface = np.fft.irfft2(spectrum, (SIZE, SIZE))
     result: np.ndarray = (surface / (surface.std() + 1e-12)).astype(np.float32)
     return result
 
 
 def _text(rng: np.random.Generator) -> np.ndarray:
     """Raised or engraved letters."""
-    mask = np.zeros((_SIZE, _SIZE), np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
     height = rng.uniform(1.5, 6.0)  # mm, of a letter
-    scale, thickness = height / _PX_MM / 22, _px(height * rng.uniform(0.08, 0.2))
+    scale, thickness = height / PX_MM / 22, px(height * rng.uniform(0.08, 0.2))
     font = int(rng.choice((cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_DUPLEX, cv2.FONT_HERSHEY_TRIPLEX,
                            cv2.FONT_HERSHEY_SCRIPT_SIMPLEX)))
     letters = list(string.ascii_letters + string.digits)
     lines = int(rng.integers(1, 4)) if rng.random() < 0.7 else 20
-    first = _SIZE / 2 - (lines - 1) * 0.75 * height / _PX_MM
+    first = SIZE / 2 - (lines - 1) * 0.75 * height / PX_MM
     for line in range(lines):
         row = ''.join(rng.choice(letters, int(rng.integers(2, 9)) if lines < 9 else 24))
         wide = cv2.getTextSize(row, font, scale, thickness)[0][0]
-        y = int(first + line * 1.5 * height / _PX_MM)
-        cv2.putText(mask, row, (int(_SIZE / 2 - wide / 2), y), font, scale, 255, thickness, cv2.LINE_AA)
+        y = int(first + line * 1.5 * height / PX_MM)
+        cv2.putText(mask, row, (int(SIZE / 2 - wide / 2), y), font, scale, 255, thickness, cv2.LINE_AA)
     relief, slope = rng.uniform(0.25, 0.9), rng.uniform(0.1, 0.4)
-    return _raised(mask, relief, slope) if rng.random() < 0.7 else -_raised(mask, relief, slope)
+    return raised(mask, relief, slope) if rng.random() < 0.7 else -raised(mask, relief, slope)
 
 
 def _grains(rng: np.random.Generator) -> np.ndarray:
     """Irregular grains: rice, gravel, bumps of a skin."""
-    heights = np.full((_SIZE, _SIZE), rng.uniform(0.4, 1.5), np.float32)
+    heights = np.full((SIZE, SIZE), rng.uniform(0.4, 1.5), np.float32)
     size = math.exp(rng.uniform(math.log(0.5), math.log(2.5)))
     aspect = rng.uniform(1.0, 3.5)
     spread = HALF_MM * rng.uniform(0.25, 0.8)
@@ -131,10 +107,10 @@ def _grains(rng: np.random.Generator) -> np.ndarray:
         x, y = rng.normal(0.0, spread / 2, 2) if rng.random() < 0.5 else rng.uniform(-spread, spread, 2)
         angle, own = rng.uniform(0, math.pi), size * math.exp(rng.normal(0.0, 0.35))
         long = own * math.exp(rng.uniform(0.0, math.log(aspect)))
-        reach = _px(long) + 2
-        column, row = int(x / _PX_MM + _CENTRE), int(y / _PX_MM + _CENTRE)
+        reach = px(long) + 2
+        column, row = int(x / PX_MM + CENTRE), int(y / PX_MM + CENTRE)
         window = tuple(slice(max(middle - reach, 0), max(middle + reach, 0)) for middle in (row, column))
-        du, dv = _U[window] - np.float32(x), _V[window] - np.float32(y)
+        du, dv = U[window] - np.float32(x), V[window] - np.float32(y)
         along, across = du * math.cos(angle) + dv * math.sin(angle), dv * math.cos(angle) - du * math.sin(angle)
         square = (along / long) ** 2 + (across / own) ** 2
         bump = np.float32(own * rng.uniform(0.5, 1.0)) * (1 - np.sqrt(np.clip(1 - square, 0, None)))
@@ -159,7 +135,7 @@ def _rough(rng: np.random.Generator) -> np.ndarray:
 
 def _strokes(rng: np.random.Generator) -> np.ndarray:
     """Curved strands that cross, or grooves: wires, hair, cracks, seams."""
-    mask = np.zeros((_SIZE, _SIZE), np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
     width = math.exp(rng.uniform(math.log(0.15), math.log(0.9)))
     turn = rng.uniform(0.2, 1.5)
     for _ in range(int(rng.integers(3, 6) if rng.random() < 0.6 else rng.integers(6, 25))):
@@ -169,20 +145,20 @@ def _strokes(rng: np.random.Generator) -> np.ndarray:
         length = rng.uniform(0.3, 1.2) * HALF_MM * 1.5 / steps
         path = np.cumsum(np.stack([np.cos(heading), np.sin(heading)], 1) * length, 0)
         path += rng.uniform(-0.5, 0.5, 2) * HALF_MM - path.mean(0)
-        points = np.round(path / _PX_MM + _CENTRE).astype(np.int32)
-        cv2.polylines(mask, [points], False, 255, _px(2 * width * math.exp(rng.normal(0.0, 0.2))), cv2.LINE_AA)
+        points = np.round(path / PX_MM + CENTRE).astype(np.int32)
+        cv2.polylines(mask, [points], False, 255, px(2 * width * math.exp(rng.normal(0.0, 0.2))), cv2.LINE_AA)
     relief = width * rng.uniform(0.7, 1.6)
     if rng.random() < 0.2:
-        return -_raised(mask, relief, 0.7 * width)
-    return _raised(mask, relief, width)
+        return -raised(mask, relief, 0.7 * width)
+    return raised(mask, relief, width)
 
 
 def _parts(rng: np.random.Generator) -> np.ndarray:
     """Pieces with straight or round outlines, with holes and notches: keys, keypads, gears, tools."""
-    mask = np.zeros((_SIZE, _SIZE), np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
     for _ in range(int(rng.integers(2, 6))):
-        centre = rng.uniform(-0.35, 0.35, 2) * HALF_MM / _PX_MM + _CENTRE
-        size = np.exp(rng.uniform(math.log(1.0), math.log(8.0), 2)) / _PX_MM
+        centre = rng.uniform(-0.35, 0.35, 2) * HALF_MM / PX_MM + CENTRE
+        size = np.exp(rng.uniform(math.log(1.0), math.log(8.0), 2)) / PX_MM
         box = cv2.boxPoints(((float(centre[0]), float(centre[1])), (float(size[0] * 2), float(size[1])),
                              float(rng.choice((0.0, 90.0)) if rng.random() < 0.6 else rng.uniform(0, 180))))
         kind = rng.random()
@@ -197,24 +173,24 @@ def _parts(rng: np.random.Generator) -> np.ndarray:
             points = centre + np.stack([np.cos(angles), np.sin(angles)], 1) * radii[:, None]
             cv2.fillPoly(mask, [np.round(points).astype(np.int32)], 255)
     for _ in range(int(rng.integers(1, 5))):
-        centre = np.round(rng.uniform(-0.35, 0.35, 2) * HALF_MM / _PX_MM + _CENTRE).astype(int)
-        reach = math.exp(rng.uniform(math.log(0.4), math.log(4.0))) / _PX_MM
+        centre = np.round(rng.uniform(-0.35, 0.35, 2) * HALF_MM / PX_MM + CENTRE).astype(int)
+        reach = math.exp(rng.uniform(math.log(0.4), math.log(4.0))) / PX_MM
         if rng.random() < 0.5:
             cv2.circle(mask, (int(centre[0]), int(centre[1])), int(reach), 0, -1)
         else:
             cv2.rectangle(mask, (int(centre[0] - reach), int(centre[1] - reach / 2)),
                           (int(centre[0] + reach), int(centre[1] + reach / 2)), 0, -1)
-    return _raised(mask, rng.uniform(0.3, 1.4), rng.uniform(0.1, 0.8))
+    return raised(mask, rng.uniform(0.3, 1.4), rng.uniform(0.1, 0.8))
 
 
 def _several(rng: np.random.Generator) -> np.ndarray:
     """Two to four simple bodies of different shape and height at once."""
-    heights = np.full((_SIZE, _SIZE), 3.0, np.float32)
+    heights = np.full((SIZE, SIZE), 3.0, np.float32)
     for _ in range(int(rng.integers(2, 5))):
         x, y = (rng.uniform(-0.3, 0.4, 2) * HALF_MM).astype(np.float32)
         angle = rng.uniform(0, math.pi)
-        along = (_U - x) * np.float32(math.cos(angle)) + (_V - y) * np.float32(math.sin(angle))
-        across = (_V - y) * np.float32(math.cos(angle)) - (_U - x) * np.float32(math.sin(angle))
+        along = (U - x) * np.float32(math.cos(angle)) + (V - y) * np.float32(math.sin(angle))
+        across = (V - y) * np.float32(math.cos(angle)) - (U - x) * np.float32(math.sin(angle))
         kind, radius = rng.random(), rng.uniform(0.6, 2.5)
         if kind < 0.35:
             body = (along**2 + across**2) / np.float32(2 * radius)
@@ -235,7 +211,7 @@ def _marred(rng: np.random.Generator) -> np.ndarray:
     """A simple body with a rough skin, a crease or notches: fruit, seams, screws, pens."""
     radius = math.exp(rng.uniform(math.log(2.0), math.log(12.0)))
     squeeze = np.float32(rng.choice((1.0, 0.0, rng.uniform(0.05, 0.5))))  # ball, rod, or between
-    body = (_U**2 + squeeze * _V**2) / np.float32(2 * radius)
+    body = (U**2 + squeeze * V**2) / np.float32(2 * radius)
     kind = rng.random()
     if kind < 0.5:
         finest = rng.uniform(0.3, 0.9)
@@ -244,15 +220,15 @@ def _marred(rng: np.random.Generator) -> np.ndarray:
         return body + np.float32(rng.uniform(0.12, 0.35)) * skin
     if kind < 0.75:  # steps or notches along it, at uneven distances: even ones would be ridges
         pitch, depth = rng.uniform(1.0, 3.0), rng.uniform(0.2, 0.6)
-        along = _V + np.float32(rng.uniform(0.0, 0.4)) * _U
+        along = V + np.float32(rng.uniform(0.0, 0.4)) * U
         saw = (along + np.float32(0.35 * pitch) * _noise(rng, 3.0, 12.0, 1.0)) / np.float32(pitch) % 1
         saw = np.abs(2 * saw - 1) if rng.random() < 0.5 else (saw < rng.uniform(0.15, 0.5)).astype(np.float32)
         return body + np.float32(depth) * saw.astype(np.float32)
-    mask = np.zeros((_SIZE, _SIZE), np.uint8)
+    mask = np.zeros((SIZE, SIZE), np.uint8)
     for _ in range(int(rng.integers(1, 4))):
-        ends = np.round(rng.uniform(-0.5, 0.5, (2, 2)) * HALF_MM / _PX_MM + _CENTRE).astype(int)
-        cv2.line(mask, ends[0].tolist(), ends[1].tolist(), 255, _px(rng.uniform(0.3, 1.0)), cv2.LINE_AA)
-    return body - _raised(mask, rng.uniform(0.3, 0.8), 0.3)
+        ends = np.round(rng.uniform(-0.5, 0.5, (2, 2)) * HALF_MM / PX_MM + CENTRE).astype(int)
+        cv2.line(mask, ends[0].tolist(), ends[1].tolist(), 255, px(rng.uniform(0.3, 1.0)), cv2.LINE_AA)
+    return body - raised(mask, rng.uniform(0.3, 0.8), 0.3)
 
 
 _KINDS: tuple[Callable[[np.random.Generator], np.ndarray], ...] = (

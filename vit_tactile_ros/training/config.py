@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from vit_tactile_ros.foundation.errors import UserError
 
 Precision = Literal['auto', 'float32', 'bfloat16']
+Teacher = Literal['last', 'average']
 
 
 @dataclass(frozen=True)
@@ -25,8 +26,11 @@ class TrainingConfig:
     weight_decay: float = 0.05  # of AdamW, on matrices only
     clip: float = 1.0  # largest norm of the gradient
     loss_weights: tuple[float, ...] = ()  # one per exit; empty: the default
-    # Share of an early exit's loss that is the distance to the prediction of the last exit, not to the label, 0..1.
+    # Share of a taught exit's loss that is the distance to the teacher's prediction, not to the label, 0..1.
     distillation: float = 0.5
+    # 'last': the last exit teaches the early ones; 'average': that of the moving average of the weights teaches all.
+    teacher: Teacher = 'last'
+    exit_gradient: float = 1.0  # factor on what early exits tell the blocks; their heads learn at full rate
     distillation_temperature: float = 2.0  # divides both sides' logits
     label_smoothing: float = 0.0  # 0..1, of the labels only, not of the teacher
     balance: bool = False  # draw all classes equally often
@@ -38,7 +42,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ('batch_size', 'epochs'):
             _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
-        for name in ('lr', 'weight_decay', 'seed', 'freeze'):
+        for name in ('lr', 'weight_decay', 'seed', 'freeze', 'exit_gradient'):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), 'at least 0')
         for name in ('warmup', 'distillation', 'label_smoothing', 'ema'):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), 'between 0 and 1')
@@ -47,8 +51,8 @@ class TrainingConfig:
         _require(all(0 <= w < math.inf for w in self.loss_weights)
                  and (not self.loss_weights or sum(self.loss_weights) > 0), 'loss_weights', self.loss_weights,
                  'numbers of at least 0, not all 0')
-        _require(self.precision in typing.get_args(Precision), 'precision', self.precision,
-                 f'one of {", ".join(typing.get_args(Precision))}')
+        for name, choices in (('precision', typing.get_args(Precision)), ('teacher', typing.get_args(Teacher))):
+            _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
 
     def weights(self, num_exits: int) -> tuple[float, ...]:
         """Weight of each exit's loss; raises UserError when `loss_weights` is for another number of exits."""

@@ -30,7 +30,7 @@ from vit_tactile_ros.training.batches import EpochBatches, Order, balanced, make
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.distributed import Processes, from_first, sum_over_processes
 from vit_tactile_ros.training.inputs import Inputs
-from vit_tactile_ros.training.loss import exit_losses
+from vit_tactile_ros.training.loss import exit_losses, scale_exit_gradients
 from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
 from vit_tactile_ros.training.optimizer import average_decay, freeze, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
@@ -142,6 +142,7 @@ class _Run:
         self.model = model.to(device).train()
         self.average = copy.deepcopy(self.model).eval()
         freeze(self.model, config.freeze)
+        scale_exit_gradients(self.model, config.exit_gradient)
         self.config = config
         self.preprocessing = recipe.preprocessing
         self.device = device
@@ -241,9 +242,10 @@ class _Run:
             self._last_inputs = inputs
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
                 logits = self.model(inputs)
+                teacher = self._teacher(inputs)
             # This process's part of the mean over the whole batch, so that the sum over processes is that mean.
             losses = exit_losses(logits, labels.to(self.device, non_blocking=True), self.config.distillation,
-                                 self.config.distillation_temperature, self.config.label_smoothing)
+                                 self.config.distillation_temperature, self.config.label_smoothing, teacher)
             losses = losses * (len(labels) / size)
             (losses * self.weights).sum().backward()
         gradients = [_gradient(p) for p in self.model.parameters() if p.requires_grad]
@@ -254,6 +256,14 @@ class _Run:
         self.optimizer.step()
         move_average(self.average, self.model, average_decay(step, self.config.ema))
         return torch.cat((losses, norm.detach().reshape(1), asked))
+
+    @torch.no_grad()
+    def _teacher(self, inputs: Tensor) -> Tensor | None:
+        """The logits of the last exit of the moving average, if it is the teacher; it sees all patches."""
+        if self.config.teacher == 'last' or not self.config.distillation:
+            return None
+        *_early, last = self.average.stages(inputs)
+        return last
 
     def _read(self, row: list[float], step: int) -> float:
         """Log the figures of a step; returns its weighted loss. Raises TrainingError if it is not finite."""
