@@ -50,7 +50,7 @@ class Start:
 
     def __post_init__(self) -> None:
         for name in self.init:
-            if not Path(name).exists() and (hint := nearest(name, [SHIPPED])):
+            if name != SHIPPED and not Path(name).exists() and (hint := nearest(name, [SHIPPED])):
                 raise UserError(f'init is {name}: no such file{hint}')
         try:
             self.paths()
