@@ -30,7 +30,7 @@ class TrainingConfig:
     distillation: float = 0.5
     # 'last': the last exit teaches the early ones; 'average': that of the moving average of the weights teaches all.
     teacher: Teacher = 'last'
-    exit_gradient: float = 1.0  # factor on what early exits tell the blocks; their heads learn at full rate
+    exit_gradient: float = 1.0  # factor on the gradients of early exits where they reach the blocks, not the heads
     distillation_temperature: float = 2.0  # divides both sides' logits
     label_smoothing: float = 0.0  # 0..1, of the labels only, not of the teacher
     balance: bool = False  # draw all classes equally often

@@ -1,4 +1,4 @@
-"""The loss of a network with several exits: labels for all of them, a teacher, and what each tells the blocks."""
+"""The loss of a network with several exits: labels for all of them, a teacher, and scaled gradients."""
 
 from __future__ import annotations
 
