@@ -56,7 +56,6 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64)
 EXAMPLES = (
     '--quick',
     '--batch_size 1 --skip_sizes --stream clips --contacts contacts.csv',
-    '--batch_size 1 --threads 2 --engines openvino --precision bfloat16',
     '--batch_size 1 --checkpoint mine.safetensors --precision int8 --accuracy 1000',
 )
 
