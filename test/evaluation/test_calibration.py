@@ -128,7 +128,10 @@ def test_thresholds_fall_together_to_the_floor_of_each_exit():
     """A list that rises, or that starts at thresholds which few samples can verify."""
     path = [(0.7, 0.4), (0.5, 0.4), (0.0, 0.1)]
     found = candidates(3, path)
-    assert found[0] == (LEVELS[0],) * 2 and found[-3:] == path
+    assert found[0] == (LEVELS[0],) * 2 and found[-1] == (0.0, 0.0)
+    assert [found.index(tau) for tau in path] == sorted(found.index(tau) for tau in path)
+    # It stopped at the last entry, above the lowest level, and skipped the levels between two entries.
+    assert max(high[i] - low[i] for high, low in zip(found, found[1:], strict=False) for i in (0, 1)) < 0.13
     assert all(a >= b for high, low in zip(found, found[1:], strict=False) for a, b in zip(high, low, strict=True))
     assert candidates(3) == [(level,) * 2 for level in dict.fromkeys(LEVELS)] and candidates(1) == []
 

@@ -64,7 +64,9 @@ def test_the_gate_is_an_early_exit():
     """A network with one exit has no threshold that could forbid it."""
     names = ('no_contact', *NAMES[1:])
     classifier = TactileClassifier(dataclasses.replace(some_checkpoint(), class_names=names), 'cpu', threads=1)
-    assert classifier.untouched((1.0, 0.5)) is None and classifier.untouched((0.99, 1.0)).exit_index == -1
+    # `calibrate` may choose these where the first exit is poor: every untouched image then passed through the network.
+    assert classifier.untouched((1.0, 0.5)).exit_index == -1
+    assert classifier.untouched((1.0, 1.0)) is None and classifier.untouched((0.99, 1.0)).exit_index == -1
     model = ViTTactile(ModelConfig(num_classes=4, width=48, heads=3, depth=1, exits=(1,), image_size=(32, 48)))
     one = dataclasses.replace(some_checkpoint(), class_names=names, model=model, calibration=Calibration())
     classifier = TactileClassifier(one, 'cpu', threads=1)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,13 +89,15 @@ def measure_drop(scores: NDArray[np.float32], right: NDArray[np.bool_], tau: Tau
 def candidates(num_exits: int, path: Sequence[Tau] = ()) -> list[Tau]:
     """Thresholds from one that few samples reach downwards; empty without early exits.
 
-    Without a path of `threshold_path`, all early exits share each, down to 0. With one, they fall together to its first
-    thresholds, and then along it.
+    All early exits share each level until they reach the first thresholds of the path (of `threshold_path`), and again
+    from one entry of the path to the next, and from the last one to 0. Without a path they share all levels.
     """
     if num_exits == 1:
         return []
-    floor, *lower = path or [(0.0,) * (num_exits - 1)]
-    return list(dict.fromkeys([*(tuple(max(level, low) for low in floor) for level in LEVELS), *lower]))
+    found: dict[Tau, None] = {}
+    for high, low in pairwise([(1.0,) * (num_exits - 1), *path, (0.0,) * (num_exits - 1)]):
+        found |= dict.fromkeys(tuple(max(b, min(a, level)) for a, b in zip(high, low, strict=True)) for level in LEVELS)
+    return list(found)
 
 
 def find_path(outputs: ExitOutputs, temperatures: Sequence[float]) -> list[Tau]:

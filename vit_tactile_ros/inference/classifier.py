@@ -89,10 +89,10 @@ class TactileClassifier:
     def untouched(self, tau: Sequence[float]) -> Decision | None:
         """The decision of the gate for an untouched frame; None if the network has to decide.
 
-        With a first threshold of 1 it has to: no image exits early. Lower ones change nothing, since the confidence of
-        the gate is not compared with them.
+        With all thresholds at 1 it has to: no image exits early. Lower ones change nothing, since the confidence of the
+        gate is not compared with them.
         """
-        if self.gate_problem or tau[0] >= 1:
+        if self.gate_problem or min(tau) >= 1:
             return None
         class_id = self.class_names.index(NO_CONTACT)
         return Decision(class_id, NO_CONTACT, GATE_CONFIDENCE, gate_probabilities(self.class_names), GATE_EXIT_INDEX,

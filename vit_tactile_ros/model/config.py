@@ -151,7 +151,7 @@ class DropBound:
     @property
     def effect(self) -> str:
         """The thresholds, for messages."""
-        everything = ', so every image exits at the first exit at the latest' if not any(self.tau) else ''
+        everything = ', so every image exits at the first exit at the latest' if self.tau[:1] == (0.0,) else ''
         return (f'max_accuracy_drop {self.max_accuracy_drop:g}: tau is {", ".join(f"{t:g}" for t in self.tau)}'
                 f'{everything}; the bound does not include errors of the gate')
 

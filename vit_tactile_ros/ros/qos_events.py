@@ -11,6 +11,7 @@ from rclpy.exceptions import InvalidHandle
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
 
+CHANGES = ('total_count_change', 'current_count_change', 'alive_count_change', 'not_alive_count_change')
 PERIOD = 0.1  # s between two looks; at 0.02, 8 sensors take 5 % of a core
 
 
@@ -30,9 +31,10 @@ class QosEvents:
     def take(self) -> None:
         """Call the callbacks of what has changed since the last call."""
         # All before the first callback, which may destroy their subscription.
-        taken = [(handler.callback, _take(handler)) for handler in self._node.qos_event_handlers()]
+        take = self._guard('QoS events', _take)
+        taken = [(handler.callback, take(handler)) for handler in self._node.qos_event_handlers()]
         for callback, status in taken:
-            if status is not None and (status.total_count_change or getattr(status, 'current_count_change', 0)):
+            if any(getattr(status, name, 0) for name in CHANGES):
                 self._guard('QoS event', callback)(status)
 
 

@@ -35,7 +35,7 @@ def sample_imprint(class_name: str, config: SensorConfig, rng: np.random.Generat
     # Letters are read upright; augmentation mirrors them, so none of them is the mirror image of another.
     angle = float(np.clip(rng.normal(0.0, 0.2), -0.5, 0.5)) if class_name in _SIGNS else rng.uniform(-math.pi, math.pi)
     tilt = 0.02 / max(reach, 1.0)
-    return Contact(class_name, depth_mm=relief * rng.uniform(_LIGHTEST, _DEEPEST),
+    return Contact(class_name, depth_mm=min(relief * rng.uniform(_LIGHTEST, _DEEPEST), config.gel.max_depth_mm),
                    x_mm=rng.uniform(-room[0], room[0]), y_mm=rng.uniform(-room[1], room[1]), angle_rad=angle,
                    tilt_x=rng.normal(0.0, tilt), tilt_y=rng.normal(0.0, tilt), radius_mm=reach, pattern=pattern,
                    skin_mm=math.exp(rng.uniform(math.log(0.004), math.log(0.03))) if rng.random() < 0.3 else 0.0)

@@ -51,6 +51,8 @@ class TrainingConfig:
         _require(all(0 <= w < math.inf for w in self.loss_weights)
                  and (not self.loss_weights or sum(self.loss_weights) > 0), 'loss_weights', self.loss_weights,
                  'numbers of at least 0, not all 0')
+        _require(self.teacher == 'last' or self.distillation > 0, 'teacher', self.teacher,
+                 "'last' if distillation is 0, since nothing is learned from a teacher then")
         for name, choices in (('precision', typing.get_args(Precision)), ('teacher', typing.get_args(Teacher))):
             _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
 

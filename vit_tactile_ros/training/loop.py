@@ -259,7 +259,7 @@ class _Run:
 
     @torch.no_grad()
     def _teacher(self, inputs: Tensor) -> Tensor | None:
-        """The logits of the last exit of the moving average, if it is the teacher; it sees all patches."""
+        """The logits of the last exit of the moving average, if it is the teacher."""
         if self.config.teacher == 'last' or not self.config.distillation:
             return None
         *_early, last = self.average.stages(inputs)

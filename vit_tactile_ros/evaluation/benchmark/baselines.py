@@ -83,6 +83,8 @@ def in_engine(baseline: Baseline, images: Tensor, engine: str, precision: Precis
 def networks_in_engine(found: Sequence[Baseline], images: Tensor, like: Runtime, threads: int,
                        ) -> tuple[dict[str, Network], list[str]]:
     """The baselines in the engine and precision of `like`, by their key, and why others cannot; see `in_engine`."""
+    if like.device.type != 'cpu':
+        return {}, [f'{found[0].name} is compared in the same engine only on the CPU'] if found else []
     networks, missing = {}, []
     for baseline in found:
         try:

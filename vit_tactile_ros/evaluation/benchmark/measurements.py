@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -83,11 +84,12 @@ def measure_batch(subject: Subject, budget: Budget, compiled: bool, progress: st
                    'early': early(runtime, subject.batches, subject.tau, subject.temperatures),
                    'softmax': full_depth(softmax, subject.batches), 'matrix': products}
     for baseline in subject.baselines:
-        contenders[baseline.key] = forward(baseline.model.to(device), colours, device)
+        model = baseline.model if device.type == 'cpu' else copy.deepcopy(baseline.model).to(device)
+        contenders[baseline.key] = forward(model, colours, device)
         if compiled:
             try:
                 graphs = 'reduce-overhead' if device.type == 'cuda' else None  # CUDA graphs
-                fast = forward(cast(torch.nn.Module, torch.compile(baseline.model, mode=graphs)), colours, device)
+                fast = forward(cast(torch.nn.Module, torch.compile(model, mode=graphs)), colours, device)
                 with torch.inference_mode():
                     fast(0)
                 contenders[f'{baseline.key} compiled'] = fast

@@ -54,6 +54,7 @@ class Subject:
 class StreamTimes:
     """What a stream took and gave; one entry per frame in each."""
 
+    is_labelled: bool = False  # `touched` comes from a table of contacts, not from the gate
     clips: int = 0
     skipped: list[str] = field(default_factory=list)  # why a clip was not played
     repeated: int = 0
@@ -123,13 +124,15 @@ def measure_stream(subject: Subject, clips: Sequence[Path], contacts: Mapping[st
 
     Raises DataError if none of the clips can be played.
     """
-    found = StreamTimes()
+    found = StreamTimes(is_labelled=contacts is not None)
     begun = time.perf_counter()
     order = np.random.default_rng(0).permutation(len(clips))
     for turn in tqdm(order, 'stream', leave=False, disable=not sys.stderr.isatty()):
         path = clips[turn]
         try:
-            clip = read_stream_clip(path, None if contacts is None else contacts.get(path.name, []),
+            if contacts is not None and path.name not in contacts:
+                raise DataError(f'{path} is not in the table of contacts')
+            clip = read_stream_clip(path, None if contacts is None else contacts[path.name],
                                     subject.whole.preprocessing)
         except DataError as error:
             found.skipped.append(str(error))
@@ -179,12 +182,16 @@ def _exits_of(clip: StreamClip, subject: Subject) -> list[int]:
 def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[str, Any]:
     """For the JSON: each line's times, and how many times as fast all together is as the lines named in `slow`."""
     touched = np.array(found.touched)
-    lines = {}
+
+    def ms(name: str, rows: NDArray[np.bool_]) -> float | None:
+        return 1e3 * found.of(name, rows).mean if rows.any() else None
+
+    lines: dict[str, dict[str, Any]] = {}
     for name in found.times:
         times = found.of(name)
         lines[name] = {'mean_ms': 1e3 * times.mean, 'p50_ms': 1e3 * times.p50, 'p99_ms': 1e3 * times.p99,
-                       'cpu_s_per_1000': times.cpu_of(1000), 'touched_ms': 1e3 * found.of(name, touched).mean,
-                       'untouched_ms': 1e3 * found.of(name, ~touched).mean}
+                       'cpu_s_per_1000': times.cpu_of(1000), 'touched_ms': ms(name, touched),
+                       'untouched_ms': ms(name, ~touched)}
     decided = found.decisions[ALL]
     exits = np.array([decision.exit_index for decision in decided])
     network = exits != GATE_EXIT_INDEX
@@ -194,8 +201,8 @@ def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[s
         'clips': found.clips, 'skipped': found.skipped, 'frames': len(touched),
         'untouched_share': float(1 - touched.mean()),
         'repeated_frames': found.repeated, 'gate_share': float((~network).mean()),
-        'exit_rates': [float((exits[network] == i).mean()) for i in range(len(subject.whole.exits))],
-        'patches_kept': float((shares / full_shares)[network].mean()),
+        'exit_rates': [float((exits == i).sum() / max(network.sum(), 1)) for i in range(len(subject.whole.exits))],
+        'patches_kept': float((shares / full_shares)[network].mean()) if network.any() else None,
         'exits_from_own_size': subject.forced is not None, 'lines': lines,
         'times_as_fast': {name: {'mean': lines[name]['mean_ms'] / lines[ALL]['mean_ms'],
                                  'cpu': lines[name]['cpu_s_per_1000'] / lines[ALL]['cpu_s_per_1000']}
@@ -208,6 +215,7 @@ def _predictions(found: StreamTimes, subject: Subject, touched: NDArray[np.bool_
     classes = {name: np.array([d.class_id for d in decisions]) for name, decisions in found.decisions.items()}
     names = subject.whole.class_names
     none = names.index(NO_CONTACT) if NO_CONTACT in names else -1
-    return {name: {'same_class_touched': float((ids == classes[FULL])[touched].mean()),
-                   'contact_right': float(((ids != none) == touched).mean()) if none >= 0 else None}
+    return {name: {'same_class_touched': float((ids == classes[FULL])[touched].mean()) if touched.any() else None,
+                   'contact_right': (float(((ids != none) == touched).mean())
+                                     if none >= 0 and found.is_labelled else None)}
             for name, ids in classes.items()}

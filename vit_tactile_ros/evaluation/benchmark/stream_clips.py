@@ -18,6 +18,7 @@ from vit_tactile_ros.model import PreprocessingConfig
 
 UNTOUCHED_SHARE = 0.8  # of a gripper that is empty most of the time
 STEP_NS = 40_000_000  # 25 frames per second
+MOST_BYTES = 2_000_000_000  # of the decoded images of a clip, which are all in memory
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,15 @@ def read_stream_clip(path: Path, contacts: Sequence[tuple[int, int]] | None, pre
     contacts: first and last touched frame of each; None: the gate tells. Raises DataError for a video that begins in
     contact.
     """
-    messages = [message_of(image) for image in images_of(path)]
+    messages, size = [], 0
+    for image in images_of(path):
+        messages.append(message_of(image))
+        size += image.nbytes
+        if size > MOST_BYTES:
+            raise DataError(f'{path} is longer than {len(messages)} images, {MOST_BYTES / 1e9:g} GB: cut it into parts')
+    if len(messages) <= REFERENCE_FRAMES:
+        raise DataError(f'{path} has {len(messages)} images; must have more than the {REFERENCE_FRAMES} of its '
+                        'reference')
     if contacts is None:
         sensor = SensorFrames(Reference(), preprocessing)
         touched = np.array([not sensor.update(message, number * STEP_NS).is_untouched

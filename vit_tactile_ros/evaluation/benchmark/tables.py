@@ -50,21 +50,23 @@ def print_stream(console: Console, found: Mapping[str, Any], title: str) -> None
     table = table_of(title, 'ms mean', 'median', 'p99', 'touched', 'untouched', 'CPU s/1000', 'all together')
     last = found['lines'][ALL]
     for name, line in found['lines'].items():
-        table.add_row(name, *(f'{line[key]:.2f}' for key in ('mean_ms', 'p50_ms', 'p99_ms', 'touched_ms',
-                                                             'untouched_ms', 'cpu_s_per_1000')),
+        columns = [line[key] for key in ('mean_ms', 'p50_ms', 'p99_ms', 'touched_ms', 'untouched_ms', 'cpu_s_per_1000')]
+        table.add_row(name, *('-' if value is None else f'{value:.2f}' for value in columns),
                       f'{line["mean_ms"] / last["mean_ms"]:.2f} times')
     console.print(table)
     exits = ', '.join(f'{rate:.0%}' for rate in found['exit_rates'])
     console.print(f'{found["frames"]} frames of {found["clips"]} clips, {found["untouched_share"]:.0%} untouched '
                   f'({found["repeated_frames"]} frames played again for that); the gate takes '
                   f'{found["gate_share"]:.0%}, '
-                  f'of the others {exits} exit at each exit, with {found["patches_kept"]:.0%} of their patches'
+                  f'of the others {exits} exit at each exit, with {found["patches_kept"] or 0:.0%} of their patches'
                   + '; each exits where the checkpoint does at its own image size' * found['exits_from_own_size'],
                   soft_wrap=True)
     for reason in found['skipped']:
         console.print(f'left out: {reason}', soft_wrap=True)
     for name, line in (found['predictions'] or {}).items():
         right = line['contact_right']
+        if line['same_class_touched'] is None:
+            continue
         console.print(f'{name}: {line["same_class_touched"]:.4f} of the touched frames get the class of the full depth'
                       + (f'; contact or not is right for {right:.4f} of all frames' if right is not None else ''),
                       soft_wrap=True)

@@ -119,7 +119,7 @@ class FrameTable:
         """
         limits = thresholds(tau, len(self.exits))
         exit_index, class_id, confidence = self.outputs_of_all().decide(limits, self.temperatures)
-        if not limits or limits[0] < 1:
+        if not limits or min(limits) < 1:
             exit_index = np.where(self.is_gated, GATE_EXIT_INDEX, exit_index)
             if self.is_gated.any():
                 class_id = np.where(self.is_gated, self.class_names.index(NO_CONTACT), class_id)
