@@ -1,7 +1,7 @@
 """Fit the confidences and exit thresholds of a checkpoint to validation data.
 
-Fits a temperature per exit. For each bound on the accuracy lost by early exits it chooses the lowest thresholds
-that keep the bound with the given confidence. Both are stored in the checkpoint; the node then accepts `max_accuracy_drop`
+Fits a temperature per exit. For each bound on the accuracy lost by early exits it chooses the lowest thresholds that
+keep the bound with the given confidence. Both are stored in the checkpoint; the node then accepts `max_accuracy_drop`
 instead of tau. The ranges of the activations are stored too; precision int8 needs them. If a class is named `unknown`,
 its bias is first lowered, once for all exits and on all samples, until few enough touches of the other classes are
 reported as unknown; to raise it again, calibrate the checkpoint of the training. With --token_threshold, everything is
@@ -145,8 +145,8 @@ def main(argv: list[str] | None = None) -> int:
                   f'{calibration.tau:g}', soft_wrap=True)
     if len(checkpoint.model.config.exits) > 1 and calibration.tau >= 1:
         which = 'one tau for all exits' if any(kept.is_shown for kept in calibration.drops) else 'any threshold'
-        console.print(f'None of the bounds could be verified with {which} on these samples, so every image runs at full '
-                      'depth until you give the node a tau, for instance 0.9; sweep reports the accuracy of each.',
+        console.print(f'None of the bounds could be verified with {which} on these samples, so every image runs at '
+                      'full depth until you give the node a tau, for instance 0.9; sweep reports the accuracy of each.',
                       soft_wrap=True)
     print(json.dumps({'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration),
                       'bounds': results} | ({'unknown': flags_of_unknown} if flags_of_unknown else {})))
