@@ -25,7 +25,7 @@ from rich.table import Table
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.source import read_all
 from vit_tactile_ros.evaluation.cache import cached_outputs, is_cached
-from vit_tactile_ros.evaluation.calibration import lowest_tau, tau_shown
+from vit_tactile_ros.evaluation.calibration import CONFIDENCE, lowest_tau, tau_shown
 from vit_tactile_ros.evaluation.figures import (
     TradeOff,
     confusion_figure,
@@ -140,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
                                       'speed_up_percent': 100 * timing.speed_up(taus.index(row.tau))}))
                 for row in rows]
     _print(console, rows, test, timing, f'{path.name} on {parts["test"].description}', classifier)
-    if 'validation' in collected and (least := samples_needed(DROPS[0], 0.05)) > len(
+    if 'validation' in collected and (least := samples_needed(DROPS[0], 1 - CONFIDENCE)) > len(
             collected['validation']):
         console.print(f'note: to show a drop of {100 * DROPS[0]:g} points takes at least {least} validation images, '
                       f'and there are {len(collected["validation"])}: the thresholds chosen on them may lose more',

@@ -26,13 +26,13 @@ class QosEvents:
     def __init__(self, node: ExplainingLifecycleNode, guard: CallbackGuard) -> None:
         self._node = node
         self._guard = guard
+        self._take = guard('QoS events', _take)
         node.create_timer(PERIOD, guard('QoS events', self.take), clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def take(self) -> None:
         """Call the callbacks of what has changed since the last call."""
         # All before the first callback, which may destroy their subscription.
-        take = self._guard('QoS events', _take)
-        taken = [(handler.callback, take(handler)) for handler in self._node.qos_event_handlers()]
+        taken = [(handler.callback, self._take(handler)) for handler in self._node.qos_event_handlers()]
         for callback, status in taken:
             if any(getattr(status, name, 0) for name in CHANGES):
                 self._guard('QoS event', callback)(status)

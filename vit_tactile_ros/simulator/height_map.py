@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 
@@ -17,6 +19,13 @@ def at_points(surface: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
     scale = np.float32(1 / PX_MM)
     return cv2.remap(surface, u * scale + np.float32(CENTRE), v * scale + np.float32(CENTRE),
                      cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+
+
+def along_and_across(x_mm: float, y_mm: float, angle: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates (mm) of all points of the grid about (x_mm, y_mm), along the direction `angle` and across it."""
+    u, v = U - np.float32(x_mm), V - np.float32(y_mm)
+    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
+    return u * cos + v * sin, v * cos - u * sin
 
 
 def px(mm: float) -> int:

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from .contact import IMPRINT_NAMES, Contact
-from .height_map import CENTRE, PX_MM, SIZE, U, V, px, raised
+from .height_map import CENTRE, PX_MM, SIZE, U, V, along_and_across, px, raised
 from .sensor import SensorConfig
 
 Heights = np.ndarray  # as `height_map.U`: float32, mm behind the foremost point
@@ -128,8 +128,7 @@ def _bar_at(x: float, y: float, rng: np.random.Generator, angle: float | None = 
             half: float | None = None) -> np.ndarray:
     angle = rng.uniform(0, math.pi) if angle is None else angle
     half = half or rng.uniform(1.2, 1.7)
-    along = (U - np.float32(x)) * np.float32(math.cos(angle)) + (V - np.float32(y)) * np.float32(math.sin(angle))
-    across = (V - np.float32(y)) * np.float32(math.cos(angle)) - (U - np.float32(x)) * np.float32(math.sin(angle))
+    along, across = along_and_across(x, y, angle)
     return np.hypot(np.maximum(np.abs(along) - np.float32(half), 0), across) - np.float32(0.4)
 
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from .contact import UNKNOWN, Contact
-from .height_map import CENTRE, HALF_MM, PX_MM, SIZE, U, V, px, raised
+from .height_map import CENTRE, HALF_MM, PX_MM, SIZE, U, V, along_and_across, px, raised
 from .sensor import SensorConfig
 
 
@@ -189,8 +189,7 @@ def _several(rng: np.random.Generator) -> np.ndarray:
     for _ in range(int(rng.integers(2, 5))):
         x, y = (rng.uniform(-0.3, 0.4, 2) * HALF_MM).astype(np.float32)
         angle = rng.uniform(0, math.pi)
-        along = (U - x) * np.float32(math.cos(angle)) + (V - y) * np.float32(math.sin(angle))
-        across = (V - y) * np.float32(math.cos(angle)) - (U - x) * np.float32(math.sin(angle))
+        along, across = along_and_across(x, y, angle)
         kind, radius = rng.random(), rng.uniform(0.6, 2.5)
         if kind < 0.35:
             body = (along**2 + across**2) / np.float32(2 * radius)

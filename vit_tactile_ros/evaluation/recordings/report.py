@@ -140,7 +140,6 @@ def _exits_and_times(table: FrameTable, folder: Path) -> dict[str, Any]:
 
 
 def _sweep(table: FrameTable, labelled: FrameTable, folder: Path) -> dict[str, Any]:
-    # Of thresholds that differ, none is a point of the curve.
     tau = max(table.tau, default=1.0)
     listed = sweep_recording(table, sorted({*LISTED, tau}))
     figure = sweep_figure(sweep_recording(table, SWEPT), tau, bool(len(labelled)),
