@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 import pytest
+import rclpy
 from live_nodes import TIMEOUT, image, wait_until
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
@@ -182,6 +183,33 @@ def test_the_end_waits_for_every_reload(client, own_checkpoint, monkeypatch):
     finally:
         node.finish()
     assert not any(thread.is_alive() for thread in loading)
+
+
+def test_reload_without_memory_for_a_thread(client, own_checkpoint, monkeypatch):
+    """The log had a traceback, and /diagnostics nothing of the failed reload."""
+    start = threading.Thread.start
+
+    def start_others(thread):
+        if thread.name == 'reload':
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    node = TactileClassifierNode(parameter_overrides=[
+        Parameter('checkpoint', value=str(own_checkpoint)), Parameter('engine', value='torch'),
+        Parameter('threads', value=1)])
+    try:
+        node.trigger_configure()
+        responses = []
+        monkeypatch.setattr(threading.Thread, 'start', start_others)
+        node._node_services._reload_checkpoint(node._running, responses.append)
+        monkeypatch.undo()
+        wait_until(lambda: rclpy.spin_once(node, timeout_sec=0.1) or responses, lambda: 'the response')
+        assert not responses[0].success
+        assert responses[0].message.endswith("no thread to load it in: can't start new thread")
+        assert node._running.reload_failed
+        assert node._node_services._reloads[0].join(0.0)
+    finally:
+        node.finish()
 
 
 @pytest.mark.skipif(bool(ABSENT), reason=ABSENT)

@@ -7,17 +7,12 @@ import time
 import traceback
 from collections.abc import Callable
 
-from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from rclpy.timer import Timer
 
 from vit_tactile_ros.foundation.memory import return_freed_memory
-from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.lifecycle import USERS_ERRORS
 from vit_tactile_ros.ros.running import Loaded
 from vit_tactile_ros.ros.start import reason_of
-
-POLL = 0.02  # s between two looks at the thread
 
 
 class CheckpointReload:
@@ -25,7 +20,7 @@ class CheckpointReload:
     failure."""
 
     def __init__(self, node: Node, load: Callable[[], Loaded], adopt: Callable[[Loaded], str],
-                 finish: Callable[[bool, str], None], guard: CallbackGuard) -> None:
+                 finish: Callable[[bool, str], None]) -> None:
         """`adopt` puts the classifier in place and returns what to know about it; if it raises, nothing has changed.
         `finish` gets whether it succeeded and what to respond.
 
@@ -41,14 +36,15 @@ class CheckpointReload:
         self._is_loaded = threading.Event()
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._run, args=([load],), name='reload', daemon=True)
-        self._thread.start()
-        # Steady: simulated time may stand still. The thread cannot call the executor.
-        self._timer: Timer | None = node.create_timer(POLL, guard('reload_checkpoint', self._poll),
-                                                      clock=Clock(clock_type=ClockType.STEADY_TIME))
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # no memory, or too many threads
+            self._error = OSError(f'no thread to load it in: {error}')
+            self._is_loaded.set()
 
     @property
     def is_running(self) -> bool:
-        return self._timer is not None
+        return not self._is_over.is_set()
 
     def cancel(self, reason: str) -> None:
         """Respond that it failed; what is being loaded is dropped."""
@@ -57,7 +53,8 @@ class CheckpointReload:
 
     def join(self, seconds: float) -> bool:
         """Wait for the end of the thread; whether it has ended. The process should not end while it is in a library."""
-        self._thread.join(seconds)
+        if self._thread.ident is not None:  # it was started
+            self._thread.join(seconds)
         return not self._thread.is_alive()
 
     def _run(self, held: list[Callable[[], Loaded]]) -> None:
@@ -74,7 +71,8 @@ class CheckpointReload:
         del load
         return_freed_memory()
 
-    def _poll(self) -> None:
+    def poll(self) -> None:
+        """To be called again and again in the executor's thread: the other thread cannot call it."""
         if not self._is_loaded.is_set() or not self.is_running:
             return
         note = ''
@@ -94,9 +92,6 @@ class CheckpointReload:
         self._finish(False, text)
 
     def _finish(self, success: bool, message: str) -> None:
-        assert self._timer is not None
-        self._node.destroy_timer(self._timer)
-        self._timer = None
         self._is_over.set()
         respond, self._respond = self._respond, lambda success, message: None
         self._adopt = lambda loaded: ''  # nothing here keeps a network after the node was cleaned up

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.service import Service
+from rclpy.timer import Timer
 from std_srvs.srv import SetBool, Trigger
 
 from vit_tactile_ros.ros.guard import CallbackGuard
@@ -19,6 +21,7 @@ from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.topics import ENABLE_SERVICE, RELOAD_SERVICE, capture_service
 from vit_tactile_ros.ros.worker import HangError
 
+RELOAD_POLL = 0.1  # s between two looks at a checkpoint that is being loaded
 JOIN_LIMIT = 5.0  # s for checkpoints that are being loaded when the node ends
 
 
@@ -29,6 +32,7 @@ class NodeServices:
         self._node = node
         self._guard = guard
         self._services: list[Service] = []
+        self._timer: Timer | None = None
         self._reloads: list[CheckpointReload] = []  # those whose threads have not ended, and the newest
 
     def create(self, running: Running) -> None:
@@ -42,11 +46,17 @@ class NodeServices:
             late_service(node, Trigger, RELOAD_SERVICE, guard(
                 'reload_checkpoint', partial(self._reload_checkpoint, running),
                 lambda error, respond: respond(_internal_error(error, None, Trigger.Response()))))]
+        # Steady: simulated time may stand still. One that exists already also runs when there is no memory for another.
+        self._timer = node.create_timer(RELOAD_POLL, guard('reload_checkpoint', self._poll_reloads),
+                                        clock=Clock(clock_type=ClockType.STEADY_TIME))
 
     def destroy(self) -> None:
         """A reload that is running fails."""
         for reload in self._reloads:
             reload.cancel('not reloaded: the node was cleaned up')
+        if self._timer is not None:
+            self._node.destroy_timer(self._timer)
+            self._timer = None
         for service in self._services:
             self._node.destroy_service(service)
         self._services.clear()
@@ -110,7 +120,11 @@ class NodeServices:
         # A reload that was cancelled may still be loading.
         self._reloads = [reload for reload in self._reloads if not reload.join(0.0)]
         self._reloads.append(CheckpointReload(self._node, partial(load_beside, running, running.classifier),
-                                              partial(adopt, running), finish, self._guard))
+                                              partial(adopt, running), finish))
+
+    def _poll_reloads(self) -> None:
+        for reload in self._reloads:
+            reload.poll()
 
 
 def _internal_error(error: Exception, _request: Any, response: Any) -> Any:

@@ -105,6 +105,7 @@ class Bench:
         first, end = len(self.results), time.monotonic() + 2 * RESULT_LIMIT
         while len(self.results) < first + GOOD:  # a killed node seems to be subscribed for some time
             self.play(self.good(1))
+            time.sleep(1 / RATE)
             if time.monotonic() > end:
                 raise FaultError('mute: no result after the start')
         if not self.expected:

@@ -115,7 +115,8 @@ def _problems(fault: Fault, measured: Measured) -> list[str]:
     problems = []
     for name, pattern, found in (('log', fault.log, measured.log),
                                  ('/diagnostics', fault.diagnostics, measured.diagnostics)):
-        if pattern is None and (wrong := [text for text in found if 'no image for' not in text]):  # this process stalls
+        # no image for: this process stalls; yet: the first report of a node that the row has started
+        if pattern is None and (wrong := [text for text in found if not re.search('no image (for|yet)', text)]):
             problems.append(f'{name} has {wrong}, and nothing was wrong')
         elif pattern and not any(re.search(pattern, text) for text in found):
             problems.append(f'{name} has {found}, and nothing that matches {pattern!r}')
