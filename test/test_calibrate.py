@@ -58,6 +58,8 @@ def test_the_command_writes_what_the_node_needs(path, tmp_path):
     assert np.allclose(calibration.activation_ranges, activation_ranges(old.model, [images]), rtol=1e-4, atol=1e-5)
     assert result['calibration']['activation_ranges'][0] == list(calibration.activation_ranges[0])
     assert [b['shown'] for b in result['bounds']][0] is False
+    default = next(line.split('│') for line in done.stdout.splitlines() if 'without it' in line)
+    assert default[2].strip() == f'{calibration.tau:.4g}'
     # Too few samples: how many it takes.
     assert 'needs 3015' in done.stdout and result['bounds'][0]['samples_needed'] == 3015
 

@@ -8,6 +8,7 @@ import torch
 from measure_exits import at_cost, entropy, exits_at, learned, main, margin, measure, own, shared
 
 from vit_tactile_ros.evaluation.outputs import ExitOutputs
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
 from vit_tactile_ros.simulator import IMPRINT_NAMES
 
@@ -53,6 +54,16 @@ def test_figures_are_those_of_the_outputs():
             assert figures[kind]['cost'] < 0.56 and sum(figures[kind]['rates']) == pytest.approx(1, abs=0.01)
     probabilities = validation.probabilities()
     assert learned(probabilities, validation.right, probabilities)[-1].min() == 1
+
+
+def test_one_exit_has_nothing_to_compare_with(tmp_path):
+    config = ModelConfig(num_classes=len(IMPRINT_NAMES), image_size=(32, 48), width=48, depth=2, exits=(2,),
+                         feature_map_dim=16)
+    path = tmp_path / 'checkpoint.safetensors'
+    save_checkpoint(path, Checkpoint(ViTTactile(config).eval(), PreprocessingConfig((32, 48), 'difference'),
+                                     IMPRINT_NAMES))
+    with pytest.raises(UserError, match='has one exit, after block 2'):
+        main([str(path), '--size', '60'])
 
 
 def test_a_checkpoint_is_measured_from_end_to_end(tmp_path, capsys):

@@ -37,6 +37,7 @@ from vit_tactile_ros.evaluation.outputs import ExitOutputs, choose_exits, inputs
 from vit_tactile_ros.evaluation.parts import EvaluationData, Part, load_parts
 from vit_tactile_ros.evaluation.threshold_path import threshold_path
 from vit_tactile_ros.evaluation.timing import measure_times, spread_sample
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import Calibration, ModelConfig, exit_score, load_checkpoint
 
@@ -181,6 +182,9 @@ def in_halves(everything: ExitOutputs, costs: Floats, speed: float, splits: int)
 def report(path: Path, data: EvaluationData, rendered: Path | None, speed: float, images: int, splits: int,
            times: dict[ModelConfig, tuple[float, ...]]) -> dict[str, Any]:
     checkpoint = load_checkpoint(path)
+    if len(checkpoint.model.config.exits) < 2:
+        raise UserError(f'{path}: has one exit, after block {checkpoint.model.config.exits[0]}; there must be an early '
+                        'one to compare with the last')
     parts = load_parts(data, checkpoint, 'test')
     if rendered:
         parts = {name: stored(part, rendered) for name, part in parts.items()}

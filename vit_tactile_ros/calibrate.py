@@ -60,6 +60,7 @@ from vit_tactile_ros.model import (
     load_checkpoint,
     save_checkpoint,
     shipped_checkpoint,
+    thresholds,
     token_threshold,
 )
 
@@ -199,9 +200,15 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
                   title='lowest thresholds whose accuracy drop is below the bound with '
                         f'{calibration.drops[0].confidence:.0%} confidence')
     shares, rows = np.asarray(outputs.compute_shares), []
+
+    def add(name: str, tau: tuple[float, ...], remark: str) -> tuple[Drop, float]:
+        drop = measure_drop(scores, right, tau)
+        compute = float(shares[choose_exits(scores, tau)].mean())
+        table.add_row(name, tau_shown(tau), f'{drop.mean:+.4f}', f'{drop.worse} / {drop.better}', f'{compute:.1%}',
+                      remark)
+        return drop, compute
+
     for kept in calibration.drops:
-        drop: Drop = measure_drop(scores, right, kept.tau)
-        chosen = choose_exits(scores, kept.tau)
         needed = samples_needed(kept.max_accuracy_drop, 1 - kept.confidence)
         if kept.is_shown:
             remark = ''
@@ -210,11 +217,12 @@ def _report(console: Console, outputs: ExitOutputs, calibration: Calibration, se
                       f'{int(np.ceil(needed / (1 - FIT_SHARE)))} in all')
         else:
             remark = 'not verified: too many predictions differ even at the highest tau, so early exit is off'
-        table.add_row(f'{kept.max_accuracy_drop:g}', tau_shown(kept.tau), f'{drop.mean:+.4f}',
-                      f'{drop.worse} / {drop.better}', f'{shares[chosen].mean():.1%}', remark)
+        drop, compute = add(f'{kept.max_accuracy_drop:g}', kept.tau, remark)
         rows.append({'max_accuracy_drop': kept.max_accuracy_drop, 'tau': list(kept.tau), 'shown': kept.is_shown,
                      'drop': drop.mean, 'worse': drop.worse, 'better': drop.better, 'samples': drop.num_samples,
-                     'compute_share': float(shares[chosen].mean()), 'samples_needed': needed})
+                     'compute_share': compute, 'samples_needed': needed})
+    if len(outputs.exits) > 1:
+        add('without it', thresholds(calibration.tau, len(outputs.exits)), 'default tau, one for all exits')
     console.print(table)
     return rows
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from vit_tactile_ros.model import ModelConfig, ViTTactile
 from vit_tactile_ros.training.config import TrainingConfig
-from vit_tactile_ros.training.loss import exit_losses, scale_exit_gradients
+from vit_tactile_ros.training.loss import exit_losses, scaled_exit_gradients
 
 LABELS = torch.tensor([0, 1, 2, 3, 0])
 
@@ -72,9 +72,10 @@ def test_early_exits_tell_the_blocks_less_and_their_heads_as_much(factor):
     def gradients(used, scale):
         torch.manual_seed(0)
         model = ViTTactile(config).train()
-        scale_exit_gradients(model, scale)
-        losses = exit_losses(model(images), LABELS)
-        sum(weights[i] * losses[i] for i in used).backward()
+        with scaled_exit_gradients(model, scale):
+            losses = exit_losses(model(images), LABELS)
+            sum(weights[i] * losses[i] for i in used).backward()
+        assert not any(module._forward_pre_hooks for module in model.modules())  # another run would scale them again
         return {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in model.named_parameters()}
 
     early, last, both = gradients((0, 1), 1.0), gradients((2,), 1.0), gradients((0, 1, 2), factor)
@@ -103,6 +104,8 @@ def test_default_weights():
     assert TrainingConfig(loss_weights=(0.5, 1.0)).weights(2) == (0.5, 1.0)
     with pytest.raises(ValueError, match=r'loss_weights is \(0.5, 1.0\); must be 3 numbers'):
         TrainingConfig(loss_weights=(0.5, 1.0)).weights(3)
+    with pytest.raises(ValueError, match=r'exit_gradient is 0.25; must be 1 for a network with one exit'):
+        TrainingConfig(exit_gradient=0.25).weights(1)
 
 
 @pytest.mark.parametrize(('name', 'value'), (

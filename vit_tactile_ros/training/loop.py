@@ -30,7 +30,7 @@ from vit_tactile_ros.training.batches import EpochBatches, Order, balanced, make
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.distributed import Processes, from_first, sum_over_processes
 from vit_tactile_ros.training.inputs import Inputs
-from vit_tactile_ros.training.loss import exit_losses, scale_exit_gradients
+from vit_tactile_ros.training.loss import exit_losses, scaled_exit_gradients
 from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
 from vit_tactile_ros.training.optimizer import average_decay, freeze, learning_rate, make_optimizer, move_average
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
@@ -78,6 +78,7 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
             stack.callback(torch.set_flush_denormal, False)
         folder = stack.enter_context(RunFolder(output.folder)) if output and processes.first else None
         run = _Run(model, examples, recipe, machine, stop)
+        stack.enter_context(scaled_exit_gradients(run.model, config.exit_gradient))
         settings = recipe.settings(run.model.config, output.settings if output else {})
         state = from_first(folder.load() if folder else None, processes)
         if output and state is not None:
@@ -142,7 +143,6 @@ class _Run:
         self.model = model.to(device).train()
         self.average = copy.deepcopy(self.model).eval()
         freeze(self.model, config.freeze)
-        scale_exit_gradients(self.model, config.exit_gradient)
         self.config = config
         self.preprocessing = recipe.preprocessing
         self.device = device

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -34,8 +35,9 @@ def exit_losses(logits: Sequence[Tensor], labels: Tensor, distillation: float = 
     return torch.stack(losses)
 
 
-def scale_exit_gradients(model: ViTTactile, factor: float) -> None:
-    """From now on, multiply the gradient of each early exit where it leaves the head for the blocks.
+@contextlib.contextmanager
+def scaled_exit_gradients(model: ViTTactile, factor: float) -> Iterator[None]:
+    """Inside it, the gradient of each early exit is multiplied by `factor` where it leaves the head for the blocks.
 
     Early exits and the last one need different features of the first blocks. With a factor below 1 the blocks follow
     the last exit more, while each head learns at full rate (Li et al. 2019, Improved techniques for training adaptive
@@ -48,6 +50,10 @@ def scale_exit_gradients(model: ViTTactile, factor: float) -> None:
             x.register_hook(lambda gradient: gradient * factor)
         return (x, *arguments[1:])
 
-    if factor != 1:
-        for stage in list(model.stage_modules)[:-1]:
-            stage.get_submodule('head').register_forward_pre_hook(scaled)
+    hooks = [] if factor == 1 else [stage.get_submodule('head').register_forward_pre_hook(scaled)
+                                    for stage in list(model.stage_modules)[:-1]]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
