@@ -57,7 +57,7 @@ class TrainingConfig:
             _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
 
     def weights(self, num_exits: int) -> tuple[float, ...]:
-        """Weight of each exit's loss; raises UserError when `loss_weights` or `exit_gradient` is for another number of exits."""
+        """Weight of each exit's loss; raises UserError for settings that are for another number of exits."""
         _require(num_exits > 1 or self.exit_gradient == 1, 'exit_gradient', self.exit_gradient,
                  '1 for a network with one exit, which has no early ones')
         if not self.loss_weights:
