@@ -186,7 +186,10 @@ def test_replay_uses_what_is_stored(tmp_path, weights):
 
     def logits(store: Path | None) -> np.ndarray:
         settings = ReplaySettings(tau=(1.0, 1.0), timing_frames=0, reference_store=store)
-        return replay(bag, 'bag', classifier, settings).table.logits
+        found = replay(bag, 'bag', classifier, settings)
+        is_missing = any("no usable reference of sensor 'left'" in problem for problem in found.problems)
+        assert is_missing == (store is not None and not list(tmp_path.glob('*.npz')))
+        return found.table.logits
 
     plain = logits(None)
     np.testing.assert_array_equal(logits(tmp_path), plain)  # no file for this sensor yet

@@ -29,9 +29,9 @@ from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, adaptation_f
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
-from vit_tactile_ros.foundation.errors import UserError, check_least
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, check_writable
-from vit_tactile_ros.inference.adaptation import LEAST_TOUCHED, adapted, check_untouched, contrast, gain_of
+from vit_tactile_ros.inference.adaptation import LEAST_TOUCHED, adapted, check_untouched, contrast, gain_of, mean_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
 from vit_tactile_ros.inference.gate import STARTING_NOISE, THRESHOLD, noise_of, to_cells
@@ -69,10 +69,9 @@ class AdaptRequest:
     picture: Path | None = flag(None, 'PNG of the reference, the noise, the scores and the presses, before and after')
 
     def __post_init__(self) -> None:
-        for name in ('untouched', 'rate'):
-            if not math.isfinite(getattr(self, name)):
-                raise UserError(f'{name} is {getattr(self, name)}; must be finite')
-        check_least(self, untouched=0.5, rate=0.0)
+        for name, least in (('untouched', 0.5), ('rate', 0.0)):
+            if not (math.isfinite(value := getattr(self, name)) and value >= least):
+                raise UserError(f'{name} is {value}; must be at least {least:g}')
         if self.picture and self.picture.suffix != '.png':
             raise UserError(f'picture is {self.picture}; must end in .png')
 
@@ -115,9 +114,9 @@ def main(argv: list[str] | None = None) -> int:
     seen[AFTER] = trial(held, images.presses, classifier, mine, fitted)
     noise = np.sqrt(noise_of(images.untouched, mine.frame))
     if noise.max() > STARTING_NOISE:
-        notes.append(f'part of the untouched gel varies by {noise.max():.1f} grey levels (standard deviation), more than '
-                     f'the {STARTING_NOISE:g} of a usual sensor, so faint touches are missed: look for a light or an '
-                     'exposure that flickers')
+        notes.append(f'part of the untouched gel varies by {noise.max():.1f} grey levels (standard deviation), more '
+                     f'than the {STARTING_NOISE:g} of a usual sensor, so faint touches are missed: look for a light or '
+                     'an exposure that flickers')
     brings, why = verdict(seen)
     console = Console(width=None if sys.stdout.isatty() else 120)
     _report(console, seen, 'the stored reference' if before else 'the first 5 images as reference')
@@ -180,7 +179,7 @@ def _stored(path: Path, classifier: TactileClassifier) -> tuple[StoredReference 
 def _gain(images: Images, seen: Seen, fitted: Sequence[NDArray[np.uint8]], notes: list[str],
           ) -> tuple[float, float | None]:
     """The gain, and the contrast of the strongest presses in grey levels; None without presses."""
-    reference = np.mean(fitted, axis=0, dtype=np.float64).astype(np.float32)
+    reference = mean_of(fitted)
     shows = seen.scores[seen.untouched:] >= THRESHOLD
     contrasts = [contrast(image, reference) for image, shown in zip(images.presses, shows, strict=True) if shown]
     if len(contrasts) < LEAST_TOUCHED:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.figures import BLUE, GREY, ORANGE
 from vit_tactile_ros.evaluation.touchbench.clips import message_of
+from vit_tactile_ros.inference.adaptation import mean_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.gate import STARTING_NOISE, THRESHOLD, to_cells
@@ -89,7 +91,7 @@ def trial(held: Sequence[Image], presses: Sequence[Image], classifier: TactileCl
             touched.append(name != NO_CONTACT)
             names.append(name)
             confidence.append(decision.confidence)
-    gel = to_cells(np.mean(held, axis=0, dtype=np.float64).astype(np.float32))
+    gel = to_cells(mean_of(held))
     return Seen(reference, frames.gain, np.array(scores), np.array(gated), np.array(touched),
                 tuple(names), np.array(confidence), len(held), float(np.abs(gel - to_cells(reference)).mean()))
 
@@ -127,7 +129,7 @@ def adaptation_figure(seen: Mapping[str, Seen], presses: Sequence[Image], noise:
     after = seen[AFTER]
     figure = Figure(figsize=(11, 8.5 if presses else 5.5), layout='constrained')
     figure.suptitle(title, fontsize=11)
-    rows = figure.subfigures(3 if presses else 2, 1, height_ratios=(1.1, 1.0, 1.8) if presses else None)
+    rows: Any = figure.subfigures(3 if presses else 2, 1, height_ratios=(1.1, 1.0, 1.8) if presses else None)
     axes = rows[0].subplots(1, 3)
     for axis, (name, one) in zip(axes, seen.items()):
         axis.imshow(np.clip(one.reference, 0, 255).astype(np.uint8))

@@ -26,12 +26,17 @@ LEAST_TOUCHED = 5  # images of presses
 _STRONGEST = 90  # percentile of the touched images whose contrast counts: a light press says little about the sensor
 
 
+def mean_of(frames: Sequence[Image]) -> NDArray[np.float32]:
+    """(h, w, 3), grey levels."""
+    return np.asarray(np.mean(frames, axis=0, dtype=np.float64), np.float32)
+
+
 def adapted(frames: Sequence[Image], camera_size: tuple[int, int], gain: float, weights: str) -> StoredReference:
     """The mean of the fitted, untouched frames. weights: `Checkpoint.digest` of the network that the gain is for.
 
     Of the noise only what is not above that of every start: a higher one hid touches, and the gate learns it.
     """
-    frame = np.mean(frames, axis=0, dtype=np.float64).astype(np.float32)
+    frame = mean_of(frames)
     noise = np.minimum(noise_of(frames, frame), np.float32(STARTING_NOISE**2))
     return StoredReference(frame, noise, camera_size, gain, weights if gain != 1 else '')
 

@@ -118,7 +118,7 @@ def _squares(rest: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.f
 
 
 def noise_of(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Variance of every cell, (rows, columns), in untouched fitted frames around their reference; smooth light is none."""
+    """Variance of every cell, (rows, columns), of untouched fitted frames around their reference; of light, none."""
     still = to_cells(reference)
     rows, columns = still.shape[:2]
     plane = _plane(rows, columns)
@@ -126,7 +126,7 @@ def noise_of(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float32]
     for frame in frames:
         flat = (to_cells(frame) - still).reshape(rows * columns, 3)
         total += _squares(flat - plane @ (plane.T @ flat), rows, columns)
-    return total / max(len(frames) - 1, 1)
+    return total / np.float32(max(len(frames) - 1, 1))
 
 
 def _without_touch(plane: NDArray[np.float32], flat: NDArray[np.float32], limits: NDArray[np.float32],

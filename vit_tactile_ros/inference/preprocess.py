@@ -42,9 +42,9 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
     """A fitted frame, uint8 (h, w, 3), to the network's input, float32 (channels, h, w), in `out` where that is given.
 
     With `reference='difference'` the fitted no-contact `reference`, (h, w, 3) in grey levels 0..255, is subtracted
-    as in Sparsh: clip(gain * (frame - reference) / 255 + 0.5, 0, 1), where `gain` is 1 unless the contrast of the sensor
-    is far below that of the training images. It is fastest with one channel after the
-    other in memory, as in `Reference.frame`. With a `motion_interval`, three channels follow with the motion:
+    as in Sparsh: clip(gain * (frame - reference) / 255 + 0.5, 0, 1), where `gain` is 1 unless the contrast of the
+    sensor is far below that of the training images. It is fastest with one channel after the other in memory, as in
+    `Reference.frame`. With a `motion_interval`, three channels follow with the motion:
     clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is an earlier fitted frame (`motion.Motion`), and so on
     with each of several, (h, w, 3 * motion_views). Raises ValueError if any of them is missing or has a wrong shape.
     """

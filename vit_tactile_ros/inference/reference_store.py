@@ -15,7 +15,6 @@ from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.model import PreprocessingConfig
 
-
 MAX_GAIN = 3.0  # of the difference; more would show mainly noise
 
 

@@ -163,7 +163,10 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         truth.finish(is_whole)
         short = [] if stopped else [f'{name}: sensor {sensor!r} {frames.shortage}'
                                     for sensor, frames in sensors.items() if frames.shortage]
-        problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short])
+        unstored = [f'{path}: reference_store has no usable reference of sensor {sensor!r} ({store}), so its first '
+                    'images are used: run adapt, or the node with this folder'
+                    for sensor, store in _stores(selection, settings).items() if sensors[sensor].stored_at is None]
+        problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short, *unstored])
         return Replayed(collected.table(), collected.images, tuple(problems),
                         (*recording.notes, *short, *collected.sensor_notes(recording.path)), truth.used, stopped)
 
