@@ -26,8 +26,7 @@ from vit_tactile_ros.model.config import check_motion
 EXAMPLES = (
     'bags/ --output touches',
     'bags/ --labels intervals.csv --every 3 --output touches',
-    'data/train-00000-of-00001.parquet --label material --group object --output touches',
-    'episodes/ --image observation.images.digit --label contact --every 5 --output touches',
+    'episodes/ --image observation.images.digit --label contact --every 5 --output contact',
 )
 
 

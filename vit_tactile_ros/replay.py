@@ -116,9 +116,6 @@ class ReplayRequest:
         if self.live and self.reference_store:
             raise UserError('--live and --reference_store: give only one of them; the node of --live has other topics '
                             'and would write to the folder')
-        if self.reference_store and not self.reference_store.is_dir():
-            raise UserError(f'reference_store {self.reference_store} is not a folder; must be that of adapt --store, '
-                            'or of the parameter reference_store of the node')
         if self.find_speed and not self.live:
             raise UserError('--find_speed goes with --live')
         for text in self.reference_files:
@@ -134,6 +131,9 @@ def parse_arguments(argv: list[str] | None = None) -> ReplayRequest:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     check_folder_writable(arguments.output)
+    if (store := arguments.reference_store) and not store.is_dir():
+        raise UserError(f'reference_store {store} is not a folder; must be that of adapt --store, or of the parameter '
+                        'reference_store of the node')
     path = arguments.checkpoint or shipped_checkpoint()
     checkpoint = load_checkpoint(path)
     settings = _settings(arguments, checkpoint)

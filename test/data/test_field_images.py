@@ -86,7 +86,7 @@ def test_lerobot_episodes(tmp_path, capsys, version, kind):
         np.testing.assert_allclose(own, levels, atol=4 if kind == 'video' else 0)
     for touch in table.touches:
         assert abs(level_of(touch.reference.path) - (20 if touch.group == 'episode 0' else 40)) <= 4
-    named = extracted(capsys, tmp_path / 'held', data, '--label', 'held', '--image', CAMERA)
+    named = extracted(capsys, tmp_path / 'held', data, '--label', 'contact', '--image', CAMERA)
     assert named.class_names == ('false', 'true') and len(named) == 15
 
 

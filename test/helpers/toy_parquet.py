@@ -60,7 +60,7 @@ def write_lerobot(folder: Path, version: int, episodes: list[list[int]], kind: s
     (folder / 'meta' / 'info.json').write_text(json.dumps(info))
     tasks = ['hold it', 'let go']
     rows = [{'episode_index': [n] * len(levels), 'frame_index': list(range(len(levels))),
-             'task_index': [int(level > 100) for level in levels], 'held': [level <= 100 for level in levels]}
+             'task_index': [int(level > 100) for level in levels], 'contact': [level <= 100 for level in levels]}
             | ({CAMERA: images(levels)} if kind == 'image' else {}) for n, levels in enumerate(episodes)]
     if is_v3:
         joined = {name: sum((one[name] for one in rows), []) for name in rows[0]}
