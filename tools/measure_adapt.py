@@ -167,7 +167,7 @@ def dimmed(differences: Differences, share: float, rng: np.random.Generator) -> 
 
 
 def contrast_rows(sensors: dict[str, tuple[Differences, NDArray[np.int64]]], network: Network) -> dict[str, Any]:
-    """Accuracy at low contrast: as it is, with the gain of `adapt`, and with that of the next sensor."""
+    """Accuracy at low contrast, as it is and with the gain of `adapt`; at full contrast, that of a dark sensor."""
     unknown = network.classifier.class_names.index(UNKNOWN)
     found: dict[str, Any] = {}
     for share in CONTRASTS:
@@ -181,15 +181,12 @@ def contrast_rows(sensors: dict[str, tuple[Differences, NDArray[np.int64]]], net
         for name, images in shown.items():
             truth = sensors[name][1]
             row: dict[str, Any] = {'gain': round(gains[name], 2)}
-            full = {other: gain_of([contrast(i, np.zeros(i.shape, np.float32)) for i in d])[1]
-                    for other, (d, _) in sensors.items()}
-            kinds = {'before': 1.0, 'adapted': gains[name],
-                     'control: to another, bright sensor': full[next(other for other in full if other != name)]}
+            kinds = {'before': 1.0, 'adapted': gains[name]}
             for kind, gain in kinds.items():
                 right = network.of(images, gain).argmax(axis=1) == truth
                 row[kind] = {title: f'{right[rows].mean():.3f} ({int(rows.sum())})' for title, rows in
                              (('shapes', truth != unknown), ('unknown', truth == unknown)) if rows.any()}
-            if share == 1.0:  # harm: the gain of the same sensor at a quarter of the contrast
+            if share == 1.0:  # adapted to another, dark sensor
                 right = network.of(images, 3.0).argmax(axis=1) == truth
                 row['control: a gain of 3'] = round(float(right[truth != unknown].mean()), 3)
             found[f'{share:g} of the contrast, {name}'] = row
@@ -316,12 +313,14 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--touches', type=Path)
     parser.add_argument('--shapes', type=Path)
     parser.add_argument('--other', type=Path, help='untouched images of another sensor, whose noise is the control')
+    parser.add_argument('--checkpoint', type=Path, help='default: the shipped one')
     parser.add_argument('--units', type=int, default=24, help='simulated units per row (default: 24)')
     parser.add_argument('--seed', type=int, default=78_000_000, help='of the simulated units')
     arguments = parser.parse_args(argv)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    classifier = TactileClassifier(load_checkpoint(shipped_checkpoint()), engine='auto', threads=1)
+    classifier = TactileClassifier(load_checkpoint(arguments.checkpoint or shipped_checkpoint()), engine='auto',
+                                   threads=1)
     network = Network(classifier)
     clips = [Clip(arguments.clips / name, spans, classifier) for name, spans in contacts_of(arguments.contacts).items()]
     clips = [clip for clip in clips if len(before_contact(clip)) >= LEAST_BEFORE]
