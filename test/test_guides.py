@@ -11,6 +11,7 @@ import pytest
 import torch
 from documentation import ROOT, commands, of_package
 from toy_bags import write_bag
+from toy_parquet import images, write_lerobot, write_parquet
 from toy_touches import write_picture
 
 # Appended to what a guide prints, to take seconds: of an option that is given twice, argparse takes the last.
@@ -58,7 +59,7 @@ def run(guide: str, *wanted: str) -> list[str]:
             for folder in arguments[:2]:  # the guide speaks of two replays that it does not print
                 shutil.copytree('runs/replay', folder)
         if name == 'extract':
-            shutil.rmtree('touches')
+            shutil.rmtree(arguments[arguments.index('--output') + 1], ignore_errors=True)
         flag = next((f' {flag}' for flag in ('--check', '--token_threshold') if flag in arguments), '')
         smaller = SMALLER.get(f'{name}{flag}', [])
         code = importlib.import_module(f'vit_tactile_ros.{name}').main([*arguments, *smaller])
@@ -77,9 +78,14 @@ def test_train_calibrate_sweep(toy_world):
 
 
 def test_replay_report_compare_extract_train(toy_world):
-    """Recordings are replayed, compared, extracted, and what is extracted is trained on."""
+    """Recordings are replayed, compared, extracted, and what is extracted is trained on; so are data sets of others."""
+    pytest.importorskip('pyarrow', reason='Parquet needs the optional package pyarrow')
+    write_parquet(Path('data/train-00000-of-00001.parquet'), {
+        'image': images([10, 20, 30, 40]), 'material': ['wood', 'wood', 'steel', 'steel'], 'object': list('abcd')})
+    write_lerobot(Path('episodes'), 3, [[20] * 6 + [140] * 6, [40] * 6 + [160] * 6])
     assert run('recordings.md', 'replay', 'compare', 'extract', 'train') == [
-        'replay', 'replay', 'compare', 'compare', 'extract', 'train']
+        'replay', 'replay', 'compare', 'compare', 'extract', 'train', 'extract', 'extract']
+    assert Path('material/touches.csv').is_file() and Path('contact/touches.csv').is_file()
     assert Path('runs/replay/report.html').is_file()
     assert np.loadtxt('touches/touches.csv', str, delimiter=',').shape[0] == 1 + 48 // 3
     assert Path('runs/mine/checkpoint.safetensors').is_file()

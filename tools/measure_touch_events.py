@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
+from vit_tactile_ros.data.video import images_of
 from vit_tactile_ros.evaluation.recordings.events import find_touches, judge_touches
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
-from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, images_of, message_of
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, message_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.preprocess import fit

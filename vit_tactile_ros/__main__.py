@@ -23,6 +23,9 @@ COMMANDS = {
         'average': 'average checkpoints that were fine-tuned from the same one',
         'fit_sensor': 'fit the simulator to your own sensor',
     },
+    'set up a sensor': {
+        'adapt': 'adapt to another gel without labels: reference, noise, contrast',
+    },
     'evaluate recordings': {
         'replay': 'run bags offline: predictions, confidences, times',
         'compare': 'compare two replays of the same bags',

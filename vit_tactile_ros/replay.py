@@ -67,6 +67,9 @@ class ReplayRequest:
                                  'number of first images of a sensor whose mean is its reference')
     reference_files: tuple[str, ...] = flag(
         (), 'images without contact, used in place of the first images; =FILE for the unnamed sensor', 'SENSOR=FILE')
+    reference_store: Path | None = flag(
+        None, 'folder with the references that adapt or the node stored, used in place of the first images, by the '
+              'name of the topic', 'FOLDER')
     reference_drift: float = flag(DRIFT, 'time constant in s with which the reference follows untouched images; '
                                          '0: it does not')
     no_gate: bool = flag(False, 'let no image exit before the first block')
@@ -110,6 +113,9 @@ class ReplayRequest:
             raise UserError('--tau and --max_accuracy_drop: give only one of them; both set the exit threshold')
         if self.live and self.ray is not None:
             raise UserError('--live and --ray: give only one of them; a live node plays on this machine')
+        if self.live and self.reference_store:
+            raise UserError('--live and --reference_store: give only one of them; the node of --live has other topics '
+                            'and would write to the folder')
         if self.find_speed and not self.live:
             raise UserError('--find_speed goes with --live')
         for text in self.reference_files:
@@ -125,6 +131,9 @@ def parse_arguments(argv: list[str] | None = None) -> ReplayRequest:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     check_folder_writable(arguments.output)
+    if (store := arguments.reference_store) and not store.is_dir():
+        raise UserError(f'reference_store {store} is not a folder; must be that of adapt --store, or of the parameter '
+                        'reference_store of the node')
     path = arguments.checkpoint or shipped_checkpoint()
     checkpoint = load_checkpoint(path)
     settings = _settings(arguments, checkpoint)
@@ -208,7 +217,7 @@ def _settings(arguments: ReplayRequest, checkpoint: Checkpoint) -> ReplaySetting
     return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), arguments.topics, arguments.sensors,
                           arguments.start, arguments.stop, labels, arguments.reference_frames, files,
                           arguments.batch_size, arguments.timing_frames, arguments.engine, arguments.precision,
-                          not arguments.no_gate, arguments.reference_drift)
+                          not arguments.no_gate, arguments.reference_drift, arguments.reference_store)
 
 
 def _replay_all(arguments: ReplayRequest, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,

@@ -30,6 +30,41 @@ def read_sensor_file(path: Path) -> str:
     return 'read'
 
 
+def lerobot_sets(folder: Path) -> list[Path]:
+    """A data set without episodes: its info.json and tasks.jsonl are what this package parses itself."""
+    meta = folder / '0' / 'meta'
+    meta.mkdir(parents=True)
+    (meta / 'info.json').write_text(json.dumps({
+        'codebase_version': 'v2.1', 'fps': 10, 'total_episodes': 3, 'total_frames': 30, 'chunks_size': 1000,
+        'splits': {'train': '0:2', 'test': '2:3'}, 'data_path': '{episode_chunk:03d}/{episode_index:06d}.parquet',
+        'video_path': 'videos/{video_key}/{episode_index:06d}.mp4',
+        'features': {'camera': {'dtype': 'video', 'info': {'video.codec': 'av1'}}, 'state': {'dtype': 'float32'}}}))
+    (meta / 'tasks.jsonl').write_text('{"task_index": 0, "task": "hold it"}\n\n{"task_index": 1, "task": "let go"}\n')
+    return [folder / '0']
+
+
+def read_lerobot_set(path: Path) -> str:
+    """Up to the first file that an episode names: the data set has none, so that error is the expected end."""
+    from vit_tactile_ros.data.lerobot import LeRobot
+    from vit_tactile_ros.data.table import DataError
+
+    data = LeRobot(path)
+    data.camera()
+    data.split_of(1)
+    data.task(0, 'here')
+    try:
+        next(data.episodes(), None)
+    except DataError as error:
+        if 'not there' not in str(error):
+            raise
+    return 'read'
+
+
+def mutate_lerobot(data: bytes, rng: random.Random) -> bytes:
+    """One JSON value, or lines of them."""
+    return mutate_text(data, rng) if data.count(b'\n') > 1 else mutate_json(data, rng)
+
+
 def mutate_json(data: bytes, rng: random.Random) -> bytes:
     return mutate_bytes(data, rng) if rng.random() < 0.3 else json.dumps(mutate_values(json.loads(data), rng)).encode()
 

@@ -18,10 +18,12 @@ from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.touches import load_touches
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.recordings.replaying import ReplaySettings, replay
+from vit_tactile_ros.inference.adaptation import adapted
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
+from vit_tactile_ros.inference.reference_store import stored_path, write_reference
 from vit_tactile_ros.ros.live.bag_player import to_ros
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -58,9 +60,11 @@ def live_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
     return np.stack(classifier.runtime.inputs)
 
 
-def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True) -> None:
+def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True, store: Path | None = None) -> None:
     logger = rclpy.logging.get_logger('one_path')
-    sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False)['left'])
+    stores = {} if store is None else {'left': stored_path(store, '/left/image_raw')}
+    sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False,
+                                          stores=stores, weights=classifier.digest)['left'])
     worker = ClassificationWorker(classifier, [sensor], lambda: TAU, publish, logger, ThrottledLog(logger),
                                   gate=lambda: gate)
     worker.start()
@@ -130,6 +134,30 @@ def test_motion_in_live_replay_and_training(tmp_path):
     assert further.shape[1] == 9 and (further[:, 6:] != further[:, 3:6]).any()
     np.testing.assert_array_equal(replay_inputs(bag, 0.08, views=2), further)
     np.testing.assert_array_equal(training_inputs(bag, 0.08, views=2), further[6:])
+
+
+def test_the_gain_of_an_adapted_sensor_in_live_and_replay(tmp_path):
+    """One of them shows the network the plain difference, or looks for the file under another name."""
+    checkpoint = dataclasses.replace(toy_checkpoint(), digest='sha256:toy')
+    bag = write_bag(tmp_path / 'b', {'left': LABELS}, still=REFERENCE_FRAMES)
+    gel = [np.full((32, 32, 3), 90, np.uint8)] * 20
+    shown = []
+    for gain in (1.0, 2.0):
+        stored = adapted(gel, (24, 32), gain, checkpoint.digest)
+        write_reference(stored_path(tmp_path, '/left/image_raw'), stored, checkpoint.preprocessing)
+        inputs = []
+        for kind in ('live', 'replay'):
+            classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
+            classifier.runtime = Recorder(classifier.runtime)
+            if kind == 'live':
+                play(bag, classifier, lambda *_: None, store=tmp_path)
+            else:
+                settings = ReplaySettings(tau=TAU, batch_size=4, timing_frames=0, reference_store=tmp_path)
+                replay(bag, 'b', classifier, settings)
+            inputs.append(np.stack(classifier.runtime.inputs))
+        np.testing.assert_array_equal(inputs[0], inputs[1])
+        shown.append(inputs[0])
+    assert np.abs(shown[1]).sum() > 1.2 * np.abs(shown[0]).sum()
 
 
 def test_evidence_of_a_touch_in_live_and_replay(tmp_path, monkeypatch):

@@ -1,9 +1,10 @@
-"""Labelled messages of bags written as image files with a CSV, for inspection and for training."""
+"""Labelled images of bags, Parquet and LeRobot written as files with a CSV, for inspection and for training."""
 
 from __future__ import annotations
 
 import csv
 import dataclasses
+import hashlib
 import re
 import sys
 from collections import Counter
@@ -16,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vit_tactile_ros.data.bags.find import find_recordings
+from vit_tactile_ros.data.bags.find import find_recordings, unique_names
 from vit_tactile_ros.data.bags.touches import read_bags, read_pictures
+from vit_tactile_ros.data.field_images import FieldColumns, field_images, field_size
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table, previous_of
 from vit_tactile_ros.foundation.files import folder_written_whole, written_whole
 from vit_tactile_ros.inference.image_file import read_image
@@ -79,6 +81,56 @@ def extract(table: TouchTable, folder: Path, progress: bool | None = None, motio
     with folder_written_whole(folder) as partial:
         counts = _write(table, partial, sys.stderr.isatty() if progress is None else progress, motion)
     return dataclasses.replace(counts, table=folder / TABLE)
+
+
+def extract_field(paths: Sequence[Path], columns: FieldColumns, folder: Path, every: int = 1,
+                  reference_image: Path | None = None, progress: bool | None = None) -> Extracted:
+    """As `extract`, for Parquet files with image columns and LeRobot data sets (`field_images`); read once, in order.
+
+    The CSV has the column split if the data names more than one part. every: of each group, one image in so many.
+    reference_image: for all images, instead of those of the data. Raises DataError as `field_images` does.
+    """
+    check_unused(folder)
+    show = sys.stderr.isatty() if progress is None else progress
+    given = None if reference_image is None else read_image(reference_image)
+    rows: list[tuple[str, str, str, str, str]] = []  # image, reference, label, group, split
+    seen = Counter[tuple[str, str, str]]()
+    references: dict[bytes, str] = {}
+    with folder_written_whole(folder) as partial, tqdm(
+            total=sum(map(field_size, paths)), desc='writing images', unit='row', disable=not show, leave=False) as bar:
+        for path, name in zip(paths, unique_names(paths), strict=True):
+            for found in field_images(path, columns):
+                bar.update()
+                group = f'{name}/{found.group}' if found.group and len(paths) > 1 else found.group
+                seen[key := (str(path), found.group, found.label)] += 1
+                if (seen[key] - 1) % every:
+                    continue
+                image = f'{_plain(found.label)}/{len(rows) // 1000:04d}_{_plain(group)}/{len(rows):07d}.png'
+                _write_picture(partial, [image], found.image)
+                reference = found.reference if given is None else given
+                rows.append((image, '' if reference is None else _kept(reference, partial, references), found.label,
+                             group, found.split))
+        if not rows:
+            raise DataError(f'{", ".join(map(str, paths))}: no image has a label')
+        has_splits = len({row[-1] for row in rows}) > 1 and all(row[-1] for row in rows)
+        has_groups = all(row[3] for row in rows)
+        with written_whole(partial / TABLE) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
+            writer = csv.writer(file)
+            writer.writerow(('image', 'reference', 'label') + ('group',) * has_groups + ('split',) * has_splits)
+            for row in rows:
+                writer.writerow(row[:3] + row[3:4] * has_groups + row[4:] * has_splits)
+    counts = Counter(row[2] for row in rows)
+    return Extracted(folder / TABLE, len(rows), len({row[3] for row in rows if row[3]}), len(references),
+                     dict(sorted(counts.items())))
+
+
+def _kept(reference: NDArray[np.uint8], folder: Path, references: dict[bytes, str]) -> str:
+    """The file of a reference, written once however many images have it."""
+    key = hashlib.sha256(f'{reference.shape}'.encode() + reference.tobytes()).digest()
+    if key not in references:
+        references[key] = f'{REFERENCES}/{len(references):05d}.png'
+        _write_picture(folder, [references[key]], reference)
+    return references[key]
 
 
 def check_unused(folder: Path) -> None:

@@ -71,6 +71,7 @@ class TactileClassifier:
         # From the checkpoint, so that a network just trained predicts as it will when loaded.
         self.temperatures = checkpoint.calibration.temperatures or (1.0,) * len(self.exits)
         self.compute_shares = compute_shares(checkpoint.model.config)
+        self.digest = checkpoint.digest
         self._config = checkpoint.model.config
 
     @property
@@ -141,15 +142,16 @@ class TactileClassifier:
 
     def classify(self, fitted: Sequence[Image], references: Sequence[NDArray[np.floating] | Image | None],
                  tau: Sequence[float], previous: Sequence[Image | None] | None = None,
-                 hurry: Hurry | None = None, touch_odds: Sequence[float] | None = None) -> list[Decision]:
+                 hurry: Hurry | None = None, touch_odds: Sequence[float] | None = None,
+                 gains: Sequence[float] | None = None) -> list[Decision]:
         """Decisions for a batch of fitted frames, their fitted no-contact references, and the frames before them.
 
-        touch_odds: as for `evidence`.
+        touch_odds: as for `evidence`. gains: `Frame.gain` of each; default: 1.
         """
         inputs = np.empty((len(fitted), self.preprocessing.channels, *self.preprocessing.image_size), np.float32)
-        for frame, reference, before, into in zip(fitted, references, previous or [None] * len(fitted), inputs,
-                                                  strict=True):
-            normalise(frame, reference, self.preprocessing, into, before)
+        for frame, reference, before, gain, into in zip(fitted, references, previous or [None] * len(fitted),
+                                                        gains or [1.0] * len(fitted), inputs, strict=True):
+            normalise(frame, reference, self.preprocessing, into, before, gain)
         return self.classify_inputs(inputs, tau, hurry, touch_odds)
 
     @torch.inference_mode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,6 +43,7 @@ class Frame(NamedTuple):
     notes: Sequence[Note]
     is_untouched: bool = False  # the difference to the reference shows no touch: the network is not needed
     touch_odds: float = 1.0  # of a touch, from that difference; 1: it shows nothing
+    gain: float = 1.0  # of that difference, for the network
     # Motion is the difference to it; fitted, (h, w, 3 * motion_views); None: motion is not used.
     previous: Image | None = None
 
@@ -57,12 +59,14 @@ class SensorFrames:
     """
 
     def __init__(self, reference: Reference, preprocessing: PreprocessingConfig | None = None,
-                 expects_grey: bool = True, drift: float = DRIFT, motion: tuple[float, int] | None = None) -> None:
+                 expects_grey: bool = True, drift: float = DRIFT, motion: tuple[float, int] | None = None,
+                 weights: str = '') -> None:
         """preprocessing: None keeps the images as decoded and gathers a reference of that size.
 
         expects_grey: do not check for grey images, since the network was trained on them.
         drift: s, time constant with which the reference follows untouched frames; 0: it does not.
         motion: interval in s, 0 for no motion, and number of views; None: those of `preprocessing`.
+        weights: `Checkpoint.digest` of the network; a stored gain is used only for that.
         """
         if motion is None:
             motion = (preprocessing.motion_interval, preprocessing.motion_views) if preprocessing else (0.0, 1)
@@ -76,6 +80,8 @@ class SensorFrames:
         self._saved_version = 0
         self._saved: NDArray[np.float32] | None = None  # the reference that is in the file
         self._may_save = True  # False: the file has another reference, and nobody has asked to replace it
+        self._weights = weights
+        self.gain = 1.0
         self._pending_notes: list[Note] = []
         self.needs_reference = preprocessing is None or preprocessing.reference == 'difference'
         self._preprocessing = preprocessing
@@ -120,7 +126,8 @@ class SensorFrames:
             self._update_reference(image, stamp_ns, notes)
         previous = None if self._motion is None else self._move(self._motion, image, stamp_ns, notes)
         return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes,
-                     is_untouched=self.monitor.is_untouched, touch_odds=self.monitor.touch_odds, previous=previous)
+                     is_untouched=self.monitor.is_untouched, touch_odds=self.monitor.touch_odds, gain=self.gain,
+                     previous=previous)
 
     @property
     def motion_gaps(self) -> int:
@@ -143,8 +150,14 @@ class SensorFrames:
             self.monitor = ReferenceMonitor(self.reference, self._drift, stored)
             self._stored, self._saved, self.stored_at = stored, stored.frame, written_at(store)
             hours = f'{(time.time() - self.stored_at) / 3600:.1f}'.removesuffix('.0')
-            self._pending_notes.append(Note('reference store', f'no-contact reference of {hours} h ago: {store}',
+            is_ours = bool(stored.gain_for) and stored.gain_for == self._weights
+            self.gain = stored.gain if is_ours else 1.0
+            gain = f', differences times {self.gain:.2f}' if self.gain != 1 else ''
+            self._pending_notes.append(Note('reference store', f'no-contact reference of {hours} h ago{gain}: {store}',
                                             is_warning=False))
+            if stored.gain != 1 and not is_ours:
+                self._pending_notes.append(Note('reference store', f'the gain of {stored.gain:.2f} in {store} is for '
+                                                'another checkpoint and not used: run adapt with this one'))
 
     def save_reference(self, least: float = 0.0) -> Path | None:
         """Write the reference to its file if it is known to fit and has changed; raises WriteError.
@@ -160,6 +173,8 @@ class SensorFrames:
         if stored is None or (self._saved is not None and least
                               and np.abs(to_cells(stored.frame - self._saved)).max() <= least):
             return None
+        if self._stored is not None:  # of the sensor, whatever the reference
+            stored = replace(stored, gain=self._stored.gain, gain_for=self._stored.gain_for)
         write_reference(self._store, stored, self._preprocessing)
         self._saved_version, self._saved, self.stored_at = version, stored.frame, time.time()
         return self._store
@@ -249,13 +264,14 @@ class SensorFrames:
 
 def sensor_frames(names: Sequence[str], reference_files: Sequence[str], reference_frames: int,
                   preprocessing: PreprocessingConfig, expects_grey: bool, drift: float = DRIFT,
-                  stores: Mapping[str, Path] | None = None) -> dict[str, SensorFrames]:
+                  stores: Mapping[str, Path] | None = None, weights: str = '') -> dict[str, SensorFrames]:
     """By name of the sensor; raises UserError as `fixed_references` does.
 
     stores: by name, the file that keeps a reference across restarts; not of sensors with a reference file.
+    weights: as for `SensorFrames`.
     """
     fixed = fixed_references(reference_files, names, preprocessing)
-    found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift)
+    found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift, weights=weights)
              for name, image in zip(names, fixed, strict=True)}
     for name, image in zip(names, fixed, strict=True):
         if stores and name in stores and image is None and found[name].needs_reference:

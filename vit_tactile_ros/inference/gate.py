@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -29,7 +30,7 @@ TOUCHED_SCORE, TOUCH_ODDS = 8.0, 100.0
 # Share of the cells from which on the odds fall, and at which there are none: only a touch of the whole gel, or another
 # light or reference, differs so widely.
 _EVERYWHERE = 0.8, 0.95
-_STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
+STARTING_NOISE, _STARTING_WEIGHT = 1.0, 8  # grey levels of a cell's mean, and the number of frames that it counts for
 _LOWEST_NOISE, _HIGHEST_NOISE = 0.3, 3.0  # grey levels; a noisier cell would hide faint contacts
 _MEMORY = 250  # frames over which noise is learned: long enough for the codecs that write a whole image now and then
 _TINY = 1e-6 * np.eye(3, dtype=np.float32)  # cells in one row do not define a plane
@@ -72,10 +73,14 @@ class Gate:
         self.variance: NDArray[np.float32] | None = None  # (rows, columns), grey levels squared; a new array each time
         self._frames = 0.0  # that the variance is the mean of, at most _MEMORY
 
-    def restart(self, spread: NDArray[np.float32] | None = None, frames: int = 0) -> None:
-        """Forget the noise: another reference. spread: variance of the cells from `frames` frames, if it is known."""
-        self.variance = None if spread is None else np.maximum(spread, _STARTING_NOISE**2).astype(np.float32)
-        self._frames = max(_STARTING_WEIGHT, min(frames, _MEMORY))
+    def restart(self, spread: NDArray[np.float32] | None = None) -> None:
+        """Forget the noise: another reference, or another time. spread: variance of the cells, if it is known.
+
+        A cell has at least the noise of the start, since a reference of another time is off by more than the noise.
+        What is learned now soon counts more: with the weight of 100 frames a stored noise hid faint touches.
+        """
+        self.variance = None if spread is None else np.maximum(spread, STARTING_NOISE**2).astype(np.float32)
+        self._frames = _STARTING_WEIGHT
 
     def judge(self, difference: Cells) -> Verdict:
         """difference: cells of the frame minus those of the reference."""
@@ -104,12 +109,24 @@ class Gate:
     @property
     def noise(self) -> float:
         """Grey levels, root mean square over the cells."""
-        return float(np.sqrt(self.variance.mean())) if self.variance is not None else _STARTING_NOISE
+        return float(np.sqrt(self.variance.mean())) if self.variance is not None else STARTING_NOISE
 
 
 def _squares(rest: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
     """Mean over the colours, (rows, columns), of the squares of (rows * columns, 3)."""
     return (np.einsum('ij,ij->i', rest, rest) / 3).reshape(rows, columns)
+
+
+def noise_of(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Variance of every cell, (rows, columns), of untouched fitted frames around their reference; of light, none."""
+    still = to_cells(reference)
+    rows, columns = still.shape[:2]
+    plane = _plane(rows, columns)
+    total = np.zeros((rows, columns), np.float32)
+    for frame in frames:
+        flat = (to_cells(frame) - still).reshape(rows * columns, 3)
+        total += _squares(flat - plane @ (plane.T @ flat), rows, columns)
+    return total / np.float32(max(len(frames) - 1, 1))
 
 
 def _without_touch(plane: NDArray[np.float32], flat: NDArray[np.float32], limits: NDArray[np.float32],

@@ -38,12 +38,13 @@ def fit(image: Image, config: PreprocessingConfig) -> Image:
 
 
 def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, config: PreprocessingConfig,
-              out: Input | None = None, previous: Image | None = None) -> Input:
+              out: Input | None = None, previous: Image | None = None, gain: float = 1.0) -> Input:
     """A fitted frame, uint8 (h, w, 3), to the network's input, float32 (channels, h, w), in `out` where that is given.
 
     With `reference='difference'` the fitted no-contact `reference`, (h, w, 3) in grey levels 0..255, is subtracted
-    as in Sparsh: clip((frame - reference) / 255 + 0.5, 0, 1). It is fastest with one channel after the
-    other in memory, as in `Reference.frame`. With a `motion_interval`, three channels follow with the motion:
+    as in Sparsh: clip(gain * (frame - reference) / 255 + 0.5, 0, 1), where `gain` is 1 unless the contrast of the
+    sensor is far below that of the training images. It is fastest with one channel after the other in memory, as in
+    `Reference.frame`. With a `motion_interval`, three channels follow with the motion:
     clip((frame - previous) / 255 + 0.5, 0, 1), where `previous` is an earlier fitted frame (`motion.Motion`), and so on
     with each of several, (h, w, 3 * motion_views). Raises ValueError if any of them is missing or has a wrong shape.
     """
@@ -58,6 +59,8 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
                              f'a no-contact reference of {frame.shape}')
         # In float32 whatever their types: uint8 minus uint8 wraps.
         np.subtract(frame.transpose(2, 0, 1), reference.transpose(2, 0, 1), out=values, dtype=np.float32)
+        if gain != 1.0:
+            values *= np.float32(gain)
         np.clip(values, -127.5, 127.5, out=values)
         values *= scale
     else:

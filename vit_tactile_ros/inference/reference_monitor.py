@@ -59,7 +59,7 @@ class ReferenceMonitor:
         self._cells: Cells | None = None
         self._forget()
         if stored is not None:
-            self.gate.restart(stored.variance, 100)
+            self.gate.restart(stored.variance)
 
     def _forget(self) -> None:
         self._judged = self._touching = 0  # frames; those in a row that show a touch
@@ -126,7 +126,7 @@ class ReferenceMonitor:
         ranges = cells.max(axis=0) - cells.min(axis=0)
         # A noisy sensor varies everywhere.
         self._has_moved = bool(ranges.max() > max(_MOVED, 5 * float(np.median(ranges))))
-        self.gate.restart(cells.var(axis=0).mean(axis=-1), len(cells))
+        self.gate.restart(cells.var(axis=0).mean(axis=-1))
         self.version += 1
         if not self._has_moved:
             return []

@@ -15,6 +15,8 @@ from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.model import PreprocessingConfig
 
+MAX_GAIN = 3.0  # of the difference; more would show mainly noise
+
 
 class StoreError(UserError):
     """A stored reference that cannot be used."""
@@ -25,6 +27,8 @@ class StoredReference:
     frame: NDArray[np.float32]  # (h, w, 3), fitted, in grey levels
     variance: NDArray[np.float32]  # of every cell of the gate, (rows, columns), grey levels squared
     camera_size: tuple[int, int]  # (height, width) of the images before they were fitted
+    gain: float = 1.0  # of the difference to the reference, for the checkpoint with this digest (`Checkpoint.digest`)
+    gain_for: str = ''
 
 
 def stored_path(folder: Path, image_topic: str) -> Path:
@@ -43,7 +47,7 @@ def write_reference(path: Path, stored: StoredReference, config: PreprocessingCo
     """Raises WriteError. Without a sync, which may take a second on an SD card: a damaged file is reported."""
     with written_whole(path, sync=False) as temporary, temporary.open('wb') as file:
         np.savez(file, frame=stored.frame, variance=stored.variance, camera_size=np.array(stored.camera_size),
-                 fit=np.array(_fit(config)))
+                 fit=np.array(_fit(config)), gain=np.array(stored.gain), gain_for=np.array(stored.gain_for))
 
 
 def read_reference(path: Path, config: PreprocessingConfig) -> StoredReference | None:
@@ -52,9 +56,11 @@ def read_reference(path: Path, config: PreprocessingConfig) -> StoredReference |
         data = read_arrays(path)
         fit = str(data['fit'])
         stored = StoredReference(data['frame'].astype(np.float32), data['variance'].astype(np.float32),
-                                 (int(data['camera_size'][0]), int(data['camera_size'][1])))
+                                 (int(data['camera_size'][0]), int(data['camera_size'][1])),
+                                 float(data.get('gain', 1.0)), str(data.get('gain_for', '')))  # files before 0.2.0
         is_sound = (stored.variance.ndim == 2 and stored.frame.ndim == 3 and stored.frame.shape[2] == 3
-                    and bool(np.isfinite(stored.frame).all()) and bool(np.isfinite(stored.variance).all()))
+                    and bool(np.isfinite(stored.frame).all()) and bool(np.isfinite(stored.variance).all())
+                    and 1.0 <= stored.gain <= MAX_GAIN)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:

@@ -62,6 +62,7 @@ class Checkpoint:
     class_names: tuple[str, ...]
     calibration: Calibration = field(default_factory=Calibration)
     provenance: Provenance = field(default_factory=Provenance)
+    digest: str = ''  # of the file that it was read from; '': of none, or one of an earlier version
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
@@ -117,7 +118,7 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
                               'the file again, or train again')
     _check_finite(path, weights)
     checkpoint.model.take_weights({name: t.to(torch.float32, copy=True) for name, t in weights.items()})
-    return checkpoint
+    return dataclasses.replace(checkpoint, digest=header.metadata.get('digest', ''))
 
 
 def digest(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> str:

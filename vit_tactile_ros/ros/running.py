@@ -53,7 +53,8 @@ def new_frames(node: Node, settings: NodeParameters, classifier: TactileClassifi
         stores = {name: stored_path(folder, node.resolve_topic_name(image_topic(name, value('image_transport'))))
                   for name in names}
     return sensor_frames(names, list(value('reference_files') or ['']), value('reference_frames'),
-                         classifier.preprocessing, classifier.expects_grey, value('reference_drift'), stores)
+                         classifier.preprocessing, classifier.expects_grey, value('reference_drift'), stores,
+                         classifier.digest)
 
 
 def load_beside(running: Running, classifier: TactileClassifier) -> Loaded:
@@ -83,8 +84,9 @@ def adopt(running: Running, loaded: Loaded) -> str:
             raise
         running.settings.configure(loaded.calibration, len(new.exits))
         for sensor in running.sensors:
+            fresh = loaded.frames[sensor.name]
+            sensor.frames.gain = fresh.gain  # it is for one checkpoint
             if not sees_the_same:
-                fresh = loaded.frames[sensor.name]
                 if fits_the_same:
                     fresh.take_over(sensor.frames)
                 sensor.frames = fresh

@@ -213,7 +213,8 @@ class ClassificationWorker:
         try:
             decisions = self.classifier.classify([r.frame.image for r in ready], [r.frame.reference for r in ready],
                                                  tau, [r.frame.previous for r in ready], hurry,
-                                                 [r.frame.touch_odds for r in ready] if gate else None)
+                                                 [r.frame.touch_odds for r in ready] if gate else None,
+                                                 [r.frame.gain for r in ready])
         except Exception as error:  # for instance out of GPU memory: try the next frame all the same
             if self._is_abandoned or _is_device_lost(error):
                 raise

@@ -37,7 +37,7 @@ def find_bags(path: Path) -> list[Path]:
     """The bag at a path, or those in the folder and the folders in it; none if it is neither."""
     if is_recording(path):
         return [path]
-    return [bag for child in sorted(path.iterdir(), key=_natural) for bag in find_bags(child)
+    return [bag for child in sorted(path.iterdir(), key=natural) for bag in find_bags(child)
             ] if path.is_dir() else []
 
 
@@ -55,13 +55,13 @@ def unique_names(bags: Sequence[Path]) -> list[str]:
 
 def bag_files(folder: Path) -> list[Path]:
     """The bag files of a folder, by their numbers."""
-    return sorted((file for file in folder.iterdir() if _is_bag_file(file) and file.is_file()), key=_natural)
+    return sorted((file for file in folder.iterdir() if _is_bag_file(file) and file.is_file()), key=natural)
 
 
 def _is_bag_file(path: Path) -> bool:
     return path.suffix in SUFFIXES or (path.suffix == '.zstd' and Path(path.stem).suffix in SUFFIXES)
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
+def natural(path: Path) -> list[tuple[int, str]]:
     """touch_2 before touch_10."""
     return [(int(part), '') if part.isdecimal() else (-1, part) for part in re.split(r'(\d+)', path.name)]

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.data.table import DataError
-from vit_tactile_ros.evaluation.touchbench.clips import images_of, message_of
+from vit_tactile_ros.data.video import images_of
+from vit_tactile_ros.evaluation.touchbench.clips import message_of
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 from vit_tactile_ros.model import PreprocessingConfig

@@ -28,6 +28,7 @@ from vit_tactile_ros.inference.image_header import DecodeError
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
+from vit_tactile_ros.inference.reference_store import stored_path
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import PreprocessingConfig
 
@@ -50,6 +51,7 @@ class ReplaySettings:
     precision: Precision = 'float32'
     gate: bool = True  # untouched frames exit before the first block
     reference_drift: float = DRIFT  # s; 0: the reference is not followed
+    reference_store: Path | None = None  # folder with references that adapt or the node stored; not written to
 
 
 @dataclass
@@ -142,7 +144,8 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         names, files = selection.sensors, dict(settings.reference_files)
         sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
                                                     settings.reference_frames, classifier.preprocessing,
-                                                    classifier.expects_grey, settings.reference_drift)
+                                                    classifier.expects_grey, settings.reference_drift,
+                                                    _stores(selection, settings), classifier.digest)
         gate = settings.gate and classifier.untouched(settings.tau) is not None
         batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected,
                            gate)
@@ -160,9 +163,19 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         truth.finish(is_whole)
         short = [] if stopped else [f'{name}: sensor {sensor!r} {frames.shortage}'
                                     for sensor, frames in sensors.items() if frames.shortage]
-        problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short])
+        unstored = [f'{path}: reference_store has no usable reference of sensor {sensor!r} ({store}), so its first '
+                    'images are used: run adapt, or the node with this folder'
+                    for sensor, store in _stores(selection, settings).items() if sensors[sensor].stored_at is None]
+        problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short, *unstored])
         return Replayed(collected.table(), collected.images, tuple(problems),
                         (*recording.notes, *short, *collected.sensor_notes(recording.path)), truth.used, stopped)
+
+
+def _stores(selection: Selection, settings: ReplaySettings) -> dict[str, Path]:
+    """The file of each sensor, under the name that the node gives it."""
+    if settings.reference_store is None:
+        return {}
+    return {sensor: stored_path(settings.reference_store, topic) for topic, sensor in selection.sensor_of_topic.items()}
 
 
 @dataclass
@@ -269,7 +282,8 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
         except DataError as error:
             collected.reject(found.topic, 'unreadable', index, found.received, error)
             continue
-        inputs.append(normalise(frame.image, frame.reference, preprocessing, previous=frame.previous))
+        inputs.append(normalise(frame.image, frame.reference, preprocessing, previous=frame.previous,
+                                gain=frame.gain))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp),
                         gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0))

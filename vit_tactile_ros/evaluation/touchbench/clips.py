@@ -1,20 +1,18 @@
-"""Recorded clips: the images of a video file, and the contacts that a person labelled in it."""
+"""Recorded clips: video files, and the contacts that a person labelled in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.data.video import VIDEOS
 from vit_tactile_ros.foundation.errors import UserError
-
-VIDEOS = ('.avi', '.mkv', '.mov', '.mp4')
 
 
 def find_clips(paths: Sequence[Path]) -> list[Path]:
@@ -33,20 +31,6 @@ def message_of(image: NDArray[np.uint8]) -> SimpleNamespace:
     """The fields of a sensor_msgs/Image that `decode` reads, of a uint8 RGB (H, W, 3) image."""
     return SimpleNamespace(encoding='rgb8', height=image.shape[0], width=image.shape[1], step=image.shape[1] * 3,
                            is_bigendian=0, data=image.tobytes())
-
-
-def images_of(clip: Path) -> Iterator[NDArray[np.uint8]]:
-    """uint8 RGB (H, W, 3) each; raises DataError for a file without an image that can be decoded."""
-    video = cv2.VideoCapture(str(clip))
-    try:
-        if not (read := video.read())[0]:
-            problem = 'has no image that can be decoded' if clip.exists() else 'does not exist'
-            raise DataError(f'{clip} {problem}; must be a video')
-        while read[0]:
-            yield np.ascontiguousarray(read[1][:, :, ::-1])
-            read = video.read()
-    finally:
-        video.release()
 
 
 def contacts_of(file: Path) -> dict[str, list[tuple[int, int]]]:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, images_of
+from vit_tactile_ros.data.video import images_of
+from vit_tactile_ros.evaluation.touchbench.clips import contacts_of
 from vit_tactile_ros.evaluation.touchbench.features import BORDER, BORDER_SHARE
 from vit_tactile_ros.evaluation.touchbench.scores import Items, Result, TaskResult
 from vit_tactile_ros.foundation.errors import UserError

@@ -27,8 +27,8 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.data.video import images_of
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy
-from vit_tactile_ros.evaluation.touchbench.clips import images_of
 from vit_tactile_ros.evaluation.touchbench.scores import Items, Result, TaskResult
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.motion import Motion

@@ -7,7 +7,6 @@ again, and RunError for a video or folder without any image that can be decoded.
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
+from vit_tactile_ros.data.bags.find import natural
 from vit_tactile_ros.data.folders import IMAGE_SUFFIXES
 from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.foundation.files import file_problem
@@ -198,8 +198,7 @@ def folder_images(folder: Path) -> list[Path]:
     found = [path for path in folder.glob('*') if path.suffix.lower() in IMAGE_SUFFIXES]
     if not found:
         raise CameraError(f'{folder} ' + ('holds no images' if folder.is_dir() else 'does not exist'))
-    return sorted(found, key=lambda path: [(text, int(digits or 0)) for text, digits in re.findall(
-        r'(\D*)(\d*)', path.name)])
+    return sorted(found, key=natural)
 
 
 def folder_frames(folder: Path, profile: Profile, loop: bool, pace: Callable[[], float]) -> Frames:

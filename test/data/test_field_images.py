@@ -1,0 +1,185 @@
+"""Parquet files with image columns and LeRobot data sets through extract: images, labels, groups, errors."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from toy_parquet import CAMERA, images, png, write_lerobot, write_parquet
+
+from vit_tactile_ros import extract
+from vit_tactile_ros.data.parquet_file import MAX_PART_BYTES
+from vit_tactile_ros.data.touches import load_touches
+from vit_tactile_ros.foundation.errors import MissingPackageError
+from vit_tactile_ros.inference.image_file import read_image
+
+pytest.importorskip('pyarrow', reason='Parquet needs the optional package pyarrow')
+
+
+def run(capsys, *arguments) -> tuple[int, str, str]:
+    code = extract.main([str(a) for a in arguments])
+    return code, *capsys.readouterr()
+
+
+def level_of(path: Path) -> int:
+    """The grey level of most of an image."""
+    return int(np.median(read_image(path)))
+
+
+def extracted(capsys, folder: Path, *arguments):
+    code, output, error = run(capsys, *arguments, '--output', folder)
+    assert code == 0, error
+    return load_touches(Path(json.loads(output.splitlines()[-1])['table']))
+
+
+def test_a_data_set_of_hugging_face(tmp_path, capsys):
+    """Class names from the numbers of a ClassLabel, splits from the names of the files, -1 as no label."""
+    names = {'label': ['smooth', 'rough']}
+    write_parquet(tmp_path / 'data/train-00000-of-00002.parquet', {
+        'image': images([10, 20, 30]), 'label': [0, 1, -1], 'group': ['a', 'b', 'b'],
+        'reference': images([1, 2, 2])}, names)
+    write_parquet(tmp_path / 'data/train-00001-of-00002.parquet', {
+        'image': images([40]), 'label': [1], 'group': ['c'], 'reference': images([2])}, names)
+    write_parquet(tmp_path / 'data/test-00000-of-00001.parquet', {
+        'image': images([50]), 'label': [0], 'group': ['d'], 'reference': images([1])}, names)
+    table = extracted(capsys, tmp_path / 'out', tmp_path / 'data')
+    found = [(level_of(t.image.path), table.class_names[t.label], t.group, t.split, level_of(t.reference.path))
+             for t in table.touches]
+    assert sorted(found) == [(10, 'smooth', 'a', 'train', 1), (20, 'rough', 'b', 'train', 2),
+                             (40, 'rough', 'c', 'train', 2), (50, 'smooth', 'd', 'test', 1)]
+    assert len(list((tmp_path / 'out' / 'references').iterdir())) == 2
+    np.testing.assert_array_equal(read_image(table.touches[0].image.path)[0, 0], (255, 0, 0))  # not BGR
+
+
+def test_columns_of_other_names(tmp_path, capsys):
+    """Images as bytes without a path, labels as text, two image columns, and only one in two images."""
+    write_parquet(tmp_path / 'a.parquet', {
+        'left': [png(n) for n in range(10, 90, 10)], 'right': [png(n) for n in range(110, 190, 10)],
+        'material': ['wood', 'wood', 'wood', 'wood', 'steel', 'steel', 'steel', None]})
+    code, _, error = run(capsys, tmp_path / 'a.parquet', '--label', 'material', '--output', tmp_path / 'x')
+    assert code == 2 and "['left', 'right']" in error and '--image' in error
+    table = extracted(capsys, tmp_path / 'out', tmp_path / 'a.parquet', '--image', 'right', '--label', 'material',
+                      '--every', '2')
+    assert [(level_of(t.image.path), table.class_names[t.label], t.group) for t in table.touches] == [
+        (110, 'wood', ''), (130, 'wood', ''), (150, 'steel', ''), (170, 'steel', '')]
+
+
+@pytest.mark.parametrize('version', [2, 3])
+@pytest.mark.parametrize('kind', ['video', 'image'])
+def test_lerobot_episodes(tmp_path, capsys, version, kind):
+    """Frames of the next episode under the labels of this one; the first five are the reference of an episode."""
+    episodes = [[20, 20, 20, 20, 20, 60, 140, 180], [40] * 6 + [160]]
+    data = write_lerobot(tmp_path / 'data', version, episodes, kind)
+    table = extracted(capsys, tmp_path / 'out', data)
+    assert table.class_names == ('hold it', 'let go') and not table.has_splits
+    assert sorted({(t.group, level_of(t.reference.path) // 10 * 10) for t in table.touches}) == [
+        ('episode 0', 20), ('episode 1', 40)] or kind == 'video'
+    found: dict[str, list[int]] = {'episode 0': [], 'episode 1': []}
+    for touch in table.touches:
+        level = level_of(touch.image.path)
+        found[touch.group].append(level)
+        assert table.class_names[touch.label] == ('let go' if level > 100 else 'hold it')
+    for own, levels in zip(found.values(), episodes, strict=True):
+        np.testing.assert_allclose(own, levels, atol=4 if kind == 'video' else 0)
+    for touch in table.touches:
+        assert abs(level_of(touch.reference.path) - (20 if touch.group == 'episode 0' else 40)) <= 4
+    named = extracted(capsys, tmp_path / 'held', data, '--label', 'contact', '--image', CAMERA)
+    assert named.class_names == ('false', 'true') and len(named) == 15
+
+
+def test_names_cannot_leave_the_folder(tmp_path, capsys):
+    hostile = ['../x', '/etc/x', 'references', 'touches.csv', 'a\nb', 'é' * 200]
+    write_parquet(tmp_path / 'a.parquet', {'image': images([10] * 6), 'label': hostile, 'group': hostile[::-1]})
+    code, _, error = run(capsys, tmp_path / 'a.parquet', '--output', tmp_path / 'in' / 'out')
+    assert code == 0, error
+    assert sorted(p.name for p in tmp_path.iterdir()) == ['a.parquet', 'in']
+    assert [p.name for p in (tmp_path / 'in').iterdir()] == ['out']
+
+
+def broken(levels, value):
+    found = images(levels)
+    found[2] = value
+    return found
+
+
+@pytest.mark.parametrize(('columns', 'named'), [
+    ({'image': broken([10] * 4, {'bytes': b'no image', 'path': None}), 'label': list('abab')}, 'row 2, column image'),
+    ({'image': broken([10] * 4, {'bytes': None, 'path': '../../etc/passwd'}), 'label': list('abab')},
+     'row 2, column image has no bytes'),
+    ({'image': broken([10] * 4, {'bytes': png(10)[:60], 'path': None}), 'label': list('abab')}, 'row 2, column image'),
+    ({'image': images([10] * 4), 'label': [0.5, 1, 2, 3]}, 'row 0, column label is 0.5'),
+    ({'image': images([10] * 4), 'name': list('abab')}, "no column 'label'"),
+    ({'image': images([10] * 4), 'label': [None] * 4}, 'no image has a label'),
+    ({'label': list('abab')}, "no image column 'image'")])
+def test_errors_name_row_and_column(tmp_path, capsys, columns, named):
+    write_parquet(tmp_path / 'a.parquet', columns)
+    code, _, error = run(capsys, tmp_path / 'a.parquet', '--output', tmp_path / 'out')
+    assert code == 2 and named in error and 'a.parquet' in error
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_number_without_a_name(tmp_path, capsys):
+    write_parquet(tmp_path / 'a.parquet', {'image': images([10] * 2), 'label': [0, 7]}, {'label': ['x', 'y']})
+    code, _, error = run(capsys, tmp_path / 'a.parquet', '--output', tmp_path / 'out')
+    assert code == 2 and 'row 1, column label is 7' in error and '2 class names' in error
+
+
+def test_damaged_and_huge_files(tmp_path, capsys, monkeypatch):
+    path = write_parquet(tmp_path / 'a.parquet', {'image': images([10] * 4), 'label': list('abab')})
+    (tmp_path / 'cut.parquet').write_bytes(path.read_bytes()[:-100])
+    code, _, error = run(capsys, tmp_path / 'cut.parquet', '--output', tmp_path / 'out')
+    assert code == 2 and 'cannot be read as Parquet' in error
+    assert MAX_PART_BYTES >= 2**30
+    monkeypatch.setattr('vit_tactile_ros.data.parquet_file.MAX_PART_BYTES', 100)
+    code, _, error = run(capsys, path, '--output', tmp_path / 'out')
+    assert code == 2 and 'row group 0 has' in error and not (tmp_path / 'out').exists()
+
+
+def change(data: Path, **values) -> None:
+    info = json.loads((data / 'meta/info.json').read_text())
+    (data / 'meta/info.json').write_text(json.dumps(info | values))
+
+
+@pytest.mark.parametrize(('values', 'named'), [
+    ({'codebase_version': 'v1.6'}, "codebase_version is 'v1.6'"), ({'codebase_version': 3}, 'codebase_version is 3'),
+    ({'total_frames': -1}, 'total_frames is -1'),
+    ({'features': 3}, 'features is 3'), ({'features': {}}, 'has the cameras []'),
+    ({'data_path': '../{episode_index}.parquet'}, 'must be inside the data set'),
+    ({'data_path': '/etc/passwd'}, 'must be inside the data set'),
+    ({'data_path': '{episode_index.__class__}'}, 'must be a pattern'),
+    ({'data_path': '{episode_index:0999999999d}'}, 'at most 3 digits'), ({'data_path': '{nothing}'}, 'data_path is'),
+    ({'video_path': 'videos/{episode_index}.mp4'}, 'not there'), ({'chunks_size': 0}, 'chunks_size is 0')])
+def test_a_damaged_info(tmp_path, capsys, values, named):
+    data = write_lerobot(tmp_path / 'data', 2, [[20] * 6, [150] * 6])
+    change(data, **values)
+    code, _, error = run(capsys, data, '--output', tmp_path / 'out')
+    assert code == 2 and named in error and not (tmp_path / 'out').exists()
+
+
+def test_a_short_video(tmp_path, capsys):
+    data = write_lerobot(tmp_path / 'data', 2, [[20] * 6, [150] * 9])
+    videos = sorted((data / 'videos').rglob('*.mp4'))
+    shutil.copy(videos[0], videos[1])
+    code, _, error = run(capsys, data, '--output', tmp_path / 'out')
+    assert code == 2 and 'frame 6 cannot be read' in error and videos[1].name in error
+
+
+def test_flags_of_another_format(tmp_path, capsys):
+    path = write_parquet(tmp_path / 'a.parquet', {'image': images([10] * 2), 'label': list('ab')})
+    for flags in (('--motion', '0.1'), ('--labels', path)):
+        code, _, error = run(capsys, path, *flags, '--output', tmp_path / 'out')
+        assert code == 2 and 'are for bags' in error
+    code, _, error = run(capsys, tmp_path, '--output', tmp_path / 'a' / 'out', '--image', 'none')
+    assert code == 2 and "no image column 'none'" in error
+
+
+def test_without_pyarrow(tmp_path, monkeypatch):
+    from vit_tactile_ros.data.parquet_file import ParquetFile
+
+    path = write_parquet(tmp_path / 'a.parquet', {'label': ['a']})
+    monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)
+    with pytest.raises(MissingPackageError, match='parquet'):
+        ParquetFile(path)

@@ -1,0 +1,123 @@
+"""Labelled images of the formats in which others publish them: Parquet with image columns, LeRobot."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.data.bags.find import natural
+from vit_tactile_ros.data.lerobot import INFO, LeRobot
+from vit_tactile_ros.data.parquet_file import ParquetFile, image_of, label_of
+from vit_tactile_ros.data.table import DataError, part_of
+from vit_tactile_ros.foundation.errors import shown
+from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
+
+Image = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FieldColumns:
+    """Which columns hold what; '' is the default of the format."""
+
+    image: str = ''  # of images; LeRobot: a camera
+    label: str = ''
+    group: str = ''  # frames of one object or recording
+
+
+@dataclass(frozen=True)
+class FieldImage:
+    """One labelled image."""
+
+    image: Image
+    label: str
+    group: str
+    split: str  # train, validation, test, or ''
+    number: int  # in its file or episode
+    reference: Image | None = None
+
+
+def is_field_format(path: Path) -> bool:
+    """A Parquet file, a folder with some, or a LeRobot data set."""
+    return (path.suffix.lower() == '.parquet' and path.is_file()) or (path / INFO).is_file() or (
+        path.is_dir() and any(path.rglob('*.parquet')))
+
+
+def field_size(path: Path) -> int:
+    """Rows that `field_images` reads, for a progress bar; raises DataError for a damaged file."""
+    if (path / INFO).is_file():
+        return LeRobot(path).frames
+    return sum(_rows(file) for file in _files(path))
+
+
+def field_images(path: Path, columns: FieldColumns) -> Iterator[FieldImage]:
+    """The labelled images in the order of files and rows; those without a label are left out.
+
+    Raises DataError naming file, row and column of what cannot be read.
+    """
+    if (path / INFO).is_file():
+        yield from _of_lerobot(LeRobot(path), columns)
+        return
+    for file in _files(path):
+        yield from _of_parquet(file, columns)
+
+
+def _files(path: Path) -> list[Path]:
+    return [path] if path.is_file() else sorted(path.rglob('*.parquet'), key=lambda one: natural(one))
+
+
+def _rows(file: Path) -> int:
+    with ParquetFile(file) as parquet:
+        return parquet.rows
+
+
+def _of_parquet(path: Path, columns: FieldColumns) -> Iterator[FieldImage]:
+    split = part_of(re.split(r'[-_.]', path.name)[0]) or ''  # train-00000-of-00002.parquet
+    with ParquetFile(path) as file:
+        label = columns.label or 'label'
+        images = [name for name in file.image_columns() if name != 'reference']
+        image = columns.image or (images[0] if len(images) == 1 else 'image')
+        if image not in images:
+            raise DataError(f'{path} has no image column {shown(image)}; its image columns are '
+                            f'{shown(images)}: choose one with --image')
+        group = columns.group or ('group' if 'group' in file.columns else '')
+        reference = 'reference' if 'reference' in file.image_columns() and image != 'reference' else ''
+        names = file.class_names(label)
+        for number, row in file.read([name for name in dict.fromkeys((image, label, group, reference)) if name]):
+            where = f'{path}, row {number}, column'
+            name = label_of(row[label], names, f'{where} {label}')
+            if not name:
+                continue
+            own = label_of(row[group], file.class_names(group), f'{where} {group}') if group else ''
+            shown_reference = image_of(row[reference], f'{where} {reference}') if reference and row[reference] else None
+            yield FieldImage(image_of(row[image], f'{where} {image}'), name, own, split, number, shown_reference)
+
+
+def _of_lerobot(data: LeRobot, columns: FieldColumns) -> Iterator[FieldImage]:
+    camera = data.camera(columns.image)
+    for episode in data.episodes():
+        first: list[tuple[int, Image, str]] = []
+        reference: Image | None = None
+        group = f'episode {episode.number}' if not columns.group else ''
+        for number, image, row in data.images(episode, camera, columns.label, columns.group):
+            name = row.label
+            own = group or f'{columns.group} {row.group}'
+            if reference is None:
+                first.append((number, image, name))
+                if len(first) < min(REFERENCE_FRAMES, episode.length):
+                    continue
+                same = len({one.shape for _, one, _ in first}) == 1
+                if not same:
+                    raise DataError(f'{data.path}: the first images of episode {episode.number} differ in size')
+                mean = np.mean([one for _, one, _ in first], axis=0, dtype=np.float64)
+                reference = np.rint(mean).astype(np.uint8)
+                ready = first
+            else:
+                ready = [(number, image, name)]
+            for place, one, label in ready:
+                if label:
+                    yield FieldImage(one, label, own, data.split_of(episode.number), place, reference)

@@ -1,0 +1,84 @@
+"""The images of one sensor with their times, from a video, a folder of images or a bag."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vit_tactile_ros.data.bags.find import WHAT_IS_A_BAG, is_recording, natural
+from vit_tactile_ros.data.bags.images import image_topics
+from vit_tactile_ros.data.bags.recording import Recording
+from vit_tactile_ros.data.folders import IMAGE_SUFFIXES
+from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.data.video import VIDEOS, images_of, rate_of
+from vit_tactile_ros.inference.decode import decode
+from vit_tactile_ros.inference.image_file import read_image
+from vit_tactile_ros.inference.image_header import DecodeError
+
+DEFAULT_RATE = 25.0  # images per s of a folder, and of a video that names no rate
+
+
+class Recorded(NamedTuple):
+    seconds: float  # since the first image
+    image: NDArray[np.uint8]  # RGB (H, W, 3)
+
+
+def recorded_topic(path: Path, topic: str) -> str:
+    """The image topic of a bag: `topic`, or its only one if that is ''. '' for a video or a folder.
+
+    Raises DataError for a path that is none of the three, a topic that the bag has not, and several to choose from.
+    """
+    if not path.exists():
+        raise DataError(f'{path} does not exist; must be a video, a folder of images or a bag')
+    if not is_recording(path):
+        if not path.is_dir() and path.suffix.lower() not in VIDEOS:
+            raise DataError(f'{path} is neither a video ({", ".join(VIDEOS)}), a folder of images nor a bag; '
+                            f'{WHAT_IS_A_BAG}')
+        return ''
+    with Recording(path) as recording:
+        found = [one.topic for one in image_topics(recording.connections, path).values()]
+    if topic:
+        if topic not in found:
+            raise DataError(f'{path} has no images on {topic}; it has them on {", ".join(sorted(found))}')
+        return topic
+    if len(found) > 1:
+        raise DataError(f'{path} has images of several sensors: {", ".join(sorted(found))}; choose one with --topic')
+    return found[0]
+
+
+def recorded_images(path: Path, topic: str = '', rate: float = 0.0) -> Iterator[Recorded]:
+    """topic: of a bag, as `recorded_topic` gives it. rate: images per s of a video or folder; 0: that of the video.
+
+    Raises DataError for a message or video without an image that can be decoded, ImageFileError for such a file.
+    """
+    if is_recording(path):
+        yield from _of_bag(path, topic)
+        return
+    step = 1 / (rate or (0.0 if path.is_dir() else rate_of(path)) or DEFAULT_RATE)
+    for number, image in enumerate(_of_folder(path) if path.is_dir() else images_of(path)):
+        yield Recorded(number * step, image)
+
+
+def _of_folder(folder: Path) -> Iterator[NDArray[np.uint8]]:
+    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
+                    and not file.name.startswith('.')), key=natural)
+    if not files:
+        raise DataError(f'{folder} has no images ({", ".join(IMAGE_SUFFIXES)})')
+    for file in files:
+        yield read_image(file)
+
+
+def _of_bag(path: Path, topic: str) -> Iterator[Recorded]:
+    first = None
+    with Recording(path) as recording:
+        for found in recording.messages([topic], None, None):
+            first = found.received if first is None else first
+            seconds = (found.received - first) / 1e9
+            try:
+                yield Recorded(seconds, decode(recording.deserialise(found)))
+            except DecodeError as error:
+                raise DataError(f'{path}: the image of {topic} at {seconds:.3f} s cannot be read: {error}') from error
