@@ -96,12 +96,11 @@ def main(argv: list[str] | None = None) -> int:
     if request.picture:
         check_writable(request.picture)
     cv2.setNumThreads(1)
-    classifier = TactileClassifier(load_checkpoint(request.checkpoint or shipped_checkpoint()), 'cpu', threads=1,
-                                   engine='auto')
+    topic = recorded_topic(request.recording, request.topic) or request.topic or '/image_raw'
+    classifier = TactileClassifier(load_checkpoint(request.checkpoint or shipped_checkpoint()), 'cpu', threads=1)
     if classifier.gate_problem or classifier.preprocessing.motion_interval:
         raise UserError(f'checkpoint: {classifier.gate_problem or "its input has motion"}; adapt needs one of shapes '
                         'with a reference, the class no_contact and early exits')
-    topic = recorded_topic(request.recording, request.topic) or request.topic or '/image_raw'
     images = _read(request, topic, classifier)
     half = len(images.untouched) // 2
     fitted, held = images.untouched[:half], images.untouched[half:]
