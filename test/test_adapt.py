@@ -13,7 +13,7 @@ from toy_bags import write_bag
 from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import adapt
-from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, verdict
+from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, rows, verdict
 from vit_tactile_ros.evaluation.recordings.replaying import ReplaySettings, replay
 from vit_tactile_ros.evaluation.touchbench.clips import message_of
 from vit_tactile_ros.foundation.errors import UserError
@@ -141,6 +141,15 @@ def test_an_adaptation_that_harms_is_not_kept(changes, why):
     is_better, text = verdict({BEFORE: seen(), AFTER: seen(**changes)})
     assert not is_better and why in text
     assert verdict({BEFORE: seen(touched=np.ones(30, bool)), AFTER: seen()}) == (True, 'fewer false touches')
+
+
+def test_presses_are_counted_on_the_same_images():
+    """Two more faint images that show a press after: 8 of 10 predicted looked worse than 8 of 8 before."""
+    touched, fainter = np.zeros(30, bool), np.full(30, 1.0)
+    touched[20:28], fainter[20:28] = True, 9.0
+    found = rows({BEFORE: seen(scores=fainter, touched=touched), AFTER: seen(touched=touched)})
+    assert [one['of them predicted as a touch'] for one in found.values()] == [0.8, 0.8]
+    assert verdict({BEFORE: seen(scores=fainter, touched=touched), AFTER: seen(touched=touched)})[1].endswith('differ')
 
 
 def test_the_gain_is_for_one_checkpoint(tmp_path, weights):

@@ -14,7 +14,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +24,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.recorded_images import Recorded, recorded_images, recorded_topic
-from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, adaptation_figure, trial, verdict
+from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, adaptation_figure, rows, trial, verdict
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
@@ -97,12 +96,11 @@ def main(argv: list[str] | None = None) -> int:
     if request.picture:
         check_writable(request.picture)
     cv2.setNumThreads(1)
-    classifier = TactileClassifier(load_checkpoint(request.checkpoint or shipped_checkpoint()), 'cpu', threads=1,
-                                   engine='auto')
+    topic = recorded_topic(request.recording, request.topic) or request.topic or '/image_raw'
+    classifier = TactileClassifier(load_checkpoint(request.checkpoint or shipped_checkpoint()), 'cpu', threads=1)
     if classifier.gate_problem or classifier.preprocessing.motion_interval:
         raise UserError(f'checkpoint: {classifier.gate_problem or "its input has motion"}; adapt needs one of shapes '
                         'with a reference, the class no_contact and early exits')
-    topic = recorded_topic(request.recording, request.topic) or request.topic or '/image_raw'
     images = _read(request, topic, classifier)
     half = len(images.untouched) // 2
     fitted, held = images.untouched[:half], images.untouched[half:]
@@ -132,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         console.print(f'nothing was changed, because it brings nothing: {why}', soft_wrap=True)
     print(json.dumps({'file': str(path), 'written': brings, 'why': why, 'gain': gain, 'contrast': strongest,
-                      **{name: one.row() for name, one in seen.items()}}))
+                      **rows(seen)}))
     return 0
 
 
@@ -194,10 +192,10 @@ def _gain(images: Images, seen: Seen, fitted: Sequence[NDArray[np.uint8]], notes
 
 
 def _report(console: Console, seen: dict[str, Seen], start: str) -> None:
-    rows: dict[str, dict[str, Any]] = {name: one.row() for name, one in seen.items()}
+    found = rows(seen)
     table = Table('on images that were not adapted to', f'before: {start}', 'after')
-    for key in rows[AFTER]:
-        values = [rows[name].get(key, float('nan')) for name in (BEFORE, AFTER)]
+    for key in found[AFTER]:
+        values = [found[name][key] for name in (BEFORE, AFTER)]
         is_count = key in ('untouched images', 'images that show a press')
         table.add_row(key, *(f'{value:.0f}' if is_count else f'{value:.3f}' for value in values))
     console.print(table)

@@ -44,14 +44,13 @@ class Seen:
     untouched: int  # how many images are the held-out untouched ones; presses follow
     offset: float  # grey levels, mean over the cells, from the reference to the mean of the held-out images
 
-    def row(self) -> dict[str, float]:
-        """The figures that are compared; those of presses only if there are presses with a touch."""
+    def row(self, shows: NDArray[np.bool_]) -> dict[str, float]:
+        """The figures that are compared; those of presses only if there are some. shows: which of them show one."""
         gel, press = slice(0, self.untouched), slice(self.untouched, None)
         found = {'untouched images': float(self.untouched), 'reference off, grey levels': self.offset,
                  'gate score, median': float(np.median(self.scores[gel])),
                  'exit at the gate': float(self.gated[gel].mean()), 'false touches': float(self.touched[gel].mean()),
                  'gain': self.gain}
-        shows = self.scores[press] >= THRESHOLD
         if shows.any():
             found |= {'images that show a press': float(shows.sum()),
                       'of them predicted as a touch': float(self.touched[press][shows].mean()),
@@ -96,9 +95,15 @@ def trial(held: Sequence[Image], presses: Sequence[Image], classifier: TactileCl
                 tuple(names), np.array(confidence), len(held), float(np.abs(gel - to_cells(reference)).mean()))
 
 
+def rows(seen: Mapping[str, Seen]) -> dict[str, dict[str, float]]:
+    """The figures before and after, on the same images of presses: those that show one before or after."""
+    shows = np.any([one.scores[one.untouched:] >= THRESHOLD for one in seen.values()], axis=0)
+    return {name: one.row(shows) for name, one in seen.items()}
+
+
 def verdict(seen: Mapping[str, Seen]) -> tuple[bool, str]:
     """Whether the adaptation brings something, and why or why not."""
-    before, after = seen[BEFORE].row(), seen[AFTER].row()
+    before, after = rows(seen)[BEFORE], rows(seen)[AFTER]
     if after['false touches'] > before['false touches']:
         return False, 'more untouched images would be taken for a touch'
     if after['exit at the gate'] < before['exit at the gate'] - _WORSE:
@@ -129,15 +134,15 @@ def adaptation_figure(seen: Mapping[str, Seen], presses: Sequence[Image], noise:
     after = seen[AFTER]
     figure = Figure(figsize=(11, 8.5 if presses else 5.5), layout='constrained')
     figure.suptitle(title, fontsize=11)
-    rows: Any = figure.subfigures(3 if presses else 2, 1, height_ratios=(1.1, 1.0, 1.8) if presses else None)
-    axes = rows[0].subplots(1, 3)
+    parts: Any = figure.subfigures(3 if presses else 2, 1, height_ratios=(1.1, 1.0, 1.8) if presses else None)
+    axes = parts[0].subplots(1, 3)
     for axis, (name, one) in zip(axes, seen.items()):
         axis.imshow(np.clip(one.reference, 0, 255).astype(np.uint8))
         axis.set_title(f'reference, {name}', fontsize=9)
     drawn = axes[2].imshow(noise, vmin=0, vmax=max(STARTING_NOISE, float(noise.max())), cmap='viridis')
     axes[2].set_title('noise of the untouched gel', fontsize=9)
-    rows[0].colorbar(drawn, ax=axes[2], label='grey levels', shrink=0.8)
-    line = rows[1].subplots()
+    parts[0].colorbar(drawn, ax=axes[2], label='grey levels', shrink=0.8)
+    line = parts[1].subplots()
     for (name, one), colour in zip(seen.items(), (ORANGE, BLUE)):
         line.plot(one.scores, color=colour, linewidth=1, label=name)
     line.axhline(THRESHOLD, color=GREY, linestyle='--', linewidth=1)
@@ -154,7 +159,7 @@ def adaptation_figure(seen: Mapping[str, Seen], presses: Sequence[Image], noise:
         return figure
     strongest = np.argsort(-after.scores[after.untouched:])[:len(presses) // 2 + 1]
     shown = sorted(strongest[np.linspace(0, len(strongest) - 1, min(SHOWN, len(strongest))).astype(int)].tolist())
-    grid = rows[2].subplots(2, len(shown), squeeze=False)
+    grid = parts[2].subplots(2, len(shown), squeeze=False)
     for axes, (name, one) in zip(grid, seen.items()):
         for axis, index in zip(axes, shown):
             axis.imshow(np.clip(one.gain * (presses[index] - one.reference) + 127.5, 0, 255).astype(np.uint8))
