@@ -49,6 +49,8 @@ def readers() -> list[Reader]:
         Reader('example table', arrays.example_tables, arrays.read_example_table, mutate=arrays.mutate_npz),
         Reader('sensor file', text.sensor_files, text.read_sensor_file, mutate=text.mutate_json,
                strategy=text.json_strategy),
+        Reader('engine choice', text.engine_choices, text.read_engine_choice, mutate=text.mutate_json,
+               strategy=text.json_strategy),
         Reader('touches csv', text.touch_tables, text.read_touch_table, mutate=text.mutate_text,
                strategy=text.csv_strategy),
         Reader('intervals csv', text.interval_tables, text.read_interval_table, mutate=text.mutate_text,
