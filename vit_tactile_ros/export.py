@@ -28,7 +28,7 @@ from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import check_least
-from vit_tactile_ros.foundation.files import check_folder_writable, folder_written_whole
+from vit_tactile_ros.foundation.files import check_folder_writable, folder_written_whole, written_whole
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.engines.onnx_stages import OPSET, OnnxStages, check_exportable, write_stages
@@ -82,7 +82,8 @@ def main(argv: list[str] | None = None) -> int:
         stages = write_stages(checkpoint.model, folder)
         checked = check(checkpoint, stages, request.size)
         text = json.dumps(description(checkpoint, stages, fingerprint(checkpoint)) | {'checked': checked}, indent=1)
-        (folder / FILE).write_text(text + '\n', encoding='utf-8')
+        with written_whole(folder / FILE) as temporary:
+            temporary.write_text(text + '\n', encoding='utf-8')
         sizes = [stage.stat().st_size for stage in stages]
     _report(request, path, checkpoint, sizes, checked)
     print(json.dumps({'output': str(request.output), 'checkpoint': str(path), 'opset': OPSET, 'bytes': sizes,

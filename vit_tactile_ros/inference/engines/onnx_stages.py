@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
@@ -79,7 +80,8 @@ def write_stages(model: ViTTactile, folder: Path) -> list[Path]:
         _forget_source(proto)
         onnx.checker.check_model(proto)
         paths.append(folder / f'stage_{index}.onnx')
-        paths[-1].write_bytes(proto.SerializeToString())
+        with written_whole(paths[-1]) as temporary:
+            temporary.write_bytes(proto.SerializeToString())
     return paths
 
 
