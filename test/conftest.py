@@ -17,3 +17,6 @@ if 'PYTEST_XDIST_WORKER' in os.environ:
 # A domain of this process's own, so that no other robot, demo or test run on the machine is heard.
 os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
+
+# No test takes the engine that an earlier run has measured, or leaves a choice in the user's cache folder.
+os.environ['VIT_TACTILE_CACHE'] = ''

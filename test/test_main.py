@@ -98,6 +98,7 @@ def test_every_command_goes_through_the_wrapper(name):
     ('extract', 'rosbags', ['x.mcap', '--output', 'out'], 'vit_tactile_ros[bags]'),
     ('replay', 'ray', ['x.mcap', '--ray'], 'vit_tactile_ros[cluster]'),
     ('train', 'wandb', ['--use-wandb'], 'vit_tactile_ros[wandb]'),
+    ('export', 'onnxscript', ['--output', 'out'], 'vit_tactile_ros[onnx]'),
     ('benchmark', 'openvino', ['--engines', 'openvino', '--size', '4', '--batch_size', '2'], "the extra 'fast'"),
 ])
 def test_a_missing_package_names_the_extra(name, package, words, message, tmp_path):

@@ -32,6 +32,9 @@ COMMANDS = {
         'touchbench': 'measure touch on real data: checkpoint, baselines and controls on the same groups',
         'extract': 'write the labelled images of bags as files with a CSV',
     },
+    'use elsewhere': {
+        'export': 'write the network as ONNX files, for programs without PyTorch',
+    },
     'choose and measure speed': {
         'calibrate': 'fit confidences and thresholds of a checkpoint to validation data',
         'sweep': 'accuracy, compute and time for several exit thresholds',

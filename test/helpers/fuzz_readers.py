@@ -50,6 +50,8 @@ def readers() -> list[Reader]:
         Reader('sensor file', text.sensor_files, text.read_sensor_file, mutate=text.mutate_json,
                strategy=text.json_strategy),
         Reader('lerobot', text.lerobot_sets, text.read_lerobot_set, mutate=text.mutate_lerobot),
+        Reader('engine choice', text.engine_choices, text.read_engine_choice, mutate=text.mutate_json,
+               strategy=text.json_strategy),
         Reader('touches csv', text.touch_tables, text.read_touch_table, mutate=text.mutate_text,
                strategy=text.csv_strategy),
         Reader('intervals csv', text.interval_tables, text.read_interval_table, mutate=text.mutate_text,

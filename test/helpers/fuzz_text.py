@@ -65,6 +65,26 @@ def mutate_lerobot(data: bytes, rng: random.Random) -> bytes:
     return mutate_text(data, rng) if data.count(b'\n') > 1 else mutate_json(data, rng)
 
 
+CONDITIONS = {'format': '1', 'torch': '2.13.0', 'openvino': '2026.4.1', 'cpu': 'A', 'threads': '1', 'network': '0' * 64}
+
+
+def engine_choices(folder: Path) -> list[Path]:
+    import dataclasses
+
+    from vit_tactile_ros.inference.engines.choice import Choice
+
+    choice = Choice(CONDITIONS, 'openvino', 'int8', '2026-11-27', 15, {'torch float32': 7.5, 'openvino int8': 2.5})
+    return own(folder, ('engine.json', json.dumps(dataclasses.asdict(choice)).encode()))
+
+
+def read_engine_choice(path: Path) -> str:
+    from vit_tactile_ros.inference.engines.choice import read_choice
+
+    choice = read_choice(path, CONDITIONS)
+    assert choice.conditions == CONDITIONS and str(choice)
+    return 'read'
+
+
 def mutate_json(data: bytes, rng: random.Random) -> bytes:
     return mutate_bytes(data, rng) if rng.random() < 0.3 else json.dumps(mutate_values(json.loads(data), rng)).encode()
 

@@ -265,8 +265,9 @@ def test_auto_precision_takes_the_fastest_that_agrees(monkeypatch, caplog, given
     model = toy_model()
     taken = make_runtime(model, 'cpu', 'auto', 'auto', ranges=[(-1.0, 1.0)] * 12 if given else ())
     assert (taken.name, taken.precision) == wanted
-    ratio = {'int8': '5.0', 'bfloat16': '2.5'}[wanted[1]]
-    assert f'chosen: fake {wanted[1]}, {ratio} times as fast as torch float32' in caplog.text
+    times = {'int8': '1000.00', 'bfloat16': '2000.00'}
+    assert f'engine chosen: fake {wanted[1]}: {times[wanted[1]]} ms for one image in full depth, against' in caplog.text
+    assert '5000.00 of torch float32 (medians of' in caplog.text
     assert ('engine fake is left out in int8: ' in caplog.text) is (wanted[1] != 'int8')
 
 
@@ -338,16 +339,16 @@ class _Wrong(TorchRuntime):
 def test_an_engine_that_answers_differently_is_never_taken(monkeypatch, caplog):
     """A miscompiled network on the robot."""
     monkeypatch.setitem(select.CPU_ENGINES, 'wrong', lambda request: _Wrong(request.model, request.device))
-    monkeypatch.setattr(select, '_fastest', lambda runtimes, model: runtimes[-1])
+    monkeypatch.setattr(select, '_fastest', lambda runtimes, _model: (
+        runtimes[-1], {f'{runtimes[-1].name} float32': 1.0}, 1))
     assert make_runtime(toy_model(), 'cpu', 'auto').name == 'openvino'
     assert 'engine wrong is left out: its logits differ from those of plain torch by 0.01' in caplog.text
     with pytest.raises(ValueError, match="engine is 'wrong': its logits differ"):
         make_runtime(toy_model(), 'cpu', 'wrong')
 
 
-def test_auto_takes_the_fastest(monkeypatch, caplog):
+def test_auto_takes_the_fastest(monkeypatch):
     """The slowest of the engines, or the first."""
-    caplog.set_level(logging.INFO)
     clock = iter(range(10_000))
     monkeypatch.setattr(select.time, 'perf_counter', lambda: float(next(clock)))
     slow, fast = (TorchRuntime(toy_model(), CPU) for _ in range(2))
@@ -359,9 +360,9 @@ def test_auto_takes_the_fastest(monkeypatch, caplog):
             next(clock)
             yield logits
     slow.stages = waits
-    assert select._fastest([slow, fast], toy_model()).name == 'fast'
-    assert select._fastest([fast, slow], toy_model()).name == 'fast'
-    assert 'slow float32 4000.00 ms, fast float32 1000.00 ms; chosen: fast float32, 4.0 times' in caplog.text
+    for runtimes in ([slow, fast], [fast, slow]):
+        best, milliseconds, _rounds = select._fastest(runtimes, toy_model())
+        assert best.name == 'fast' and milliseconds == {'slow float32': 4000.0, 'fast float32': 1000.0}
 
 
 SIGNAL_AFTER_RUNTIMES = """

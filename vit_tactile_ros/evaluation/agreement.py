@@ -26,14 +26,16 @@ class DisagreementError(RunError):
 
 @torch.inference_mode()
 def check_agreement(engine: Runtime, reference: Runtime, images: Tensor, tau: Sequence[float],
-                    temperatures: Sequence[float], batch_size: int) -> float:
-    """Largest difference of the logits of any exit over the largest logit, for float32 (n, 3, h, w) images.
+                    temperatures: Sequence[float], batch_size: int, tolerance: float | None = None) -> float:
+    """Largest difference of the logits of any exit over the largest logit, for float32 (n, channels, h, w) images.
+
+    tolerance: None for that of the precision.
 
     Raises DisagreementError if it is above the tolerance; if a sample of a batch exits elsewhere although its
     confidence at that exit is not within the tolerance of tau; or if more samples than OTHER_CLASSES get another class
     at full depth.
     """
-    tolerance = TOLERANCE[engine.precision]
+    tolerance = TOLERANCE[engine.precision] if tolerance is None else tolerance
     worst, other_classes = 0.0, 0
     for batch in images.split(batch_size):
         for exit_index, (got, wanted) in enumerate(zip(engine.stages(batch), reference.stages(batch), strict=True)):

@@ -18,7 +18,7 @@ from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.inference.ranges import ENOUGH_IMAGES, Range, activation_ranges
-from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares
+from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares, network_digest
 
 
 class DamagedOutputs(Exception):
@@ -27,12 +27,7 @@ class DamagedOutputs(Exception):
 
 def fingerprint(checkpoint: Checkpoint) -> str:
     """A hash of everything that determines the logits: architecture, weights, preprocessing, classes."""
-    digest = hashlib.sha256(json.dumps([asdict(checkpoint.model.config), asdict(checkpoint.preprocessing),
-                                        checkpoint.class_names], sort_keys=True).encode())
-    for name, tensor in sorted(checkpoint.model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().numpy().tobytes())
-    return digest.hexdigest()
+    return network_digest(checkpoint.model, asdict(checkpoint.preprocessing), checkpoint.class_names)
 
 
 def cached_outputs(folder: Path | None, checkpoint: Checkpoint, part: Part, device: torch.device | str = 'cpu',

@@ -52,7 +52,7 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
         raise ValueError(f'frame is {frame.shape}; must be fitted to {(*config.image_size, 3)}')
     whole = np.empty((config.channels, *config.image_size), np.float32) if out is None else out
     values = whole[:3]
-    scale, shift = _scale_and_shift(tuple(config.mean), tuple(config.std), config.reference)
+    scale, shift = scale_and_shift(tuple(config.mean), tuple(config.std), config.reference)
     if config.reference == 'difference':
         if reference is None or reference.shape != frame.shape:
             raise ValueError(f'reference is {None if reference is None else reference.shape}; this checkpoint needs '
@@ -75,12 +75,17 @@ def normalise(frame: Image, reference: NDArray[np.floating] | Image | None, conf
         for first in range(0, len(motion), 3):
             np.subtract(now, before[first:first + 3], out=motion[first:first + 3], dtype=np.float32)
         np.clip(motion, -127.5, 127.5, out=motion)
-        motion *= np.float32(1.0 / (255.0 * config.motion_std))
+        motion *= motion_scale(config)
     return whole
 
 
+def motion_scale(config: PreprocessingConfig) -> np.float32:
+    """The factor for the motion in grey levels."""
+    return np.float32(1.0 / (255.0 * config.motion_std))
+
+
 @lru_cache(maxsize=8)
-def _scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], reference: str) -> tuple[Input, Input]:
+def scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], reference: str) -> tuple[Input, Input]:
     """The factor for grey levels or their differences, and what is subtracted afterwards, (3, 1, 1) each."""
     middle = 0.5 if reference == 'difference' else 0.0
     mean_, std_ = (np.array(values, np.float64).reshape(3, 1, 1) for values in (mean, std))

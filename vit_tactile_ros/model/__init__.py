@@ -1,6 +1,12 @@
 """The network: attention, the staged ViT, its checkpoint."""
 
-from vit_tactile_ros.model.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from vit_tactile_ros.model.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    load_checkpoint,
+    network_digest,
+    save_checkpoint,
+)
 from vit_tactile_ros.model.config import (
     GREY_SHARE,
     Calibration,
@@ -17,6 +23,6 @@ from vit_tactile_ros.model.vit import ViTTactile, compute_shares, create_vit_tac
 __all__ = [
     'GREY_SHARE', 'Calibration', 'Checkpoint', 'CheckpointError', 'DropBound', 'ExitResult', 'Hurry',
     'ModelConfig', 'PreprocessingConfig', 'Provenance', 'ViTTactile', 'compute_shares', 'create_vit_tactile',
-    'early_exit', 'exit_probabilities', 'exit_score', 'load_checkpoint', 'multiply_adds', 'save_checkpoint',
-    'shipped_checkpoint', 'thresholds', 'token_threshold',
+    'early_exit', 'exit_probabilities', 'exit_score', 'load_checkpoint', 'multiply_adds', 'network_digest',
+    'save_checkpoint', 'shipped_checkpoint', 'thresholds', 'token_threshold',
 ]

@@ -131,6 +131,15 @@ def digest(metadata: Mapping[str, str], weights: Mapping[str, torch.Tensor]) -> 
     return f'sha256:{result.hexdigest()}'
 
 
+def network_digest(model: ViTTactile, *more: Any) -> str:
+    """A hash of architecture, weights and `more`, which JSON can hold."""
+    result = hashlib.sha256(json.dumps([dataclasses.asdict(model.config), *more], sort_keys=True).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        result.update(name.encode())
+        result.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return result.hexdigest()
+
+
 def _described(path: Path, metadata: Mapping[str, str], shapes: Mapping[str, tuple[int, ...]]) -> Checkpoint:
     """The checkpoint from the metadata, with a model without weights; checks the shapes of the weights."""
     if metadata.get('format') != FORMAT:

@@ -104,11 +104,13 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
                   at_start=True),
     ParameterRule('checkpoint', '', "Path of a .safetensors checkpoint; '' is the shipped one.", _is_checkpoint),
     ParameterRule('device', 'auto', "'auto' (CUDA if there is a GPU), 'cpu', 'cuda' or 'cuda:N'.", _is_device),
-    ParameterRule('engine', 'auto', "What runs the network: 'auto' measures and picks the fastest engine whose outputs "
-                  f"match 'torch'; or a name, one of {', '.join(engine_names()[1:])}.", is_one_of(*engine_names())),
+    ParameterRule('engine', 'auto', "What runs the network: 'auto' picks the fastest engine whose outputs match "
+                  "'torch', as measured at the first start and kept in a file; or a name, one of "
+                  f"{', '.join(engine_names()[1:])}.", is_one_of(*engine_names())),
     ParameterRule('precision', 'float32', "'float32', 'bfloat16', 'int8' (engine 'openvino', a checkpoint that "
-                  "vit_tactile_ros.calibrate has been run on), or 'auto': measures and picks the fastest that matches "
-                  'float32 within its tolerance, which takes about 2 s at configure.', is_one_of(*AUTO_OR_PRECISION)),
+                  "vit_tactile_ros.calibrate has been run on), or 'auto': picks the fastest that matches float32 "
+                  'within its tolerance, as measured at the first start, which then takes about 3 s longer.',
+                  is_one_of(*AUTO_OR_PRECISION)),
     ParameterRule('threads', 0, 'CPU threads of the network, 0 to 256; 0 measures whether more than one is faster.',
                   is_integer(0, 256), integer_range=(0, 256)),
     ParameterRule('tau', None, 'Exit threshold, 0 to 1 (an integer works too): an image exits at the first exit whose '

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import logging
 import statistics
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.inference.decide import decide
+from vit_tactile_ros.inference.engines.choice import Choice, conditions, keep_choice, kept_choice
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.inference.runtime import (
@@ -34,7 +36,7 @@ from vit_tactile_ros.model.tokens import touched_images
 # shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half
 # or five times as wide. Its cost in accuracy shows only on touches (`evaluation.agreement`, benchmark --accuracy).
 TOLERANCE: dict[Precision, float] = {'float32': 1e-3, 'bfloat16': 0.1, 'int8': 0.05}
-MEASURING_TIME = 1.0  # s, for all engines together
+MEASURING_TIME = 0.4  # s for each engine; busy machines reach it before MEASURING_ROUNDS
 MEASURING_ROUNDS = 15
 REST = 0.005  # s between two engines: torch's threads spin that long, on a core that the next engine uses
 
@@ -96,8 +98,9 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
     """A model prepared to run; 'auto' takes the fastest engine whose outputs match plain torch in float32.
 
     With precision 'auto' that is the fastest of every precision that the device computes in; int8 only with `ranges`,
-    those of the checkpoint's calibration. Raises UserError for a device that does not exist, an unknown engine or
-    precision, or a requested one that can't run here or whose outputs differ, with what would be right.
+    those of the checkpoint's calibration. On a CPU, what was measured is kept for the next start (`engines.choice`),
+    which checks the outputs of that engine only. Raises UserError for a device that does not exist, an unknown engine
+    or precision, or a requested one that can't run here or whose outputs differ, with what would be right.
     """
     torch_device = select_device(device)
     check_precision(precision, AUTO_OR_PRECISION, engine)
@@ -105,31 +108,66 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
     if engine != 'auto' and engine not in engines:
         raise UserError(f"engine is {engine!r}; on {torch_device} it must be 'auto' or one of {', '.join(engines)}")
     reference = TorchRuntime(model, torch_device)
+
+    def prepared(name: str, each: Precision) -> Runtime:
+        request = Request(model, torch_device, each, threads, tuple(ranges))
+        return _prepare(name, engines[name], request, reference)
+
     if precision != 'auto' and engine != 'auto':
-        request = Request(model, torch_device, precision, threads, tuple(ranges))
         try:
-            return _prepare(engine, engines[engine], request, reference)
+            return prepared(engine, precision)
         except (UserError, NotImplementedError) as error:
             raise UserError(f'engine is {engine!r}: {error}') from error
+    candidates = [(name, each) for each in (PRECISIONS if precision == 'auto' else (precision,))
+                  for name in (engines if engine == 'auto' else (engine,))
+                  if not (name == 'torch' and (each == 'int8' or (  # not supported, or emulated
+                      each == 'bfloat16' and precision == 'auto' and not computes_in_bfloat16(torch_device))))]
+    measured_under = conditions(model, ranges, [f'{name} {each}' for name, each in candidates], threads)
+    is_kept = torch_device.type == 'cpu' and len(candidates) > 1
+    if is_kept and (runtime := _as_before(measured_under, candidates, prepared)):
+        return runtime
     runtimes: list[Runtime] = []
     refusals: list[str] = []
-    for each in PRECISIONS if precision == 'auto' else (precision,):
-        request = Request(model, torch_device, each, threads, tuple(ranges))
-        for name in engines if engine == 'auto' else (engine,):
-            if name == 'torch' and (each == 'int8' or (each == 'bfloat16' and precision == 'auto'
-                                                       and not computes_in_bfloat16(torch_device))):
-                continue  # not supported, or emulated
-            try:
-                runtimes.append(_prepare(name, engines[name], request, reference))
-            except Exception as error:  # any error of a library: plain torch still runs
-                refusals.append(f'{name} is left out{f" in {each}" if precision == "auto" else ""}: {error}')
-                # A missing precision that was not requested is not worth a warning.
-                log.log(logging.INFO if precision == 'auto' and each != 'float32' else logging.WARNING,
-                        'engine %s', refusals[-1])
+    for name, each in candidates:
+        try:
+            runtimes.append(prepared(name, each))
+        except Exception as error:  # any error of a library: plain torch still runs
+            refusals.append(f'{name} is left out{f" in {each}" if precision == "auto" else ""}: {error}')
+            # A missing precision that was not requested is not worth a warning.
+            is_expected = precision == 'auto' and each != 'float32'
+            log.log(logging.INFO if is_expected else logging.WARNING, 'engine %s', refusals[-1])
+            # The next start warns again, and tries again what may have failed by chance.
+            is_kept &= is_expected and isinstance(error, (UserError, NotImplementedError))
     if not runtimes:
         raise UserError(f'engine is {engine!r}, and none can run the checkpoint in precision {precision!r} here: '
                         + '; '.join(refusals))
-    return _fastest(runtimes, model)
+    if len(runtimes) == 1:
+        return runtimes[0]
+    best, milliseconds, rounds = _fastest(runtimes, model)
+    choice = Choice(measured_under, best.name, best.precision, datetime.date.today().isoformat(), rounds, milliseconds)
+    log.info('engine chosen: %s', choice)
+    if is_kept:
+        keep_choice(choice)
+    return best
+
+
+def _as_before(measured_under: dict[str, str], candidates: Sequence[tuple[str, Precision]],
+               prepared: Callable[[str, Precision], Runtime]) -> Runtime | None:
+    """The runtime that an earlier start has measured to be the fastest, if it still matches; None: measure."""
+    found = kept_choice(measured_under)
+    if found is None:
+        return None
+    choice, path = found
+    try:
+        if (choice.engine, choice.precision) not in candidates:
+            raise UserError(f'{path} has {choice.title}; must be one of '
+                            f'{", ".join(f"{name} {each}" for name, each in candidates)}')
+        runtime = prepared(choice.engine, choice.precision)
+    except Exception as error:  # any error of a library
+        log.warning('the choice of the engine is measured again: %s', error)
+        return None
+    log.info('engine chosen on %s: %s; from %s, delete it to measure again', choice.measured, choice, path)
+    return runtime
 
 
 def _prepare(name: str, prepare: Prepare, request: Request, reference: Runtime) -> Runtime:
@@ -188,10 +226,11 @@ def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> floa
 
 
 @torch.inference_mode()
-def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
-    """The runtime with the smallest median time of one image in full depth, from interleaved rounds."""
-    if len(runtimes) == 1:
-        return runtimes[0]
+def _fastest(runtimes: list[Runtime], model: ViTTactile) -> tuple[Runtime, dict[str, float], int]:
+    """The runtime with the smallest median time of one image in full depth, from interleaved rounds.
+
+    And all medians in ms, by engine and precision, and the number of rounds.
+    """
     image = touched_images(model.config)[-1:]  # of which all patches are computed
     times: list[list[float]] = [[] for _ in runtimes]
     begun = time.perf_counter()
@@ -202,16 +241,8 @@ def _fastest(runtimes: list[Runtime], model: ViTTactile) -> Runtime:
             for logits in runtime.stages(image):
                 logits.cpu()  # waits for a GPU
             taken.append(time.perf_counter() - start)
-        if len(times[0]) > 1 and time.perf_counter() - begun > MEASURING_TIME:
+        if len(times[0]) > 1 and time.perf_counter() - begun > MEASURING_TIME * len(runtimes):
             break
-    medians = [statistics.median(taken[1:]) for taken in times]
-    best = medians.index(min(medians))
-    log.info('one image in full depth, medians of %d: %s; chosen: %s, %.1f times as fast as %s', len(times[0]) - 1,
-             ', '.join(f'{_title(runtime)} {1e3 * median:.2f} ms'
-                       for runtime, median in zip(runtimes, medians, strict=True)),
-             _title(runtimes[best]), medians[0] / medians[best], _title(runtimes[0]))
-    return runtimes[best]
-
-
-def _title(runtime: Runtime) -> str:
-    return f'{runtime.name} {runtime.precision}'
+    medians = [1e3 * statistics.median(taken[1:]) for taken in times]
+    return (runtimes[medians.index(min(medians))], {f'{runtime.name} {runtime.precision}': median for runtime, median in
+                                                    zip(runtimes, medians, strict=True)}, len(times[0]) - 1)
