@@ -4,10 +4,10 @@
 
 For checkpoints of a simulated task. The tokens after the blocks of each exit are computed once, for training touches
 of seed 0 and the validation and test touches of tools/measure_exits.py, without augmentation. Heads are then trained
-on the same batches for each seed: pooling by the mean, or by attention with 1, 3 or 8 learned queries for each exit (and,
-as a control with more weights, the mean and a hidden layer); the logits of each exit by themselves, or added to those
-of the exit before, which get the gradient of the later ones ('joint') or not; from labels only, or with the last exit
-of separate heads as the teacher of the early ones, weighted as in `train`.
+on the same batches for each seed: pooling by the mean, or by attention with 1, 3 or 8 learned queries for each exit
+(and, as a control with more weights, the mean and a hidden layer); the logits of each exit by themselves, or added to
+those of the exit before, which get the gradient of the later ones ('joint') or not; from labels only, or with the last
+exit of separate heads as the teacher of the early ones, weighted as in `train`.
 
 Per checkpoint and kind of head: accuracy of each exit on the test touches; the difference to the retrained heads of
 today (mean, separate, labels) on all validation and test touches, in points, with its standard error over the touches;
@@ -26,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -252,7 +253,7 @@ def pooling_times(model: ViTTactile, rounds: int) -> dict[str, float]:
     for number in (1, 3, 8):
         queries = torch.randn(model.config.width, number)
         classify = nn.Linear(model.config.width * number, model.config.num_classes)
-        steps[f'{number} quer{"y" if number == 1 else "ies"}'] = lambda q=queries, c=classify: attention(q, c)  # type: ignore[misc]
+        steps[f'queries: {number}'] = partial(attention, queries, classify)
     times: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(rounds):
         for name, step in steps.items():
