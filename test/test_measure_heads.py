@@ -12,6 +12,7 @@ from measure_heads import KINDS, PARTS, ExitTokens, Heads, Kind, load_tokens, ma
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import SimulatedTouches
 from vit_tactile_ros.evaluation.outputs import collect_outputs
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Checkpoint, ModelConfig, PreprocessingConfig, ViTTactile, save_checkpoint
 from vit_tactile_ros.simulator import IMPRINT_NAMES
 
@@ -81,6 +82,8 @@ def test_heads_are_measured_from_end_to_end(checkpoint, tmp_path, capsys):
     save_checkpoint(path, checkpoint)
     arguments = [str(path), '--costs', '0.5', '1', '--examples', '70', '--size', '60', '--epochs', '1', '--seeds', '2',
                  '--splits', '1', '--rendered', str(tmp_path / 'rendered'), '--cache', str(tmp_path / 'tokens')]
+    with pytest.raises(UserError, match=r'costs are \[0.5\]; must be one for each exit'):
+        main([str(path), '--costs', '0.5'])
     main(arguments)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     heads = found['heads'][str(path)]

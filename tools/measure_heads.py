@@ -43,6 +43,7 @@ from vit_tactile_ros.evaluation.cache import fingerprint
 from vit_tactile_ros.evaluation.metrics import expected_calibration_error
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, Inputs
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import Checkpoint, ViTTactile, compute_shares, load_checkpoint
 from vit_tactile_ros.model.vit import Head
 from vit_tactile_ros.training.config import TrainingConfig
@@ -215,6 +216,10 @@ def figures(validation: ExitOutputs, test: ExitOutputs, costs: Sequence[float], 
 
 def report(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     checkpoint = load_checkpoint(path)
+    exits = checkpoint.model.config.exits
+    if len(arguments.costs) != len(exits) or len(exits) < 2:
+        raise UserError(f'costs are {arguments.costs}; must be one for each exit of {path}, which has exits after the '
+                        f'blocks {exits} and needs an early one')
     train, *held_out = load_tokens(checkpoint, arguments.examples, arguments.size, arguments.rendered, arguments.cache)
     config = checkpoint.model.config
     rows: dict[str, list[dict[str, list[float]]]] = {str(kind): [] for kind in KINDS}
