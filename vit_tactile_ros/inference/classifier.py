@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,9 @@ from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, are_states
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
 from vit_tactile_ros.model.tokens import Group, choose_tokens, kept_shares, touched_images
+
+if TYPE_CHECKING:
+    from vit_tactile_ros.inference.slip_network import SlipEvidence
 
 Image = NDArray[np.uint8]
 
@@ -38,6 +41,7 @@ class Decision:
     tau: tuple[float, ...]  # threshold of each early exit; of `Hurry` where the exit that was used needed it
     compute_share: float  # of the full depth's multiply-adds, times the share of patches that were computed, 0..1
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
+    slip: SlipEvidence | None = None  # of the motion, for classes that are states
 
 
 class TactileClassifier:
