@@ -65,7 +65,7 @@ class MotionMaps:
 
 
 def figures_of(maps: NDArray[np.floating]) -> Floats:
-    """`FIGURES` of each image, (N, 46), from maps (N, 12, 12, 16); logarithms of px and grey levels, with a sign."""
+    """`FIGURES` of each image, (N, 40), from maps (N, 12, 12, 16); logarithms of px and grey levels, with a sign."""
     maps = maps.astype(np.float32)
     count = len(maps)
     found: list[Floats] = []

@@ -127,8 +127,8 @@ class TouchTracker:
         self.slip_threshold = self.settings.slip_threshold  # may be changed between two frames
         self.lost_threshold = self.settings.lost_threshold  # this one, too
         self._lost_at: float | None = None  # log odds that were reported; None: held, or not known
-        self._of_states = [STATES.index(name) for name in names] if has_states else []
         has_states = self._slip is not None
+        self._of_states = [STATES.index(name) for name in names] if has_states else []
         self._change_rate = self.settings.state_rate if has_states else self.settings.class_rate
         self._weight = self.settings.state_weight if has_states else self.settings.weight
         # which class a contact begins with, or changes to
