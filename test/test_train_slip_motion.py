@@ -43,8 +43,8 @@ def test_what_recurs_in_grasps_of_several_objects_is_the_gel(file):
 
 
 def test_train(file, tmp_path, capsys):
-    arguments = ['--grasps', str(file), '--cache', str(tmp_path / 'cache'), '--streams', '1', '--seconds', '8', '--steps',
-                 '2', '--grasp_steps', '2', '--seeds', '1']
+    arguments = ['--grasps', str(file), '--cache', str(tmp_path / 'cache'), '--streams', '1', '--seconds', '8',
+                 '--steps', '2', '--grasp_steps', '2', '--seeds', '1']
     main(arguments)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found['length']['balanced'] == 0.5  # all clips have the same length

@@ -40,10 +40,10 @@ from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.slip_network import FORMAT, LEAST_BINS
 from vit_tactile_ros.inference.touch_events import STATES, slip_scores
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.simulator import HandlingSequence, Markers, SensorUnit, load_sensor
+from vit_tactile_ros.simulator import HandlingSequence, Markers, SensorUnit
 from vit_tactile_ros.simulator.drift import Change
 from vit_tactile_ros.simulator.example import any_sensor, randomise
-from vit_tactile_ros.training.slip_motion import Floats, SlipModel, Stream, Trained, adapt_slip, train_lost, train_slip
+from vit_tactile_ros.training.slip_motion import Floats, Stream, Trained, adapt_slip, train_lost, train_slip
 
 IMAGES = PreprocessingConfig(image_size=(96, 128))
 BIN = 5  # images, 0.2 s
@@ -116,7 +116,8 @@ def fold(number: int, seed: int, grasps: Grasps, clips: Sequence[Floats], base: 
     slipped = grasps.slipped[[grasp_of[clip] for clip in used]]
     first = 100 * seed + 10 * number
     slip = adapt_slip(base, streams, [clips[clip] for clip in used], slipped, steps, first)
-    found = {'clip': [np.array(clip) for clip in rest], 'states': [_softmax(slip.outputs(clips[clip])) for clip in rest]}
+    found = {'clip': [np.array(clip) for clip in rest],
+             'states': [_softmax(slip.outputs(clips[clip])) for clip in rest]}
     for name in ('lost', 'still'):
         series = [binned(_still(clip) if name == 'still' else clip) for clip in clips]
         networks = [train_lost([series[clip] for clip in used], slipped, steps, first + n) for n in range(NETWORKS)]
@@ -151,10 +152,11 @@ def curve(found: dict[int, dict[str, Floats]], grasps: Grasps) -> list[dict[str,
     for threshold in (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0, 1.5, 2.0, 3.0):
         at = [next((n for n in range(LEAST_BINS - 1, len(s)) if s[n] >= threshold), None) for s in series]
         alarm = np.array([one is not None for one in at])
-        times = [(one + 1) * BIN / RATE for one, slips in zip(at, grasps.slipped, strict=True) if slips and one is not None]
+        times = [(one + 1) * BIN / RATE for one, slips in zip(at, grasps.slipped, strict=True)
+                 if slips and one is not None]
         rows.append({'threshold': threshold, 'false': float(alarm[~grasps.slipped].mean()),
                      'found': float(alarm[grasps.slipped].mean()),
-                     'quartiles_s': [round(float(q), 2) for q in np.quantile(times, (0.25, 0.5, 0.75))] if times else []})
+                     'quartiles_s': np.quantile(times, (0.25, 0.5, 0.75)).round(2).tolist() if times else []})
     return rows
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
-from vit_tactile_ros.inference.slip_network import SlipEvidence
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import (
     STATES,
     EventKind,
@@ -272,7 +272,7 @@ def test_settings_out_of_range(name, value):
 
 
 def test_the_motion_decides_about_slip():
-    """Events from the states of the network or of the gate, although the motion shows others; another order of names."""
+    """Events from the states of the network or the gate, although the motion shows others; the order of names."""
     names = ('slip', 'no_contact', 'stable', 'moving')
     tracker = TouchTracker(names, 3)
     wrong = np.array([0.01, 0.97, 0.01, 0.01])

@@ -22,7 +22,9 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
-from vit_tactile_ros.inference.slip_network import SlipEvidence, shipped_slip_network
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
+from vit_tactile_ros.inference.slip_network import shipped_slip_network
+from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.ros.live.bag_player import to_ros
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -153,7 +155,7 @@ def test_evidence_of_a_touch_in_live_and_replay(tmp_path, monkeypatch):
 
 def test_motion_over_seconds_in_live_and_replay(tmp_path):
     """Events of slip that differ: the motion is seen by one of them only, or is rounded on the way into the table."""
-    checkpoint = dataclasses.replace(toy_checkpoint(), class_names=('no_contact', 'stable', 'slip'))
+    checkpoint = dataclasses.replace(toy_checkpoint(), class_names=STATES)
     classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
     bag = write_bag(tmp_path / 'b', {'left': LABELS}, still=REFERENCE_FRAMES)
     live: list[SlipEvidence] = []

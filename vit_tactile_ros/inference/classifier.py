@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -17,12 +17,10 @@ from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, are_states
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
 from vit_tactile_ros.model.tokens import Group, choose_tokens, kept_shares, touched_images
-
-if TYPE_CHECKING:
-    from vit_tactile_ros.inference.slip_network import SlipEvidence
 
 Image = NDArray[np.uint8]
 

@@ -25,7 +25,8 @@ from vit_tactile_ros.inference.reference_store import (
     write_reference,
     written_at,
 )
-from vit_tactile_ros.inference.slip_network import SlipEvidence, SlipNetwork
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
+from vit_tactile_ros.inference.slip_network import SlipNetwork
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]

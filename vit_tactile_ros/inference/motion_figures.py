@@ -68,7 +68,7 @@ def figures_of(maps: NDArray[np.floating]) -> Floats:
     """`FIGURES` of each image, (N, 40), from maps (N, 12, 12, 16); logarithms of px and grey levels, with a sign."""
     maps = maps.astype(np.float32)
     count = len(maps)
-    found: list[Floats] = []
+    found: list[NDArray[np.floating]] = []
     means = []
     for first in (0, 2, 4):
         flow = maps[:, first:first + 2].reshape(count, 2, -1)
@@ -101,7 +101,7 @@ def _large(values: Floats, share: float = 0.95) -> Floats:
 
 
 def _flow() -> cv2.DISOpticalFlow:
-    flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
     flow.setFinestScale(1)
     return flow
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.motion_figures import FIGURES, MotionMaps, figures_of
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import STATES, are_states
 from vit_tactile_ros.model.shipped import shipped_checkpoint
 
@@ -32,13 +32,6 @@ MAX_GAP = 0.5  # s; then the stream was interrupted
 BIN = 0.2  # s, over which `lost` sees mean and largest value of each figure
 LEAST_BINS = 10  # before `lost` is known
 _LARGEST = 10.0  # standard deviations
-
-
-class SlipEvidence(NamedTuple):
-    """What the motion up to one image shows."""
-
-    states: Floats  # probabilities of STATES, (4,)
-    lost: float  # log odds that no object is held; NaN during the first 2 s of a stream
 
 
 @dataclass(frozen=True)

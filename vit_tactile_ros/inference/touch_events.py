@@ -8,16 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
-
-if TYPE_CHECKING:
-    from vit_tactile_ros.inference.slip_network import SlipEvidence
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 
 # Probability of no contact that a frame at the gate counts as here. Its confidence in results, 0.95, is that of a frame
 # alone; with it, releases came a frame later, and not one false release fewer (docs/results/touch_events.md).
@@ -68,8 +64,9 @@ class EventSettings:
 
     def __post_init__(self) -> None:
         for name, low, high in (('confidence', 0.5, 1), ('contact_rate', 0, 100), ('class_rate', 0, 100),
-                                ('state_rate', 0, 100), ('slip_share', 0, 1), ('slip_threshold', 0, 1), ('lost_threshold', 0, 1),
-                                ('weight', 0, 1), ('state_weight', 0, 1), ('floor', 0, 0.1), ('max_gap', 0, math.inf)):
+                                ('state_rate', 0, 100), ('slip_share', 0, 1), ('slip_threshold', 0, 1),
+                                ('lost_threshold', 0, 1), ('weight', 0, 1), ('state_weight', 0, 1), ('floor', 0, 0.1),
+                                ('max_gap', 0, math.inf)):
             value = getattr(self, name)
             if not low < value < high and not ('weight' in name and value == 1):
                 raise UserError(f'{name} is {value}; must be above {low} and below {high}')

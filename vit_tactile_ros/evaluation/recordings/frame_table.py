@@ -18,7 +18,7 @@ from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.inference.classifier import gate_probabilities
 from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
-from vit_tactile_ros.inference.slip_network import SlipEvidence
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, STATES
 from vit_tactile_ros.model import thresholds
 

@@ -29,7 +29,8 @@ from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import Precision
-from vit_tactile_ros.inference.slip_network import SlipEvidence, shipped_slip_network
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
+from vit_tactile_ros.inference.slip_network import shipped_slip_network
 from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.model import PreprocessingConfig
 
