@@ -26,6 +26,7 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference
+from vit_tactile_ros.inference.slip_network import shipped_slip_network
 from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD, EventSettings
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import (
@@ -78,10 +79,11 @@ def untouched_reference(clip: Path, first: int, last: int, classifier: TactileCl
 
 
 def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: TactileClassifier,
-                gate: bool, reference: np.ndarray | None = None) -> FrameTable:
+                gate: bool, reference: np.ndarray | None = None, motion: bool = True) -> FrameTable:
     """As replay makes it, at a tau of 0.95. Contact of an unknown class is labelled with class 1."""
-    sensor = SensorFrames(Reference(fixed=reference), classifier.preprocessing)
-    decisions, labels = [], []
+    sensor = SensorFrames(Reference(fixed=reference), classifier.preprocessing,
+                          slip_network=shipped_slip_network(classifier.class_names) if motion else None)
+    decisions, labels, slips = [], [], []
     for image, label in frames:
         frame = sensor.update(message_of(image), 10**9 + round(1e9 * len(labels) / rate))
         tau = classifier.thresholds(0.95)
@@ -90,6 +92,8 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
                                                                        [frame.previous], None,
                                                                        [frame.touch_odds] if gate else None)
         labels.append(label)
+        if frame.slip is not None:
+            slips.append([*frame.slip.states, frame.slip.lost])
     count = len(labels)
     order = np.arange(count)
     touched = np.array([label != CLASS_NAMES[0] for label in labels])
@@ -109,11 +113,12 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
         confidence=probabilities.max(axis=1), touch_odds=np.full(count, np.nan), kept_share=np.full(count, np.nan),
         inference_time=np.full(count, np.nan), class_names=tuple(names),
         exits=classifier.exits, compute_shares=classifier.compute_shares, temperatures=(1.0,) * exits,
-        tau=classifier.thresholds(0.95))
+        tau=classifier.thresholds(0.95), motion=np.array(slips, np.float32) if slips else None)
 
 
 def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True, slip: Path | None = None,
-            settings: EventSettings | None = None, reference: tuple[Path, int, int] | None = None) -> list[dict]:
+            settings: EventSettings | None = None, reference: tuple[Path, int, int] | None = None,
+            motion: bool = True) -> list[dict]:
     checkpoint = load_checkpoint(slip or shipped_checkpoint())
     if checkpoint.class_names not in ((STATE_NAMES,) if slip else (CLASS_NAMES, (*CLASS_NAMES, UNKNOWN))):
         raise RuntimeError('the checkpoint has other classes than the simulator')
@@ -121,7 +126,7 @@ def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = 
     image = untouched_reference(*reference, classifier) if reference else None
     rows = []
     for name, frames, rate in streams:
-        table = frame_table(name, frames, rate, classifier, gate, image)
+        table = frame_table(name, frames, rate, classifier, gate, image, motion)
         rows.append({'stream': name, 'frames': len(table)} | judge_touches(
             table, find_touches(table, settings) or []))
     return rows
@@ -139,6 +144,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--rate', type=float, default=25.0, help='frames/s of the clips (default: 25)')
     parser.add_argument('--seconds', type=float, default=60.0, help='s of each simulated stream (default: 60)')
     parser.add_argument('--seeds', type=int, default=3, help='simulated streams per sensor (default: 3)')
+    parser.add_argument('--no_motion', action='store_true', help='slip by the checkpoint alone, not by the motion')
     parser.add_argument('--no_gate', action='store_true', help='all images through the network')
     arguments = parser.parse_args(argv)
     if arguments.clips:
@@ -155,7 +161,7 @@ def main(argv: list[str] | None = None) -> None:
         clip, first, last = arguments.reference
         reference = (arguments.clips / clip, int(first), int(last))
     rows = measure(streams, not arguments.no_gate, arguments.slip,
-                   EventSettings(slip_threshold=arguments.slip_threshold), reference)
+                   EventSettings(slip_threshold=arguments.slip_threshold), reference, not arguments.no_motion)
     columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
     print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
     for row in rows:

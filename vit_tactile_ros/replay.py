@@ -28,7 +28,7 @@ from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.cluster import replay_on_cluster
-from vit_tactile_ros.evaluation.recordings.events import Touch, find_touches, write_events
+from vit_tactile_ros.evaluation.recordings.events import Touch, find_lost, find_touches, write_events
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.evaluation.recordings.summary import summarise
@@ -42,7 +42,7 @@ from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import Precision
-from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD, EventSettings
+from vit_tactile_ros.inference.touch_events import LOST_THRESHOLD, SLIP_THRESHOLD, EventSettings
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
 EXAMPLES = (
@@ -75,6 +75,9 @@ class ReplayRequest:
     no_gate: bool = flag(False, 'let no image exit before the first block')
     slip_threshold: float = flag(SLIP_THRESHOLD, 'probability of slip at which a slip begins, above 0 and below 1; for '
                                                  'a checkpoint of states')
+    lost_threshold: float = flag(LOST_THRESHOLD, 'probability that no object is held at which it counts as lost, above '
+                                                 '0 and below 1; for a checkpoint of states')
+    no_slip_motion: bool = flag(False, 'find slip by the checkpoint of states alone, not by the motion over seconds')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     tau: tuple[float, ...] = flag((), "exit threshold, one or one per early exit; default: the checkpoint's")
     max_accuracy_drop: float | None = flag(None, 'accepted accuracy drop, instead of --tau; needs a calibrated '
@@ -102,7 +105,7 @@ class ReplayRequest:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise UserError(f'{name} is {value}; must be s from the start of the bag, at least 0')
-        EventSettings(slip_threshold=self.slip_threshold)
+        self.events()
         if self.start is not None and self.stop is not None and self.start >= self.stop:
             raise UserError(f'start is {self.start} and --stop {self.stop}; the start must be before the stop')
         if not (math.isfinite(self.speed) and self.speed > 0):
@@ -121,6 +124,10 @@ class ReplayRequest:
         for text in self.reference_files:
             if '=' not in text:
                 raise UserError(f'reference_files {text}: must be SENSOR=FILE, or =FILE for the unnamed sensor')
+
+    def events(self) -> EventSettings:
+        """Raises UserError for a threshold that is wrong."""
+        return EventSettings(slip_threshold=self.slip_threshold, lost_threshold=self.lost_threshold)
 
 
 def parse_arguments(argv: list[str] | None = None) -> ReplayRequest:
@@ -147,10 +154,13 @@ def main(argv: list[str] | None = None) -> int:
     for result in results:  # only the joined one is needed from here on
         result.table = result.table.subset(np.empty(0, np.int64))
     table.write_csv(arguments.output / 'frames.csv')
-    touches = find_touches(table, EventSettings(slip_threshold=arguments.slip_threshold))
+    touches = find_touches(table, arguments.events())
     summary = {'checkpoint': str(path)} | summarise(results, table, touches, seconds, missing)
     if touches is not None:
         write_events(touches, table.class_names, arguments.output)
+    if table.motion is not None:
+        summary['lost'] = [dict(zip(('bag', 'sensor', 'seconds', 'confidence'), one))
+                           for one in find_lost(table, arguments.events())]
     if arguments.live and not summary['stopped']:
         live, wrong = _play_live(arguments, path, settings, bags, table)
         summary |= {'live': live}
@@ -217,7 +227,8 @@ def _settings(arguments: ReplayRequest, checkpoint: Checkpoint) -> ReplaySetting
     return ReplaySettings(thresholds(tau, len(checkpoint.model.config.exits)), arguments.topics, arguments.sensors,
                           arguments.start, arguments.stop, labels, arguments.reference_frames, files,
                           arguments.batch_size, arguments.timing_frames, arguments.engine, arguments.precision,
-                          not arguments.no_gate, arguments.reference_drift, arguments.reference_store)
+                          not arguments.no_gate, arguments.reference_drift, arguments.reference_store,
+                          not arguments.no_slip_motion)
 
 
 def _replay_all(arguments: ReplayRequest, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import (
     STATES,
     EventKind,
@@ -17,7 +19,7 @@ from vit_tactile_ros.inference.touch_events import (
 
 NAMES = ('no_contact', 'sphere', 'edge')
 START, STEP = 10**9, 33_333_333  # ns
-ONSET, SETTLED, CHANGED, RELEASE, INTERRUPTED, SLIP_BEGAN, SLIP_ENDED = EventKind
+ONSET, SETTLED, CHANGED, RELEASE, INTERRUPTED, SLIP_BEGAN, SLIP_ENDED, LOST = EventKind
 
 
 def predictions(classes: str, certainty: float = 0.98) -> list[np.ndarray]:
@@ -267,3 +269,31 @@ def test_an_interruption_ends_a_slip():
 def test_settings_out_of_range(name, value):
     with pytest.raises(UserError, match=f'{name} is'):
         EventSettings(**{name: value})
+
+
+def test_the_motion_decides_about_slip():
+    """Events from the states of the network or the gate, although the motion shows others; the order of names."""
+    names = ('slip', 'no_contact', 'stable', 'moving')
+    tracker = TouchTracker(names, 3)
+    wrong = np.array([0.01, 0.97, 0.01, 0.01])
+    events = []
+    for n, state in enumerate('sssssssslllll'):
+        states = np.full(4, 0.01, np.float32)
+        states[STATES.index('stable' if state == 's' else 'slip')] = 0.97
+        events += tracker.update(at(n), wrong, GATE_EXIT_INDEX, SlipEvidence(states, float('nan')))
+    assert kinds(events) == [ONSET, SLIP_BEGAN] and names[events[1].class_id] == 'slip'
+
+
+def test_an_object_that_is_lost():
+    """An event for each image of the same loss; none without a touch; one before the odds are known."""
+    tracker = TouchTracker(STATES, 3)
+    nothing = np.array([0.97, 0.01, 0.01, 0.01], np.float32)
+    odds = [float('nan'), -2.0, 0.4, 2.0, -0.5, 1.0, -1.5, 0.2]
+    events = [event for n, one in enumerate(odds)
+              for event in tracker.update(at(n), nothing, 0, SlipEvidence(nothing, one))]
+    assert kinds(events) == [LOST, LOST] and [event.stamp for event in events] == [at(2), at(7)]
+    assert events[0].touch == 0 and events[0].confidence == pytest.approx(0.599, abs=1e-3)
+    tracker.lost_threshold = 0.9
+    assert not tracker.update(at(8), nothing, 0, SlipEvidence(nothing, -3.0))
+    assert not tracker.update(at(9), nothing, 0, SlipEvidence(nothing, 2.0))
+    assert kinds(tracker.update(at(10), nothing, 0, SlipEvidence(nothing, 2.3))) == [LOST]

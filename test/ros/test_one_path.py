@@ -24,6 +24,9 @@ from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
 from vit_tactile_ros.inference.reference_store import stored_path, write_reference
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
+from vit_tactile_ros.inference.slip_network import shipped_slip_network
+from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.ros.live.bag_player import to_ros
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -64,7 +67,8 @@ def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True, s
     logger = rclpy.logging.get_logger('one_path')
     stores = {} if store is None else {'left': stored_path(store, '/left/image_raw')}
     sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False,
-                                          stores=stores, weights=classifier.digest)['left'])
+                                          stores=stores, weights=classifier.digest,
+                                          slip_network=shipped_slip_network(classifier.class_names))['left'])
     worker = ClassificationWorker(classifier, [sensor], lambda: TAU, publish, logger, ThrottledLog(logger),
                                   gate=lambda: gate)
     worker.start()
@@ -175,3 +179,19 @@ def test_evidence_of_a_touch_in_live_and_replay(tmp_path, monkeypatch):
         np.testing.assert_allclose(found, np.stack(live), atol=1e-5)
         odds.append(found[:, 0] / (1 - found[:, 0]))
     np.testing.assert_allclose(odds[1] / odds[0], 10.0, rtol=0.02)
+
+
+def test_motion_over_seconds_in_live_and_replay(tmp_path):
+    """Events of slip that differ: the motion is seen by one of them only, or is rounded on the way into the table."""
+    checkpoint = dataclasses.replace(toy_checkpoint(), class_names=STATES)
+    classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
+    bag = write_bag(tmp_path / 'b', {'left': LABELS}, still=REFERENCE_FRAMES)
+    live: list[SlipEvidence] = []
+    play(bag, classifier, lambda _sensor, _image, decision: live.append(decision.slip))
+    table = replay(bag, 'b', classifier, ReplaySettings(tau=TAU, batch_size=4, timing_frames=0)).table
+    assert len(live) == len(table) and np.ptp([one.states[0] for one in live]) > 0
+    for row, one in enumerate(live):
+        np.testing.assert_array_equal(table.slip(row).states, one.states)
+        assert table.slip(row).lost == one.lost or np.isnan(one.lost)
+    settings = ReplaySettings(tau=TAU, batch_size=4, timing_frames=0, slip_motion=False)
+    assert replay(bag, 'b', classifier, settings).table.motion is None

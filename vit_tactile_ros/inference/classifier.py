@@ -17,6 +17,7 @@ from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
 from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, are_states
 from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
 from vit_tactile_ros.model.tokens import Group, choose_tokens, kept_shares, touched_images
@@ -38,6 +39,7 @@ class Decision:
     tau: tuple[float, ...]  # threshold of each early exit; of `Hurry` where the exit that was used needed it
     compute_share: float  # of the full depth's multiply-adds, times the share of patches that were computed, 0..1
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
+    slip: SlipEvidence | None = None  # of the motion, for classes that are states
 
 
 class TactileClassifier:

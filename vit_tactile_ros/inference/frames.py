@@ -26,6 +26,8 @@ from vit_tactile_ros.inference.reference_store import (
     write_reference,
     written_at,
 )
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
+from vit_tactile_ros.inference.slip_network import SlipNetwork
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
@@ -46,6 +48,7 @@ class Frame(NamedTuple):
     gain: float = 1.0  # of that difference, for the network
     # Motion is the difference to it; fitted, (h, w, 3 * motion_views); None: motion is not used.
     previous: Image | None = None
+    slip: SlipEvidence | None = None  # what the motion of the last seconds shows; None: not computed
 
 
 class SensorFrames:
@@ -60,17 +63,19 @@ class SensorFrames:
 
     def __init__(self, reference: Reference, preprocessing: PreprocessingConfig | None = None,
                  expects_grey: bool = True, drift: float = DRIFT, motion: tuple[float, int] | None = None,
-                 weights: str = '') -> None:
+                 weights: str = '', slip_network: SlipNetwork | None = None) -> None:
         """preprocessing: None keeps the images as decoded and gathers a reference of that size.
 
         expects_grey: do not check for grey images, since the network was trained on them.
         drift: s, time constant with which the reference follows untouched frames; 0: it does not.
         motion: interval in s, 0 for no motion, and number of views; None: those of `preprocessing`.
         weights: `Checkpoint.digest` of the network; a stored gain is used only for that.
+        slip_network: gives `Frame.slip`, from fitted images and their reference.
         """
         if motion is None:
             motion = (preprocessing.motion_interval, preprocessing.motion_views) if preprocessing else (0.0, 1)
         self._motion = Motion(*motion) if motion[0] else None
+        self._detector = slip_network.detector() if slip_network is not None and preprocessing is not None else None
         self.reference = reference
         self._drift = drift
         self.monitor = ReferenceMonitor(reference, drift)
@@ -125,9 +130,12 @@ class SensorFrames:
         if self.needs_reference:
             self._update_reference(image, stamp_ns, notes)
         previous = None if self._motion is None else self._move(self._motion, image, stamp_ns, notes)
-        return Frame(image, self.reference.frame if self.needs_reference else None, stamp_ns, notes,
-                     is_untouched=self.monitor.is_untouched, touch_odds=self.monitor.touch_odds, gain=self.gain,
-                     previous=previous)
+        reference = self.reference.frame if self.needs_reference else None
+        slip = None
+        if self._detector is not None and reference is not None:
+            slip = self._detector.update(image, stamp_ns, reference)
+        return Frame(image, reference, stamp_ns, notes, is_untouched=self.monitor.is_untouched,
+                     touch_odds=self.monitor.touch_odds, gain=self.gain, previous=previous, slip=slip)
 
     @property
     def motion_gaps(self) -> int:
@@ -208,6 +216,8 @@ class SensorFrames:
         self.resolution_changes += 1
         if self._motion:
             self._motion.clear()
+        if self._detector:
+            self._detector.clear()
         self.monitor.doubt()
         text = f'resolution changed from {previous[1]}x{previous[0]} to {shape[1]}x{shape[0]}'
         if self.needs_reference and (self.monitor.is_stored or not self.reference.is_fixed):
@@ -264,14 +274,16 @@ class SensorFrames:
 
 def sensor_frames(names: Sequence[str], reference_files: Sequence[str], reference_frames: int,
                   preprocessing: PreprocessingConfig, expects_grey: bool, drift: float = DRIFT,
-                  stores: Mapping[str, Path] | None = None, weights: str = '') -> dict[str, SensorFrames]:
+                  stores: Mapping[str, Path] | None = None, weights: str = '',
+                  slip_network: SlipNetwork | None = None) -> dict[str, SensorFrames]:
     """By name of the sensor; raises UserError as `fixed_references` does.
 
     stores: by name, the file that keeps a reference across restarts; not of sensors with a reference file.
-    weights: as for `SensorFrames`.
+    weights, slip_network: as for `SensorFrames`.
     """
     fixed = fixed_references(reference_files, names, preprocessing)
-    found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift, weights=weights)
+    found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift, weights=weights,
+                                slip_network=slip_network)
              for name, image in zip(names, fixed, strict=True)}
     for name, image in zip(names, fixed, strict=True):
         if stores and name in stores and image is None and found[name].needs_reference:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 
 # Probability of no contact that a frame at the gate counts as here. Its confidence in results, 0.95, is that of a frame
 # alone; with it, releases came a frame later, and not one false release fewer (docs/results/touch_events.md).
@@ -23,6 +24,8 @@ UNKNOWN = 'unknown'  # the class of a touch that is like none of the other class
 SLIP = 'slip'
 STATES = (NO_CONTACT, 'stable', 'moving', SLIP)  # of a held object, in place of the shapes
 SLIP_THRESHOLD = 0.9
+LOST_THRESHOLD = 0.5
+LOST_AGAIN = 1.0  # log odds below those of the threshold, at which an object counts as held again
 
 
 def are_states(class_names: Sequence[str]) -> bool:
@@ -40,6 +43,7 @@ class EventKind(IntEnum):
     INTERRUPTED = 5  # the stream was interrupted during the touch; how it ended is unknown
     SLIP_BEGAN = 6
     SLIP_ENDED = 7  # the object is held again; release and interrupted end a slip, too
+    LOST = 8  # the motion of seconds shows that no object is held; of a touch that is over, or of none, too
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,7 @@ class EventSettings:
     state_weight: float = 0.8  # the same as weight for states: a slip must be reported within two frames
     slip_share: float = 0.1  # share of slip among the states that begin, 0..1
     slip_threshold: float = SLIP_THRESHOLD  # probability of slip, 0..1, at which it begins
+    lost_threshold: float = LOST_THRESHOLD  # probability that no object is held, 0..1, at which it is reported
     weight: float = 0.5  # exponent of each frame's probabilities: neighbouring frames share their errors, 0..1
     floor: float = 0.001  # smallest probability that one frame may give a class, so that none is decisive alone
     max_gap: float = 0.5  # s between two frames, above which the stream was interrupted; more for slow streams
@@ -60,7 +65,8 @@ class EventSettings:
     def __post_init__(self) -> None:
         for name, low, high in (('confidence', 0.5, 1), ('contact_rate', 0, 100), ('class_rate', 0, 100),
                                 ('state_rate', 0, 100), ('slip_share', 0, 1), ('slip_threshold', 0, 1),
-                                ('weight', 0, 1), ('state_weight', 0, 1), ('floor', 0, 0.1), ('max_gap', 0, math.inf)):
+                                ('lost_threshold', 0, 1), ('weight', 0, 1), ('state_weight', 0, 1), ('floor', 0, 0.1),
+                                ('max_gap', 0, math.inf)):
             value = getattr(self, name)
             if not low < value < high and not ('weight' in name and value == 1):
                 raise UserError(f'{name} is {value}; must be above {low} and below {high}')
@@ -116,7 +122,10 @@ class TouchTracker:
         self._slip = names.index(SLIP) if are_states(names) else None
         self._num_exits = num_exits
         self.slip_threshold = self.settings.slip_threshold  # may be changed between two frames
+        self.lost_threshold = self.settings.lost_threshold  # this one, too
+        self._lost_at: float | None = None  # log odds that were reported; None: held, or not known
         has_states = self._slip is not None
+        self._of_states = [STATES.index(name) for name in names] if has_states else []
         self._change_rate = self.settings.state_rate if has_states else self.settings.class_rate
         self._weight = self.settings.state_weight if has_states else self.settings.weight
         # which class a contact begins with, or changes to
@@ -152,16 +161,18 @@ class TouchTracker:
         events = []
         if self._touch is not None and self._stamp is not None:
             events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))
-        self._touch = self._since = self._candidate = self._stamp = self._slip_since = None
+        self._touch = self._since = self._candidate = self._stamp = self._slip_since = self._lost_at = None
         self._exits.clear()
         self._belief = self._stationary
         return events
 
-    def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int) -> list[TouchEvent]:
+    def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int,
+               slip: SlipEvidence | None = None) -> list[TouchEvent]:
         """The events that this frame decides.
 
         stamp: ns. One before the last frame's, or more than `max_gap` and three times the last interval after it,
-        interrupts the stream; a repeated one is ignored. probabilities: (C,), sum 1.
+        interrupts the stream; a repeated one is ignored. probabilities: (C,), sum 1. slip: of the motion, for classes
+        that are states; its probabilities take the place of the network's and of the gate's.
         """
         events: list[TouchEvent] = []
         if self._stamp is not None:
@@ -174,7 +185,9 @@ class TouchTracker:
                 events += self.reset()
             self._step = min(step, 4 * self.settings.max_gap)  # after a gap, the next one is a gap too
         self._stamp = stamp
-        if exit_index == GATE_EXIT_INDEX:
+        if slip is not None and self._slip is not None:
+            probabilities = slip.states[self._of_states] / slip.states[self._of_states].sum()
+        elif exit_index == GATE_EXIT_INDEX:
             probabilities = np.full(len(self._belief), (1 - GATE_EVIDENCE) / (len(self._belief) - 1))
             probabilities[self._nothing] = GATE_EVIDENCE
         evidence = np.clip(np.asarray(probabilities, np.float64), self.settings.floor, None)
@@ -184,7 +197,19 @@ class TouchTracker:
         events += self._follow(stamp, touches, exit_index)
         if self._slip is not None:
             events += self._follow_slip(stamp, bool(probabilities[self._slip] >= 0.5))
+            if slip is not None:
+                events += self._follow_lost(stamp, slip.lost)
         return events
+
+    def _follow_lost(self, stamp: int, odds: float) -> list[TouchEvent]:
+        """odds: log odds that no object is held; NaN: not known yet."""
+        least = math.log(self.lost_threshold / (1 - self.lost_threshold))
+        if self._lost_at is not None and odds < least - LOST_AGAIN:
+            self._lost_at = None
+        if self._lost_at is not None or not odds >= least:
+            return []
+        self._lost_at = odds
+        return [self._event(EventKind.LOST, stamp, stamp, 1 / (1 + math.exp(-odds)))]
 
     def _predict(self, step: float) -> None:
         """The belief `step` s later: contact begins or ends at contact_rate, its class changes at its rate."""
@@ -269,8 +294,7 @@ class TouchTracker:
         return int(others.argmax())
 
     def _event(self, kind: EventKind, stamp: int, first_stamp: int, confidence: float) -> TouchEvent:
-        assert self._touch is not None
-        touch = self._touch
+        touch = self._touch or _Touch(self._touches, first_stamp, first_stamp, Counter())  # lost without a touch
         has_ended = kind in (EventKind.RELEASE, EventKind.INTERRUPTED)
         end = first_stamp if has_ended else stamp
         # At its end the belief is in no contact: the class of the touch is the one that had settled.

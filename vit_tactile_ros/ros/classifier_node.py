@@ -100,7 +100,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
             Sensor(name, frames) for name, frames in new_frames(self, self._settings, classifier).items()])
         for sensor in running.sensors:
             running.outputs[sensor.name] = SensorPublishers(self, sensor.name, classifier.class_names,
-                                                            len(classifier.exits), partial(value, 'slip_threshold'))
+                                                            len(classifier.exits), partial(value, 'slip_threshold'),
+                                                            partial(value, 'lost_threshold'))
         if value('gate') and classifier.gate_problem:
             self.get_logger().info(f'{classifier.gate_problem}, so no image exits before the first block')
         self._node_services.create(running)

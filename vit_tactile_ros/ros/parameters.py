@@ -14,7 +14,7 @@ from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import AUTO_OR_PRECISION
 from vit_tactile_ros.inference.tau_steering import TAU_MIN
-from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD
+from vit_tactile_ros.inference.touch_events import LOST_THRESHOLD, SLIP_THRESHOLD
 from vit_tactile_ros.model import thresholds
 from vit_tactile_ros.ros.exit_policy import NO_DROP
 from vit_tactile_ros.ros.parameter_rule import ParameterRule, is_bool, is_integer, is_number, is_one_of, short
@@ -144,6 +144,11 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
                   live=True),
     ParameterRule('slip_threshold', SLIP_THRESHOLD, 'Probability of slip, above 0 and below 1, at which touch_event '
                   'reports SLIP_BEGAN: lower is earlier, with more false alarms. For a checkpoint of states.',
+                  _is_probability, live=True, dynamic=True, float_range=(0.0, 1.0)),
+    ParameterRule('slip_motion', True, 'For a checkpoint of states: slip is found by the motion of the gel over '
+                  'seconds (models/slip_motion.safetensors); false: by the checkpoint alone, without LOST.', is_bool),
+    ParameterRule('lost_threshold', LOST_THRESHOLD, 'Probability that no object is held, above 0 and below 1, at '
+                  'which touch_event reports LOST: lower is earlier, with more false alarms. Needs slip_motion.',
                   _is_probability, live=True, dynamic=True, float_range=(0.0, 1.0)),
     ParameterRule('silence_timeout', 1.0, 'Time without an image, in s, after which a sensor is reported as silent, '
                   '0.05 to 3600.', is_number(0.05, 3600.0), live=True, dynamic=True, float_range=(0.05, 3600.0)),

@@ -11,6 +11,8 @@ from rclpy.node import Node
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
 from vit_tactile_ros.inference.reference_store import stored_path
+from vit_tactile_ros.inference.slip_network import shipped_slip_network
+from vit_tactile_ros.inference.touch_events import are_states
 from vit_tactile_ros.model import Calibration, load_checkpoint
 from vit_tactile_ros.ros.node_parameters import NodeParameters
 from vit_tactile_ros.ros.sensor import Sensor
@@ -54,7 +56,8 @@ def new_frames(node: Node, settings: NodeParameters, classifier: TactileClassifi
                   for name in names}
     return sensor_frames(names, list(value('reference_files') or ['']), value('reference_frames'),
                          classifier.preprocessing, classifier.expects_grey, value('reference_drift'), stores,
-                         classifier.digest)
+                         classifier.digest,
+                         shipped_slip_network(classifier.class_names) if value('slip_motion') else None)
 
 
 def load_beside(running: Running, classifier: TactileClassifier) -> Loaded:
@@ -72,7 +75,8 @@ def adopt(running: Running, loaded: Loaded) -> str:
     If it raises, nothing has changed.
     """
     new, old = loaded.classifier, running.classifier
-    sees_the_same = (new.preprocessing, new.expects_grey) == (old.preprocessing, old.expects_grey)
+    sees_the_same = (new.preprocessing, new.expects_grey, are_states(new.class_names)) == (
+        old.preprocessing, old.expects_grey, are_states(old.class_names))
     fits_the_same = all(getattr(new.preprocessing, name) == getattr(old.preprocessing, name)
                         for name in ('image_size', 'orientation', 'crop', 'reference'))
     with running.worker.held() if running.worker is not None else contextlib.nullcontext():

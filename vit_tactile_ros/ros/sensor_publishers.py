@@ -23,8 +23,8 @@ class SensorPublishers:
     """Publishers `tactile` and `touch_event` of a sensor. Events need a checkpoint with the class `no_contact`."""
 
     def __init__(self, node: LifecycleNode, sensor: str, class_names: Sequence[str], num_exits: int,
-                 slip_threshold: Callable[[], float]) -> None:
-        """`slip_threshold` is read for every image."""
+                 slip_threshold: Callable[[], float], lost_threshold: Callable[[], float]) -> None:
+        """The thresholds are read for every image."""
         def publisher(message_type: type, name: str):
             return node.create_lifecycle_publisher(message_type, topic(sensor, name), result_qos(),
                                                    qos_overriding_options=OVERRIDABLE_QOS)
@@ -32,6 +32,7 @@ class SensorPublishers:
         self._node = node
         self._sensor = sensor
         self._slip_threshold = slip_threshold
+        self._lost_threshold = lost_threshold
         self._class_names: list[str] = []
         self._num_exits = 0
         self._is_active = False
@@ -41,7 +42,7 @@ class SensorPublishers:
         self._events: Any = None
         self._tracker: TouchTracker | None = None
         self._frame_id = ''  # of the last image
-        self.touch_state = ''  # after the last event: no contact, contact, slip, or the class
+        self.touch_state = ''  # after the last event: no contact, contact, slip, not held, or the class
         self._set_classes(class_names, num_exits)
 
     def start(self) -> None:
@@ -88,7 +89,9 @@ class SensorPublishers:
         """The events that this result decides."""
         if self._tracker is not None:
             self._tracker.slip_threshold = self._slip_threshold()
-            self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index), frame_id)
+            self._tracker.lost_threshold = self._lost_threshold()
+            self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index,
+                                                      decision.slip), frame_id)
 
     def interrupt(self) -> None:
         """No image follows for now: a touch that is in progress is interrupted."""
@@ -117,6 +120,7 @@ class SensorPublishers:
                 NO_CONTACT if event.kind in (EventKind.RELEASE, EventKind.INTERRUPTED)
                 else 'contact' if event.kind in (EventKind.ONSET, EventKind.SLIP_ENDED)
                 else SLIP if event.kind is EventKind.SLIP_BEGAN
+                else 'not held' if event.kind is EventKind.LOST
                 else self._class_names[event.class_id])
             self._events.publish(event_message(event, of_event, self._sensor, self._class_names))
         self._frame_id = frame_id

@@ -9,6 +9,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -236,6 +237,8 @@ class ClassificationWorker:
 
     def _finish(self, ready: _Ready, decision: Decision) -> _Result | None:
         """Publish a result; None if that failed."""
+        if ready.frame.slip is not None:
+            decision = replace(decision, slip=ready.frame.slip)
         try:
             age = self._publish(ready.sensor, ready.image, decision)
         except Exception as error:

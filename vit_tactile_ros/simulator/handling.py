@@ -191,6 +191,10 @@ class HandlingSequence:
         since = t_seconds - self._start_s
         return self._handling.contact(since), self._handling.state(since)
 
+    def creep_mm(self, t_seconds: float) -> tuple[float, float]:
+        """As `Handling.creep_mm`, at the time of the last call of `at`."""
+        return self._handling.creep_mm(t_seconds - self._start_s)
+
 
 def _direction(rng: np.random.Generator, turning: float = 0.25) -> np.ndarray:
     """A unit vector (x, y, turn), with turning as the typical share of the turn."""

@@ -36,6 +36,20 @@ def test_csv_and_back(tmp_path, frames):
     assert len((tmp_path / 'frames.csv').read_text().splitlines()) == frames + 1
 
 
+@pytest.mark.parametrize('frames', [1, 40])
+def test_evidence_of_motion_in_csv_and_joined(tmp_path, frames):
+    """Lost when it is written, read, joined with a table without it, or when rows are taken."""
+    without = toy_frames(frames)
+    motion = np.random.default_rng(0).random((frames, 5), np.float32)
+    motion[0, 4] = np.nan
+    table = dataclasses.replace(without, motion=motion)
+    table.write_csv(tmp_path / 'frames.csv')
+    assert_equal(FrameTable.read_csv(tmp_path / 'frames.csv'), table)
+    joined = FrameTable.concatenate([without, table]).subset(np.arange(frames, 2 * frames))
+    assert_equal(joined, table)
+    assert without.slip(0) is None and (table.slip(frames - 1).states == motion[-1, :4]).all()
+
+
 @pytest.mark.parametrize('name', ['touch_odds', 'kept_share'])
 def test_a_file_of_an_older_version_lacks_a_column(tmp_path, name):
     table = toy_frames(12)

@@ -68,6 +68,19 @@ def find_touches(table: FrameTable, settings: EventSettings | None = None) -> li
     return [touch for own in _streams(table) for touch in _touches_of(own, settings)]
 
 
+
+def find_lost(table: FrameTable, settings: EventSettings | None = None) -> list[tuple[str, str, float, float]]:
+    """Where no object is held, by the motion: bag, sensor, s from its start, probability. Not of one touch alone."""
+    found = []
+    for own in _streams(table) if table.motion is not None else ():
+        tracker, probabilities = TouchTracker(own.class_names, len(own.exits), settings), own.probabilities
+        for row, stamp in enumerate(own.stamp.tolist()):
+            found += [(str(own.bag[0]), str(own.sensor[0]), float(own.seconds[row]), event.confidence)
+                      for event in tracker.update(stamp, probabilities[row], int(own.exit_index[row]), own.slip(row))
+                      if event.kind == EventKind.LOST]
+    return found
+
+
 def _streams(table: FrameTable) -> Iterator[FrameTable]:
     for bag, topic in dict.fromkeys(zip(table.bag.tolist(), table.topic.tolist(), strict=True)):
         yield table.subset((table.bag == bag) & (table.topic == topic))
@@ -79,7 +92,8 @@ def _touches_of(table: FrameTable, settings: EventSettings | None) -> Iterator[T
     probabilities = table.probabilities
     events: list[TouchEvent] = []
     for row, stamp in enumerate(table.stamp.tolist()):
-        events += tracker.update(stamp, probabilities[row], int(table.exit_index[row]))
+        events += tracker.update(stamp, probabilities[row], int(table.exit_index[row]), table.slip(row))
+    events = [event for event in events if event.kind != EventKind.LOST]
     for number in dict.fromkeys(event.touch for event in events):
         own = tuple(event for event in events if event.touch == number)
         last = own[-1]

@@ -18,7 +18,8 @@ from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.inference.classifier import gate_probabilities
 from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
-from vit_tactile_ros.inference.touch_events import NO_CONTACT
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, STATES
 from vit_tactile_ros.model import thresholds
 
 UNLABELLED = -1
@@ -27,6 +28,8 @@ _COLUMNS: dict[str, Any] = {
     'seconds': np.float64, 'label': np.int64, 'touch': np.str_, 'exit_index': np.int64, 'class_id': np.int64,
     'confidence': np.float32, 'touch_odds': np.float64, 'kept_share': np.float64, 'inference_time': np.float64}
 _LATER = ('touch_odds', 'kept_share')  # columns that the files of older versions do not have; NaN there
+
+_MOTION = tuple(f'motion_{name}' for name in (*STATES, 'lost_odds'))  # columns of recordings with such evidence
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,7 @@ class FrameTable:
     temperatures: tuple[float, ...]  # one per exit
     tau: tuple[float, ...]  # one per early exit
     rejections: tuple[Rejection, ...] = ()
+    motion: NDArray[np.float32] | None = None  # (N, 5) `SlipEvidence`: probabilities of STATES, log odds of lost
 
     def __len__(self) -> int:
         return len(self.stamp)
@@ -130,7 +134,14 @@ class FrameTable:
     def subset(self, rows: NDArray[Any]) -> FrameTable:
         """The rows at indices or under a mask, (n,) or bool (N,); rejections stay."""
         columns = {name: getattr(self, name)[rows] for name in _COLUMNS}
-        return replace(self, **columns, logits=self.logits[:, rows])
+        return replace(self, **columns, logits=self.logits[:, rows],
+                       motion=None if self.motion is None else self.motion[rows])
+
+    def slip(self, row: int) -> SlipEvidence | None:
+        """What the motion up to this frame shows; None if that was not computed."""
+        if self.motion is None or np.isnan(self.motion[row, 0]):
+            return None
+        return SlipEvidence(self.motion[row, :-1], float(self.motion[row, -1]))
 
     @staticmethod
     def empty(class_names: Sequence[str], exits: Sequence[int], compute_shares: Sequence[float],
@@ -152,7 +163,11 @@ class FrameTable:
                     raise ValueError(f'tables of different {name} cannot be joined: {getattr(first, name)} and '
                                      f'{getattr(table, name)}')
         columns = {name: np.concatenate([getattr(table, name) for table in tables]) for name in _COLUMNS}
+        motion = None if all(table.motion is None for table in tables) else np.concatenate([
+            np.full((len(table), len(_MOTION)), np.nan, np.float32) if table.motion is None else table.motion
+            for table in tables])
         return replace(first, **columns, logits=np.concatenate([table.logits for table in tables], axis=1),
+                       motion=motion,
                        rejections=merge_rejections(r for table in tables for r in table.rejections))
 
     def write_csv(self, path: Path) -> None:
@@ -161,7 +176,7 @@ class FrameTable:
         Both files are written atomically, and never form a pair of different tables: if the process is killed in
         between, there is a CSV without its JSON, which `read_csv` refuses.
         """
-        facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_COLUMNS, 'logits')}
+        facts = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*_COLUMNS, 'logits', 'motion')}
         facts['rejections'] = [asdict(r) for r in self.rejections]
         logit_names = [f'logit_block_{block}_{name}' for block in self.exits for name in self.class_names]
         facts_path = path.with_suffix('.json')
@@ -172,12 +187,14 @@ class FrameTable:
             with temporary.open('w', newline='', encoding='utf-8') as file:
                 writer = csv.writer(file)
                 exit_blocks = self.exit_blocks
-                writer.writerow([*_COLUMNS, 'label_name', 'class_name', 'exit_block', *logit_names])
+                writer.writerow([*_COLUMNS, 'label_name', 'class_name', 'exit_block', *logit_names,
+                                 *(_MOTION if self.motion is not None else ())])
                 for row in range(len(self)):
                     label = int(self.label[row])
                     writer.writerow([*(column[row] for column in columns), '' if label < 0 else self.class_names[label],
                                      self.class_names[self.class_id[row]], exit_blocks[row],
-                                     *self.logits[:, row].ravel()])
+                                     *self.logits[:, row].ravel(),
+                                     *(self.motion[row] if self.motion is not None else ())])
             facts_path.unlink(missing_ok=True)
 
     @staticmethod
@@ -203,10 +220,12 @@ class FrameTable:
                 np.array([row[at[name]] for row in rows], np.str_).astype(dtype) if rows else np.empty(0, dtype)
                 for name, dtype in _COLUMNS.items()}
             start = header.index('exit_block') + 1
-            logits = np.array([row[start:] for row in rows], np.float32).reshape(
+            end = -len(_MOTION) if header[-1] == _MOTION[-1] else None
+            motion = np.array([row[end:] for row in rows], np.float32).reshape(-1, len(_MOTION)) if end else None
+            logits = np.array([row[start:end] for row in rows], np.float32).reshape(
                 len(rows), len(facts['exits']), len(facts['class_names']))
             table = FrameTable(**columns, logits=np.ascontiguousarray(logits.transpose(1, 0, 2)),
-                               rejections=rejections, **facts)
+                               rejections=rejections, motion=motion, **facts)
             table._check()
             return table
         except (KeyError, TypeError, AttributeError, IndexError, OverflowError, ValueError) as error:

@@ -30,6 +30,9 @@ from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.reference_store import stored_path
 from vit_tactile_ros.inference.runtime import Precision
+from vit_tactile_ros.inference.slip_evidence import SlipEvidence
+from vit_tactile_ros.inference.slip_network import shipped_slip_network
+from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.model import PreprocessingConfig
 
 
@@ -52,6 +55,7 @@ class ReplaySettings:
     gate: bool = True  # untouched frames exit before the first block
     reference_drift: float = DRIFT  # s; 0: the reference is not followed
     reference_store: Path | None = None  # folder with references that adapt or the node stored; not written to
+    slip_motion: bool = True  # for classes that are states
 
 
 @dataclass
@@ -78,6 +82,7 @@ class Row(NamedTuple):
     touch: str
     is_gated: bool
     touch_odds: float  # from the difference to the reference, and in the logits; 1 without the gate
+    slip: SlipEvidence | None = None
 
 
 class Selection(NamedTuple):
@@ -145,7 +150,9 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
                                                     settings.reference_frames, classifier.preprocessing,
                                                     classifier.expects_grey, settings.reference_drift,
-                                                    _stores(selection, settings), classifier.digest)
+                                                    _stores(selection, settings), classifier.digest,
+                                                    shipped_slip_network(classifier.class_names)
+                                                    if settings.slip_motion else None)
         gate = settings.gate and classifier.untouched(settings.tau) is not None
         batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected,
                            gate)
@@ -247,8 +254,11 @@ class _Collected:
         if not self._rows:
             return replace(self.empty, rejections=rejections)
         count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
-        sensor, topic, index, stamp, received, label, touch, gated, odds = (
-            np.array(column) for column in zip(*self._rows[:count]))
+        *columns, slips = zip(*self._rows[:count])
+        sensor, topic, index, stamp, received, label, touch, gated, odds = map(np.array, columns)
+        motion = None if all(one is None for one in slips) else np.stack([
+            np.full(len(STATES) + 1, np.nan, np.float32) if one is None else
+            np.append(one.states, np.float32(one.lost)) for one in slips])
         table = FrameTable(
             bag=np.full(count, self.name), sensor=sensor.astype(np.str_), topic=topic, index=index, stamp=stamp,
             received=received, seconds=(received - self.start) / 1e9, label=label, touch=touch.astype(np.str_),
@@ -256,7 +266,7 @@ class _Collected:
             class_id=index, confidence=np.zeros(count, np.float32),
             touch_odds=odds, kept_share=np.array(self._kept[:count]), inference_time=np.array(self._times[:count]),
             class_names=self.empty.class_names, exits=self.empty.exits, compute_shares=self.empty.compute_shares,
-            temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections)
+            temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections, motion=motion)
         return replace(table.decided(table.tau), inference_time=table.inference_time)
 
 
@@ -286,7 +296,7 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
                                 gain=frame.gain))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp),
-                        gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0))
+                        gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0, frame.slip))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0

@@ -95,7 +95,8 @@ class _Session:
             'tau': list(settings.tau) or 1.0, 'diagnostics_period': 0.1,
             'image_transport': 'compressed' if self._compressed else 'raw',
             'reference_frames': settings.reference_frames, 'silence_timeout': 60.0,
-            'gate': settings.gate, 'reference_drift': settings.reference_drift}
+            'gate': settings.gate, 'reference_drift': settings.reference_drift,
+            'slip_motion': settings.slip_motion}
         files = dict(settings.reference_files)
         if any(sensor in files for sensor in self._sensors.values()):
             self._parameters['reference_files'] = [files.get(s, '') for s in self._sensors.values()]

@@ -1,0 +1,57 @@
+"""train_slip_motion.py end to end on toy grasps: folds, weights that the node reads, and no step twice."""
+
+import csv
+import json
+
+import cv2
+import numpy as np
+import pytest
+from train_slip_motion import main
+
+from vit_tactile_ros.evaluation.touchbench.slip import read_grasps
+from vit_tactile_ros.evaluation.touchbench.untouched import recurring_references
+from vit_tactile_ros.inference.slip_network import load_slip_network
+from vit_tactile_ros.model import PreprocessingConfig
+
+GEL = np.full((60, 80, 3), 100, np.uint8)
+
+
+@pytest.fixture(scope='module')
+def file(tmp_path_factory):
+    """Twelve grasps of six objects, in 60 frames each: an object of its own colour, which is gone after a second."""
+    folder = tmp_path_factory.mktemp('grasps')
+    rows = [['grasp', 'object', 'outcome', 'finger', 'file']]
+    for number in range(12):
+        slips = number % 2 == 1
+        video = cv2.VideoWriter(str(folder / f'{number}.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 25, (80, 60))
+        for frame in range(60):
+            image = GEL.copy()
+            if not slips or frame < 25:
+                cv2.circle(image, (40, 30), 22, (30, 250 - 20 * (number // 2), 30 + 40 * (number // 2)), -1)
+            video.write(image)
+        video.release()
+        rows.append([f'g{number}', f'object{number // 2}', 'slip' if slips else 'stable', 'a', f'{number}.avi'])
+    with (folder / 'grasps.csv').open('w', newline='', encoding='utf-8') as text:
+        csv.writer(text).writerows(rows)
+    return folder / 'grasps.csv'
+
+
+def test_what_recurs_in_grasps_of_several_objects_is_the_gel(file):
+    """A reference that contains an object, because most images of its clip do."""
+    for reference in recurring_references(read_grasps(file), PreprocessingConfig(image_size=(96, 128))):
+        assert np.abs(reference - 100).max() < 4
+
+
+def test_train(file, tmp_path, capsys):
+    arguments = ['--grasps', str(file), '--cache', str(tmp_path / 'cache'), '--streams', '1', '--seconds', '8',
+                 '--steps', '2', '--grasp_steps', '2', '--seeds', '1']
+    main(arguments)
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found['length']['balanced'] == 0.5  # all clips have the same length
+    assert 0 <= found['lost']['auc'] <= 1 and len(found['curve_0']) == 9
+    kept = {path: path.stat().st_mtime_ns for path in (tmp_path / 'cache').iterdir()}
+    assert len(kept) == 8  # maps of the grasps and of the stream, the first network, and five folds
+    main([*arguments, '--output', str(tmp_path / 'weights.safetensors')])
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])['lost'] == found['lost']
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert len(load_slip_network(tmp_path / 'weights.safetensors').lost) == 3
