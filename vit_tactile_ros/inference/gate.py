@@ -41,7 +41,7 @@ def constants() -> dict[str, float | tuple[float, float]]:
     """What a program needs that judges frames as `Gate` does; in grey levels, frames, shares and units of the noise."""
     return {
         'cells_along_shorter_side': _CELLS, 'threshold': THRESHOLD, 'largest_shift': LARGEST_SHIFT,
-        'starting_noise': _STARTING_NOISE, 'starting_weight': _STARTING_WEIGHT, 'lowest_noise': _LOWEST_NOISE,
+        'starting_noise': STARTING_NOISE, 'starting_weight': _STARTING_WEIGHT, 'lowest_noise': _LOWEST_NOISE,
         'highest_noise': _HIGHEST_NOISE, 'memory': _MEMORY, 'outlier': _OUTLIER, 'confidence': GATE_CONFIDENCE,
         'touched_score': TOUCHED_SCORE, 'touch_odds': TOUCH_ODDS, 'everywhere': _EVERYWHERE}
 
