@@ -93,7 +93,9 @@ class Stream:
         known = self.images or [(seconds, image)]
         found = [min(known, key=lambda old: abs(seconds - ago - old[0]))[1] for ago in self.motion['seconds']]
         self.images = [old for old in self.images if old[0] > seconds - 2 * self.motion['seconds'][-1]]
-        self.images.append((seconds, image))
+        # At most eight are kept per interval, as in training, also of a faster camera.
+        if not self.images or seconds - self.images[-1][0] >= self.motion['seconds'][0] / 8 - 1e-9:
+            self.images.append((seconds, image))
         return found
 
 

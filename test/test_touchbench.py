@@ -4,6 +4,7 @@ import json
 import re
 
 import cv2
+import numpy as np
 import pytest
 from toy_objects import write_presses_of_objects
 from toy_outputs import toy_checkpoint
@@ -11,6 +12,7 @@ from toy_presses import write_presses
 
 from vit_tactile_ros import touchbench
 from vit_tactile_ros.evaluation.touchbench.tasks import TASKS
+from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.model import save_checkpoint
 
 
@@ -41,6 +43,61 @@ def test_every_score_has_its_controls_beside_it(tmp_path, checkpoint, capsys):
             assert re.search(rf'{result["method"]} +{result["score"]["value"]:.3f} .* {control} ', output)
     assert [set(task['results'][0]['controls']) for task in found.values()] == [{'border', 'reference'}, {'border'}]
     assert cv2.imread(str(tmp_path / 'out' / 'touchbench.png')).std() > 5
+
+
+def write_video(path, images):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 25.0, (64, 48))
+    for image in images:
+        writer.write(image)
+    writer.release()
+
+
+def test_contact_frame_by_frame(tmp_path, checkpoint, capsys):
+    """Touches in the middle are found by their level, and not where only the border is shown."""
+    lines = ['clip,first,last']
+    for clip in range(3):
+        images = [np.full((48, 64, 3), 100, np.uint8) for _ in range(40)]
+        for image in images[10 + clip:30]:
+            cv2.circle(image, (32, 24), 8, (160, 150, 140), -1)
+        write_video(tmp_path / 'data' / 'gelsight_clips' / f'{clip}.avi', images)
+        lines.append(f'{clip}.avi,{10 + clip},29')
+    (tmp_path / 'data' / 'gelsight_clips' / 'contacts.csv').write_text('\n'.join(lines) + '\n')
+    code = touchbench.main(['--data', str(tmp_path / 'data'), '--tasks', 'contact', '--checkpoint', str(checkpoint)])
+    output, error = capsys.readouterr()
+    assert (code, error) == (0, '')
+    task = json.loads(output.splitlines()[-1])['tasks']['contact']
+    handmade, alone, gated = task['results']
+    assert (handmade['method'], handmade['score']['value']) == ('handmade', 1.0)
+    assert handmade['controls']['border'] == 0.5 and task['groups'] == 3
+    assert 'border' in alone['controls'] and 'border' in gated['controls']
+    counts = task['details'][gated['method']]['contacts']
+    assert counts['n'] == 3
+
+
+def test_slip_of_grasps(tmp_path, checkpoint, capsys):
+    """Grasps of equal length that look alike at rest: motion tells them apart, a still frame and the length do not."""
+    folder, lines = tmp_path / 'data' / 'gelsight_slip', ['grasp,object,outcome,finger,file']
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        slips = number % 2 == 1
+        wide = cv2.blur(rng.integers(0, 256, (48, 128, 3)).astype(np.uint8), (5, 5))
+        shifts = [3 * min(n - 9, 20 - n) if slips and 10 <= n < 20 else 0 for n in range(30)]  # there and back
+        write_video(folder / f'{number}.avi', [np.ascontiguousarray(wide[:, shift:shift + 64]) for shift in shifts])
+        lines.append(f'{number},object{number // 2},{"slip" if slips else "stable"},left,{number}.avi')
+    (folder / 'grasps.csv').write_text('\n'.join(lines) + '\n')
+    states = tmp_path / 'states.safetensors'
+    save_checkpoint(states, toy_checkpoint(exits=(1, 2), names=STATES))
+    code = touchbench.main(['--data', str(tmp_path / 'data'), '--tasks', 'slip', '--seeds', '1', '--checkpoint',
+                            str(checkpoint), '--slip_checkpoint', str(states)])
+    output, error = capsys.readouterr()
+    assert (code, error) == (0, '')
+    task = json.loads(output.splitlines()[-1])['tasks']['slip']
+    handmade, *others = task['results']
+    assert (task['items'], task['groups'], handmade['method']) == (24, 12, 'handmade')
+    assert handmade['score']['value'] > 0.9
+    assert max(handmade['controls'][name] for name in ('still', 'length')) < 0.8
+    assert len(others) == 4 and all(set(one['controls']) == {'still', 'length'} for one in others)
 
 
 def test_absent_data_is_explained(tmp_path, capsys):
