@@ -65,7 +65,7 @@ def test_contact_frame_by_frame(tmp_path, checkpoint, capsys):
     (tmp_path / 'data' / 'gelsight_clips' / 'contacts.csv').write_text('\n'.join(lines) + '\n')
     code = touchbench.main(['--data', str(tmp_path / 'data'), '--tasks', 'contact', '--checkpoint', str(checkpoint)])
     output, error = capsys.readouterr()
-    assert (code, error) == (0, '')
+    assert code == 0, error
     task = json.loads(output.splitlines()[-1])['tasks']['contact']
     handmade, alone, gated = task['results']
     assert (handmade['method'], handmade['score']['value']) == ('handmade', 1.0)
@@ -91,7 +91,7 @@ def test_slip_of_grasps(tmp_path, checkpoint, capsys):
     code = touchbench.main(['--data', str(tmp_path / 'data'), '--tasks', 'slip', '--seeds', '1', '--checkpoint',
                             str(checkpoint), '--slip_checkpoint', str(states)])
     output, error = capsys.readouterr()
-    assert (code, error) == (0, '')
+    assert code == 0, error
     task = json.loads(output.splitlines()[-1])['tasks']['slip']
     handmade, *others = task['results']
     assert (task['items'], task['groups'], handmade['method']) == (24, 12, 'handmade')
