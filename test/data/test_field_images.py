@@ -67,6 +67,44 @@ def test_columns_of_other_names(tmp_path, capsys):
         (110, 'wood', ''), (130, 'wood', ''), (150, 'steel', ''), (170, 'steel', '')]
 
 
+def refused(capsys, folder: Path, *arguments) -> str:
+    code, _, error = run(capsys, *arguments, '--output', folder)
+    assert code == 2 and not folder.exists()
+    return error
+
+
+def test_an_image_without_a_group_among_others(tmp_path, capsys):
+    """One row without a group left out the column group of all, so that images of one object got into both parts; the
+    last lines still counted the groups."""
+    levels = images([10] * 4)
+    path = write_parquet(tmp_path / 'a.parquet', {
+        'image': levels, 'label': list('abab'), 'group': ['x', 'x', None, 'y'], 'object': [None, 'p', 'p', 'q']})
+    assert f'{path}, row 2 has no group, but {path}, row 0 has one' in refused(capsys, tmp_path / 'x', path)
+    error = refused(capsys, tmp_path / 'x', path, '--group', 'object')
+    assert f'{path}, row 0 has no object, which --group names' in error
+    other = write_parquet(tmp_path / 'b.parquet', {'image': levels, 'label': list('abab')})
+    assert f'{other}, row 0 has no group' in refused(capsys, tmp_path / 'x', other, path)
+    code, output, _ = run(capsys, other, '--output', tmp_path / 'out')
+    assert code == 0 and '4 images without groups' in output
+    assert (tmp_path / 'out' / 'touches.csv').read_text().startswith('image,reference,label\n')
+    data = write_lerobot(tmp_path / 'data', 2, [[20, 150, 20]], 'image')
+    rows = {'episode_index': [0] * 3, 'frame_index': [0, 1, 2], 'task_index': [0, 1, 0], CAMERA: images([20, 150, 20]),
+            'object': ['p', '', 'p']}
+    write_parquet(data / 'data/chunk-000/episode_000000.parquet', rows)
+    assert 'episode 0, row 1 has no object' in refused(capsys, tmp_path / 'x', data, '--group', 'object')
+
+
+def test_a_file_without_a_part_among_others(tmp_path, capsys):
+    """One file without a part in its name left out the column split of all: images of the test were trained on."""
+    for name in ('train', 'test', 'more'):
+        write_parquet(tmp_path / 'data' / f'{name}-0.parquet', {'image': images([10] * 2), 'label': list('ab')})
+    error = refused(capsys, tmp_path / 'x', tmp_path / 'data')
+    assert 'more-0.parquet has no part in its name' in error and 'test-0.parquet has one' in error
+    (tmp_path / 'data' / 'more-0.parquet').unlink()
+    assert {touch.split for touch in extracted(capsys, tmp_path / 'out', tmp_path / 'data').touches} == {
+        'train', 'test'}
+
+
 @pytest.mark.parametrize('version', [2, 3])
 @pytest.mark.parametrize('kind', ['video', 'image'])
 def test_lerobot_episodes(tmp_path, capsys, version, kind):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +37,14 @@ class FieldImage:
     label: str
     group: str
     split: str  # train, validation, test, or ''
-    number: int  # in its file or episode
+    source: str  # the file, or the episode of a data set
+    number: int  # in it
     reference: Image | None = None
+
+    @property
+    def where(self) -> str:
+        """The source and the number, for errors."""
+        return f'{self.source}, row {self.number}'
 
 
 def is_field_format(path: Path) -> bool:
@@ -94,30 +100,27 @@ def _of_parquet(path: Path, columns: FieldColumns) -> Iterator[FieldImage]:
                 continue
             own = label_of(row[group], file.class_names(group), f'{where} {group}') if group else ''
             shown_reference = image_of(row[reference], f'{where} {reference}') if reference and row[reference] else None
-            yield FieldImage(image_of(row[image], f'{where} {image}'), name, own, split, number, shown_reference)
+            yield FieldImage(image_of(row[image], f'{where} {image}'), name, own, split, str(path), number,
+                             shown_reference)
 
 
 def _of_lerobot(data: LeRobot, columns: FieldColumns) -> Iterator[FieldImage]:
     camera = data.camera(columns.image)
     for episode in data.episodes():
-        first: list[tuple[int, Image, str]] = []
+        first: list[FieldImage] = []  # which the reference is made of
         reference: Image | None = None
-        group = f'episode {episode.number}' if not columns.group else ''
+        source, split = f'{data.path}, episode {episode.number}', data.split_of(episode.number)
         for number, image, row in data.images(episode, camera, columns.label, columns.group):
-            name = row.label
-            own = group or f'{columns.group} {row.group}'
+            group = (row.group and f'{columns.group} {row.group}') if columns.group else f'episode {episode.number}'
+            found = FieldImage(image, row.label, group, split, source, number, reference)
             if reference is None:
-                first.append((number, image, name))
+                first.append(found)
                 if len(first) < min(REFERENCE_FRAMES, episode.length):
                     continue
-                same = len({one.shape for _, one, _ in first}) == 1
-                if not same:
-                    raise DataError(f'{data.path}: the first images of episode {episode.number} differ in size')
-                mean = np.mean([one for _, one, _ in first], axis=0, dtype=np.float64)
+                if len({one.image.shape for one in first}) > 1:
+                    raise DataError(f'{source}: the first images differ in size')
+                mean = np.mean([one.image for one in first], axis=0, dtype=np.float64)
                 reference = np.rint(mean).astype(np.uint8)
-                ready = first
-            else:
-                ready = [(number, image, name)]
-            for place, one, label in ready:
-                if label:
-                    yield FieldImage(one, label, own, data.split_of(episode.number), place, reference)
+            for one in [found] if found.reference is not None else first:
+                if one.label:
+                    yield replace(one, reference=reference)
