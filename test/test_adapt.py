@@ -152,29 +152,100 @@ def test_presses_are_counted_on_the_same_images():
     assert verdict({BEFORE: seen(scores=fainter, touched=touched), AFTER: seen(touched=touched)})[1].endswith('differ')
 
 
-def test_the_gain_is_for_one_checkpoint(tmp_path, weights):
-    """A network that was trained on this sensor gets its images as they are; a new reference keeps the gain."""
+@pytest.fixture
+def kept(tmp_path, weights):
+    """(frames of a sensor with this digest, one image of `size`, the file): reference and a gain of 2.5 are stored."""
     checkpoint = load_checkpoint(weights)
     rng = np.random.default_rng(2)
     fit = TactileClassifier(checkpoint, 'cpu', threads=1).fit
     images = [fit(gel_image(rng)) for _ in range(40)]
     path = stored_path(tmp_path, '/left/image_raw')
-    write_reference(path, adapted(images, SIZE, 2.5, checkpoint.digest), checkpoint.preprocessing)
 
-    def frames(digest: str) -> SensorFrames:
+    def write(gain: float = 2.5) -> None:
+        write_reference(path, adapted(images, SIZE, gain, checkpoint.digest), checkpoint.preprocessing)
+
+    def frames(digest: str = checkpoint.digest) -> SensorFrames:
         one = SensorFrames(Reference(5), checkpoint.preprocessing, weights=digest)
         one.keep_in(path)
         return one
 
-    mine, other = frames(checkpoint.digest), frames('sha256:0')
+    def show(one: SensorFrames, count: int = 1, size: tuple[int, int] = SIZE) -> list:
+        """The notes of so many images of the untouched gel."""
+        return [note for _ in range(count) for note in one.update(
+            message_of(cv2.resize(gel_image(rng), size[::-1])), 40_000_000 * (one.images + 1)).notes]
+
+    def stored_gain() -> float:
+        return read_reference(path, checkpoint.preprocessing).gain
+
+    write()
+    return frames, show, stored_gain, write
+
+
+def gain_notes(notes) -> list[str]:
+    return [note.text for note in notes if 'gain' in note.text and note.is_warning]
+
+
+def test_the_gain_is_for_one_checkpoint(kept):
+    """A network that was trained on this sensor gets its images as they are."""
+    frames, show, _, _ = kept
+    mine, other = frames(), frames('sha256:0')
     assert mine.gain == 2.5 and other.gain == 1.0 and frames('').gain == 1.0
-    frame = mine.update(message_of(gel_image(rng)), 0)
-    assert frame.gain == 2.5 and not any('gain' in note.text and note.is_warning for note in frame.notes)
-    assert any('another checkpoint' in note.text for note in other.update(message_of(gel_image(rng)), 0).notes)
-    other.request_recapture()
-    for number in range(100):
-        other.update(message_of(gel_image(rng)), number * 40_000_000)
-    assert other.save_reference() == path and read_reference(path, checkpoint.preprocessing).gain == 2.5
+    assert not gain_notes(show(mine)) and mine.update(message_of(GEL.astype(np.uint8)), 10**10).gain == 2.5
+    assert 'another checkpoint' in gain_notes(show(other))[0]
+
+
+def test_the_gain_ends_with_its_reference(kept):
+    """A gain of 3 stayed, in the file too, for images of another size and after capture_reference, as of another gel:
+    a wrong one takes 39 of 39 balls to 0."""
+    frames, show, stored_gain, _ = kept
+    one = frames()
+    assert 'gain of 2.50 was measured with the previous reference' in gain_notes(show(one, size=(96, 128)))[0]
+    assert one.gain == 1.0
+    two = frames()
+    show(two)
+    assert gain_notes(show(two, size=(96, 128))) and two.gain == 1.0
+    three = frames()
+    show(three)
+    three.request_recapture()
+    assert gain_notes(show(three, 100)) and three.gain == 1.0
+    assert three.save_reference() is not None and stored_gain() == 1.0
+    assert not gain_notes(show(frames())) and frames().gain == 1.0
+
+
+def test_a_running_node_keeps_what_adapt_stores(kept):
+    """adapt wrote a gain of 2.5, and the next saving of the running node replaced it by the 1.0 that it had read."""
+    frames, show, stored_gain, write = kept
+    write(1.0)
+    one = frames()
+    show(one, 100)
+    write(2.5)
+    assert one.save_reference() is not None and stored_gain() == 2.5
+    one.use_gain_of(frames())  # reload_checkpoint
+    assert one.gain == 2.5
+    show(one, 100)
+    assert one.save_reference() is not None and stored_gain() == 2.5
+
+
+def test_a_reload_does_not_bring_back_a_gain(kept):
+    """A gain that was given up came back with a reload of the checkpoint, as long as its file was not written again;
+    the note that a gain is not used got lost."""
+    frames, show, _, _ = kept
+    for reload in ('same input', 'other input'):
+        one = frames()
+        show(one)
+        one.request_recapture()
+        show(one, 6)
+        fresh = frames()
+        assert fresh.gain == 2.5
+        if reload == 'same input':
+            one.use_gain_of(fresh)
+        else:
+            fresh.take_over(one)
+        assert one.gain == 1.0 and (reload == 'same input' or fresh.gain == 1.0)
+        other = frames('sha256:0')
+        one.use_gain_of(frames('sha256:0'))
+        other.take_over(frames())
+        assert 'another checkpoint' in gain_notes(show(one))[0] and 'another checkpoint' in gain_notes(show(other))[0]
 
 
 def test_the_gain_scales_the_difference_before_it_is_clipped():
