@@ -11,7 +11,7 @@ import pytest
 from toy_parquet import CAMERA, images, png, write_lerobot, write_parquet
 
 from vit_tactile_ros import extract
-from vit_tactile_ros.data.parquet_file import MAX_PART_BYTES
+from vit_tactile_ros.data.parquet_file import MAX_PART_BYTES, ParquetFile
 from vit_tactile_ros.data.touches import load_touches
 from vit_tactile_ros.foundation.errors import MissingPackageError
 from vit_tactile_ros.inference.image_file import read_image
@@ -176,6 +176,31 @@ def test_damaged_and_huge_files(tmp_path, capsys, monkeypatch):
     assert code == 2 and 'row group 0 has' in error and not (tmp_path / 'out').exists()
 
 
+def test_a_value_of_a_dictionary_in_every_row(tmp_path):
+    """60 rows that refer to one value of 30 MB, a file of 2 kB, were unpacked together and took 4.6 GB."""
+    import pyarrow
+    import pyarrow.parquet
+
+    size = 2_000_000
+    path, value = tmp_path / 'a.parquet', bytes(size)
+    pyarrow.parquet.write_table(pyarrow.table({'image': [{'bytes': value, 'path': None}] * 60, 'label': ['a'] * 60}),
+                                path, compression='zstd', dictionary_pagesize_limit=2**30)
+    before = pyarrow.total_allocated_bytes()
+    with ParquetFile(path) as file:
+        rows = file.read(['image', 'label'])
+        assert path.stat().st_size < 3000 and len(next(rows)[1]['image']['bytes']) == size
+        assert pyarrow.total_allocated_bytes() - before < 10 * size
+        assert len(list(rows)) == 59
+
+
+def test_a_huge_row(tmp_path, capsys, monkeypatch):
+    path = write_parquet(tmp_path / 'a.parquet', {'image': images([10] * 2), 'label': ['a', 'b' * 5000]})
+    monkeypatch.setattr('vit_tactile_ros.data.parquet_file.MAX_ROW_BYTES', 4000)
+    assert f'{path}, row 1 has 0 MB; must have at most 0 MB' in refused(capsys, tmp_path / 'out', path)
+    lists = write_parquet(tmp_path / 'b.parquet', {'image': images([10] * 2), 'label': [['a', 'b'], ['a']]})
+    assert 'row group 0 has 3 values in 2 rows' in refused(capsys, tmp_path / 'out', lists)
+
+
 def change(data: Path, **values) -> None:
     info = json.loads((data / 'meta/info.json').read_text())
     (data / 'meta/info.json').write_text(json.dumps(info | values))
@@ -215,8 +240,6 @@ def test_flags_of_another_format(tmp_path, capsys):
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):
-    from vit_tactile_ros.data.parquet_file import ParquetFile
-
     path = write_parquet(tmp_path / 'a.parquet', {'label': ['a']})
     monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)
     with pytest.raises(MissingPackageError, match='parquet'):
