@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from toy_parquet import CAMERA, images, png, write_lerobot, write_parquet
@@ -228,6 +229,99 @@ def test_a_short_video(tmp_path, capsys):
     shutil.copy(videos[0], videos[1])
     code, _, error = run(capsys, data, '--output', tmp_path / 'out')
     assert code == 2 and 'frame 6 cannot be read' in error and videos[1].name in error
+
+
+def rewrite(path: Path, **changes) -> None:
+    """A Parquet file with other values in some columns."""
+    import pyarrow.parquet
+
+    write_parquet(path, pyarrow.parquet.read_table(path).to_pydict() | changes)
+
+
+@pytest.mark.parametrize(('version', 'changes', 'named'), [
+    (2, {'episode_index': [0, 0, 1, 0, 0, 0]}, 'row 2 is of episode_index 1 and frame_index 2; must be frame 2'),
+    (2, {'frame_index': [0, 1, 2, 4, 3, 5]}, 'row 3 is of episode_index 0 and frame_index 4; must be frame 3'),
+    (2, {'frame_index': [1, 2, 3, 4, 5, 6]}, 'row 0 is of episode_index 0 and frame_index 1'),
+    (3, {'episode_index': [0] * 6 + [2] + [1] * 5}, 'row 6 is of episode_index 2 and frame_index 0; must be frame 0'),
+    (3, {'episode_index': [0] * 5 + [1] * 7}, 'row 5 is of episode_index 1')])
+def test_rows_that_are_not_those_of_the_episode(tmp_path, capsys, version, changes, named):
+    """Rows of other episodes were left out, and frame_index was not compared: labels were given to other images."""
+    data = write_lerobot(tmp_path / 'data', version, [[20] * 5 + [150], [150] * 6])
+    rewrite(sorted((data / 'data').rglob('*.parquet'))[0], **changes)
+    assert named in refused(capsys, tmp_path / 'out', data)
+
+
+@pytest.mark.parametrize(('length', 'named'), [(5, 'row 11 is of episode_index 1; it must be the end of the file'),
+                                               (7, 'has too few rows; the next one must be frame 6 of episode 1')])
+def test_a_length_that_is_not_that_of_the_rows(tmp_path, capsys, length, named):
+    """Rows after the end were left out; missing ones were not noticed."""
+    data = write_lerobot(tmp_path / 'data', 3, [[20] * 5 + [150], [150] * 6], 'image')
+    rewrite(data / 'meta/episodes/chunk-000/file-000.parquet', length=[6, length])
+    assert named in refused(capsys, tmp_path / 'out', data)
+
+
+@pytest.mark.parametrize('index', ['x', None, 0])
+def test_a_task_without_a_number(tmp_path, capsys, index):
+    """A text ended in a traceback, and a missing number was task 0."""
+    data = write_lerobot(tmp_path / 'data', 3, [[20] * 5 + [150]])
+    write_parquet(data / 'meta/tasks.parquet', {'task_index': ['0', 'x'] if index == 'x' else [0, index],
+                                                'task': ['hold it', 'let go']})
+    shown = "row 0, column task_index is '0'" if index == 'x' else f'row 1, column task_index is {index}'
+    assert shown in refused(capsys, tmp_path / 'out', data)
+
+
+@pytest.mark.parametrize('version', [2, 3])
+def test_the_videos_of_another_camera(tmp_path, capsys, version):
+    """A data set was refused because a video of a camera that is not read was not there."""
+    data = write_lerobot(tmp_path / 'data', version, [[20] * 5 + [150], [40] * 5 + [160]])
+    other = {'observation.images.front': {'dtype': 'video'}, CAMERA: {'dtype': 'video'}}
+    change(data, features=other)
+    assert len(extracted(capsys, tmp_path / 'out', data, '--image', CAMERA)) == 12
+    shutil.rmtree(data / 'videos')
+    assert 'not there' in refused(capsys, tmp_path / 'x', data, '--image', CAMERA)
+
+
+def test_each_file_of_version_3_is_read_once(tmp_path, capsys, monkeypatch):
+    """Each episode read the Parquet file, and the video, from the start."""
+    episodes = [[10 * n] * 6 + [150] for n in range(1, 9)]
+    data = write_lerobot(tmp_path / 'data', 3, episodes)
+    opened: list[str] = []
+
+    class Counted(ParquetFile):
+        def __init__(self, path: Path) -> None:
+            opened.append(f'{path.parts[-3]}/{path.name}')
+            super().__init__(path)
+
+    class Capture:
+        def __new__(cls, path: str) -> cv2.VideoCapture:
+            opened.append('video')
+            return capture(path)
+
+    capture = cv2.VideoCapture
+    monkeypatch.setattr('vit_tactile_ros.data.lerobot.ParquetFile', Counted)
+    monkeypatch.setattr('vit_tactile_ros.data.lerobot.cv2.VideoCapture', Capture)
+    table = extracted(capsys, tmp_path / 'out', data)
+    assert opened.count('data/file-000.parquet') == opened.count('video') == 1
+    levels = [level_of(touch.image.path) for touch in table.touches]
+    np.testing.assert_allclose(np.sort(levels), np.sort(np.concatenate(episodes)), atol=4)
+
+
+def test_a_class_label_that_is_missing(tmp_path, capsys):
+    """It was an error, although rows without a label are left out."""
+    path = write_parquet(tmp_path / 'a.parquet', {'image': images([10, 20, 30]), 'label': [0, None, 1]},
+                         {'label': ['x', 'y']})
+    assert [level_of(t.image.path) for t in extracted(capsys, tmp_path / 'out', path).touches] == [10, 30]
+
+
+def test_bags_beside_a_parquet_file(tmp_path, capsys):
+    """Only the Parquet file was read, and the bags were ignored with exit status 0."""
+    from toy_bags import write_bag
+
+    folder = tmp_path / 'recordings'
+    write_bag(folder / 'bag', {'left': ['none'] * 3})
+    write_parquet(folder / 'stray.parquet', {'image': images([10] * 2), 'label': list('ab')})
+    error = refused(capsys, tmp_path / 'out', folder)
+    assert f'{folder} holds bags ({folder / "bag"}) and Parquet files ({folder / "stray.parquet"})' in error
 
 
 def test_flags_of_another_format(tmp_path, capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.bags.find import natural
+from vit_tactile_ros.data.bags.find import find_bags, natural
 from vit_tactile_ros.data.lerobot import INFO, LeRobot
 from vit_tactile_ros.data.parquet_file import ParquetFile, image_of, label_of
 from vit_tactile_ros.data.table import DataError, part_of
@@ -48,9 +48,14 @@ class FieldImage:
 
 
 def is_field_format(path: Path) -> bool:
-    """A Parquet file, a folder with some, or a LeRobot data set."""
-    return (path.suffix.lower() == '.parquet' and path.is_file()) or (path / INFO).is_file() or (
-        path.is_dir() and any(path.rglob('*.parquet')))
+    """A Parquet file, a folder with some, or a LeRobot data set; raises DataError for a folder with bags, too."""
+    if path.is_file() or (path / INFO).is_file():
+        return path.suffix.lower() == '.parquet' or path.is_dir()
+    files = _files(path) if path.is_dir() else []
+    if files and (bags := find_bags(path)):
+        raise DataError(f'{path} holds bags ({bags[0]}) and Parquet files ({files[0]}); extract each by itself, into a '
+                        'folder of its own')
+    return bool(files)
 
 
 def field_size(path: Path) -> int:
@@ -106,11 +111,11 @@ def _of_parquet(path: Path, columns: FieldColumns) -> Iterator[FieldImage]:
 
 def _of_lerobot(data: LeRobot, columns: FieldColumns) -> Iterator[FieldImage]:
     camera = data.camera(columns.image)
-    for episode in data.episodes():
+    for episode, images in data.images(camera, columns.label, columns.group):
         first: list[FieldImage] = []  # which the reference is made of
         reference: Image | None = None
         source, split = f'{data.path}, episode {episode.number}', data.split_of(episode.number)
-        for number, image, row in data.images(episode, camera, columns.label, columns.group):
+        for number, image, row in images:
             group = (row.group and f'{columns.group} {row.group}') if columns.group else f'episode {episode.number}'
             found = FieldImage(image, row.label, group, split, source, number, reference)
             if reference is None:

@@ -137,12 +137,12 @@ def label_of(value: Any, names: Sequence[str] | None, where: str) -> str:
         value = value[0]
     if isinstance(value, bool):
         return str(value).lower()
+    if value is None:
+        return ''
     if names is not None:
         if not isinstance(value, int) or not -1 <= value < len(names):
             raise DataError(f'{where} is {shown(value)}; must be a number of the {len(names)} class names')
         return '' if value == -1 else names[value].strip()  # -1: not labelled
-    if value is None:
-        return ''
     if isinstance(value, (str, int)):
         return str(value).strip()
     if isinstance(value, float) and value.is_integer():
