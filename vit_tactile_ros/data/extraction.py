@@ -87,10 +87,11 @@ def extract_field(paths: Sequence[Path], columns: FieldColumns, folder: Path, ev
                   reference_image: Path | None = None, progress: bool | None = None) -> Extracted:
     """As `extract`, for Parquet files with image columns and LeRobot data sets (`field_images`); read once, in order.
 
-    The CSV has the column split if the data names more than one part, and the column group if it has groups: all of it
-    or none, since with half of them images of one object would be in two parts. every: of each group, one image in so many.
-    reference_image: for all images, instead of those of the data. Raises DataError as `field_images` does, and for the first image
-    without a group, or file without a part, among others that have one.
+    The CSV has the column split if the data names more than one part, and the column group if it has groups. every: of
+    each group, one image in so many. reference_image: for all images, instead of those of the data.
+
+    Raises DataError as `field_images` does, and for the first image without a group, or file without a part, among
+    others that have one: images of one object could be in two parts.
     """
     check_unused(folder)
     show = sys.stderr.isatty() if progress is None else progress

@@ -240,8 +240,8 @@ class _Rows(contextlib.ExitStack):
     def check_end(self) -> None:
         """Raises DataError if the file has rows that belong to none of its episodes."""
         if (left := next(self._rows, None)) is not None:
-            raise DataError(f'{self._path}, row {left[0]} is of episode_index {shown(left[1]["episode_index"])}; it must '
-                            'be the end of the file: the episodes before it have no more frames')
+            raise DataError(f'{self._path}, row {left[0]} is of episode_index {shown(left[1]["episode_index"])}; it '
+                            'must be the end of the file: the episodes before it have no more frames')
 
 
 class _Video(contextlib.ExitStack):

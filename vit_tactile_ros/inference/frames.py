@@ -117,7 +117,7 @@ class SensorFrames:
         self._pending_notes = [note for note in self._pending_notes if note.cause == GAIN]
 
     def use_gain_of(self, fresh: SensorFrames) -> None:
-        """The gain that `fresh` read for another network, unless another reference was captured since it was written."""
+        """The gain that `fresh` read for another network; 1 if another reference was captured since it was written."""
         fresh._gain.take_over(self._gain, fresh.stored_at)
         self._gain = fresh._gain
         self._pending_notes += [note for note in fresh._pending_notes if note.cause == GAIN]

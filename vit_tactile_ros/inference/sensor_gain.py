@@ -26,8 +26,8 @@ class SensorGain:
         self.value = stored.gain if is_ours else 1.0
         if is_ours or stored.gain == 1:
             return []
-        return [Note(CAUSE, f'the gain of {stored.gain:.2f} in {path} is for another checkpoint and not used: run adapt '
-                            'with this one')]
+        return [Note(CAUSE, f'the gain of {stored.gain:.2f} in {path} is for another checkpoint and not used: run '
+                            'adapt with this one')]
 
     def give_up(self) -> list[Note]:
         """Another reference takes the place of the one with which it was measured; perhaps of another gel or camera."""
