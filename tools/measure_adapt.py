@@ -6,7 +6,7 @@ FILE of --contacts: CSV of clip,first,last with the frames in contact. Every cli
 before the first contact is adapted to these, and judged from there on. --presses: folders with presses.csv and
 reference.png, ball presses; --touches and --shapes: as in tools/measure_unknown.py. Their differences are scaled to a
 low contrast, rounded, with noise, and so are the clips. The gain comes from 6 random images of a sensor, 50 times, the
-median; the accuracy is that of the others. The last line is JSON.
+median; the accuracy is that of all images, those included. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def monitor_of(frame: NDArray[Any], variance: NDArray[np.float32] | None = None,
     return monitor
 
 
-def contact_rows(clips: Sequence[Clip], network: Network, wrong_noise: NDArray[np.float32]) -> dict[str, Any]:
+def contact_rows(clips: Sequence[Clip], network: Network, wrong_noise: NDArray[np.float32], whose: str,
+                 ) -> dict[str, Any]:
+    """wrong_noise: grey levels squared of every cell, the control; whose: what it is."""
     stored = {clip.name: adapted(before_contact(clip), (240, 320), 1.0, '') for clip in clips}
     noise = {clip.name: np.maximum(noise_of(before_contact(clip), stored[clip.name].frame), 0.09) for clip in clips}
     scale = {clip.name: scale_of(before_contact(clip)) for clip in clips}
@@ -134,7 +136,7 @@ def contact_rows(clips: Sequence[Clip], network: Network, wrong_noise: NDArray[n
             stored[own.name].frame, np.maximum(noise[own.name], 1.0), 100),
         'adapted': lambda own: start(stored[own.name]),
         'and its own noise': lambda own: monitor_of(stored[own.name].frame, noise[own.name] * scale[own.name], 100),
-        'and the noise of another sensor': lambda own: monitor_of(
+        f'control: and {whose}': lambda own: monitor_of(
             stored[own.name].frame, wrong_noise * scale[own.name], 100)}
     found = {}
     for name, make in rows.items():
@@ -183,9 +185,12 @@ def contrast_rows(sensors: dict[str, tuple[Differences, NDArray[np.int64]]], net
             row: dict[str, Any] = {'gain': round(gains[name], 2)}
             kinds = {'before': 1.0, 'adapted': gains[name]}
             for kind, gain in kinds.items():
-                right = network.of(images, gain).argmax(axis=1) == truth
+                predicted = network.of(images, gain).argmax(axis=1)
+                right = predicted == truth
                 row[kind] = {title: f'{right[rows].mean():.3f} ({int(rows.sum())})' for title, rows in
                              (('shapes', truth != unknown), ('unknown', truth == unknown)) if rows.any()}
+                touched = predicted != network.classifier.class_names.index(NO_CONTACT)
+                row[kind]['predicted as a touch'] = round(float(touched.mean()), 3)
             if share == 1.0:  # adapted to another, dark sensor
                 right = network.of(images, 3.0).argmax(axis=1) == truth
                 row['control: a gain of 3'] = round(float(right[truth != unknown].mean()), 3)
@@ -336,10 +341,12 @@ def main(argv: list[str] | None = None) -> None:
     if arguments.other:
         others = [classifier.fit(read_image(file)) for file in sorted(arguments.other.rglob('*.jpg'))]
         wrong = np.maximum(noise_of(others, np.mean(others, axis=0).astype(np.float32)), 0.09)
-    else:  # the same on average, elsewhere
+        whose = 'the noise of another sensor'
+    else:
+        whose = 'the mean noise of this sensor, turned by 180 degrees'  # of the same strength, elsewhere
         wrong = np.flip(np.mean([noise_of(before_contact(c), np.mean(before_contact(c), axis=0).astype(np.float32))
                                  for c in clips], axis=0)).reshape(rows, columns)
-    report(f'contact, {len(clips)} clips', contact_rows(clips, network, wrong))
+    report(f'contact, {len(clips)} clips', contact_rows(clips, network, wrong, whose))
     for share in (0.25, 0.15):
         report(f'contact at {share:g} of the contrast', dim_clip_rows(clips, network, share))
     sensors = {folder.name: press_sensor(folder, classifier) for folder in arguments.presses}

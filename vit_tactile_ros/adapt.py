@@ -2,8 +2,9 @@
 
 Without labels. Stores the reference (the mean of all untouched images), and a gain where the presses are much fainter
 than those of the training images, in --store, which the node (parameter reference_store) and `replay --reference_store`
-read. Half of the untouched images judge what the other half gives; if that brings nothing,
-nothing is written. The last line printed is JSON.
+read. Half of the untouched images, and of the images that show a press, judge what the other half gives; if that brings
+nothing, nothing is written. A gain has to bring more presses that are predicted as a touch; whether as the right shape,
+nothing here can tell. Without presses the stored gain is kept. The last line printed is JSON.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.recorded_images import Recorded, recorded_images, recorded_topic
-from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, adaptation_figure, rows, trial, verdict
+from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, adaptation_figure, prefers, rows, trial, verdict
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
@@ -43,6 +44,7 @@ from vit_tactile_ros.inference.reference_store import (
 )
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 
+LEAST_CHANGE = 0.1  # share of the gain; a smaller change is not worth writing
 MOST_IMAGES = 3000  # of presses: two minutes at 25 Hz
 EXAMPLES = (
     'gel.mp4 --store references',
@@ -105,32 +107,41 @@ def main(argv: list[str] | None = None) -> int:
     half = len(images.untouched) // 2
     fitted, held = images.untouched[:half], images.untouched[half:]
     path = stored_path(request.store, topic)
-    before, notes = _stored(path, classifier)
+    before, notes = _stored(path, classifier, images.camera_size)
     seen = {BEFORE: trial(held, images.presses, classifier, before, fitted)}
-    gain, strongest = _gain(images, seen[BEFORE], fitted, notes)
-    mine = adapted(fitted, images.camera_size, gain, classifier.digest)
+    gain, gain_for = (before.gain, before.gain_for) if before else (1.0, '')
+    mine = adapted(fitted, images.camera_size, gain, gain_for)
     seen[AFTER] = trial(held, images.presses, classifier, mine, fitted)
+    measured, strongest, first = _gain(images, seen[BEFORE], fitted, notes)
+    if abs(measured / seen[AFTER].gain - 1) >= LEAST_CHANGE:
+        other = adapted(fitted, images.camera_size, measured, classifier.digest)
+        changed = trial(held, images.presses, classifier, other, fitted)
+        if prefers(changed, seen[AFTER], first):
+            seen[AFTER], mine, gain, gain_for = changed, other, measured, classifier.digest
+        else:
+            notes.append(f'the measured gain of {measured:.2f} is not used, because on the other half of the presses '
+                         f'it is not better than {seen[AFTER].gain:.2f}')
     noise = np.sqrt(noise_of(images.untouched, mine.frame))
     if noise.max() > STARTING_NOISE:
         notes.append(f'part of the untouched gel varies by {noise.max():.1f} grey levels (standard deviation), more '
                      f'than the {STARTING_NOISE:g} of a usual sensor, so faint touches are missed: look for a light or '
                      'an exposure that flickers')
-    brings, why = verdict(seen)
+    brings, why = verdict(seen, first)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    _report(console, seen, 'the stored reference' if before else 'the first 5 images as reference')
+    _report(console, rows(seen, first), 'the stored reference' if before else 'the first 5 images as reference')
     for note in notes:
         console.print(f'note: {note}', soft_wrap=True)
     if request.picture:
         save_figure(adaptation_figure(seen, images.presses, noise, f'{topic}: held-out images'), request.picture)
         console.print(f'drew {request.picture}', soft_wrap=True)
     if brings:
-        write_reference(path, adapted(images.untouched, images.camera_size, gain, classifier.digest),
+        write_reference(path, adapted(images.untouched, images.camera_size, gain, gain_for),
                         classifier.preprocessing)
         console.print(f'wrote {path}: {why}', soft_wrap=True)
     else:
         console.print(f'nothing was changed, because it brings nothing: {why}', soft_wrap=True)
-    print(json.dumps({'file': str(path), 'written': brings, 'why': why, 'gain': gain, 'contrast': strongest,
-                      **rows(seen)}))
+    print(json.dumps({'file': str(path), 'written': brings, 'why': why, 'gain': seen[AFTER].gain, 'contrast': strongest,
+                      **rows(seen, first)}))
     return 0
 
 
@@ -167,32 +178,40 @@ def _shown(source: Iterable[Recorded], title: str) -> Iterable[Recorded]:
     return tqdm(source, title, unit='image', leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
 
 
-def _stored(path: Path, classifier: TactileClassifier) -> tuple[StoredReference | None, list[str]]:
+def _stored(path: Path, classifier: TactileClassifier, camera_size: tuple[int, int],
+            ) -> tuple[StoredReference | None, list[str]]:
     try:
-        return read_reference(path, classifier.preprocessing), []
+        stored = read_reference(path, classifier.preprocessing)
+        if stored is not None and stored.camera_size != camera_size:
+            raise StoreError(f'{path} is of {stored.camera_size[1]}x{stored.camera_size[0]} images, these are '
+                             f'{camera_size[1]}x{camera_size[0]}')
+        return stored, []
     except StoreError as error:
         return None, [f'{error}; it is replaced if the adaptation brings something']
 
 
 def _gain(images: Images, seen: Seen, fitted: Sequence[NDArray[np.uint8]], notes: list[str],
-          ) -> tuple[float, float | None]:
-    """The gain, and the contrast of the strongest presses in grey levels; None without presses."""
+          ) -> tuple[float, float | None, int]:
+    """The gain, the contrast of the strongest presses in grey levels, and the first press that it is not made from.
+
+    Without enough presses the gain in use, None and 0.
+    """
     reference = mean_of(fitted)
-    shows = seen.scores[seen.untouched:] >= THRESHOLD
-    contrasts = [contrast(image, reference) for image, shown in zip(images.presses, shows, strict=True) if shown]
-    if len(contrasts) < LEAST_TOUCHED:
-        notes.append(f'{len(contrasts)} images of {len(images.presses)} show a press; from {LEAST_TOUCHED} on, the '
-                     'contrast of the sensor is measured, too')
-        return 1.0, None
-    strongest, gain = gain_of(contrasts)
+    shows = np.flatnonzero(seen.scores[seen.untouched:] >= THRESHOLD)
+    if len(shows) < 2 * LEAST_TOUCHED:
+        kept = f'; the stored gain of {seen.gain:.2f} is kept' if seen.gain != 1 else ''
+        notes.append(f'{len(shows)} images of {len(images.presses)} show a press; from {2 * LEAST_TOUCHED} on, the '
+                     f'contrast of the sensor is measured, too{kept}')
+        return seen.gain, None, 0
+    half = len(shows) // 2
+    strongest, gain = gain_of([contrast(images.presses[index], reference) for index in shows[:half]])
     if gain != 1:
-        notes.append(f'the strongest presses peak at {strongest:.1f} grey levels, far below the training images, so '
-                     f'the difference is multiplied by {gain:.2f}. If they were light, press firmly and run it again')
-    return gain, strongest
+        notes.append(f'the strongest presses peak at {strongest:.1f} grey levels, far below the training images, which '
+                     f'a gain of {gain:.2f} makes up for. If they were light, press firmly and run it again')
+    return gain, strongest, int(shows[half])
 
 
-def _report(console: Console, seen: dict[str, Seen], start: str) -> None:
-    found = rows(seen)
+def _report(console: Console, found: dict[str, dict[str, float]], start: str) -> None:
     table = Table('on images that were not adapted to', f'before: {start}', 'after')
     for key in found[AFTER]:
         values = [found[name][key] for name in (BEFORE, AFTER)]

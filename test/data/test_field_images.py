@@ -6,12 +6,13 @@ import json
 import shutil
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from toy_parquet import CAMERA, images, png, write_lerobot, write_parquet
 
 from vit_tactile_ros import extract
-from vit_tactile_ros.data.parquet_file import MAX_PART_BYTES
+from vit_tactile_ros.data.parquet_file import MAX_PART_BYTES, ParquetFile
 from vit_tactile_ros.data.touches import load_touches
 from vit_tactile_ros.foundation.errors import MissingPackageError
 from vit_tactile_ros.inference.image_file import read_image
@@ -65,6 +66,44 @@ def test_columns_of_other_names(tmp_path, capsys):
                       '--every', '2')
     assert [(level_of(t.image.path), table.class_names[t.label], t.group) for t in table.touches] == [
         (110, 'wood', ''), (130, 'wood', ''), (150, 'steel', ''), (170, 'steel', '')]
+
+
+def refused(capsys, folder: Path, *arguments) -> str:
+    code, _, error = run(capsys, *arguments, '--output', folder)
+    assert code == 2 and not folder.exists()
+    return error
+
+
+def test_an_image_without_a_group_among_others(tmp_path, capsys):
+    """One row without a group left out the column group of all, so that images of one object got into both parts; the
+    last lines still counted the groups."""
+    levels = images([10] * 4)
+    path = write_parquet(tmp_path / 'a.parquet', {
+        'image': levels, 'label': list('abab'), 'group': ['x', 'x', None, 'y'], 'object': [None, 'p', 'p', 'q']})
+    assert f'{path}, row 2 has no group, but {path}, row 0 has one' in refused(capsys, tmp_path / 'x', path)
+    error = refused(capsys, tmp_path / 'x', path, '--group', 'object')
+    assert f'{path}, row 0 has no object, which --group names' in error
+    other = write_parquet(tmp_path / 'b.parquet', {'image': levels, 'label': list('abab')})
+    assert f'{other}, row 0 has no group' in refused(capsys, tmp_path / 'x', other, path)
+    code, output, _ = run(capsys, other, '--output', tmp_path / 'out')
+    assert code == 0 and '4 images without groups' in output
+    assert (tmp_path / 'out' / 'touches.csv').read_text().startswith('image,reference,label\n')
+    data = write_lerobot(tmp_path / 'data', 2, [[20, 150, 20]], 'image')
+    rows = {'episode_index': [0] * 3, 'frame_index': [0, 1, 2], 'task_index': [0, 1, 0], CAMERA: images([20, 150, 20]),
+            'object': ['p', '', 'p']}
+    write_parquet(data / 'data/chunk-000/episode_000000.parquet', rows)
+    assert 'episode 0, row 1 has no object' in refused(capsys, tmp_path / 'x', data, '--group', 'object')
+
+
+def test_a_file_without_a_part_among_others(tmp_path, capsys):
+    """One file without a part in its name left out the column split of all: images of the test were trained on."""
+    for name in ('train', 'test', 'more'):
+        write_parquet(tmp_path / 'data' / f'{name}-0.parquet', {'image': images([10] * 2), 'label': list('ab')})
+    error = refused(capsys, tmp_path / 'x', tmp_path / 'data')
+    assert 'more-0.parquet has no part in its name' in error and 'test-0.parquet has one' in error
+    (tmp_path / 'data' / 'more-0.parquet').unlink()
+    assert {touch.split for touch in extracted(capsys, tmp_path / 'out', tmp_path / 'data').touches} == {
+        'train', 'test'}
 
 
 @pytest.mark.parametrize('version', [2, 3])
@@ -138,6 +177,31 @@ def test_damaged_and_huge_files(tmp_path, capsys, monkeypatch):
     assert code == 2 and 'row group 0 has' in error and not (tmp_path / 'out').exists()
 
 
+def test_a_value_of_a_dictionary_in_every_row(tmp_path):
+    """60 rows that refer to one value of 30 MB, a file of 2 kB, were unpacked together and took 4.6 GB."""
+    import pyarrow
+    import pyarrow.parquet
+
+    size = 2_000_000
+    path, value = tmp_path / 'a.parquet', bytes(size)
+    pyarrow.parquet.write_table(pyarrow.table({'image': [{'bytes': value, 'path': None}] * 60, 'label': ['a'] * 60}),
+                                path, compression='zstd', dictionary_pagesize_limit=2**30)
+    before = pyarrow.total_allocated_bytes()
+    with ParquetFile(path) as file:
+        rows = file.read(['image', 'label'])
+        assert path.stat().st_size < 3000 and len(next(rows)[1]['image']['bytes']) == size
+        assert pyarrow.total_allocated_bytes() - before < 10 * size
+        assert len(list(rows)) == 59
+
+
+def test_a_huge_row(tmp_path, capsys, monkeypatch):
+    path = write_parquet(tmp_path / 'a.parquet', {'image': images([10] * 2), 'label': ['a', 'b' * 5000]})
+    monkeypatch.setattr('vit_tactile_ros.data.parquet_file.MAX_ROW_BYTES', 4000)
+    assert f'{path}, row 1 has 0 MB; must have at most 0 MB' in refused(capsys, tmp_path / 'out', path)
+    lists = write_parquet(tmp_path / 'b.parquet', {'image': images([10] * 2), 'label': [['a', 'b'], ['a']]})
+    assert 'row group 0 has 3 values in 2 rows' in refused(capsys, tmp_path / 'out', lists)
+
+
 def change(data: Path, **values) -> None:
     info = json.loads((data / 'meta/info.json').read_text())
     (data / 'meta/info.json').write_text(json.dumps(info | values))
@@ -167,6 +231,99 @@ def test_a_short_video(tmp_path, capsys):
     assert code == 2 and 'frame 6 cannot be read' in error and videos[1].name in error
 
 
+def rewrite(path: Path, **changes) -> None:
+    """A Parquet file with other values in some columns."""
+    import pyarrow.parquet
+
+    write_parquet(path, pyarrow.parquet.read_table(path).to_pydict() | changes)
+
+
+@pytest.mark.parametrize(('version', 'changes', 'named'), [
+    (2, {'episode_index': [0, 0, 1, 0, 0, 0]}, 'row 2 is of episode_index 1 and frame_index 2; must be frame 2'),
+    (2, {'frame_index': [0, 1, 2, 4, 3, 5]}, 'row 3 is of episode_index 0 and frame_index 4; must be frame 3'),
+    (2, {'frame_index': [1, 2, 3, 4, 5, 6]}, 'row 0 is of episode_index 0 and frame_index 1'),
+    (3, {'episode_index': [0] * 6 + [2] + [1] * 5}, 'row 6 is of episode_index 2 and frame_index 0; must be frame 0'),
+    (3, {'episode_index': [0] * 5 + [1] * 7}, 'row 5 is of episode_index 1')])
+def test_rows_that_are_not_those_of_the_episode(tmp_path, capsys, version, changes, named):
+    """Rows of other episodes were left out, and frame_index was not compared: labels were given to other images."""
+    data = write_lerobot(tmp_path / 'data', version, [[20] * 5 + [150], [150] * 6])
+    rewrite(sorted((data / 'data').rglob('*.parquet'))[0], **changes)
+    assert named in refused(capsys, tmp_path / 'out', data)
+
+
+@pytest.mark.parametrize(('length', 'named'), [(5, 'row 11 is of episode_index 1; it must be the end of the file'),
+                                               (7, 'has too few rows; the next one must be frame 6 of episode 1')])
+def test_a_length_that_is_not_that_of_the_rows(tmp_path, capsys, length, named):
+    """Rows after the end were left out; missing ones were not noticed."""
+    data = write_lerobot(tmp_path / 'data', 3, [[20] * 5 + [150], [150] * 6], 'image')
+    rewrite(data / 'meta/episodes/chunk-000/file-000.parquet', length=[6, length])
+    assert named in refused(capsys, tmp_path / 'out', data)
+
+
+@pytest.mark.parametrize('index', ['x', None, 0])
+def test_a_task_without_a_number(tmp_path, capsys, index):
+    """A text ended in a traceback, and a missing number was task 0."""
+    data = write_lerobot(tmp_path / 'data', 3, [[20] * 5 + [150]])
+    write_parquet(data / 'meta/tasks.parquet', {'task_index': ['0', 'x'] if index == 'x' else [0, index],
+                                                'task': ['hold it', 'let go']})
+    shown = "row 0, column task_index is '0'" if index == 'x' else f'row 1, column task_index is {index}'
+    assert shown in refused(capsys, tmp_path / 'out', data)
+
+
+@pytest.mark.parametrize('version', [2, 3])
+def test_the_videos_of_another_camera(tmp_path, capsys, version):
+    """A data set was refused because a video of a camera that is not read was not there."""
+    data = write_lerobot(tmp_path / 'data', version, [[20] * 5 + [150], [40] * 5 + [160]])
+    other = {'observation.images.front': {'dtype': 'video'}, CAMERA: {'dtype': 'video'}}
+    change(data, features=other)
+    assert len(extracted(capsys, tmp_path / 'out', data, '--image', CAMERA)) == 12
+    shutil.rmtree(data / 'videos')
+    assert 'not there' in refused(capsys, tmp_path / 'x', data, '--image', CAMERA)
+
+
+def test_each_file_of_version_3_is_read_once(tmp_path, capsys, monkeypatch):
+    """Each episode read the Parquet file, and the video, from the start."""
+    episodes = [[10 * n] * 6 + [150] for n in range(1, 9)]
+    data = write_lerobot(tmp_path / 'data', 3, episodes)
+    opened: list[str] = []
+
+    class Counted(ParquetFile):
+        def __init__(self, path: Path) -> None:
+            opened.append(f'{path.parts[-3]}/{path.name}')
+            super().__init__(path)
+
+    class Capture:
+        def __new__(cls, path: str) -> cv2.VideoCapture:
+            opened.append('video')
+            return capture(path)
+
+    capture = cv2.VideoCapture
+    monkeypatch.setattr('vit_tactile_ros.data.lerobot.ParquetFile', Counted)
+    monkeypatch.setattr('vit_tactile_ros.data.lerobot.cv2.VideoCapture', Capture)
+    table = extracted(capsys, tmp_path / 'out', data)
+    assert opened.count('data/file-000.parquet') == opened.count('video') == 1
+    levels = [level_of(touch.image.path) for touch in table.touches]
+    np.testing.assert_allclose(np.sort(levels), np.sort(np.concatenate(episodes)), atol=4)
+
+
+def test_a_class_label_that_is_missing(tmp_path, capsys):
+    """It was an error, although rows without a label are left out."""
+    path = write_parquet(tmp_path / 'a.parquet', {'image': images([10, 20, 30]), 'label': [0, None, 1]},
+                         {'label': ['x', 'y']})
+    assert [level_of(t.image.path) for t in extracted(capsys, tmp_path / 'out', path).touches] == [10, 30]
+
+
+def test_bags_beside_a_parquet_file(tmp_path, capsys):
+    """Only the Parquet file was read, and the bags were ignored with exit status 0."""
+    from toy_bags import write_bag
+
+    folder = tmp_path / 'recordings'
+    write_bag(folder / 'bag', {'left': ['none'] * 3})
+    write_parquet(folder / 'stray.parquet', {'image': images([10] * 2), 'label': list('ab')})
+    error = refused(capsys, tmp_path / 'out', folder)
+    assert f'{folder} holds bags ({folder / "bag"}) and Parquet files ({folder / "stray.parquet"})' in error
+
+
 def test_flags_of_another_format(tmp_path, capsys):
     path = write_parquet(tmp_path / 'a.parquet', {'image': images([10] * 2), 'label': list('ab')})
     for flags in (('--motion', '0.1'), ('--labels', path)):
@@ -177,8 +334,6 @@ def test_flags_of_another_format(tmp_path, capsys):
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):
-    from vit_tactile_ros.data.parquet_file import ParquetFile
-
     path = write_parquet(tmp_path / 'a.parquet', {'label': ['a']})
     monkeypatch.setitem(__import__('sys').modules, 'pyarrow', None)
     with pytest.raises(MissingPackageError, match='parquet'):

@@ -49,11 +49,11 @@ def read_lerobot_set(path: Path) -> str:
     from vit_tactile_ros.data.table import DataError
 
     data = LeRobot(path)
-    data.camera()
+    camera = data.camera()
     data.split_of(1)
     data.task(0, 'here')
     try:
-        next(data.episodes(), None)
+        next(data.episodes(camera), None)
     except DataError as error:
         if 'not there' not in str(error):
             raise

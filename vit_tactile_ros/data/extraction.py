@@ -87,8 +87,11 @@ def extract_field(paths: Sequence[Path], columns: FieldColumns, folder: Path, ev
                   reference_image: Path | None = None, progress: bool | None = None) -> Extracted:
     """As `extract`, for Parquet files with image columns and LeRobot data sets (`field_images`); read once, in order.
 
-    The CSV has the column split if the data names more than one part. every: of each group, one image in so many.
-    reference_image: for all images, instead of those of the data. Raises DataError as `field_images` does.
+    The CSV has the column split if the data names more than one part, and the column group if it has groups. every: of
+    each group, one image in so many. reference_image: for all images, instead of those of the data.
+
+    Raises DataError as `field_images` does, and for the first image without a group, or file without a part, among
+    others that have one: images of one object could be in two parts.
     """
     check_unused(folder)
     show = sys.stderr.isatty() if progress is None else progress
@@ -96,11 +99,20 @@ def extract_field(paths: Sequence[Path], columns: FieldColumns, folder: Path, ev
     rows: list[tuple[str, str, str, str, str]] = []  # image, reference, label, group, split
     seen = Counter[tuple[str, str, str]]()
     references: dict[bytes, str] = {}
+    groups = _AllOrNone('group', 'images of one object could be in two parts: complete that column, or name another '
+                                 'with --group')
+    parts = _AllOrNone('part in its name (train, validation, test)', 'its images could be in the training and in the '
+                       'test: rename it, or extract it by itself')
     with folder_written_whole(folder) as partial, tqdm(
             total=sum(map(field_size, paths)), desc='writing images', unit='row', disable=not show, leave=False) as bar:
         for path, name in zip(paths, unique_names(paths), strict=True):
             for found in field_images(path, columns):
                 bar.update()
+                if columns.group and not found.group:
+                    raise DataError(f'{found.where} has no {columns.group}, which --group names: complete that column, '
+                                    'or name another')
+                groups.check(found.group, found.where)
+                parts.check(found.split, found.source)
                 group = f'{name}/{found.group}' if found.group and len(paths) > 1 else found.group
                 seen[key := (str(path), found.group, found.label)] += 1
                 if (seen[key] - 1) % every:
@@ -112,8 +124,8 @@ def extract_field(paths: Sequence[Path], columns: FieldColumns, folder: Path, ev
                              group, found.split))
         if not rows:
             raise DataError(f'{", ".join(map(str, paths))}: no image has a label')
-        has_splits = len({row[-1] for row in rows}) > 1 and all(row[-1] for row in rows)
-        has_groups = all(row[3] for row in rows)
+        has_splits = len({row[-1] for row in rows}) > 1
+        has_groups = bool(rows[0][3])
         with written_whole(partial / TABLE) as temporary, temporary.open('w', newline='', encoding='utf-8') as file:
             writer = csv.writer(file)
             writer.writerow(('image', 'reference', 'label') + ('group',) * has_groups + ('split',) * has_splits)
@@ -122,6 +134,21 @@ def extract_field(paths: Sequence[Path], columns: FieldColumns, folder: Path, ev
     counts = Counter(row[2] for row in rows)
     return Extracted(folder / TABLE, len(rows), len({row[3] for row in rows if row[3]}), len(references),
                      dict(sorted(counts.items())))
+
+
+class _AllOrNone:
+    """Something that every image has, or none."""
+
+    def __init__(self, what: str, harm: str) -> None:
+        self._what, self._harm = what, harm
+        self._first: tuple[bool, str] | None = None  # whether the first image has it, and where that is
+
+    def check(self, value: str, where: str) -> None:
+        """Raises DataError naming what lacks it, at the first image that differs from the first one."""
+        first = self._first = self._first or (bool(value), where)
+        if first[0] != bool(value):
+            has, lacks = (first[1], where) if first[0] else (where, first[1])
+            raise DataError(f'{lacks} has no {self._what}, but {has} has one, so that {self._harm}')
 
 
 def _kept(reference: NDArray[np.uint8], folder: Path, references: dict[bytes, str]) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.bags.find import natural
+from vit_tactile_ros.data.bags.find import find_bags, natural
 from vit_tactile_ros.data.lerobot import INFO, LeRobot
 from vit_tactile_ros.data.parquet_file import ParquetFile, image_of, label_of
 from vit_tactile_ros.data.table import DataError, part_of
@@ -37,14 +37,25 @@ class FieldImage:
     label: str
     group: str
     split: str  # train, validation, test, or ''
-    number: int  # in its file or episode
+    source: str  # the file, or the episode of a data set
+    number: int  # in it
     reference: Image | None = None
+
+    @property
+    def where(self) -> str:
+        """The source and the number, for errors."""
+        return f'{self.source}, row {self.number}'
 
 
 def is_field_format(path: Path) -> bool:
-    """A Parquet file, a folder with some, or a LeRobot data set."""
-    return (path.suffix.lower() == '.parquet' and path.is_file()) or (path / INFO).is_file() or (
-        path.is_dir() and any(path.rglob('*.parquet')))
+    """A Parquet file, a folder with some, or a LeRobot data set; raises DataError for a folder with bags, too."""
+    if path.is_file() or (path / INFO).is_file():
+        return path.suffix.lower() == '.parquet' or path.is_dir()
+    files = _files(path) if path.is_dir() else []
+    if files and (bags := find_bags(path)):
+        raise DataError(f'{path} holds bags ({bags[0]}) and Parquet files ({files[0]}); extract each by itself, into a '
+                        'folder of its own')
+    return bool(files)
 
 
 def field_size(path: Path) -> int:
@@ -94,30 +105,27 @@ def _of_parquet(path: Path, columns: FieldColumns) -> Iterator[FieldImage]:
                 continue
             own = label_of(row[group], file.class_names(group), f'{where} {group}') if group else ''
             shown_reference = image_of(row[reference], f'{where} {reference}') if reference and row[reference] else None
-            yield FieldImage(image_of(row[image], f'{where} {image}'), name, own, split, number, shown_reference)
+            yield FieldImage(image_of(row[image], f'{where} {image}'), name, own, split, str(path), number,
+                             shown_reference)
 
 
 def _of_lerobot(data: LeRobot, columns: FieldColumns) -> Iterator[FieldImage]:
     camera = data.camera(columns.image)
-    for episode in data.episodes():
-        first: list[tuple[int, Image, str]] = []
+    for episode, images in data.images(camera, columns.label, columns.group):
+        first: list[FieldImage] = []  # which the reference is made of
         reference: Image | None = None
-        group = f'episode {episode.number}' if not columns.group else ''
-        for number, image, row in data.images(episode, camera, columns.label, columns.group):
-            name = row.label
-            own = group or f'{columns.group} {row.group}'
+        source, split = f'{data.path}, episode {episode.number}', data.split_of(episode.number)
+        for number, image, row in images:
+            group = (row.group and f'{columns.group} {row.group}') if columns.group else f'episode {episode.number}'
+            found = FieldImage(image, row.label, group, split, source, number, reference)
             if reference is None:
-                first.append((number, image, name))
+                first.append(found)
                 if len(first) < min(REFERENCE_FRAMES, episode.length):
                     continue
-                same = len({one.shape for _, one, _ in first}) == 1
-                if not same:
-                    raise DataError(f'{data.path}: the first images of episode {episode.number} differ in size')
-                mean = np.mean([one for _, one, _ in first], axis=0, dtype=np.float64)
+                if len({one.image.shape for one in first}) > 1:
+                    raise DataError(f'{source}: the first images differ in size')
+                mean = np.mean([one.image for one in first], axis=0, dtype=np.float64)
                 reference = np.rint(mean).astype(np.uint8)
-                ready = first
-            else:
-                ready = [(number, image, name)]
-            for place, one, label in ready:
-                if label:
-                    yield FieldImage(one, label, own, data.split_of(episode.number), place, reference)
+            for one in [found] if found.reference is not None else first:
+                if one.label:
+                    yield replace(one, reference=reference)

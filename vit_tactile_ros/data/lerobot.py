@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import string
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ class Episode(NamedTuple):
     number: int
     length: int  # frames
     data: Path  # Parquet file with its rows
-    video: dict[str, tuple[Path, int]]  # by camera: the file, and the frame at which the episode begins
+    video: tuple[Path, int] | None  # of the camera: the file, and the frame at which the episode begins
 
 
 class Row(NamedTuple):
@@ -77,10 +78,11 @@ class LeRobot:
                 return part_of(name) or ''
         return ''
 
-    def episodes(self) -> Iterator[Episode]:
-        yield from self._episodes_3() if self._is_v3 else self._episodes_2()
+    def episodes(self, camera: str) -> Iterator[Episode]:
+        """In order, with the files of this camera, which are there."""
+        yield from self._episodes_3(camera) if self._is_v3 else self._episodes_2(camera)
 
-    def _episodes_2(self) -> Iterator[Episode]:
+    def _episodes_2(self, camera: str) -> Iterator[Episode]:
         size = self._number('chunks_size', MAX_FRAMES, 1)
         for number in range(self._number('total_episodes', MAX_FRAMES)):
             values = {'episode_chunk': number // size, 'episode_index': number,
@@ -88,15 +90,13 @@ class LeRobot:
             data = self._file('data_path', values)
             with ParquetFile(data) as file:
                 length = file.rows
-            yield Episode(number, length, data, {
-                key: (self._file('video_path', values | {'video_key': key}), 0)
-                for key, kind in self._kinds.items() if kind == 'video'})
+            yield Episode(number, length, data, (self._file('video_path', values | {'video_key': camera}), 0)
+                          if self._kinds[camera] == 'video' else None)
 
-    def _episodes_3(self) -> Iterator[Episode]:
-        videos = [key for key, kind in self._kinds.items() if kind == 'video']
+    def _episodes_3(self, camera: str) -> Iterator[Episode]:
+        video = f'videos/{camera}/' if self._kinds[camera] == 'video' else ''
         columns = ['episode_index', 'length', 'data/chunk_index', 'data/file_index']
-        parts = ('chunk_index', 'file_index', 'from_timestamp')
-        columns += [f'videos/{key}/{part}' for key in videos for part in parts]
+        columns += [f'{video}{part}' for part in ('chunk_index', 'file_index', 'from_timestamp') if video]
         files = sorted((self.path / 'meta' / 'episodes').rglob('*.parquet'), key=lambda one: natural(one))
         if not files:
             raise DataError(f'{self.path} has no meta/episodes/*/*.parquet, which version 3 needs')
@@ -111,11 +111,10 @@ class LeRobot:
                                             f'from 0 to {MAX_FRAMES}')
                     data = self._file('data_path', {'chunk_index': row['data/chunk_index'],
                                                     'file_index': row['data/file_index']})
-                    yield Episode(row['episode_index'], row['length'], data, {
-                        key: (self._file('video_path', {
-                            'video_key': key, 'chunk_index': row[f'videos/{key}/chunk_index'],
-                            'file_index': row[f'videos/{key}/file_index']}),
-                            round(row[f'videos/{key}/from_timestamp'] * rate)) for key in videos})
+                    yield Episode(row['episode_index'], row['length'], data, (
+                        self._file('video_path', {'video_key': camera, 'chunk_index': row[f'{video}chunk_index'],
+                                                  'file_index': row[f'{video}file_index']}),
+                        round(row[f'{video}from_timestamp'] * rate)) if video else None)
 
     def _rate(self) -> float:
         rate = self._info.get('fps')
@@ -143,28 +142,32 @@ class LeRobot:
                             'there: was it fetched (git lfs pull)?')
         return self.path / place
 
-    def images(self, episode: Episode, camera: str, label: str, group: str,
-               ) -> Iterator[tuple[int, NDArray[np.uint8], Row]]:
-        """(number of the frame, RGB image, label and group) of an episode, in order."""
-        is_video = self._kinds[camera] == 'video'
-        wanted = ['episode_index', *([] if is_video else [camera]), *([label] if label else ['task_index']),
-                  *([group] if group else [])]
-        video = _frames(*episode.video[camera], episode.length, self._codec(camera)) if is_video else None
-        number = 0
-        with ParquetFile(episode.data) as file:
-            for place, row in file.read(list(dict.fromkeys(wanted))):
-                if row['episode_index'] != episode.number:
-                    continue
-                if number == episode.length:
-                    raise DataError(f'{episode.data} has more rows of episode {episode.number} than its length '
-                                    f'{episode.length}')
-                where = f'{episode.data}, row {place}, column'
-                image = image_of(row[camera], f'{where} {camera}') if video is None else next(video)
-                text = (label_of(row[label], None, f'{where} {label}') if label
-                        else self.task(row['task_index'], f'{where} task_index'))
-                own = label_of(row[group], None, f'{where} {group}') if group else ''
-                yield number, image, Row(text, own)
-                number += 1
+    def images(self, camera: str, label: str, group: str,
+               ) -> Iterator[tuple[Episode, Iterator[tuple[int, NDArray[np.uint8], Row]]]]:
+        """Each episode with (number of the frame, RGB image, label and group) of its frames, in order.
+
+        Take all frames of an episode before the next one. Each file is read once, since in version 3 it has many
+        episodes; raises DataError where their rows are not in the order of the episodes, or incomplete.
+        """
+        wanted = ['episode_index', 'frame_index', *([] if self._kinds[camera] == 'video' else [camera]),
+                  *([label] if label else ['task_index']), *([group] if group else [])]
+        with contextlib.ExitStack() as open_files:
+            rows = open_files.enter_context(_Rows(list(dict.fromkeys(wanted))))
+            video = open_files.enter_context(_Video(self._codec(camera)))
+            for episode in self.episodes(camera):
+                yield episode, self._images(episode, camera, label, group, rows, video)
+            rows.check_end()
+
+    def _images(self, episode: Episode, camera: str, label: str, group: str, rows: _Rows, video: _Video,
+                ) -> Iterator[tuple[int, NDArray[np.uint8], Row]]:
+        images = None if episode.video is None else video.read(*episode.video, episode.length)
+        for number, (place, row) in enumerate(rows.of(episode)):
+            where = f'{episode.data}, row {place}, column'
+            image = image_of(row[camera], f'{where} {camera}') if images is None else next(images)
+            text = (label_of(row[label], None, f'{where} {label}') if label
+                    else self.task(row['task_index'], f'{where} task_index'))
+            own = label_of(row[group], None, f'{where} {group}') if group else ''
+            yield number, image, Row(text, own)
 
     def _codec(self, camera: str) -> str:
         info = self._info['features'][camera].get('info')
@@ -184,8 +187,13 @@ class LeRobot:
         if (parquet := self.path / 'meta' / 'tasks.parquet').is_file():
             with ParquetFile(parquet) as file:
                 name = 'task' if 'task' in file.columns else '__index_level_0__'  # the index of pandas
-                return {int(row['task_index'] or 0): label_of(row[name], None, f'{parquet}, row {place}, column {name}')
-                        for place, row in file.read(['task_index', name])}
+                tasks: dict[int, str] = {}
+                for place, row in file.read(['task_index', name]):
+                    where = f'{parquet}, row {place}, column'
+                    if not isinstance(index := row['task_index'], int) or isinstance(index, bool) or index in tasks:
+                        raise DataError(f'{where} task_index is {shown(index)}; must be a whole number, each once')
+                    tasks[index] = label_of(row[name], None, f'{where} {name}')
+                return tasks
         path = self.path / 'meta' / 'tasks.jsonl'
         found: dict[int, str] = {}
         for line, text in enumerate(_text(path).splitlines(), 1):
@@ -203,25 +211,68 @@ class LeRobot:
         return found
 
 
-def _frames(path: Path, first: int, count: int, codec: str) -> Iterator[NDArray[np.uint8]]:
-    """`count` images of a video from the frame `first` on, counted from its start: seeking may not be exact."""
-    video = cv2.VideoCapture(str(path))
-    try:
-        if video.get(cv2.CAP_PROP_FRAME_WIDTH) * video.get(cv2.CAP_PROP_FRAME_HEIGHT) > MAX_PIXELS:
-            raise DataError(f'{path} has images of more than {MAX_PIXELS} pixels')
-        for _ in range(first):
-            if not video.grab():
-                break
+class _Rows(contextlib.ExitStack):
+    """The rows of one Parquet file after the other, in the order of the episodes."""
+
+    def __init__(self, columns: list[str]) -> None:
+        super().__init__()
+        self._columns = columns
+        self._path: Path | None = None
+        self._rows: Iterator[tuple[int, dict[str, Any]]] = iter(())
+
+    def of(self, episode: Episode) -> Iterator[tuple[int, dict[str, Any]]]:
+        """(row, values) of each frame; raises DataError if they are not the next ones, or not all there."""
+        if episode.data != self._path:
+            self.check_end()
+            self.close()
+            self._rows, self._path = self.enter_context(ParquetFile(episode.data)).read(self._columns), episode.data
+        for number in range(episode.length):
+            expected = f'must be frame {number} of episode {episode.number}, which has {episode.length} frames'
+            place, row = next(self._rows, (-1, {}))
+            if not row:
+                raise DataError(f'{episode.data} has too few rows; the next one {expected}')
+            found = row['episode_index'], row['frame_index']
+            if found != (episode.number, number):
+                raise DataError(f'{episode.data}, row {place} is of episode_index {shown(found[0])} and frame_index '
+                                f'{shown(found[1])}; {expected}, in the order of meta/episodes')
+            yield place, row
+
+    def check_end(self) -> None:
+        """Raises DataError if the file has rows that belong to none of its episodes."""
+        if (left := next(self._rows, None)) is not None:
+            raise DataError(f'{self._path}, row {left[0]} is of episode_index {shown(left[1]["episode_index"])}; it '
+                            'must be the end of the file: the episodes before it have no more frames')
+
+
+class _Video(contextlib.ExitStack):
+    """The images of one video after the other, each read once from its start: seeking may not be exact."""
+
+    def __init__(self, codec: str) -> None:
+        super().__init__()
+        self._codec = codec
+        self._path: Path | None = None
+        self._next = 0  # the frame that is read next
+
+    def read(self, path: Path, first: int, count: int) -> Iterator[NDArray[np.uint8]]:
+        """`count` images from the frame `first` on."""
+        if path != self._path or first < self._next:
+            self.close()
+            self._video, self._path, self._next = cv2.VideoCapture(str(path)), path, 0
+            self.callback(self._video.release)
+            size = [self._video.get(one) for one in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+            if size[0] * size[1] > MAX_PIXELS:
+                raise DataError(f'{path} has images of more than {MAX_PIXELS} pixels')
+        while self._next < first and self._video.grab():
+            self._next += 1
         for number in range(count):
-            read, image = video.read()
+            read, image = self._video.read()
             if not read:
-                problem = f'; it is in {codec}, which not every build of OpenCV decodes: convert it to H.264' if (
-                    codec and not number) else ''
+                problem = f'; it is in {self._codec}, which not every build of OpenCV decodes: convert it to H.264' if (
+                    self._codec and not number) else ''
                 raise DataError(f'{path}: frame {first + number} cannot be read, and {count} from {first} on are '
                                 f'needed{problem}')
+            self._next += 1
             yield np.ascontiguousarray(image[:, :, ::-1])
-    finally:
-        video.release()
 
 
 def _text(path: Path) -> str:

@@ -26,6 +26,8 @@ from vit_tactile_ros.inference.reference_store import (
     write_reference,
     written_at,
 )
+from vit_tactile_ros.inference.sensor_gain import CAUSE as GAIN
+from vit_tactile_ros.inference.sensor_gain import SensorGain
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.slip_network import SlipNetwork
 from vit_tactile_ros.model import PreprocessingConfig
@@ -85,8 +87,7 @@ class SensorFrames:
         self._saved_version = 0
         self._saved: NDArray[np.float32] | None = None  # the reference that is in the file
         self._may_save = True  # False: the file has another reference, and nobody has asked to replace it
-        self._weights = weights
-        self.gain = 1.0
+        self._gain = SensorGain(weights)
         self._pending_notes: list[Note] = []
         self.needs_reference = preprocessing is None or preprocessing.reference == 'difference'
         self._preprocessing = preprocessing
@@ -108,10 +109,18 @@ class SensorFrames:
 
     def take_over(self, other: SensorFrames) -> None:
         """Continue with the reference and the counters of `other`, whose images are fitted in the same way."""
+        self._gain.take_over(other._gain, self.stored_at)
         for name in ('reference', 'monitor', '_stored', 'stored_at', '_saved_version', '_saved', '_may_save', '_shape',
                      '_recapture_requested', 'images', 'resolution_changes', 'grey_images', 'is_grey'):
             setattr(self, name, getattr(other, name))
-        self._pending_notes = []  # of a stored reference that is not used now
+        # Without those of a stored reference that is not used now.
+        self._pending_notes = [note for note in self._pending_notes if note.cause == GAIN]
+
+    def use_gain_of(self, fresh: SensorFrames) -> None:
+        """The gain that `fresh` read for another network; 1 if another reference was captured since it was written."""
+        fresh._gain.take_over(self._gain, fresh.stored_at)
+        self._gain = fresh._gain
+        self._pending_notes += [note for note in fresh._pending_notes if note.cause == GAIN]
 
     def update(self, message: Any, stamp_ns: int) -> Frame:
         """The frame of the next message, a sensor_msgs/Image or CompressedImage; raises DecodeError."""
@@ -158,14 +167,11 @@ class SensorFrames:
             self.monitor = ReferenceMonitor(self.reference, self._drift, stored)
             self._stored, self._saved, self.stored_at = stored, stored.frame, written_at(store)
             hours = f'{(time.time() - self.stored_at) / 3600:.1f}'.removesuffix('.0')
-            is_ours = bool(stored.gain_for) and stored.gain_for == self._weights
-            self.gain = stored.gain if is_ours else 1.0
+            notes = self._gain.use(stored, store)
             gain = f', differences times {self.gain:.2f}' if self.gain != 1 else ''
             self._pending_notes.append(Note('reference store', f'no-contact reference of {hours} h ago{gain}: {store}',
                                             is_warning=False))
-            if stored.gain != 1 and not is_ours:
-                self._pending_notes.append(Note('reference store', f'the gain of {stored.gain:.2f} in {store} is for '
-                                                'another checkpoint and not used: run adapt with this one'))
+            self._pending_notes += notes
 
     def save_reference(self, least: float = 0.0) -> Path | None:
         """Write the reference to its file if it is known to fit and has changed; raises WriteError.
@@ -181,11 +187,16 @@ class SensorFrames:
         if stored is None or (self._saved is not None and least
                               and np.abs(to_cells(stored.frame - self._saved)).max() <= least):
             return None
-        if self._stored is not None:  # of the sensor, whatever the reference
-            stored = replace(stored, gain=self._stored.gain, gain_for=self._stored.gain_for)
+        gain, gain_for = self._gain.to_store(self._store, self._preprocessing)
+        stored = replace(stored, gain=gain, gain_for=gain_for)
         write_reference(self._store, stored, self._preprocessing)
         self._saved_version, self._saved, self.stored_at = version, stored.frame, time.time()
         return self._store
+
+    @property
+    def gain(self) -> float:
+        """Of the difference to the reference, for the network; 1 once another reference is captured."""
+        return self._gain.value
 
     @property
     def is_kept(self) -> bool:
@@ -208,6 +219,7 @@ class SensorFrames:
             if self.monitor.is_stored and self._stored is not None and self._stored.camera_size != shape[:2]:
                 height, width = self._stored.camera_size
                 self._recapture_unasked()
+                notes += self._gain.give_up()
                 notes.append(Note('reference store', f'stored reference not used: it is of {width}x{height} images, '
                                   f'these are {shape[1]}x{shape[0]}. The next images become the reference: touch '
                                   f'nothing. {_NOT_STORED}'))
@@ -222,6 +234,7 @@ class SensorFrames:
         text = f'resolution changed from {previous[1]}x{previous[0]} to {shape[1]}x{shape[0]}'
         if self.needs_reference and (self.monitor.is_stored or not self.reference.is_fixed):
             self._recapture_unasked()  # the images are of another view
+            notes += self._gain.give_up()
             text += '; its no-contact reference is captured again from the next frames: touch nothing'
             if self._store is not None:
                 text += f'. {_NOT_STORED}'
@@ -259,6 +272,7 @@ class SensorFrames:
         if self._recapture_requested:
             self._recapture_requested = False
             self._recapture()
+            notes += self._gain.give_up()
             self._may_save = True
         is_managed = self._preprocessing is not None
         if self.reference.is_complete:

@@ -174,6 +174,7 @@ def sensor_status(sensor: Sensor, node_name: str, previous: DiagnosticStatus | N
     if frames.needs_reference:
         values['reference health'] = health.text
         values['reference noise [grey levels]'] = f'{frames.monitor.gate.noise:.2f}'
+        values['gain'] = f'{frames.gain:.2f}'
         if frames.is_kept:
             at = frames.stored_at
             values['reference stored at'] = _utc(at) if at is not None else 'not stored'

@@ -89,8 +89,9 @@ def adopt(running: Running, loaded: Loaded) -> str:
         running.settings.configure(loaded.calibration, len(new.exits))
         for sensor in running.sensors:
             fresh = loaded.frames[sensor.name]
-            sensor.frames.gain = fresh.gain  # it is for one checkpoint
-            if not sees_the_same:
+            if sees_the_same:
+                sensor.frames.use_gain_of(fresh)  # it is for one checkpoint
+            else:
                 if fits_the_same:
                     fresh.take_over(sensor.frames)
                 sensor.frames = fresh
