@@ -31,7 +31,7 @@ MOST_STEPS = 12  # that one image stands for, in a slow stream
 MAX_GAP = 0.5  # s; then the stream was interrupted
 BIN = 0.2  # s, over which `lost` sees mean and largest value of each figure
 LEAST_BINS = 10  # before `lost` is known
-_LARGEST = 10.0  # standard deviations
+LARGEST, LARGEST_LOST = 10.0, 5.0  # standard deviations of an input
 
 
 @dataclass(frozen=True)
@@ -192,8 +192,8 @@ def load_slip_network(path: Path) -> SlipNetwork:
         raise UserError(f'{path} was trained on other figures of the motion than this version computes')
     try:
         names = sorted({name.split('.')[0] for name in tensors if name.startswith('lost')})
-        return SlipNetwork(Convolutions.of(tensors, 'slip', _LARGEST),
-                           tuple(Convolutions.of(tensors, name, 5.0) for name in names))
+        return SlipNetwork(Convolutions.of(tensors, 'slip', LARGEST),
+                           tuple(Convolutions.of(tensors, name, LARGEST_LOST) for name in names))
     except KeyError as error:
         raise UserError(f'{path} lacks the weights {error}') from error
 
