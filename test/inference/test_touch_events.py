@@ -328,9 +328,11 @@ def test_an_object_that_is_lost():
     odds = [float('nan'), -2.0, 0.4, 2.0, -0.5, 1.0, -1.5, 0.2]
     events = [event for n, one in enumerate(odds)
               for event in tracker.update(at(n), nothing, 0, SlipEvidence(nothing, one))]
+    assert tracker.state == 'not held'
     assert kinds(events) == [LOST, LOST] and [event.stamp for event in events] == [at(2), at(7)]
     assert events[0].touch == 0 and events[0].confidence == pytest.approx(0.599, abs=1e-3)
     tracker.lost_threshold = 0.9
     assert not tracker.update(at(8), nothing, 0, SlipEvidence(nothing, -3.0))
+    assert tracker.state == 'no_contact'  # the object is held again, or nothing touches; "not held" stayed
     assert not tracker.update(at(9), nothing, 0, SlipEvidence(nothing, 2.0))
     assert kinds(tracker.update(at(10), nothing, 0, SlipEvidence(nothing, 2.3))) == [LOST]

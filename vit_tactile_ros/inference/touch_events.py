@@ -22,6 +22,7 @@ MAX_STEP = 0.2  # s; in a slower stream every frame would be as likely to end th
 NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
 UNKNOWN = 'unknown'  # the class of a touch that is like none of the other classes, if the checkpoint has it
 SLIP = 'slip'
+NOT_HELD = 'not held'  # in the state of a touch, after LOST
 STATES = (NO_CONTACT, 'stable', 'moving', SLIP)  # of a held object, in place of the shapes
 SLIP_THRESHOLD = 0.9
 LOST_THRESHOLD = 0.5
@@ -160,6 +161,13 @@ class TouchTracker:
         if self._slip is None:
             return 0.0
         return float(self._belief[self._slip]) if self._held is None else self.contact * float(self._held[self._slip])
+
+    @property
+    def state(self) -> str:
+        """'not held' from LOST until an object is held again; otherwise 'no_contact', 'slip' or 'contact'."""
+        if self._lost_at is not None:
+            return NOT_HELD
+        return NO_CONTACT if self._touch is None else SLIP if self._touch.slips else 'contact'
 
     def reset(self) -> list[TouchEvent]:
         """Forget everything: the stream was interrupted, or the node is deactivated."""
