@@ -5,8 +5,8 @@
 Each step is kept in the cache, from which an interrupted run resumes: maps of the recorded grasps and of simulated
 streams, the network trained on the simulated ones, and the folds of each seed. The name of a file has its arguments and
 a digest of the grasps and of the code of the figures, references and training; after a change of the simulator, use an
-empty cache. The folds keep objects apart: a network is judged on grasps of objects that it was not trained on. The weights of the output are trained on all
-grasps, and no figure is measured with them on a grasp. The last line is JSON.
+empty cache. The folds keep objects apart: a network is judged on grasps of objects that it was not trained on. The
+weights of the output are trained on all grasps, and no figure is measured with them on a grasp. The last line is JSON.
 """
 
 from __future__ import annotations

@@ -25,8 +25,7 @@ from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
 from vit_tactile_ros.inference.reference_store import stored_path, write_reference
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
-from vit_tactile_ros.inference.slip_network import Convolutions
-from vit_tactile_ros.inference.slip_network import shipped_slip_network
+from vit_tactile_ros.inference.slip_network import Convolutions, shipped_slip_network
 from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.ros.live.bag_player import to_ros
 from vit_tactile_ros.ros.sensor import Sensor
