@@ -272,7 +272,7 @@ def test_settings_out_of_range(name, value):
 
 
 def with_motion(shown: str, motion: str, names: tuple[str, ...] = STATES) -> list[TouchEvent]:
-    """One frame per character: h held, m moving, s slip, n no contact, g the same at the gate; motion: u unknown, too."""
+    """One frame per character: h held, m moving, s slip, n no contact, g the same at the gate; motion: u unknown."""
     tracker, events = TouchTracker(names, 3), []
     rows, evidence = states(shown.replace('g', 'n')), states(motion.replace('u', 'n'))
     evidence[[one == 'u' for one in motion]] = 0.25
