@@ -44,11 +44,12 @@ def test_what_recurs_in_grasps_of_several_objects_is_the_gel(file):
 
 def test_train(file, tmp_path, capsys):
     arguments = ['--grasps', str(file), '--cache', str(tmp_path / 'cache'), '--streams', '1', '--seconds', '8',
-                 '--steps', '2', '--grasp_steps', '2', '--seeds', '1']
+                 '--steps', '2', '--grasp_steps', '12', '--seeds', '1']
     main(arguments)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found['length']['balanced'] == 0.5  # all clips have the same length
-    assert 0 <= found['lost']['auc'] <= 1 and len(found['curve_0']) == 9
+    assert found['lost']['auc'] > 0.9  # learnt in twelve steps: the gel is empty at the end
+    assert [row['found'] for row in found['curve_0']] == sorted((r['found'] for r in found['curve_0']), reverse=True)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / 'cache').iterdir()}
     assert len(kept) == 8  # maps of the grasps and of the stream, the first network, and five folds
     main([*arguments, '--output', str(tmp_path / 'weights.safetensors')])

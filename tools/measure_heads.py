@@ -44,6 +44,7 @@ from vit_tactile_ros.evaluation.metrics import expected_calibration_error
 from vit_tactile_ros.evaluation.outputs import ExitOutputs, Inputs
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.model import Checkpoint, ViTTactile, compute_shares, load_checkpoint
 from vit_tactile_ros.model.vit import Head
 from vit_tactile_ros.training.config import TrainingConfig
@@ -141,8 +142,10 @@ def exit_tokens(model: ViTTactile, inputs: Dataset[tuple[Tensor, int]], size: in
             labels.append(batch_labels)
             done += len(x)
         found.flush()
-        np.save(labels_path, torch.cat(labels).numpy())
-    return ExitTokens(np.load(path, mmap_mode='r'), torch.from_numpy(np.load(labels_path)))
+        with written_whole(labels_path) as temporary:
+            np.lib.format.open_memmap(temporary, 'w+', np.int64, (size,))[:] = torch.cat(labels).numpy()
+    memmap = np.lib.format.open_memmap
+    return ExitTokens(memmap(path, mode='r'), torch.from_numpy(np.array(memmap(labels_path, mode='r'))))
 
 
 def load_tokens(checkpoint: Checkpoint, examples: int, size: int, rendered: Path, cache: Path) -> list[ExitTokens]:

@@ -3,25 +3,28 @@
     python tools/train_slip_motion.py --grasps gelsight_slip/grasps.csv --cache runs/slip_motion --output FILE
 
 Each step is kept in the cache, from which an interrupted run resumes: maps of the recorded grasps and of simulated
-streams, the network trained on the simulated ones, the folds of each seed, and last the weights. The folds keep objects
-apart: a network is judged on grasps of objects that it was not trained on. The weights of the output are trained on all
-grasps, and no figure is measured with them on a grasp. The last line is JSON.
+streams, the network trained on the simulated ones, and the folds of each seed. The name of a file has its arguments and
+a digest of the grasps and of the code of the figures, references and training; after a change of the simulator, use an
+empty cache. The folds keep objects apart: a network is judged on grasps of objects that it was not trained on. The
+weights of the output are trained on all grasps, and no figure is measured with them on a grasp. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
+from vit_tactile_ros.evaluation.touchbench import untouched
 from vit_tactile_ros.evaluation.touchbench.slip import (
     FOLDS,
     LENGTH,
@@ -35,15 +38,26 @@ from vit_tactile_ros.evaluation.touchbench.slip import (
 )
 from vit_tactile_ros.evaluation.touchbench.untouched import recurring_references
 from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.inference import motion_figures
+from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.inference.motion_figures import FIGURES, MotionMaps, figures_of
 from vit_tactile_ros.inference.preprocess import fit
-from vit_tactile_ros.inference.slip_network import FORMAT, LEAST_BINS
+from vit_tactile_ros.inference.slip_network import FORMAT, LARGEST, LEAST_BINS
 from vit_tactile_ros.inference.touch_events import STATES, slip_scores
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.simulator import HandlingSequence, Markers, SensorUnit
 from vit_tactile_ros.simulator.drift import Change
 from vit_tactile_ros.simulator.example import any_sensor, randomise
-from vit_tactile_ros.training.slip_motion import Floats, Stream, Trained, adapt_slip, train_lost, train_slip
+from vit_tactile_ros.training import slip_motion
+from vit_tactile_ros.training.slip_motion import (
+    Floats,
+    SlipModel,
+    Stream,
+    Trained,
+    adapt_slip,
+    train_lost,
+    train_slip,
+)
 
 IMAGES = PreprocessingConfig(image_size=(96, 128))
 BIN = 5  # images, 0.2 s
@@ -52,9 +66,8 @@ MOVING = [n for n, name in enumerate(FIGURES) if name.startswith(('fast', 'slow'
 CREDIT = 'grasps: Incipient-Slip-Detection (Amit Parag), BSD-2-Clause'
 
 
-def grasp_figures(grasps: Grasps, cache: Path) -> list[Floats]:
+def grasp_figures(grasps: Grasps, file: Path) -> list[Floats]:
     """Of each clip, (N, F)."""
-    file = cache / 'grasps.npz'
     if not file.exists():
         maps = []
         for clip, reference in zip(grasps.files, recurring_references(grasps, IMAGES), strict=True):
@@ -63,9 +76,8 @@ def grasp_figures(grasps: Grasps, cache: Path) -> list[Floats]:
                                   for number, image in enumerate(read_clip(clip, IMAGES))]).astype(np.float16))
         with written_whole(file) as temporary, temporary.open('wb') as opened:
             np.savez(opened, maps=np.concatenate(maps), length=[len(one) for one in maps])
-    with np.load(file) as kept:
-        maps, ends = kept['maps'], np.cumsum(kept['length'])
-        return [figures_of(maps[end - length:end]) for length, end in zip(kept['length'], ends, strict=True)]
+    kept = read_arrays(file)
+    return [figures_of(maps) for maps in _parts(kept['maps'], kept['length'])]
 
 
 def simulated(file: Path, seed: int, seconds: float) -> Stream:
@@ -94,8 +106,8 @@ def simulated(file: Path, seed: int, seconds: float) -> Stream:
             states.append(STATES.index(state))
         with written_whole(file) as temporary, temporary.open('wb') as opened:
             np.savez(opened, maps=np.stack(maps).astype(np.float16), states=np.array(states))
-    with np.load(file) as kept:
-        return figures_of(kept['maps']), kept['states'].astype(np.int64)
+    kept = read_arrays(file)
+    return figures_of(kept['maps']), kept['states'].astype(np.int64)
 
 
 def binned(figures: Floats) -> Floats:
@@ -199,18 +211,24 @@ def main(argv: list[str] | None = None) -> None:
     cv2.setNumThreads(1)
     cache: Path = arguments.cache
     grasps = read_grasps(arguments.grasps)
-    clips = grasp_figures(grasps, cache)
-    streams = [simulated(cache / f'stream_{n}.npz', 500_000 + n, arguments.seconds) for n in range(arguments.streams)]
-    base = _kept(cache / 'slip_simulated.pt', lambda: train_slip(streams, arguments.steps))
+    of_maps = _digest(motion_figures.__file__)
+    of_grasps = _digest(motion_figures.__file__, untouched.__file__, arguments.grasps, *grasps.files)
+    clips = grasp_figures(grasps, cache / f'grasps_{of_grasps}.npz')
+    streams = [simulated(cache / f'stream_{n}_{arguments.seconds:g}s_{of_maps}.npz', 500_000 + n, arguments.seconds)
+               for n in range(arguments.streams)]
+    run = (f'{arguments.streams}x{arguments.seconds:g}s_{arguments.steps}_'
+           f'{_digest(motion_figures.__file__, slip_motion.__file__)}')
+    base = _kept_network(cache / f'slip_simulated_{run}.safetensors', lambda: train_slip(streams, arguments.steps))
+    folds = f'fold_{run}_{arguments.grasp_steps}_{of_grasps}_{_digest(__file__)}'
     results: dict[str, object] = {}
     rows: dict[str, list[dict[str, float]]] = {}
     for seed in range(arguments.seeds):
         found: dict[int, dict[str, Floats]] = {}
         for number in range(FOLDS):
-            done = _kept(cache / f'fold_{seed}_{number}.pt', lambda seed=seed, number=number: fold(
+            done = _kept_series(cache / f'{folds}_{seed}_{number}.npz', lambda seed=seed, number=number: fold(
                 number, seed, grasps, clips, base, streams, arguments.grasp_steps))
             for place, clip in enumerate(done['clip']):
-                found[int(clip)] = {name: done[name][place] for name in ('states', 'lost', 'still')}
+                found[int(clip[0])] = {name: done[name][place] for name in ('states', 'lost', 'still')}
         for name, one in scores(found, grasps).items():
             own = judge(one, grasps.slipped, grasps.objects) | {'standard_error': uncertainty(one, grasps, seed)}
             rows.setdefault(name, []).append(own)
@@ -247,13 +265,43 @@ def _grasp_of(grasps: Grasps) -> NDArray[np.int64]:
     return found
 
 
-def _kept(file: Path, make):
-    """What `make` returns, from the file if it is there."""
+def _digest(*files: str | Path) -> str:
+    """Of their contents."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(hashlib.sha256(Path(file).read_bytes()).digest())
+    return digest.hexdigest()[:8]
+
+
+def _kept_network(file: Path, make: Callable[[], Trained]) -> Trained:
+    """The network of slip that `make` returns, from the file if it is there."""
     if not file.exists():
-        made = make()
+        tensors = make().tensors('slip')
         with written_whole(file) as temporary:
-            torch.save(made, temporary)
-    return torch.load(file, weights_only=False)
+            save_file(tensors, temporary)
+    own = {name.removeprefix('slip.'): value for name, value in load_file(file).items()}
+    mean, std = own.pop('mean'), own.pop('std')
+    model = SlipModel()
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in own.items()})
+    return Trained(model.eval(), mean, std, LARGEST)
+
+
+def _kept_series(file: Path, make: Callable[[], dict[str, list[Floats]]]) -> dict[str, list[Floats]]:
+    """The arrays that `make` returns for each name, from the file if it is there."""
+    if not file.exists():
+        arrays = {}
+        for name, series in make().items():
+            arrays[name] = np.concatenate([np.atleast_1d(one) for one in series])
+            arrays[f'{name}_length'] = np.array([np.atleast_1d(one).shape[0] for one in series])
+        with written_whole(file) as temporary, temporary.open('wb') as opened:
+            np.savez(opened, **arrays)
+    kept = read_arrays(file)
+    return {name: _parts(values, kept[f'{name}_length']) for name, values in kept.items()
+            if f'{name}_length' in kept}
+
+
+def _parts(values: Floats, lengths: NDArray[np.int64]) -> list[Floats]:
+    return np.split(values, np.cumsum(lengths)[:-1])
 
 
 if __name__ == '__main__':

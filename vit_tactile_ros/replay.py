@@ -28,7 +28,7 @@ from vit_tactile_ros.data.bags.labels import read_intervals
 from vit_tactile_ros.data.bags.recording import Recording
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.cluster import replay_on_cluster
-from vit_tactile_ros.evaluation.recordings.events import Touch, find_lost, find_touches, write_events
+from vit_tactile_ros.evaluation.recordings.events import Touch, find_touches_and_lost, write_events
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed, ReplaySettings, replay
 from vit_tactile_ros.evaluation.recordings.summary import summarise
@@ -42,7 +42,7 @@ from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
 from vit_tactile_ros.inference.runtime import Precision
-from vit_tactile_ros.inference.touch_events import LOST_THRESHOLD, SLIP_THRESHOLD, EventSettings
+from vit_tactile_ros.inference.touch_events import LOST_THRESHOLD, NO_CONTACT, SLIP_THRESHOLD, EventSettings
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, thresholds
 
 EXAMPLES = (
@@ -154,13 +154,12 @@ def main(argv: list[str] | None = None) -> int:
     for result in results:  # only the joined one is needed from here on
         result.table = result.table.subset(np.empty(0, np.int64))
     table.write_csv(arguments.output / 'frames.csv')
-    touches = find_touches(table, arguments.events())
+    touches, lost = find_touches_and_lost(table, arguments.events()) if NO_CONTACT in table.class_names else (None, [])
     summary = {'checkpoint': str(path)} | summarise(results, table, touches, seconds, missing)
     if touches is not None:
         write_events(touches, table.class_names, arguments.output)
     if table.motion is not None:
-        summary['lost'] = [dict(zip(('bag', 'sensor', 'seconds', 'confidence'), one))
-                           for one in find_lost(table, arguments.events())]
+        summary['lost'] = [one._asdict() for one in lost]
     if arguments.live and not summary['stopped']:
         live, wrong = _play_live(arguments, path, settings, bags, table)
         summary |= {'live': live}

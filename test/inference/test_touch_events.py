@@ -271,17 +271,54 @@ def test_settings_out_of_range(name, value):
         EventSettings(**{name: value})
 
 
+def with_motion(shown: str, motion: str, names: tuple[str, ...] = STATES) -> list[TouchEvent]:
+    """One frame per character: h held, m moving, s slip, n no contact, g the same at the gate; motion: u unknown."""
+    tracker, events = TouchTracker(names, 3), []
+    rows, evidence = states(shown.replace('g', 'n')), states(motion.replace('u', 'n'))
+    evidence[[one == 'u' for one in motion]] = 0.25
+    for n, (name, row, one) in enumerate(zip(shown, rows, evidence, strict=True)):
+        row = row[[STATES.index(name) for name in names]]
+        events += tracker.update(at(n), row, GATE_EXIT_INDEX if name == 'g' else 0,
+                                 SlipEvidence(one.astype(np.float32), float('nan')))
+    return events
+
+
 def test_the_motion_decides_about_slip():
-    """Events from the states of the network or the gate, although the motion shows others; the order of names."""
+    """Slip from the states of the network although the motion shows others; the order of names."""
     names = ('slip', 'no_contact', 'stable', 'moving')
-    tracker = TouchTracker(names, 3)
-    wrong = np.array([0.01, 0.97, 0.01, 0.01])
-    events = []
-    for n, state in enumerate('sssssssslllll'):
-        states = np.full(4, 0.01, np.float32)
-        states[STATES.index('stable' if state == 's' else 'slip')] = 0.97
-        events += tracker.update(at(n), wrong, GATE_EXIT_INDEX, SlipEvidence(states, float('nan')))
-    assert kinds(events) == [ONSET, SLIP_BEGAN] and names[events[1].class_id] == 'slip'
+    events = with_motion('n' * 10 + 'h' * 30, 'n' * 10 + 'h' * 10 + 's' * 10 + 'h' * 10, names)
+    assert kinds(events) == [ONSET, SLIP_BEGAN, SLIP_ENDED]
+    assert (events[1].first_stamp, names[events[1].class_id]) == (at(20), 'slip') and events[1].stamp <= at(22)
+    assert (events[2].first_stamp, names[events[2].class_id]) == (at(30), 'stable')
+    assert kinds(with_motion('n' * 10 + 'h' * 10 + 's' * 20, 'n' * 10 + 'h' * 30, names)) == [ONSET]
+
+
+@pytest.mark.parametrize('motion', ['n', 'h', 's', 'u'])
+def test_the_motion_decides_nothing_about_contact(motion):
+    """Onset and release were those of the motion, false in a quarter of the recorded clips of a held object."""
+    shown = 'g' * 10 + 'h' * 30 + 'g' * 10 + 'n' * 10 + 's' * 20 + 'n' * 10
+    tracker = TouchTracker(STATES, 3)
+    wanted = [event for n, (name, row) in enumerate(zip(shown, states(shown.replace('g', 'n'))))
+              for event in tracker.update(at(n), row, GATE_EXIT_INDEX if name == 'g' else 0)]
+    contact = (ONSET, RELEASE)
+    events = with_motion(shown, motion * len(shown))
+    assert [(e.kind, e.stamp, e.first_stamp, e.confidence, e.frames) for e in events if e.kind in contact] == [
+        (e.kind, e.stamp, e.first_stamp, e.confidence, e.frames) for e in wanted if e.kind in contact]
+    assert [e.kind for e in wanted if e.kind in contact] == [ONSET, RELEASE] * 2
+
+
+def test_no_slip_without_evidence():
+    """The states of the network at the start, before the motion is known, were reported as slip."""
+    assert kinds(with_motion('n' * 5 + 's' * 60, 'u' * 65)) == [ONSET]
+
+
+@pytest.mark.parametrize(('states', 'lost'), [([0.5, float('nan'), 0.1, 0.1], 0.0), ([0.25] * 4, float('inf'))])
+def test_evidence_that_is_not_finite(states, lost):
+    """NaN became the probability of contact, for ever."""
+    tracker = TouchTracker(STATES, 3)
+    with pytest.raises(ValueError, match='must be finite'):
+        tracker.update(at(0), np.full(4, 0.25), 0, SlipEvidence(np.array(states, np.float32), lost))
+    assert np.isfinite(tracker.contact)
 
 
 def test_an_object_that_is_lost():
@@ -291,9 +328,11 @@ def test_an_object_that_is_lost():
     odds = [float('nan'), -2.0, 0.4, 2.0, -0.5, 1.0, -1.5, 0.2]
     events = [event for n, one in enumerate(odds)
               for event in tracker.update(at(n), nothing, 0, SlipEvidence(nothing, one))]
+    assert tracker.state == 'not held'
     assert kinds(events) == [LOST, LOST] and [event.stamp for event in events] == [at(2), at(7)]
     assert events[0].touch == 0 and events[0].confidence == pytest.approx(0.599, abs=1e-3)
     tracker.lost_threshold = 0.9
     assert not tracker.update(at(8), nothing, 0, SlipEvidence(nothing, -3.0))
+    assert tracker.state == 'no_contact'  # the object is held again, or nothing touches; "not held" stayed
     assert not tracker.update(at(9), nothing, 0, SlipEvidence(nothing, 2.0))
     assert kinds(tracker.update(at(10), nothing, 0, SlipEvidence(nothing, 2.3))) == [LOST]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import Path
 
 import pytest
+from safetensors.numpy import load_file
 
+from vit_tactile_ros.inference.motion_figures import FIGURES
+from vit_tactile_ros.inference.slip_network import SLIP_MOTION, load_slip_network
 from vit_tactile_ros.model import load_checkpoint
+from vit_tactile_ros.model.shipped import SHAPES, SLIP
 
 MODELS = Path(__file__).parents[2] / 'models'
 SECTIONS = ('Training data', 'Figures', 'Calibration', 'Known failures', 'Use')
@@ -18,7 +23,7 @@ def facts_of(card: Path) -> dict[str, str]:
     return dict(re.findall(r'^\| (\w[\w ]*) \| (.+) \|$', text, re.MULTILINE))
 
 
-@pytest.mark.parametrize('weights', sorted(MODELS.glob('*.safetensors')), ids=lambda path: path.stem)
+@pytest.mark.parametrize('weights', [MODELS / name for name in (SHAPES, SLIP)], ids=lambda path: path.stem)
 def test_a_card_describes_its_weights(weights):
     """A checkpoint is trained again, and its card keeps the classes, the date or the calibration of the one before."""
     card = weights.with_suffix('.md')
@@ -42,6 +47,23 @@ def test_a_card_describes_its_weights(weights):
     assert ' / '.join(f'{error:.3f}' for error in calibration.ece) in text
     assert f'{calibration.num_samples:,} simulated' in re.sub(r'\s+', ' ', text)
     assert all(f'\n## {section}' in text for section in SECTIONS)
+
+
+def test_a_card_describes_the_networks_on_motion():
+    """The networks are trained again, and their card keeps the digest and the sizes of those before."""
+    weights = MODELS / SLIP_MOTION
+    facts, network = facts_of(weights.with_suffix('.md')), load_slip_network(weights)
+    assert facts['file'] == f'`{weights.name}`'
+    assert facts['digest'] == f'`sha256:{hashlib.sha256(weights.read_bytes()).hexdigest()}` (of the file)'
+    assert facts['input'].startswith(f'{len(FIGURES)} figures of each image')
+    assert re.findall(r'\d+', facts['networks']) == ['1', str(len(network.slip.layers)), str(len(network.lost)),
+                                                    str(len(network.lost[0].layers))]
+    assert facts['weights'] == f'{sum(values.size for values in load_file(weights).values()):,}, stored in float32'
+    assert all(f'\n## {section}' in weights.with_suffix('.md').read_text(encoding='utf-8') for section in SECTIONS)
+
+
+def test_every_file_of_weights_has_a_card():
+    assert {path.stem for path in MODELS.glob('*.safetensors')} == {path.stem for path in MODELS.glob('*.md')}
 
 
 def test_cards_are_linked():

@@ -25,7 +25,7 @@ from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
 from vit_tactile_ros.inference.reference_store import stored_path, write_reference
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
-from vit_tactile_ros.inference.slip_network import shipped_slip_network
+from vit_tactile_ros.inference.slip_network import Convolutions, shipped_slip_network
 from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.ros.live.bag_player import to_ros
 from vit_tactile_ros.ros.sensor import Sensor
@@ -181,9 +181,10 @@ def test_evidence_of_a_touch_in_live_and_replay(tmp_path, monkeypatch):
     np.testing.assert_allclose(odds[1] / odds[0], 10.0, rtol=0.02)
 
 
-def test_motion_over_seconds_in_live_and_replay(tmp_path):
+def test_motion_over_seconds_in_live_and_replay(tmp_path, monkeypatch):
     """Events of slip that differ: the motion is seen by one of them only, or is rounded on the way into the table."""
     checkpoint = dataclasses.replace(toy_checkpoint(), class_names=STATES)
+    monkeypatch.setattr(Convolutions, 'context', 0)  # the recording is shorter
     classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
     bag = write_bag(tmp_path / 'b', {'left': LABELS}, still=REFERENCE_FRAMES)
     live: list[SlipEvidence] = []

@@ -50,7 +50,7 @@ class Frame(NamedTuple):
     gain: float = 1.0  # of that difference, for the network
     # Motion is the difference to it; fitted, (h, w, 3 * motion_views); None: motion is not used.
     previous: Image | None = None
-    slip: SlipEvidence | None = None  # what the motion of the last seconds shows; None: not computed
+    slip: SlipEvidence | None = None  # what the last seconds show; None: not computed
 
 
 class SensorFrames:
@@ -260,6 +260,8 @@ class SensorFrames:
                                       'of the camera', is_lasting=True))
 
     def _recapture(self) -> None:
+        if self._detector:
+            self._detector.clear()
         self.reference.recapture()
         self.monitor.restart()
 

@@ -1,4 +1,4 @@
-"""What the motion of the gel up to one image shows about the held object."""
+"""What the gel shows over seconds, up to one image, about the held object."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ from numpy.typing import NDArray
 class SlipEvidence(NamedTuple):
     """From `slip_network`."""
 
-    states: NDArray[np.float32]  # probabilities of touch_events.STATES, (4,)
+    states: NDArray[np.float32]  # probabilities of touch_events.STATES, (4,); equal where the image adds nothing
     lost: float  # log odds that no object is held; NaN during the first 2 s of a stream

@@ -6,7 +6,6 @@ is held. The weights are trained by tools/train_slip_motion.py.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.inference.motion_figures import FIGURES, MotionMaps, figures_of
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import STATES, are_states
@@ -31,7 +31,7 @@ MOST_STEPS = 12  # that one image stands for, in a slow stream
 MAX_GAP = 0.5  # s; then the stream was interrupted
 BIN = 0.2  # s, over which `lost` sees mean and largest value of each figure
 LEAST_BINS = 10  # before `lost` is known
-_LARGEST = 10.0  # standard deviations
+LARGEST, LARGEST_LOST = 10.0, 5.0  # standard deviations of an input
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,30 @@ class Convolutions:
     layers: tuple[tuple[int, Floats, Floats], ...]  # dilation, (W, W, 3), (W,)
     norms: tuple[tuple[Floats, Floats], ...]  # (W,), (W,)
     outer: tuple[Floats, Floats]  # (C, W), (C,)
+
+    @property
+    def context(self) -> int:
+        """Earlier inputs that an output depends on."""
+        return sum(2 * dilation for dilation, _, _ in self.layers)
+
+    def check(self, inputs: int, outputs: int) -> None:
+        """Raises UserError for shapes that do not fit each other, and for weights that are not finite."""
+        width = self.inner[1].size
+        wanted = [('mean', self.mean, (inputs,)), ('std', self.std, (inputs,)),
+                  ('inp.weight', self.inner[0], (width, inputs)), ('inp.bias', self.inner[1], (width,)),
+                  ('out.weight', self.outer[0], (outputs, width)), ('out.bias', self.outer[1], (outputs,))]
+        for n, (_, weight, bias) in enumerate(self.layers):
+            wanted += [(f'convs.{n}.weight', weight, (width, width, 3)), (f'convs.{n}.bias', bias, (width,))]
+        for n, (weight, bias) in enumerate(self.norms):
+            wanted += [(f'norms.{n}.weight', weight, (width,)), (f'norms.{n}.bias', bias, (width,))]
+        for name, values, shape in wanted:
+            if values.shape != shape or values.dtype != np.float32:
+                raise UserError(f'{name} has the shape {values.shape}, {values.dtype}; must be {shape}, float32')
+            if not np.isfinite(values).all() or (name == 'std' and (values <= 0).any()):
+                raise UserError(f'{name} has values that are not finite, or of std not above 0')
+        if not self.layers or len(self.norms) not in (0, len(self.layers)):
+            raise UserError(f'{len(self.layers)} convolutions and {len(self.norms)} norms; must be at least one, and '
+                            'as many norms, or none')
 
     @staticmethod
     def of(tensors: dict[str, Floats], name: str, clip: float) -> Convolutions:
@@ -104,55 +128,67 @@ class SlipNetwork:
 class SlipDetector:
     """Follows one sensor; live and in replay. Not thread-safe.
 
-    An image less than 25 ms after the last one changes nothing, one in a slow stream counts several times. After a
-    gap of more than 0.5 s, and after a stamp that went back, it starts again.
+    An image less than 25 ms after the last one adds nothing, one in a slow stream counts several times. After a gap of
+    more than 0.5 s, and after a stamp that went back, it starts again. Until the network of slip has seen as much as it
+    looks back to, about 2.5 s, it adds nothing about the states.
     """
 
     def __init__(self, network: SlipNetwork) -> None:
         self._maps = MotionMaps()
         self._slip = _Stream(network.slip)
         self._lost = [_Stream(one) for one in network.lost]
+        self._context = network.slip.context
+        self._seen = 0  # steps
         self._stamp: int | None = None  # ns, of the last image that counted
         self._newest: int | None = None
         self._bin: list[Floats] = []
         self._bin_start = 0
         self._bins = 0
-        self._evidence = SlipEvidence(np.full(len(STATES), 1 / len(STATES), np.float32), float('nan'))
+        self._lost_odds = float('nan')
 
     def clear(self) -> None:
         self._maps.clear()
         for stream in (self._slip, *self._lost):
             stream.clear()
         self._stamp = self._newest = None
-        self._bin, self._bins = [], 0
-        self._evidence = self._evidence._replace(lost=float('nan'))
+        self._bin, self._bins, self._seen = [], 0, 0
+        self._lost_odds = float('nan')
 
     def update(self, image: NDArray[np.uint8], stamp_ns: int, reference: NDArray[np.floating]) -> SlipEvidence:
         """image: fitted, uint8 RGB (h, w, 3), not to be changed afterwards; reference: of its size, grey levels."""
         if self._newest is not None and not self._newest <= stamp_ns <= self._newest + MAX_GAP * 1e9:
             self.clear()
         self._newest = stamp_ns
-        maps = self._maps.update(image, stamp_ns, reference)
-        return self.see(stamp_ns, maps)
+        if self._is_too_soon(stamp_ns):
+            return self._nothing_new
+        return self.see(stamp_ns, self._maps.update(image, stamp_ns, reference))
 
     def see(self, stamp_ns: int, maps: Floats) -> SlipEvidence:
         """As `update`, from the maps of an image, (12, 12, 16), without its check of the stamp."""
+        if self._is_too_soon(stamp_ns):
+            return self._nothing_new
         steps = 1
         if self._stamp is not None:
-            elapsed = (stamp_ns - self._stamp) / 1e9
-            if elapsed < LEAST_STEP:
-                return self._evidence
-            steps = min(max(1, round(elapsed / STEP)), MOST_STEPS)
+            steps = min(max(1, round((stamp_ns - self._stamp) / 1e9 / STEP)), MOST_STEPS)
         self._stamp = stamp_ns
         figures = figures_of(maps[None])[0]
         for _ in range(steps):
             logits = self._slip.step(figures)
+        self._seen += steps
+        self._see_lost(stamp_ns, figures)
+        if self._seen <= self._context:
+            return self._nothing_new
         states = np.exp(logits - logits.max())
-        self._evidence = SlipEvidence((states / states.sum()).astype(np.float32), self._see_lost(stamp_ns, figures))
-        return self._evidence
+        return SlipEvidence((states / states.sum()).astype(np.float32), self._lost_odds)
 
-    def _see_lost(self, stamp_ns: int, figures: Floats) -> float:
-        lost = self._evidence.lost
+    def _is_too_soon(self, stamp_ns: int) -> bool:
+        return self._stamp is not None and (stamp_ns - self._stamp) / 1e9 < LEAST_STEP
+
+    @property
+    def _nothing_new(self) -> SlipEvidence:
+        return SlipEvidence(np.full(len(STATES), 1 / len(STATES), np.float32), self._lost_odds)
+
+    def _see_lost(self, stamp_ns: int, figures: Floats) -> None:
         if self._bin and stamp_ns - self._bin_start >= round(BIN * 1e9) - 1_000_000:
             seen = np.concatenate([np.mean(self._bin, axis=0), np.max(self._bin, axis=0)])
             # Rounded as replay keeps it, so that both decide alike.
@@ -160,11 +196,10 @@ class SlipDetector:
             self._bin = []
             self._bins += 1
             if self._bins >= LEAST_BINS:
-                lost = odds
+                self._lost_odds = odds
         if not self._bin:
             self._bin_start = stamp_ns
         self._bin.append(figures)
-        return lost
 
 
 def shipped_slip_network(class_names: Sequence[str]) -> SlipNetwork | None:
@@ -178,7 +213,7 @@ def _shipped() -> SlipNetwork:
 
 
 def load_slip_network(path: Path) -> SlipNetwork:
-    """Raises UserError for a file that is not one of this format or of other figures."""
+    """Raises UserError for a file that is not one of this format, of other figures, or with weights that do not fit."""
     try:
         with safe_open(path, 'np') as file:
             facts = file.metadata() or {}
@@ -188,12 +223,24 @@ def load_slip_network(path: Path) -> SlipNetwork:
     if facts.get('format') != FORMAT:
         raise UserError(f'{path} has the format {facts.get("format")!r}; must be {FORMAT!r}, as trained by '
                         'tools/train_slip_motion.py')
-    if tuple(json.loads(facts['figures'])) != FIGURES:
+    try:
+        figures = parse_json(facts.get('figures', '').encode())
+    except ValueError as error:
+        raise UserError(f'{path}: the metadata figures are not JSON: {error}') from error
+    if figures != list(FIGURES):
         raise UserError(f'{path} was trained on other figures of the motion than this version computes')
     try:
         names = sorted({name.split('.')[0] for name in tensors if name.startswith('lost')})
-        return SlipNetwork(Convolutions.of(tensors, 'slip', _LARGEST),
-                           tuple(Convolutions.of(tensors, name, 5.0) for name in names))
+        if not names:
+            raise UserError('no network lost; must have at least one')
+        network = SlipNetwork(Convolutions.of(tensors, 'slip', LARGEST),
+                              tuple(Convolutions.of(tensors, name, LARGEST_LOST) for name in names))
+        network.slip.check(len(FIGURES), len(STATES))
+        for one in network.lost:
+            one.check(2 * len(FIGURES), 1)
+        return network
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
     except KeyError as error:
         raise UserError(f'{path} lacks the weights {error}') from error
 

@@ -22,6 +22,7 @@ MAX_STEP = 0.2  # s; in a slower stream every frame would be as likely to end th
 NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
 UNKNOWN = 'unknown'  # the class of a touch that is like none of the other classes, if the checkpoint has it
 SLIP = 'slip'
+NOT_HELD = 'not held'  # in the state of a touch, after LOST
 STATES = (NO_CONTACT, 'stable', 'moving', SLIP)  # of a held object, in place of the shapes
 SLIP_THRESHOLD = 0.9
 LOST_THRESHOLD = 0.5
@@ -43,7 +44,7 @@ class EventKind(IntEnum):
     INTERRUPTED = 5  # the stream was interrupted during the touch; how it ended is unknown
     SLIP_BEGAN = 6
     SLIP_ENDED = 7  # the object is held again; release and interrupted end a slip, too
-    LOST = 8  # the motion of seconds shows that no object is held; of a touch that is over, or of none, too
+    LOST = 8  # displacement and difference to the reference show that no object is held; without a touch, too
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,9 @@ class TouchTracker:
     that does not depend on the frame rate.
 
     If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
-    of the class: stable and moving alternate within one touch, and are not what an object is. Not thread-safe.
+    of the class: stable and moving alternate within one touch, and are not what an object is. With evidence of the
+    motion, a second model of the same rates follows the states within contact; contact stays with the network and the
+    gate. Not thread-safe.
     """
 
     def __init__(self, class_names: Sequence[str], num_exits: int, settings: EventSettings | None = None) -> None:
@@ -137,6 +140,7 @@ class TouchTracker:
         self._stationary = 0.5 * self._shares
         self._stationary[self._nothing] = 0.5
         self._belief = self._stationary
+        self._held: NDArray[np.float64] | None = None  # (C,) of the states within contact, by the motion; sum 1
         self._stamp: int | None = None  # of the last frame
         self._touch: _Touch | None = None
         self._touches = 0
@@ -154,7 +158,16 @@ class TouchTracker:
     @property
     def slip(self) -> float:
         """Probability of slip after the last frame, 0..1, which is compared with the threshold; 0 without states."""
-        return 0.0 if self._slip is None else float(self._belief[self._slip])
+        if self._slip is None:
+            return 0.0
+        return float(self._belief[self._slip]) if self._held is None else self.contact * float(self._held[self._slip])
+
+    @property
+    def state(self) -> str:
+        """'not held' from LOST until an object is held again; otherwise 'no_contact', 'slip' or 'contact'."""
+        if self._lost_at is not None:
+            return NOT_HELD
+        return NO_CONTACT if self._touch is None else SLIP if self._touch.slips else 'contact'
 
     def reset(self) -> list[TouchEvent]:
         """Forget everything: the stream was interrupted, or the node is deactivated."""
@@ -163,7 +176,7 @@ class TouchTracker:
             events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))
         self._touch = self._since = self._candidate = self._stamp = self._slip_since = self._lost_at = None
         self._exits.clear()
-        self._belief = self._stationary
+        self._belief, self._held = self._stationary, None
         return events
 
     def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int,
@@ -172,8 +185,11 @@ class TouchTracker:
 
         stamp: ns. One before the last frame's, or more than `max_gap` and three times the last interval after it,
         interrupts the stream; a repeated one is ignored. probabilities: (C,), sum 1. slip: of the motion, for classes
-        that are states; its probabilities take the place of the network's and of the gate's.
+        that are states: which state it is within contact. Contact is that of the network or the gate. Raises
+        ValueError for evidence that is not finite.
         """
+        if slip is not None and (not np.isfinite(slip.states).all() or math.isinf(slip.lost)):
+            raise ValueError(f'the evidence of slip is {slip}; must be finite, apart from lost before it is known')
         events: list[TouchEvent] = []
         if self._stamp is not None:
             step = (stamp - self._stamp) / 1e9
@@ -185,21 +201,36 @@ class TouchTracker:
                 events += self.reset()
             self._step = min(step, 4 * self.settings.max_gap)  # after a gap, the next one is a gap too
         self._stamp = stamp
-        if slip is not None and self._slip is not None:
-            probabilities = slip.states[self._of_states] / slip.states[self._of_states].sum()
-        elif exit_index == GATE_EXIT_INDEX:
+        if exit_index == GATE_EXIT_INDEX:
             probabilities = np.full(len(self._belief), (1 - GATE_EVIDENCE) / (len(self._belief) - 1))
             probabilities[self._nothing] = GATE_EVIDENCE
-        evidence = np.clip(np.asarray(probabilities, np.float64), self.settings.floor, None)
-        belief = self._belief * (evidence / evidence.sum()) ** self._weight
-        self._belief = belief / belief.sum()
+        self._belief = self._seen(self._belief, probabilities)
         touches = probabilities[self._nothing] < 0.5  # what this frame alone shows
         events += self._follow(stamp, touches, exit_index)
         if self._slip is not None:
-            events += self._follow_slip(stamp, bool(probabilities[self._slip] >= 0.5))
+            slips = bool(probabilities[self._slip] >= 0.5)
+            if slip is None:
+                self._held = None
+            else:
+                slips = self._see_motion(slip) and touches
+            events += self._follow_slip(stamp, slips)
             if slip is not None:
                 events += self._follow_lost(stamp, slip.lost)
         return events
+
+    def _seen(self, belief: NDArray[np.float64], probabilities: NDArray[np.floating]) -> NDArray[np.float64]:
+        """The belief after these probabilities, (C,), of one frame."""
+        evidence = np.clip(np.asarray(probabilities, np.float64), self.settings.floor, None)
+        belief = belief * (evidence / evidence.sum()) ** self._weight
+        return belief / belief.sum()
+
+    def _see_motion(self, slip: SlipEvidence) -> bool:
+        """Whether the evidence of this frame alone is for slip, within contact."""
+        states = slip.states[self._of_states].astype(np.float64)
+        states[self._nothing] = 0.0
+        states /= max(states.sum(), 1e-9)
+        self._held = self._seen(self._shares if self._held is None else self._held, states)
+        return bool(states[self._slip] >= 0.5)
 
     def _follow_lost(self, stamp: int, odds: float) -> list[TouchEvent]:
         """odds: log odds that no object is held; NaN: not known yet."""
@@ -220,6 +251,10 @@ class TouchTracker:
         others = 1 - nothing
         new = old * (1 - ends) * (1 - changes) + (ends * nothing + (1 - ends) * changes * others) * self._shares
         new[self._nothing] = nothing * (1 - ends) + ends * others
+        if self._held is not None:
+            begins, stays = ends * nothing, (1 - ends) * others
+            held = stays * ((1 - changes) * self._held + changes * self._shares) + begins * self._shares
+            self._held = held / (begins + stays)
         self._belief = new
 
     def _follow(self, stamp: int, touches: bool, exit_index: int) -> list[TouchEvent]:
@@ -289,7 +324,7 @@ class TouchTracker:
     @property
     def _leading(self) -> int:
         """The most probable class apart from no contact."""
-        others = self._belief.copy()
+        others = (self._belief if self._held is None else self._held).copy()
         others[self._nothing] = -1
         return int(others.argmax())
 

@@ -21,6 +21,8 @@ from vit_tactile_ros.foundation.files import WriteError
 from vit_tactile_ros.foundation.memory import return_freed_memory
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import WORTH_SAVING, Frame
+from vit_tactile_ros.inference.slip_network import SLIP_MOTION
+from vit_tactile_ros.inference.touch_events import are_states
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.ros.annotation import Annotated
 from vit_tactile_ros.ros.annotator import Annotator
@@ -104,6 +106,9 @@ class TactileClassifierNode(ExplainingLifecycleNode):
                                                             partial(value, 'lost_threshold'))
         if value('gate') and classifier.gate_problem:
             self.get_logger().info(f'{classifier.gate_problem}, so no image exits before the first block')
+        if value('slip_motion') and are_states(classifier.class_names):
+            self.get_logger().info(f'slip and lost objects are found by {SLIP_MOTION}, contact by {path.name}; with '
+                                   'slip_motion false, slip by that, too')
         self._node_services.create(running)
         self._annotator = Annotator(self, [sensor.name for sensor in running.sensors], self._guard)
         classifier.warm_up(range(1, len(running.sensors) + 1))

@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from std_msgs.msg import Header
 
 from vit_tactile_ros.inference.classifier import Decision
-from vit_tactile_ros.inference.touch_events import NO_CONTACT, SLIP, EventKind, TouchEvent, TouchTracker
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, NOT_HELD, SLIP, EventKind, TouchEvent, TouchTracker
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.msg import TouchEvent as TouchEventMessage
 from vit_tactile_ros.ros.messages import classification_message, event_message
@@ -92,6 +92,8 @@ class SensorPublishers:
             self._tracker.lost_threshold = self._lost_threshold()
             self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index,
                                                       decision.slip), frame_id)
+            if self.touch_state == NOT_HELD:
+                self.touch_state = self._tracker.state
 
     def interrupt(self) -> None:
         """No image follows for now: a touch that is in progress is interrupted."""
@@ -120,7 +122,7 @@ class SensorPublishers:
                 NO_CONTACT if event.kind in (EventKind.RELEASE, EventKind.INTERRUPTED)
                 else 'contact' if event.kind in (EventKind.ONSET, EventKind.SLIP_ENDED)
                 else SLIP if event.kind is EventKind.SLIP_BEGAN
-                else 'not held' if event.kind is EventKind.LOST
+                else NOT_HELD if event.kind is EventKind.LOST
                 else self._class_names[event.class_id])
             self._events.publish(event_message(event, of_event, self._sensor, self._class_names))
         self._frame_id = frame_id

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from vit_tactile_ros.inference.motion_figures import FIGURES
-from vit_tactile_ros.inference.slip_network import LEAST_BINS
+from vit_tactile_ros.inference.slip_network import LARGEST, LARGEST_LOST, LEAST_BINS
 from vit_tactile_ros.inference.touch_events import SLIP, STATES
 
 Floats = NDArray[np.float32]
@@ -87,7 +87,7 @@ def train_slip(streams: Sequence[Stream], steps: int) -> Trained:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     every = np.concatenate([figures for figures, _ in streams])
-    trained = Trained(SlipModel(), every.mean(axis=0), every.std(axis=0) + 1e-3, 10.0)
+    trained = Trained(SlipModel(), every.mean(axis=0), every.std(axis=0) + 1e-3, LARGEST)
     optimizer = torch.optim.AdamW(trained.model.parameters(), 2e-3, weight_decay=0.02)
     for step in range(steps):
         _set_rate(optimizer, 2e-3, step, steps, 50)
@@ -129,7 +129,7 @@ def train_lost(clips: Sequence[Floats], slipped: NDArray[np.bool_], steps: int, 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     every = np.concatenate(list(clips))
-    trained = Trained(LostModel(), every.mean(axis=0), every.std(axis=0) + 0.05, 5.0)
+    trained = Trained(LostModel(), every.mean(axis=0), every.std(axis=0) + 0.05, LARGEST_LOST)
     optimizer = torch.optim.AdamW(trained.model.parameters(), 4e-3, weight_decay=0.05)
     scaled, longest = [trained.scaled(clip) for clip in clips], max(map(len, clips))
     for step in range(steps):

@@ -41,6 +41,7 @@ def test_evidence_of_motion_in_csv_and_joined(tmp_path, frames):
     """Lost when it is written, read, joined with a table without it, or when rows are taken."""
     without = toy_frames(frames)
     motion = np.random.default_rng(0).random((frames, 5), np.float32)
+    motion[:, :4] /= motion[:, :4].sum(axis=1, keepdims=True)
     motion[0, 4] = np.nan
     table = dataclasses.replace(without, motion=motion)
     table.write_csv(tmp_path / 'frames.csv')
@@ -48,6 +49,16 @@ def test_evidence_of_motion_in_csv_and_joined(tmp_path, frames):
     joined = FrameTable.concatenate([without, table]).subset(np.arange(frames, 2 * frames))
     assert_equal(joined, table)
     assert without.slip(0) is None and (table.slip(frames - 1).states == motion[-1, :4]).all()
+
+
+@pytest.mark.parametrize(('column', 'value'), [(0, np.nan), (3, np.inf), (1, 1.5), (4, np.inf)])
+def test_evidence_of_motion_that_is_none(tmp_path, column, value):
+    """It was read, and made every later probability of contact NaN."""
+    motion = np.full((3, 5), 0.25, np.float32)
+    motion[1, column] = value
+    dataclasses.replace(toy_frames(3), motion=motion).write_csv(tmp_path / 'frames.csv')
+    with pytest.raises(UserError, match='motion_lost_odds must be probabilities with a sum of 1'):
+        FrameTable.read_csv(tmp_path / 'frames.csv')
 
 
 @pytest.mark.parametrize('name', ['touch_odds', 'kept_share'])

@@ -43,6 +43,15 @@ class Part(NamedTuple):
     class_id: int
 
 
+class Lost(NamedTuple):
+    """No object is held, whether in a touch or not."""
+
+    bag: str
+    sensor: str
+    seconds: float  # from the start of the bag
+    confidence: float  # 0..1
+
+
 @dataclass(frozen=True)
 class Touch:
     """One touch of one sensor of one bag: its events, and its time in s from the start of the bag."""
@@ -65,20 +74,27 @@ def find_touches(table: FrameTable, settings: EventSettings | None = None) -> li
     """The touches of all sensors, bag by bag; None if the checkpoint has no class `no_contact`."""
     if NO_CONTACT not in table.class_names:
         return None
-    return [touch for own in _streams(table) for touch in _touches_of(own, settings)]
+    return find_touches_and_lost(table, settings)[0]
 
 
-
-def find_lost(table: FrameTable, settings: EventSettings | None = None) -> list[tuple[str, str, float, float]]:
-    """Where no object is held, by the motion: bag, sensor, s from its start, probability. Not of one touch alone."""
-    found = []
-    for own in _streams(table) if table.motion is not None else ():
+def find_touches_and_lost(table: FrameTable, settings: EventSettings | None = None) -> tuple[list[Touch], list[Lost]]:
+    """The touches of all sensors, and where no object is held, bag by bag; for classes with `no_contact`."""
+    touches: list[Touch] = []
+    lost: list[Lost] = []
+    for own in _streams(table):
         tracker, probabilities = TouchTracker(own.class_names, len(own.exits), settings), own.probabilities
-        for row, stamp in enumerate(own.stamp.tolist()):
-            found += [(str(own.bag[0]), str(own.sensor[0]), float(own.seconds[row]), event.confidence)
-                      for event in tracker.update(stamp, probabilities[row], int(own.exit_index[row]), own.slip(row))
-                      if event.kind == EventKind.LOST]
-    return found
+        events = [event for row, stamp in enumerate(own.stamp.tolist())
+                  for event in tracker.update(stamp, probabilities[row], int(own.exit_index[row]), own.slip(row))]
+        touches += _touches_of(own, [event for event in events if event.kind != EventKind.LOST])
+        seconds_of = _seconds_of(own)
+        lost += [Lost(str(own.bag[0]), str(own.sensor[0]), seconds_of[event.stamp], event.confidence)
+                 for event in events if event.kind == EventKind.LOST]
+    return touches, lost
+
+
+def _seconds_of(table: FrameTable) -> dict[int, float]:
+    """By stamp."""
+    return dict(zip(table.stamp.tolist(), table.seconds.tolist(), strict=True))
 
 
 def _streams(table: FrameTable) -> Iterator[FrameTable]:
@@ -86,14 +102,8 @@ def _streams(table: FrameTable) -> Iterator[FrameTable]:
         yield table.subset((table.bag == bag) & (table.topic == topic))
 
 
-def _touches_of(table: FrameTable, settings: EventSettings | None) -> Iterator[Touch]:
-    tracker = TouchTracker(table.class_names, len(table.exits), settings)
-    seconds_of = dict(zip(table.stamp.tolist(), table.seconds.tolist(), strict=True))
-    probabilities = table.probabilities
-    events: list[TouchEvent] = []
-    for row, stamp in enumerate(table.stamp.tolist()):
-        events += tracker.update(stamp, probabilities[row], int(table.exit_index[row]), table.slip(row))
-    events = [event for event in events if event.kind != EventKind.LOST]
+def _touches_of(table: FrameTable, events: Sequence[TouchEvent]) -> Iterator[Touch]:
+    seconds_of = _seconds_of(table)
     for number in dict.fromkeys(event.touch for event in events):
         own = tuple(event for event in events if event.touch == number)
         last = own[-1]

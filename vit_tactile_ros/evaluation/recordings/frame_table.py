@@ -242,6 +242,12 @@ class FrameTable:
                                  ('label', UNLABELLED, classes)):
             if ((values := getattr(self, name)) < least).any() or (values >= end).any():
                 raise ValueError(f'{name} must be {least} to {end - 1}')
+        if self.motion is not None:
+            known = self.motion[~np.isnan(self.motion).all(axis=1)]
+            states, odds = known[:, :-1], known[:, -1]
+            if not ((states >= 0) & (states <= 1)).all() or not np.allclose(states.sum(axis=1), 1, atol=1e-3) \
+                    or np.isinf(odds).any():
+                raise ValueError(f'{", ".join(_MOTION)} must be probabilities with a sum of 1 and log odds, or all nan')
         if self.is_gated.any() and NO_CONTACT not in self.class_names:
             raise ValueError(f'exit_index is {GATE_EXIT_INDEX}, the gate, although no class is {NO_CONTACT}')
 
