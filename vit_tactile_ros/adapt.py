@@ -123,9 +123,9 @@ def main(argv: list[str] | None = None) -> int:
                          f'it is not better than {seen[AFTER].gain:.2f}')
     noise = np.sqrt(noise_of(images.untouched, mine.frame))
     if noise.max() > STARTING_NOISE:
-        notes.append(f'part of the untouched gel varies by {noise.max():.1f} grey levels (standard deviation), more '
+        notes.append(f'part of the untouched gel varies by {noise.max():.2f} grey levels (standard deviation), more '
                      f'than the {STARTING_NOISE:g} of a usual sensor, so faint touches are missed: look for a light or '
-                     'an exposure that flickers')
+                     'an exposure that flickers, or an object that touches the gel from the first image on')
     brings, why = verdict(seen, first)
     console = Console(width=None if sys.stdout.isatty() else 120)
     _report(console, rows(seen, first), 'the stored reference' if before else 'the first 5 images as reference')

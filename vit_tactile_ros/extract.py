@@ -82,6 +82,8 @@ def main(argv: list[str] | None = None) -> int:
               file=sys.stderr)
     for name, count in done.images_of_class.items():
         print(f'{count:7d} {one_line(name)}')
+    if done.unlabelled:
+        print(f'{done.unlabelled:7d} rows without a label, left out')
     what = f'of {done.touches} groups' if done.touches else 'without groups'
     print(f'{done.images:7d} images {what}; to train: --data {done.table}')
     print(json.dumps(asdict(done) | {'table': str(done.table)}))

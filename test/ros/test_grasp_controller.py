@@ -13,8 +13,10 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 from std_msgs.msg import Float64
 from std_srvs.srv import Trigger
+from test_reflex import SLIP_NODE
 
 from vit_tactile_ros.inference.touch_events import STATES, TouchTracker
+from vit_tactile_ros.model import shipped_checkpoint
 from vit_tactile_ros.msg import TactileClassification, TactileLabel, TouchEvent
 from vit_tactile_ros.ros.messages import event_message
 
@@ -68,3 +70,28 @@ def test_it_tightens_until_the_object_no_longer_slips(start, client, controller)
     assert client.call(Trigger, '/grasp_controller/open', Trigger.Request()).success
     wait_until(lambda: TouchEvent.RELEASE in kinds(), lambda: f'the release: {kinds()}')
     wait_until(lambda: labels[-1].class_name == 'no_contact' and forces[-1] == 0.0, lambda: 'an open gripper')
+
+
+def test_with_the_shipped_slip_detector(start, client, controller):
+    """It saw a touch on the untouched gel, so that the real one had no onset, and found no slip."""
+    labels, events = [], []
+    client.create_subscription(TactileLabel, 'label', labels.append, 100)
+    client.create_subscription(TouchEvent, TOPIC, events.append, 100)
+    detector = start('classifier_node', *SLIP_NODE, checkpoint=shipped_checkpoint('tactile_slip.safetensors'),
+                     engine='torch', slip_threshold=0.6)
+    detector.wait_for_output('active, waiting for images')
+    client.create_subscription(Image, 'image_raw', lambda _: None, qos_profile_sensor_data)  # it waits for a subscriber
+    start('simulator_node', activity='handling', seed=1)
+    wait_until(lambda: len(labels) > 60, lambda: 'labels')
+    seen = [event.kind for event in events if event.kind != TouchEvent.LOST]
+    assert seen == [], 'a touch before the gripper closes'
+    assert client.call(Trigger, '/grasp_controller/close', Trigger.Request()).success
+    kinds = lambda: [event.kind for event in events if event.kind != TouchEvent.LOST]  # noqa: E731
+    wait_until(lambda: TouchEvent.SLIP_ENDED in kinds(), lambda: f'the end of a slip: {kinds()}')
+    assert kinds()[:3] == [TouchEvent.ONSET, TouchEvent.SLIP_BEGAN, TouchEvent.SLIP_ENDED]
+    onset = next(event for event in events if event.kind == TouchEvent.ONSET).first_stamp
+    truth = next(label.header.stamp for label in labels if label.class_name != 'no_contact')
+    assert abs(onset.sec - truth.sec + (onset.nanosec - truth.nanosec) / 1e9) < 0.2
+    count = len(labels)
+    wait_until(lambda: len(labels) > count + 60, lambda: 'two more seconds')
+    assert {label.class_name for label in labels[-30:]} <= {'stable', 'moving'}, 'the object is held'

@@ -39,6 +39,7 @@ class Extracted:
     touches: int
     references: int
     images_of_class: dict[str, int]
+    unlabelled: int = 0  # rows of Parquet and LeRobot without a label, which are left out
 
 
 def touches_of_bags(paths: Sequence[Path], labels: Path | None = None,
@@ -133,7 +134,7 @@ def extract_field(paths: Sequence[Path], columns: FieldColumns, folder: Path, ev
                 writer.writerow(row[:3] + row[3:4] * has_groups + row[4:] * has_splits)
     counts = Counter(row[2] for row in rows)
     return Extracted(folder / TABLE, len(rows), len({row[3] for row in rows if row[3]}), len(references),
-                     dict(sorted(counts.items())))
+                     dict(sorted(counts.items())), sum(map(field_size, paths)) - seen.total())
 
 
 class _AllOrNone:
