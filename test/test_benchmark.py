@@ -4,10 +4,10 @@ import csv
 import dataclasses
 import json
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from toy_clips import write_video
 from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros import benchmark
@@ -56,11 +56,8 @@ def test_the_command(toy, tmp_path, capsys):
 
 def test_a_stream_without_other_sizes(toy, tmp_path, capsys):
     """A flag that reaches nothing; a JSON without the keys that other programs read."""
-    path = tmp_path / 'press.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 25, (64, 64))
-    for number in range(20):
-        writer.write(np.full((64, 64, 3), 90 + 60 * (10 <= number < 13), np.uint8))
-    writer.release()
+    path = write_video(tmp_path / 'press.avi', [np.full((64, 64, 3), 90 + 60 * (10 <= number < 13), np.uint8)
+                                                for number in range(20)])
     assert benchmark.main(['--checkpoint', str(toy), '--quick', '--seconds', '0.2', '--batch_size', '1', '--size', '4',
                            '--engines', 'torch', '--skip_sizes', '--stream', str(path), '--stream_seconds', '1',
                            '--tau', '0.4', '--output', str(tmp_path / 'out')]) == 0

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from toy_clips import write_video
 from toy_touches import picture
 
 reason = "the export needs onnx, onnxscript and onnxruntime: pip install '.[onnx]'"
@@ -108,11 +109,9 @@ def test_the_example_predicts_as_our_classifier(exported, tmp_path):
     """Another resize, colour order, reference, motion, temperature or threshold in the program that users copy."""
     checkpoint, network = exported
     path, rate = tmp_path / 'touch.avi', 30.0
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), rate, (60, 100))
-    for number in range(24):
-        still = picture(0, 100, 60)  # portrait: it is rotated
-        video.write(still if number < 6 else cv2.addWeighted(still, 0.7, picture(number, 100, 60), 0.3, 0))
-    video.release()
+    still = picture(0, 100, 60)  # portrait: it is rotated
+    write_video(path, [still if number < 6 else cv2.addWeighted(still, 0.7, picture(number, 100, 60), 0.3, 0)
+                       for number in range(24)], rate)
     reader, images = cv2.VideoCapture(str(path)), []
     while (read := reader.read())[0]:
         images.append(read[1])

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 from measure_adapt import main
+from toy_clips import write_video
 from toy_outputs import toy_checkpoint
 from toy_touches import write_csv
 
@@ -17,12 +18,10 @@ def test_every_row_is_measured(tmp_path, capsys):
     save_checkpoint(tmp_path / 'toy.safetensors', toy_checkpoint(exits=(1, 2), names=TASKS['shapes']))
     rng = np.random.default_rng(0)
     for name in ('a', 'b'):
-        writer = cv2.VideoWriter(str(tmp_path / f'{name}.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 25, (64, 64))
-        for number in range(50):
-            image = np.clip(100 + rng.normal(0, 1, (64, 64, 3)), 0, 255).astype(np.uint8)
+        images = [np.clip(100 + rng.normal(0, 1, (64, 64, 3)), 0, 255).astype(np.uint8) for _ in range(50)]
+        for number, image in enumerate(images):
             cv2.circle(image, (30, 30), 12, (160, 140, 120), -1 if 24 <= number < 40 else 1)
-            writer.write(image)
-        writer.release()
+        write_video(tmp_path / f'{name}.avi', images)
     (tmp_path / 'contacts.csv').write_text('clip,first,last\na.avi,24,39\nb.avi,24,39\n')
     (tmp_path / 'press').mkdir()
     write_csv(tmp_path / 'press' / 'presses.csv', [{'image': f'{n}.png'} for n in range(6)])

@@ -2,9 +2,9 @@
 
 import json
 
-import cv2
 import numpy as np
 from measure_contact import main
+from toy_clips import write_video
 
 from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
 
@@ -16,12 +16,8 @@ def test_two_clips(tmp_path, capsys):
         rng = np.random.default_rng(seed)
         unit = SensorUnit(GELSIGHT, np.random.default_rng(0))  # one sensor: the references differ by noise
         contact = sample_contact(name, GELSIGHT, rng, depth_fraction=0.9)
-        video = cv2.VideoWriter(str(tmp_path / f'{name}.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 25,
-                                (GELSIGHT.width, GELSIGHT.height))
-        for number in range(30):
-            image = unit.render(contact if 12 <= number < 24 else None, rng)
-            video.write(np.ascontiguousarray(image[:, :, ::-1]))
-        video.release()
+        images = [unit.render(contact if 12 <= number < 24 else None, rng) for number in range(30)]
+        write_video(tmp_path / f'{name}.avi', [image[:, :, ::-1] for image in images])
         rows.append(f'{name}.avi,12,23')
     (tmp_path / 'contacts.csv').write_text('\n'.join(rows))
     main(['--clips', str(tmp_path), '--contacts', str(tmp_path / 'contacts.csv'), '--tau', '0.5'])

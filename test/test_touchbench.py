@@ -6,6 +6,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+from toy_clips import write_grasps, write_video
 from toy_objects import write_presses_of_objects
 from toy_outputs import toy_checkpoint
 from toy_presses import write_presses
@@ -45,24 +46,17 @@ def test_every_score_has_its_controls_beside_it(tmp_path, checkpoint, capsys):
     assert cv2.imread(str(tmp_path / 'out' / 'touchbench.png')).std() > 5
 
 
-def write_video(path, images):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 25.0, (64, 48))
-    for image in images:
-        writer.write(image)
-    writer.release()
-
-
 def test_contact_frame_by_frame(tmp_path, checkpoint, capsys):
     """Touches in the middle are found by their level, and not where only the border is shown."""
-    lines = ['clip,first,last']
+    lines, folder = ['clip,first,last'], tmp_path / 'data' / 'gelsight_clips'
+    folder.mkdir(parents=True)
     for clip in range(3):
         images = [np.full((48, 64, 3), 100, np.uint8) for _ in range(40)]
         for image in images[10 + clip:30]:
             cv2.circle(image, (32, 24), 8, (160, 150, 140), -1)
-        write_video(tmp_path / 'data' / 'gelsight_clips' / f'{clip}.avi', images)
+        write_video(folder / f'{clip}.avi', images)
         lines.append(f'{clip}.avi,{10 + clip},29')
-    (tmp_path / 'data' / 'gelsight_clips' / 'contacts.csv').write_text('\n'.join(lines) + '\n')
+    (folder / 'contacts.csv').write_text('\n'.join(lines) + '\n')
     code = touchbench.main(['--data', str(tmp_path / 'data'), '--tasks', 'contact', '--checkpoint', str(checkpoint)])
     output, error = capsys.readouterr()
     assert code == 0, error
@@ -77,15 +71,17 @@ def test_contact_frame_by_frame(tmp_path, checkpoint, capsys):
 
 def test_slip_of_grasps(tmp_path, checkpoint, capsys):
     """Grasps of equal length that look alike at rest: motion tells them apart, a still frame and the length do not."""
-    folder, lines = tmp_path / 'data' / 'gelsight_slip', ['grasp,object,outcome,finger,file']
+    folder = tmp_path / 'data' / 'gelsight_slip'
+    folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
-    for number in range(24):
-        slips = number % 2 == 1
+
+    def images(_number, slips):
         wide = cv2.blur(rng.integers(0, 256, (48, 128, 3)).astype(np.uint8), (5, 5))
-        shifts = [3 * min(n - 9, 20 - n) if slips and 10 <= n < 20 else 0 for n in range(30)]  # there and back
-        write_video(folder / f'{number}.avi', [np.ascontiguousarray(wide[:, shift:shift + 64]) for shift in shifts])
-        lines.append(f'{number},object{number // 2},{"slip" if slips else "stable"},left,{number}.avi')
-    (folder / 'grasps.csv').write_text('\n'.join(lines) + '\n')
+        for n in range(30):
+            shift = 3 * min(n - 9, 20 - n) if slips and 10 <= n < 20 else 0  # there and back
+            yield wide[:, shift:shift + 64]
+
+    write_grasps(folder, images, 24)
     states = tmp_path / 'states.safetensors'
     save_checkpoint(states, toy_checkpoint(exits=(1, 2), names=STATES))
     code = touchbench.main(['--data', str(tmp_path / 'data'), '--tasks', 'slip', '--seeds', '1', '--checkpoint',

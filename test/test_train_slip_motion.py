@@ -1,11 +1,11 @@
 """train_slip_motion.py end to end on toy grasps: folds, weights that the node reads, and no step twice."""
 
-import csv
 import json
 
 import cv2
 import numpy as np
 import pytest
+from toy_clips import write_grasps
 from train_slip_motion import main
 
 from vit_tactile_ros.evaluation.touchbench.slip import read_grasps
@@ -19,21 +19,14 @@ GEL = np.full((60, 80, 3), 100, np.uint8)
 @pytest.fixture(scope='module')
 def file(tmp_path_factory):
     """Twelve grasps of six objects, in 60 frames each: an object of its own colour, which is gone after a second."""
-    folder = tmp_path_factory.mktemp('grasps')
-    rows = [['grasp', 'object', 'outcome', 'finger', 'file']]
-    for number in range(12):
-        slips = number % 2 == 1
-        video = cv2.VideoWriter(str(folder / f'{number}.avi'), cv2.VideoWriter.fourcc(*'MJPG'), 25, (80, 60))
+    def images(number, slips):
         for frame in range(60):
             image = GEL.copy()
             if not slips or frame < 25:
                 cv2.circle(image, (40, 30), 22, (30, 250 - 20 * (number // 2), 30 + 40 * (number // 2)), -1)
-            video.write(image)
-        video.release()
-        rows.append([f'g{number}', f'object{number // 2}', 'slip' if slips else 'stable', 'a', f'{number}.avi'])
-    with (folder / 'grasps.csv').open('w', newline='', encoding='utf-8') as text:
-        csv.writer(text).writerows(rows)
-    return folder / 'grasps.csv'
+            yield image
+
+    return write_grasps(tmp_path_factory.mktemp('grasps'), images)
 
 
 def test_what_recurs_in_grasps_of_several_objects_is_the_gel(file):

@@ -9,12 +9,10 @@ slip).
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -39,6 +37,7 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import flag
 from vit_tactile_ros.foundation.errors import UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable
+from vit_tactile_ros.foundation.quiet import only_errors
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.model.shipped import SLIP
@@ -82,18 +81,6 @@ def parse_arguments(argv: list[str] | None = None) -> TouchbenchRequest:
     return flags.parse('touchbench', __doc__, EXAMPLES, TouchbenchRequest, argv)
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No warnings about rows of other parts and without a label, which are skipped on purpose."""
-    log = logging.getLogger('vit_tactile_ros.data')
-    level = log.level
-    log.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        log.setLevel(level)
-
-
 @command('touchbench')
 def main(argv: list[str] | None = None) -> int:
     request = parse_arguments(argv)
@@ -117,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     known = features.Descriptions(request.cache)
     found = []
     for name in names:
-        with _quiet():
+        with only_errors('vit_tactile_ros.data'):  # rows of other parts and without a label are skipped on purpose
             result = _measure(request, name, known)
         _print(console, result)
         found.append(result)

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from toy_clips import write_video
 from toy_outputs import toy_checkpoint
 
 from vit_tactile_ros.data.table import DataError
@@ -22,15 +22,9 @@ from vit_tactile_ros.simulator import CLASS_NAMES
 @pytest.fixture
 def clip(tmp_path):
     """40 frames: a grey gel, and a bright square on frames 12 to 31."""
-    path = tmp_path / 'press.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 25, (64, 64))
-    for number in range(40):
-        frame = np.full((64, 64, 3), 90, np.uint8)
-        if 12 <= number < 32:
-            frame[16:40, 16:40] = 200
-        writer.write(frame)
-    writer.release()
-    return path
+    frames = np.full((40, 64, 64, 3), 90, np.uint8)
+    frames[12:32, 16:40, 16:40] = 200
+    return write_video(tmp_path / 'press.avi', frames)
 
 
 @pytest.fixture

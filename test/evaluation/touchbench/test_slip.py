@@ -1,39 +1,28 @@
 """Slip on recorded grasps: hand-made figures see motion, and the length of a clip is only a control."""
 
-import csv
-
-import cv2
 import numpy as np
 import pytest
+from toy_clips import write_grasps, write_video
 
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.touchbench.slip import folds_of, motion_figures, read_grasps, slip_task
 
 
-def write_grasp(path, length: int, slips: bool, seed: int = 0) -> None:
-    """A patch that moves for five frames in the middle, or not."""
+def grasp(length: int, slips: bool, seed: int = 0):
+    """Images of a patch that moves for five frames in the middle, or not."""
     rng = np.random.default_rng(seed)
-    video = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 25, (80, 60))
     texture = rng.integers(60, 200, (40, 120, 3)).astype(np.uint8)
     for number in range(length):
         moved = 4 * int(np.clip(number - 8, 0, 5)) if slips else 0
         image = np.full((60, 80, 3), 100, np.uint8)
         image[10:50, 10:70] = texture[:, moved:moved + 60]
-        video.write(image)
-    video.release()
+        yield image
 
 
 @pytest.fixture(scope='module')
 def file(tmp_path_factory):
-    folder = tmp_path_factory.mktemp('grasps')
-    rows = [['grasp', 'object', 'outcome', 'finger', 'file']]
-    for number in range(12):
-        slips = number % 2 == 1
-        write_grasp(folder / f'{number}.avi', 20 if slips else 26, slips, number)
-        rows.append([f'g{number}', f'object{number // 2}', 'slip' if slips else 'stable', 'a', f'{number}.avi'])
-    with (folder / 'grasps.csv').open('w', newline='', encoding='utf-8') as text:
-        csv.writer(text).writerows(rows)
-    return folder / 'grasps.csv'
+    return write_grasps(tmp_path_factory.mktemp('grasps'),
+                        lambda number, slips: grasp(20 if slips else 26, slips, number))
 
 
 def test_motion_and_its_controls(file, tmp_path):
@@ -53,7 +42,7 @@ def test_figures_do_not_tell_the_length(tmp_path):
     """A longer clip of the same still grasp has the same figures, apart from noise of the codec."""
     figures = []
     for length in (20, 60):
-        write_grasp(tmp_path / f'{length}.avi', length, slips=False)
+        write_video(tmp_path / f'{length}.avi', grasp(length, slips=False))
         figures.append(motion_figures(tmp_path / f'{length}.avi')['motion'])
     assert np.allclose(*figures, atol=0.2)
 

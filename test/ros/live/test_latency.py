@@ -10,9 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
+from toy_clips import write_video
 
 from vit_tactile_ros.evaluation.touchbench.clips import find_clips
 from vit_tactile_ros.latency import main, parse_arguments, parse_variant
@@ -25,12 +25,7 @@ ROOT = Path(__file__).parents[3].resolve()
 @pytest.fixture
 def clip(tmp_path) -> Path:
     """Twelve frames of different grey levels."""
-    path = tmp_path / 'clip.avi'
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*'MJPG'), 30, (64, 48))
-    for grey in range(0, 240, 20):
-        writer.write(np.full((48, 64, 3), grey, np.uint8))
-    writer.release()
-    return path
+    return write_video(tmp_path / 'clip.avi', [np.full((48, 64, 3), grey, np.uint8) for grey in range(0, 240, 20)], 30)
 
 
 @pytest.fixture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib
-import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
 from vit_tactile_ros.foundation.files import written_whole
+from vit_tactile_ros.foundation.quiet import only_errors
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
@@ -71,7 +70,9 @@ def write_stages(model: ViTTactile, folder: Path) -> list[Path]:
         shape = (config.channels, *config.image_size) if index == 0 else (config.num_patches, config.width)
         stage = _ImagesOrTokens(model, index).eval()
         names = [LOGITS] if stage.is_last else [LOGITS, NEXT_TOKENS]
-        with torch.no_grad(), _quiet():
+        # Without the exporter's remarks about packages that this network does not need.
+        with torch.no_grad(), only_errors('torch.onnx'), warnings.catch_warnings():
+            warnings.simplefilter('ignore')
             program: Any = torch.onnx.export(
                 # Two: the exporter takes a size of 1 for a constant.
                 stage, (torch.zeros(2, *shape),), input_names=[TOKENS if index else IMAGES], output_names=names,
@@ -91,20 +92,6 @@ def _forget_source(proto: Any) -> None:
     for part in (proto, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
         part.ClearField('metadata_props')
         part.ClearField('doc_string')
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporter's remarks about packages that this network does not need."""
-    logger = logging.getLogger('torch.onnx')
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('ignore')
-            yield
-    finally:
-        logger.setLevel(level)
 
 
 class OnnxStages:
