@@ -22,8 +22,8 @@ from vit_tactile_ros.data.video import images_of
 from vit_tactile_ros.evaluation.recordings.events import find_touches, judge_touches
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, message_of
-from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.frames import SensorFrames
+from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
+from vit_tactile_ros.inference.frames import Frame, SensorFrames
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.slip_network import shipped_slip_network
@@ -41,10 +41,10 @@ from vit_tactile_ros.simulator import (
     sensor_names,
 )
 
-Frame = tuple[np.ndarray, str]  # uint8 RGB (H, W, 3), and the class: one of the checkpoint, or 'contact' of any kind
+Labelled = tuple[np.ndarray, str]  # uint8 RGB (H, W, 3), and the class: one of the checkpoint, or 'contact' of any kind
 
 
-def simulated(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Iterator[Frame]:
+def simulated(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Iterator[Labelled]:
     rng = np.random.default_rng(seed)
     config = load_sensor(sensor)
     unit, touches = SensorUnit(config, rng), TouchSequence(config, rng)
@@ -53,7 +53,7 @@ def simulated(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Ite
         yield unit.render(contact, rng), contact.class_name if contact else CLASS_NAMES[0]
 
 
-def handled(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Iterator[Frame]:
+def handled(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Iterator[Labelled]:
     """Objects that are held, shaken and slip, on a gel with dots."""
     rng = np.random.default_rng(seed)
     config = load_sensor(sensor)
@@ -64,7 +64,7 @@ def handled(sensor: str, seed: int, seconds: float, rate: float = 30.0) -> Itera
         yield unit.render(contact, rng), state
 
 
-def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Frame]:
+def recorded(clip: Path, contacts: list[tuple[int, int]]) -> Iterator[Labelled]:
     for number, image in enumerate(images_of(clip)):
         yield image, 'contact' if any(first <= number <= last for first, last in contacts) else CLASS_NAMES[0]
 
@@ -78,7 +78,14 @@ def untouched_reference(clip: Path, first: int, last: int, classifier: TactileCl
     return np.median(np.stack(frames), axis=0).astype(np.uint8)
 
 
-def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: TactileClassifier,
+def decision(classifier: TactileClassifier, frame: Frame, tau: tuple[float, ...], gate: bool = True) -> Decision:
+    """As the node decides about one frame."""
+    untouched = classifier.untouched(tau) if gate and frame.is_untouched else None
+    return untouched or classifier.classify([frame.image], [frame.reference], tau, [frame.previous], None,
+                                            [frame.touch_odds] if gate else None)[0]
+
+
+def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: TactileClassifier,
                 gate: bool, reference: np.ndarray | None = None, motion: bool = True) -> FrameTable:
     """As replay makes it, at a tau of 0.95. Contact of an unknown class is labelled with class 1."""
     sensor = SensorFrames(Reference(fixed=reference), classifier.preprocessing,
@@ -86,11 +93,7 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
     decisions, labels, slips = [], [], []
     for image, label in frames:
         frame = sensor.update(message_of(image), 10**9 + round(1e9 * len(labels) / rate))
-        tau = classifier.thresholds(0.95)
-        untouched = classifier.untouched(tau) if gate and frame.is_untouched else None
-        decisions += [untouched] if untouched else classifier.classify([frame.image], [frame.reference], tau,
-                                                                       [frame.previous], None,
-                                                                       [frame.touch_odds] if gate else None)
+        decisions.append(decision(classifier, frame, classifier.thresholds(0.95), gate))
         labels.append(label)
         if frame.slip is not None:
             slips.append([*frame.slip.states, frame.slip.lost])
@@ -116,7 +119,7 @@ def frame_table(name: str, frames: Iterator[Frame], rate: float, classifier: Tac
         tau=classifier.thresholds(0.95), motion=np.array(slips, np.float32) if slips else None)
 
 
-def measure(streams: Iterator[tuple[str, Iterator[Frame], float]], gate: bool = True, slip: Path | None = None,
+def measure(streams: Iterator[tuple[str, Iterator[Labelled], float]], gate: bool = True, slip: Path | None = None,
             settings: EventSettings | None = None, reference: tuple[Path, int, int] | None = None,
             motion: bool = True) -> list[dict]:
     checkpoint = load_checkpoint(slip or shipped_checkpoint())

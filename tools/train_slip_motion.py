@@ -43,13 +43,14 @@ from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.inference.motion_figures import FIGURES, MotionMaps, figures_of
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.slip_network import FORMAT, LARGEST, LEAST_BINS
-from vit_tactile_ros.inference.touch_events import STATES, slip_scores
+from vit_tactile_ros.inference.touch_events import SLIP, STATES, slip_scores
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.simulator import HandlingSequence, Markers, SensorUnit
 from vit_tactile_ros.simulator.drift import Change
 from vit_tactile_ros.simulator.example import any_sensor, randomise
 from vit_tactile_ros.training import slip_motion
 from vit_tactile_ros.training.slip_motion import (
+    UNKNOWN,
     Floats,
     SlipModel,
     Stream,
@@ -80,8 +81,11 @@ def grasp_figures(grasps: Grasps, file: Path) -> list[Floats]:
     return [figures_of(maps) for maps in _parts(kept['maps'], kept['length'])]
 
 
-def simulated(file: Path, seed: int, seconds: float) -> Stream:
-    """Figures and states of one stream of a randomised gel, at 25 or 30 Hz; most gels have dots."""
+def simulated(file: Path, seed: int, seconds: float, creeps: bool = False) -> Stream:
+    """Figures and states of one stream of a randomised gel, at 25 or 30 Hz; most gels have dots.
+
+    creeps: of objects that slide slowly. Slow slides are slips, too; UNKNOWN where one has just begun.
+    """
     if not file.exists():
         rng = np.random.default_rng(seed)
         config, markers = randomise(any_sensor(None, rng), rng), None
@@ -90,11 +94,11 @@ def simulated(file: Path, seed: int, seconds: float) -> Stream:
             markers = Markers(pitch, pitch * rng.uniform(0.11, 0.18), rng.uniform(0.4, 0.8), rng.uniform(2.0, 7.0))
         config = dataclasses.replace(config, markers=markers)
         unit = SensorUnit(config, rng, rng.uniform(0.5, 2.0))
-        sequence = HandlingSequence(config, rng)
+        sequence = HandlingSequence(config, rng, creeps=creeps)
         change = Change.draw(unit, 0.3, rng)
         rate = float(rng.choice([25.0, 30.0]))
         reference = np.mean([fit(change.reference(unit), IMAGES) for _ in range(3)], axis=0, dtype=np.float32)
-        own, maps, states = MotionMaps(), [], []
+        own, maps, states, slides = MotionMaps(), [], [], []
         for number in range(int(seconds * rate)):
             contact, state = sequence.at(number / rate)
             flicker = (1 + 0.002 * rng.standard_normal((3, 1, 1))).astype(np.float32)
@@ -104,10 +108,20 @@ def simulated(file: Path, seed: int, seconds: float) -> Stream:
             image = fit(moment.frame(unit, contact, rng, None), IMAGES)
             maps.append(own.update(image, 10**9 + round(number * 1e9 / rate), reference))
             states.append(STATES.index(state))
+            slides.append(sequence.slide(number / rate))
         with written_whole(file) as temporary, temporary.open('wb') as opened:
-            np.savez(opened, maps=np.stack(maps).astype(np.float16), states=np.array(states))
+            np.savez(opened, maps=np.stack(maps).astype(np.float16), states=np.array(states), slides=np.array(slides))
     kept = read_arrays(file)
-    return figures_of(kept['maps']), kept['states'].astype(np.int64)
+    return figures_of(kept['maps']), labels_of(kept['states'], kept['slides'])
+
+
+def labels_of(states: NDArray[np.integer], slides: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Indices of STATES, or UNKNOWN, from the states and `HandlingSequence.slide` of each image."""
+    labels = states.astype(np.int64)
+    held = (labels == STATES.index('stable')) | (labels == STATES.index('moving'))
+    labels[held & (slides == 1)] = STATES.index(SLIP)
+    labels[held & (slides == -1)] = UNKNOWN
+    return labels
 
 
 def binned(figures: Floats) -> Floats:
@@ -202,6 +216,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--cache', type=Path, required=True, help='folder of what is done already')
     parser.add_argument('--output', type=Path, help='file of the weights; default: only the folds')
     parser.add_argument('--streams', type=int, default=120, help='simulated streams (default: 120)')
+    parser.add_argument('--creeping', type=int, default=60, help='the same, of objects that slide slowly (default: 60)')
     parser.add_argument('--seconds', type=float, default=40.0, help='of each of them (default: 40)')
     parser.add_argument('--steps', type=int, default=6000, help='on simulated streams (default: 6000)')
     parser.add_argument('--grasp_steps', type=int, default=250, help='on grasps (default: 250)')
@@ -216,7 +231,9 @@ def main(argv: list[str] | None = None) -> None:
     clips = grasp_figures(grasps, cache / f'grasps_{of_grasps}.npz')
     streams = [simulated(cache / f'stream_{n}_{arguments.seconds:g}s_{of_maps}.npz', 500_000 + n, arguments.seconds)
                for n in range(arguments.streams)]
-    run = (f'{arguments.streams}x{arguments.seconds:g}s_{arguments.steps}_'
+    streams += [simulated(cache / f'creeping_{n}_{arguments.seconds:g}s_{of_maps}.npz', 600_000 + n, arguments.seconds,
+                          creeps=True) for n in range(arguments.creeping)]
+    run = (f'{arguments.streams}+{arguments.creeping}x{arguments.seconds:g}s_{arguments.steps}_'
            f'{_digest(motion_figures.__file__, slip_motion.__file__)}')
     base = _kept_network(cache / f'slip_simulated_{run}.safetensors', lambda: train_slip(streams, arguments.steps))
     folds = f'fold_{run}_{arguments.grasp_steps}_{of_grasps}_{_digest(__file__)}'

@@ -18,6 +18,7 @@ from vit_tactile_ros.simulator import (
     SensorUnit,
     sample_state_example,
 )
+from vit_tactile_ros.simulator.friction import slides_of
 from vit_tactile_ros.simulator.handling import sample_handling
 
 STEP_S = 0.004
@@ -176,3 +177,28 @@ def test_several_images_before_are_of_their_times():
 def test_wrong_arguments_of_state_examples_are_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         sample_state_example(np.random.default_rng(0), **arguments)
+
+
+@pytest.mark.parametrize('speed, begins', [(0.1, None), (0.4, 0.25), (2.0, 0.05)])
+def test_a_slide_counts_once_it_can_be_seen(speed, begins):
+    """A slide at less than 1 mm/s was labelled stable, so that networks learnt not to report it."""
+    rows = np.zeros((400, 9))
+    rows[:350, 0] = 1.0
+    rows[100:, 7] = speed * STEP_S * np.arange(1, 301)  # slides from 0.4 s on
+    found = slides_of(rows)
+    assert not found[:100].any() and not found[350:].any()
+    if begins is None:
+        assert not found.any()
+    else:
+        slides = np.flatnonzero(found == 1)
+        assert slides[0] * STEP_S - 0.4 == pytest.approx(begins, abs=0.01) and (found[slides[0]:350] == 1).all()
+        assert set(found[120:slides[0]]) <= {-1}
+
+
+def test_streams_of_objects_that_creep_have_slow_slides():
+    sequence, slow, slides = HandlingSequence(GELSIGHT, np.random.default_rng(3), creeps=True), 0, 0
+    for t in np.arange(0.0, 40.0, 0.04):
+        _, state = sequence.at(t)
+        slides += sequence.slide(t) == 1
+        slow += sequence.slide(t) == 1 and state != 'slip'
+    assert slow > 0 and slides > slow

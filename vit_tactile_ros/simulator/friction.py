@@ -26,6 +26,9 @@ _TOUCH_MM = 0.03  # shallower contacts are hardly visible: no contact, unless th
 _JUST_S = 0.06  # after contact has begun or before it ends, it is moving
 _SLIP_MM_S = 1.0  # speed of the object over the gel's surface
 _MOVING_MM_S = 0.6  # speed of the object, or of its depth, over the gel's backing
+CREEP_S = 0.08  # a slow slide is that of the motion during this time
+_CREEP_MM_S = 0.25  # speed of the object over the gel's surface that is hardly visible, at 0.15 mm per px
+_CREPT_MM = 0.1  # way of a slow slide from which on it is one
 _FALL_S, _HEAL_S = 0.012, 0.06  # friction falls to the dynamic value, and recovers
 
 
@@ -38,8 +41,11 @@ class Grip:
     lag_s: float  # the object follows its load with this time constant; while it slides, its speed is excess / lag
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> Grip:
+    def draw(cls, rng: np.random.Generator, creeps: bool = False) -> Grip:
+        """creeps: a slide is slow, 0.3 to 6 mm/s."""
         limit = math.exp(rng.uniform(math.log(0.25), math.log(1.4)))
+        if creeps:
+            return cls(limit, dynamic=rng.uniform(0.55, 0.95), lag_s=math.exp(rng.uniform(math.log(0.05), math.log(0.4))))
         return cls(limit, dynamic=rng.uniform(0.55, 0.9), lag_s=rng.uniform(0.015, 0.05))
 
 
@@ -132,3 +138,18 @@ def states_of(rows: np.ndarray, contact: Contact, window_s: float = WINDOW_S) ->
         state[begin + 1:begin + 1 + just] = 2
     state[~touching] = 0
     return state
+
+
+def slides_of(rows: np.ndarray) -> np.ndarray:
+    """For every step, by the way over the gel's surface: 1: slides, also slowly; 0: does not; -1: has just begun.
+
+    A slide that is slower than a state's slip counts once it has come as far as can be seen.
+    """
+    slid, steps = rows[:, 7], round(CREEP_S / STEP_S)
+    before = np.concatenate([np.repeat(slid[:1], steps), slid[:-steps]])[:len(slid)]
+    slides = ((slid - before) / CREEP_S > _CREEP_MM_S) & (rows[:, 0] > 0)
+    found = slides.astype(np.int8)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], found, [0]])))
+    for begin, end in edges.reshape(-1, 2):
+        found[begin:end][slid[begin:end] - before[begin] < _CREPT_MM] = -1
+    return found

@@ -66,6 +66,16 @@ class GrippedObject:
         state = int(states_of(np.array(self._rows), self._contact)[-1])
         return contact_of(self._rows[-1], self._contact), STATE_NAMES[state]
 
+    @property
+    def slid_mm(self) -> float:
+        """How far the object has slid over the gel, in all."""
+        return self._rows[-1][7]
+
+    @property
+    def needed_n(self) -> float:
+        """Force at which the whole load is carried without a slip."""
+        return self._weight_n + self._pull_n
+
     def _step(self, force_n: float) -> None:
         is_open = force_n == 0 and self._force_n < 0.01
         if is_open:

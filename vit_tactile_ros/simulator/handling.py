@@ -11,11 +11,12 @@ from functools import cached_property
 import numpy as np
 
 from .contact import CLASS_NAMES, Contact
-from .friction import STATE_NAMES, STEP_S, WINDOW_S, Grip, contact_of, motion, states_of
+from .friction import STATE_NAMES, STEP_S, WINDOW_S, Grip, contact_of, motion, slides_of, states_of
 from .sampling import sample_contact
 from .sensor import SensorConfig
 
 ACTIVITIES = ('rest', 'shake', 'squeeze', 'slip', 'twist', 'pull', 'loosen', 'drop')
+_CREEPING = ('rest', 'shake', 'squeeze', 'pull', 'loosen', 'creep', 'creep', 'creep')  # of objects that creep
 
 _RECOVERY, _RECOVERY_S = 0.3, 0.15  # share of the shear that is left after release, and how fast it disappears
 
@@ -23,13 +24,14 @@ _RECOVERY, _RECOVERY_S = 0.3, 0.15  # share of the shear that is left after rele
 class Handling:
     """One object from its approach to its release: the whole motion, computed once.
 
-    activities: from ACTIVITIES, in this order; the object is lifted before the first and put back after the last.
+    activities: from ACTIVITIES, or 'creep', in this order; the object is lifted before the first and put back after the
+    last.
     """
 
     def __init__(self, config: SensorConfig, rng: np.random.Generator, contact: Contact,
-                 activities: tuple[str, ...], pause_s: float) -> None:
+                 activities: tuple[str, ...], pause_s: float, creeps: bool = False) -> None:
         self._contact = contact
-        self._grip = Grip.draw(rng)
+        self._grip = Grip.draw(rng, creeps)
         depth, load, pull, stiffness = self._plan(rng, activities, pause_s)
         moves = motion(self._grip, contact, config)
         next(moves)
@@ -63,6 +65,13 @@ class Handling:
         for activity in activities:
             # an object that slides for longer is gone
             lasts = rng.uniform(0.2, 0.8) if activity in ('slip', 'twist', 'drop') else rng.uniform(0.5, 1.5)
+            if activity == 'creep':
+                lasts = rng.uniform(1.0, 3.0)
+                if rng.random() < 0.5:  # held more firmly at the end, as by a controller
+                    caught = t + lasts * rng.uniform(0.4, 1.0)
+                    depths.append((caught, level))
+                    level *= rng.uniform(1.2, 1.8)
+                    depths.append((caught + rng.uniform(0.1, 0.4), level))
             spans.append((activity, t, t + lasts))
             if activity in ('squeeze', 'loosen'):
                 depths.append((t, level))
@@ -86,7 +95,8 @@ class Handling:
 
         depth, weighs = (np.interp(times, [at for at, _ in points], [value for _, value in points])
                          for points in (depths, weights))
-        load = weighs[:, None] * _direction(rng)
+        down = _direction(rng)
+        load = weighs[:, None] * down
         pull, stiffness = np.zeros_like(load), np.zeros_like(times)
         for activity, start, end in spans:
             share = np.clip(np.minimum(times - start, end - times) / min(0.3 * (end - start), 0.2), 0.0, 1.0)
@@ -100,6 +110,13 @@ class Handling:
             elif activity in ('slip', 'twist', 'drop'):
                 # beyond the limit, whatever the weight pulls at
                 load += (share * (weight + limit * rng.uniform(1.05, 1.9)))[:, None] * towards
+            elif activity == 'creep':
+                # slowly beyond the limit, or almost to it
+                begins = rng.uniform(0.2, 0.7) * (end - start)
+                grows = np.clip(np.minimum((times - start) / begins, (end - times) / 0.15), 0.0, 1.0)
+                most = rng.uniform(0.5, 0.95) if rng.random() < 0.3 else rng.uniform(1.0, 1.6)
+                carries = limit * float(np.interp(start, times, depth)) ** 1.5
+                load += (grows * max(most * carries - weight, 0.0))[:, None] * down
             elif activity == 'pull':
                 # through a spring, which relaxes as the object slides: it sticks and slips in turn
                 stiffness += share * rng.uniform(0.3, 1.0)
@@ -118,6 +135,14 @@ class Handling:
     def states(self, window_s: float = WINDOW_S) -> np.ndarray:
         """The state of every step, as an index of STATE_NAMES, by the mean motion during the time before it."""
         return states_of(self._rows, self._contact, window_s)
+
+    @cached_property
+    def _slides(self) -> np.ndarray:
+        return slides_of(self._rows)
+
+    def slide(self, t_seconds: float) -> int:
+        """1: the object slides over the gel, also slowly; 0: it does not; -1: it has just begun."""
+        return int(self._slides[self._index(t_seconds)])
 
     @cached_property
     def _states(self) -> np.ndarray:
@@ -147,19 +172,22 @@ class Handling:
 
 
 def sample_handling(config: SensorConfig, rng: np.random.Generator, activities: tuple[str, ...] | None = None,
-                    contact: Contact | None = None, pause_s: float | None = None) -> Handling:
+                    contact: Contact | None = None, pause_s: float | None = None, creeps: bool = False) -> Handling:
     """Draw an object and what happens to it; activities: default: one to three, a slip in about half of them.
 
-    pause_s: without contact, before it and after it; default: drawn, 0.3 to 0.6.
+    pause_s: without contact, before it and after it; default: drawn, 0.3 to 0.6. creeps: it slides slowly, and is
+    pressed lightly, as by a gripper.
     """
     if contact is None:
         name = str(rng.choice(CLASS_NAMES[1:]))
-        contact = sample_contact(name, config, rng, depth_fraction=rng.uniform(0.2, 1.0))
+        contact = sample_contact(name, config, rng, depth_fraction=rng.uniform(0.12, 0.6) if creeps
+                                 else rng.uniform(0.2, 1.0))
     if activities is None:
-        activities = tuple(str(name) for name in rng.choice(ACTIVITIES[:-1], int(rng.integers(1, 4))))
+        some = _CREEPING if creeps else ACTIVITIES[:-1]
+        activities = tuple(str(name) for name in rng.choice(some, int(rng.integers(1, 4))))
         if rng.random() < 0.15:
             activities += ('drop',)
-    return Handling(config, rng, contact, activities, rng.uniform(0.3, 0.6) if pause_s is None else pause_s)
+    return Handling(config, rng, contact, activities, rng.uniform(0.3, 0.6) if pause_s is None else pause_s, creeps)
 
 
 class HandlingSequence:
@@ -168,14 +196,16 @@ class HandlingSequence:
     rng is used once, for the seed: later draws from it do not change the sequence.
     """
 
-    def __init__(self, config: SensorConfig, rng: np.random.Generator, pause_s: float | None = None) -> None:
-        """pause_s: as for sample_handling."""
+    def __init__(self, config: SensorConfig, rng: np.random.Generator, pause_s: float | None = None,
+                 creeps: bool = False) -> None:
+        """pause_s, creeps: as for sample_handling."""
         self._config = config
         self._pause_s = pause_s
+        self._creeps = creeps
         self._rng = np.random.default_rng(int(rng.integers(2**63)))
         self._last_s = 0.0
         self._start_s = 0.5  # with the first pause, long enough to take a reference
-        self._handling = sample_handling(config, self._rng, pause_s=pause_s)
+        self._handling = sample_handling(config, self._rng, pause_s=pause_s, creeps=creeps)
 
     def at(self, t_seconds: float) -> tuple[Contact | None, str]:
         """The contact at that time, None without contact, and the state, one of STATE_NAMES.
@@ -187,9 +217,13 @@ class HandlingSequence:
         self._last_s = t_seconds
         while t_seconds >= self._start_s + self._handling.duration_s:
             self._start_s += self._handling.duration_s
-            self._handling = sample_handling(self._config, self._rng, pause_s=self._pause_s)
+            self._handling = sample_handling(self._config, self._rng, pause_s=self._pause_s, creeps=self._creeps)
         since = t_seconds - self._start_s
         return self._handling.contact(since), self._handling.state(since)
+
+    def slide(self, t_seconds: float) -> int:
+        """As `Handling.slide`, at the time of the last call of `at`."""
+        return self._handling.slide(t_seconds - self._start_s)
 
     def creep_mm(self, t_seconds: float) -> tuple[float, float]:
         """As `Handling.creep_mm`, at the time of the last call of `at`."""

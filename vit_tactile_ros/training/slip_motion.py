@@ -16,7 +16,8 @@ from vit_tactile_ros.inference.slip_network import LARGEST, LARGEST_LOST, LEAST_
 from vit_tactile_ros.inference.touch_events import SLIP, STATES
 
 Floats = NDArray[np.float32]
-Stream = tuple[Floats, NDArray[np.int64]]  # figures (T, F), index of STATES (T,)
+Stream = tuple[Floats, NDArray[np.int64]]  # figures (T, F), index of STATES or UNKNOWN (T,)
+UNKNOWN = -1  # no loss
 WINDOW = 160  # images that the networks are trained on at a time
 WARM_UP = 32  # images at its start without a loss
 STATE_WEIGHTS = (0.5, 1.0, 1.0, 1.3)
@@ -160,7 +161,7 @@ def _windows(streams: Sequence[Stream], rng: np.random.Generator,
 
 def _state_loss(logits: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(logits[:, WARM_UP:].reshape(-1, len(STATES)), states[:, WARM_UP:].reshape(-1),
-                                       weight=torch.tensor(STATE_WEIGHTS), label_smoothing=0.02)
+                                       weight=torch.tensor(STATE_WEIGHTS), label_smoothing=0.02, ignore_index=UNKNOWN)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int, warmup: int) -> None:
