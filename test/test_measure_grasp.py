@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from grip_law import BLIND, INTERRUPTED, LOST, ONSET, RELEASE, SLIP_BEGAN, SLIP_ENDED, GripLaw
 from measure_grasp import main
 
-from grip_law import BLIND, INTERRUPTED, LOST, ONSET, RELEASE, SLIP_BEGAN, SLIP_ENDED, GripLaw
 from vit_tactile_ros.inference.touch_events import EventKind
 
 

@@ -6,12 +6,14 @@ import cv2
 import numpy as np
 import pytest
 from toy_clips import write_grasps
-from train_slip_motion import main
+from train_slip_motion import labels_of, main
 
 from vit_tactile_ros.evaluation.touchbench.slip import read_grasps
 from vit_tactile_ros.evaluation.touchbench.untouched import recurring_references
 from vit_tactile_ros.inference.slip_network import load_slip_network
+from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.model import PreprocessingConfig
+from vit_tactile_ros.training.slip_motion import UNKNOWN
 
 GEL = np.full((60, 80, 3), 100, np.uint8)
 
@@ -37,15 +39,21 @@ def test_what_recurs_in_grasps_of_several_objects_is_the_gel(file):
 
 def test_train(file, tmp_path, capsys):
     arguments = ['--grasps', str(file), '--cache', str(tmp_path / 'cache'), '--streams', '1', '--seconds', '8',
-                 '--steps', '2', '--grasp_steps', '12', '--seeds', '1']
+                 '--steps', '2', '--creeping', '1', '--creeping_steps', '2', '--grasp_steps', '12', '--seeds', '1']
     main(arguments)
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert found['length']['balanced'] == 0.5  # all clips have the same length
     assert found['lost']['auc'] > 0.9  # learnt in twelve steps: the gel is empty at the end
     assert [row['found'] for row in found['curve_0']] == sorted((r['found'] for r in found['curve_0']), reverse=True)
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / 'cache').iterdir()}
-    assert len(kept) == 8  # maps of the grasps and of the stream, the first network, and five folds
+    assert len(kept) == 10  # maps of the grasps and of two streams, two networks, and five folds
     main([*arguments, '--output', str(tmp_path / 'weights.safetensors')])
     assert json.loads(capsys.readouterr().out.splitlines()[-1])['lost'] == found['lost']
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert len(load_slip_network(tmp_path / 'weights.safetensors').lost) == 3
+
+
+def test_slow_slides_are_slips_and_their_begin_has_no_label():
+    states = np.array([STATES.index(name) for name in ('stable', 'moving', 'slip', 'no_contact', 'stable', 'stable')])
+    found = labels_of(states, np.array([1, 1, -1, 1, -1, 0]))
+    assert found.tolist() == [*[STATES.index(name) for name in ('slip', 'slip', 'slip', 'no_contact')], UNKNOWN, 1]

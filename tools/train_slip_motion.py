@@ -216,9 +216,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--cache', type=Path, required=True, help='folder of what is done already')
     parser.add_argument('--output', type=Path, help='file of the weights; default: only the folds')
     parser.add_argument('--streams', type=int, default=120, help='simulated streams (default: 120)')
-    parser.add_argument('--creeping', type=int, default=60, help='the same, of objects that slide slowly (default: 60)')
+    parser.add_argument('--creeping', type=int, default=20, help='the same, of objects that slide slowly (default: 20)')
     parser.add_argument('--seconds', type=float, default=40.0, help='of each of them (default: 40)')
     parser.add_argument('--steps', type=int, default=6000, help='on simulated streams (default: 6000)')
+    parser.add_argument('--creeping_steps', type=int, default=500, help='on both, half each, afterwards (default: 500)')
     parser.add_argument('--grasp_steps', type=int, default=250, help='on grasps (default: 250)')
     parser.add_argument('--seeds', type=int, default=3, help='divisions into folds (default: 3)')
     arguments = parser.parse_args(argv)
@@ -231,11 +232,16 @@ def main(argv: list[str] | None = None) -> None:
     clips = grasp_figures(grasps, cache / f'grasps_{of_grasps}.npz')
     streams = [simulated(cache / f'stream_{n}_{arguments.seconds:g}s_{of_maps}.npz', 500_000 + n, arguments.seconds)
                for n in range(arguments.streams)]
-    streams += [simulated(cache / f'creeping_{n}_{arguments.seconds:g}s_{of_maps}.npz', 600_000 + n, arguments.seconds,
+    creeping = [simulated(cache / f'creeping_{n}_{arguments.seconds:g}s_{of_maps}.npz', 600_000 + n, arguments.seconds,
                           creeps=True) for n in range(arguments.creeping)]
-    run = (f'{arguments.streams}+{arguments.creeping}x{arguments.seconds:g}s_{arguments.steps}_'
-           f'{_digest(motion_figures.__file__, slip_motion.__file__)}')
+    of_training = _digest(motion_figures.__file__, slip_motion.__file__)
+    run = f'{arguments.streams}x{arguments.seconds:g}s_{arguments.steps}_{of_training}'
     base = _kept_network(cache / f'slip_simulated_{run}.safetensors', lambda: train_slip(streams, arguments.steps))
+    if creeping:
+        run = f'{arguments.creeping}_{arguments.creeping_steps}_{run}'
+        ordinary, streams = base, streams + creeping * max(arguments.streams // arguments.creeping, 1)
+        base = _kept_network(cache / f'slip_creeping_{run}.safetensors',
+                             lambda: train_slip(streams, arguments.creeping_steps, ordinary))
     folds = f'fold_{run}_{arguments.grasp_steps}_{of_grasps}_{_digest(__file__)}'
     results: dict[str, object] = {}
     rows: dict[str, list[dict[str, float]]] = {}

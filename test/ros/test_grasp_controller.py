@@ -78,7 +78,7 @@ def test_with_the_shipped_slip_detector(start, client, controller):
     client.create_subscription(TactileLabel, 'label', labels.append, 100)
     client.create_subscription(TouchEvent, TOPIC, events.append, 100)
     detector = start('classifier_node', *SLIP_NODE, checkpoint=shipped_checkpoint('tactile_slip.safetensors'),
-                     engine='torch', slip_threshold=0.6)
+                     engine='torch')
     detector.wait_for_output('active, waiting for images')
     client.create_subscription(Image, 'image_raw', lambda _: None, qos_profile_sensor_data)  # it waits for a subscriber
     start('simulator_node', activity='handling', seed=1)

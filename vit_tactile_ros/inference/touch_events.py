@@ -24,7 +24,7 @@ UNKNOWN = 'unknown'  # the class of a touch that is like none of the other class
 SLIP = 'slip'
 NOT_HELD = 'not held'  # in the state of a touch, after LOST
 STATES = (NO_CONTACT, 'stable', 'moving', SLIP)  # of a held object, in place of the shapes
-SLIP_THRESHOLD = 0.9
+SLIP_THRESHOLD = 0.7
 LOST_THRESHOLD = 0.5
 LOST_AGAIN = 1.0  # log odds below those of the threshold, at which an object counts as held again
 

@@ -45,7 +45,8 @@ class Grip:
         """creeps: a slide is slow, 0.3 to 6 mm/s."""
         limit = math.exp(rng.uniform(math.log(0.25), math.log(1.4)))
         if creeps:
-            return cls(limit, dynamic=rng.uniform(0.55, 0.95), lag_s=math.exp(rng.uniform(math.log(0.05), math.log(0.4))))
+            lag = math.exp(rng.uniform(math.log(0.05), math.log(0.4)))
+            return cls(limit, dynamic=rng.uniform(0.55, 0.95), lag_s=lag)
         return cls(limit, dynamic=rng.uniform(0.55, 0.9), lag_s=rng.uniform(0.015, 0.05))
 
 
