@@ -42,7 +42,7 @@ class Grip:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, creeps: bool = False) -> Grip:
-        """creeps: a slide is slow, 0.3 to 6 mm/s."""
+        """creeps: a slide is slow, mostly 1 to 5 mm/s."""
         limit = math.exp(rng.uniform(math.log(0.25), math.log(1.4)))
         if creeps:
             lag = math.exp(rng.uniform(math.log(0.05), math.log(0.4)))
