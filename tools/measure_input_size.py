@@ -4,7 +4,7 @@
 
 Each size has the weights of the checkpoint, with its position embedding resized. Accuracy: simulated touches of the
 checkpoint's classes; real touches of household objects (FOLDER holds labels.csv, FILE the shapes by eye, as for
-measure_unknown.py), right if the prediction is the shape by eye; real presses of a ball (reference.png and press_*.png),
+measure_unknown.py), right if the prediction is the shape by eye; presses of a ball (reference.png and press_*.png),
 right if it is sphere. Exits are those at the checkpoint's tau and temperatures, which were fitted at its own size. Time
 is that of one image, mean over simulated touches, all variants in random order in each round; one thread. Prints a
 table; the last line is JSON.

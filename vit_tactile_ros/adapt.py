@@ -137,8 +137,8 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f'note: {note}', soft_wrap=True)
     if request.picture:
         outcome = f'stored: {why}' if brings else f'nothing was stored: {why}'
-        save_figure(adaptation_figure(seen, images.presses, noise, f'{topic}: images that were not adapted to', outcome),
-                    request.picture)
+        figure = adaptation_figure(seen, images.presses, noise, f'{topic}: images that were not adapted to', outcome)
+        save_figure(figure, request.picture)
         console.print(f'drew {request.picture}', soft_wrap=True)
     if brings:
         write_reference(path, adapted(images.untouched, images.camera_size, gain, gain_for),

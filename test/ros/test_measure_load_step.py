@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from measure_load_step import LOADED, QUIET, labels, summary
 
+
 def test_the_time_until_results_are_inside_again():
     """A node that is late for 2 s of 10 under load, and results of a frame compared with the class of another."""
     known = labels()

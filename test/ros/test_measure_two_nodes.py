@@ -10,9 +10,9 @@ TOOLS = Path(__file__).parents[2] / 'tools'
 
 def test_two_nodes_see_the_same_images(tiny_checkpoint):
     """A node whose results go to the topic of the other, or that is counted with the time of the other."""
-    ended = subprocess.run([sys.executable, str(TOOLS / 'measure_two_nodes.py'), '--seconds', '1', '--skip_alone', '--shapes',
-                            str(tiny_checkpoint), '--slip', str(tiny_checkpoint)], capture_output=True, text=True,
-                           timeout=240)
+    ended = subprocess.run([sys.executable, str(TOOLS / 'measure_two_nodes.py'), '--seconds', '1', '--skip_alone',
+                            '--shapes', str(tiny_checkpoint), '--slip', str(tiny_checkpoint)], capture_output=True,
+                           text=True, timeout=240)
     assert ended.returncode == 0, ended.stderr
     found = json.loads(ended.stdout.splitlines()[-1])
     both = found['shapes and slip']

@@ -68,9 +68,9 @@ def print_stream(console: Console, found: Mapping[str, Any], title: str) -> None
             continue
         contact = ''
         if 'contact_right' in line:
-            contact = (f'; contact or not is right for {line["contact_right"]:.4f} of the {line["frames"]} frames, each '
-                       f'counted once: {line["missed"]:.4f} of the touched ones are missed, {line["false"] or 0:.4f} of '
-                       'the untouched ones are false touches')
+            contact = (f'; contact or not is right for {line["contact_right"]:.4f} of the {line["frames"]} frames, '
+                       f'each counted once: {line["missed"]:.4f} of the touched ones are missed, '
+                       f'{line["false"] or 0:.4f} of the untouched ones are false touches')
         console.print(f'{name}: {line["same_class_touched"]:.4f} of the touched frames get the class of the full depth'
                       + contact, soft_wrap=True)
 
