@@ -18,10 +18,13 @@ html_copy_source = False
 # The sidebar. Added here and not in index.md, which would show it as a code block on GitHub.
 NAVIGATION = {
     'Guides': ['guides/your_sensor', 'guides/gelsight_mini', 'guides/digit', 'guides/any_camera', 'guides/train',
-               'guides/recordings', 'guides/speed', 'guides/onnx', 'guides/ros', 'guides/troubleshooting'],
+               'guides/recordings', 'guides/speed', 'guides/onnx', 'guides/ros', 'guides/slip',
+               'guides/troubleshooting'],
     'Reference': ['reference/parameters', 'reference/messages', 'reference/commands', 'reference/glossary'],
-    'Results': ['results/learning', 'results/performance', 'results/node_latency', 'results/touch_events',
-                'results/gate', 'results/unknown', 'results/transport', 'results/coverage', 'results/soak', 'faults'],
+    'Results': ['results/learning', 'results/touchbench', 'results/performance', 'results/node_latency',
+                'results/touch_events', 'results/slip', 'results/gate', 'results/unknown', 'results/adapt',
+                'results/tokens', 'results/exits', 'results/transport', 'results/coverage', 'results/soak',
+                'results/memory', 'faults'],
     'Development': ['architecture', 'security', 'fuzzing', 'reference/modules'],
 }
 

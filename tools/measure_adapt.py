@@ -43,6 +43,7 @@ from vit_tactile_ros.simulator.sampling import sample_contact
 
 sys.path.insert(0, str(Path(__file__).parent))
 from measure_unknown import LEAST_LEVELS, judged, shapes_of
+from titled_rows import TitledRows
 
 LEAST_BEFORE = 16  # untouched frames before the first contact
 CONTRASTS = (0.1, 0.15, 0.25, 0.4, 1.0)
@@ -329,14 +330,7 @@ def main(argv: list[str] | None = None) -> None:
     network = Network(classifier)
     clips = [Clip(arguments.clips / name, spans, classifier) for name, spans in contacts_of(arguments.contacts).items()]
     clips = [clip for clip in clips if len(before_contact(clip)) >= LEAST_BEFORE]
-    result: dict[str, Any] = {}
-
-    def report(title: str, rows: dict[str, Any]) -> None:
-        result[title] = rows
-        print(f'{title}:')
-        for name, row in rows.items():
-            print(f'  {name}: {row}', flush=True)
-
+    result = TitledRows()
     rows, columns = to_cells(clips[0].frames[0]).shape[:2]
     if arguments.other:
         others = [classifier.fit(read_image(file)) for file in sorted(arguments.other.rglob('*.jpg'))]
@@ -346,16 +340,16 @@ def main(argv: list[str] | None = None) -> None:
         whose = 'the mean noise of this sensor, turned by 180 degrees'  # of the same strength, elsewhere
         wrong = np.flip(np.mean([noise_of(before_contact(c), np.mean(before_contact(c), axis=0).astype(np.float32))
                                  for c in clips], axis=0)).reshape(rows, columns)
-    report(f'contact, {len(clips)} clips', contact_rows(clips, network, wrong, whose))
+    result.report(f'contact, {len(clips)} clips', contact_rows(clips, network, wrong, whose))
     for share in (0.25, 0.15):
-        report(f'contact at {share:g} of the contrast', dim_clip_rows(clips, network, share))
+        result.report(f'contact at {share:g} of the contrast', dim_clip_rows(clips, network, share))
     sensors = {folder.name: press_sensor(folder, classifier) for folder in arguments.presses}
     if arguments.touches:
         sensors['household objects'] = touch_sensor(arguments.touches, arguments.shapes, classifier)
     if sensors:
-        report('shapes', contrast_rows(sensors, network))
-        report('temperature', {name: temperature_row(*sensor, network) for name, sensor in sensors.items()})
-    report('simulated units', simulated_rows(network, arguments.units, arguments.seed))
+        result.report('shapes', contrast_rows(sensors, network))
+        result.report('temperature', {name: temperature_row(*sensor, network) for name, sensor in sensors.items()})
+    result.report('simulated units', simulated_rows(network, arguments.units, arguments.seed))
     print(json.dumps(result))
 
 

@@ -32,6 +32,7 @@ from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
 from measure_touch_events import Frame, recorded
+from titled_rows import TitledRows
 
 TAU = 0.95
 PEAKS = ((0, 5), (5, 8), (8, 12), (12, 256))  # grey levels
@@ -177,16 +178,9 @@ def main(argv: list[str] | None = None) -> None:
     classifier = TactileClassifier(load_checkpoint(shipped_checkpoint()), engine='auto', threads=1)
     contacts = contacts_of(arguments.contacts)
     clips = {name: list(recorded(arguments.clips / name, contacts[name])) for name in contacts}
-    result: dict[str, Any] = {}
-
-    def report(key: str, value: dict[str, Any]) -> None:
-        result[key] = value
-        print(f'{key}:')
-        for name, row in value.items():
-            print(f'  {name}: {row}', flush=True)
-
-    report('time', times(next(iter(clips.values())), arguments.rounds))
-    report('gate', at_the_gate(clips, classifier, arguments.rate))
+    result = TitledRows()
+    result.report('time', times(next(iter(clips.values())), arguments.rounds))
+    result.report('gate', at_the_gate(clips, classifier, arguments.rate))
     # Two sessions can be told apart by the light; a reference of the other one is another sensor's.
     images = {name: [fit(image, classifier.preprocessing) for image, label in frames[:7] if label != 'contact']
               for name, frames in clips.items()}
@@ -195,10 +189,10 @@ def main(argv: list[str] | None = None) -> None:
         if len(images[name]) >= 7:
             sessions[len(frames)][name] = images[name]
     largest = max(sessions.values(), key=len)
-    report('wrong reference', wrong_references(largest, classifier, arguments.pairs))
-    report('shifted light', shifted_light(largest, classifier, arguments.pairs))
+    result.report('wrong reference', wrong_references(largest, classifier, arguments.pairs))
+    result.report('shifted light', shifted_light(largest, classifier, arguments.pairs))
     if arguments.touches:
-        report('touches', against_own_reference(arguments.touches, classifier))
+        result.report('touches', against_own_reference(arguments.touches, classifier))
     print(json.dumps(result))
 
 

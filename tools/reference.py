@@ -55,6 +55,11 @@ Read when the node starts. `config/camera_gelsight_mini.yaml`, `config/camera_di
 `config/camera_generic.yaml` are parameter files to copy.
 
 {table(('parameter', 'default', 'meaning'), [(row[0], row[1], row[3]) for row in rows('camera.parameters')])}
+## The node `tactile_simulator`
+
+Read when the node starts. It publishes a simulated sensor on `image_raw`, and what touches it on `label`.
+
+{table(('parameter', 'default', 'meaning'), [(row[0], row[1], row[3]) for row in rows('simulator_node')])}
 """
     for file in sorted((ROOT / 'launch').glob('*.launch.py')):
         arguments = [(code(name), code(default), prose(description))

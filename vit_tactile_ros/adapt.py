@@ -44,6 +44,10 @@ from vit_tactile_ros.inference.reference_store import (
 )
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 
+STORED_STAYS = 'The stored reference stays as it is.'
+FRESH_IS_AS_GOOD = (
+    'That is usual for a good sensor: the node takes its reference from its first 5 images, so touch nothing while it '
+    'starts, and there is nothing else to do. With its parameter reference_store it keeps that one for the next start.')
 LEAST_CHANGE = 0.1  # share of the gain; a smaller change is not worth writing
 MOST_IMAGES = 3000  # of presses: two minutes at 25 Hz
 EXAMPLES = (
@@ -132,14 +136,16 @@ def main(argv: list[str] | None = None) -> int:
     for note in notes:
         console.print(f'note: {note}', soft_wrap=True)
     if request.picture:
-        save_figure(adaptation_figure(seen, images.presses, noise, f'{topic}: held-out images'), request.picture)
+        outcome = f'stored: {why}' if brings else f'nothing was stored: {why}'
+        figure = adaptation_figure(seen, images.presses, noise, f'{topic}: images that were not adapted to', outcome)
+        save_figure(figure, request.picture)
         console.print(f'drew {request.picture}', soft_wrap=True)
     if brings:
         write_reference(path, adapted(images.untouched, images.camera_size, gain, gain_for),
                         classifier.preprocessing)
         console.print(f'wrote {path}: {why}', soft_wrap=True)
     else:
-        console.print(f'nothing was changed, because it brings nothing: {why}', soft_wrap=True)
+        console.print(f'nothing was stored: {why}. {STORED_STAYS if before else FRESH_IS_AS_GOOD}', soft_wrap=True)
     print(json.dumps({'file': str(path), 'written': brings, 'why': why, 'gain': seen[AFTER].gain, 'contrast': strongest,
                       **rows(seen, first)}))
     return 0

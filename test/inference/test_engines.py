@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,7 +25,13 @@ from vit_tactile_ros.model.tokens import choose_tokens, kept_shares
 
 reason = 'openvino is not installed: pip install .[fast]'
 pytest.importorskip('openvino', reason=reason)
-from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime  # noqa: E402 (it imports openvino)
+from vit_tactile_ros.inference.engines.openvino import (  # noqa: E402 (it imports openvino)
+    OpenVinoRuntime,
+    compile_graphs,
+    settings_for,
+)
+from vit_tactile_ros.inference.engines.openvino_counts import for_counts, for_one_image  # noqa: E402
+from vit_tactile_ros.inference.engines.openvino_graph import stage_graphs  # noqa: E402
 
 CPU = torch.device('cpu')
 needs_vnni = pytest.mark.skipif(not has_vnni(), reason='this CPU has no VNNI, which int8 needs')
@@ -77,6 +84,19 @@ def test_as_many_heads_as_tokens_are_refused():
     """OpenVINO mixed them up with exact attention: a silent wrong prediction."""
     with pytest.raises(NotImplementedError, match='3 heads on as many tokens'):
         OpenVinoRuntime(toy_model(attention='softmax', token_threshold=0.1))
+
+
+@pytest.mark.parametrize('counts', ((2, 3, 6), (3, 6), (6,)))
+def test_one_graph_computes_every_number_of_tokens(counts):
+    """A branch of another number of tokens, when the number changes from image to image."""
+    graph = stage_graphs(toy_model(token_threshold=0.1))[0]
+    settings = settings_for('float32', 1)
+    one, = compile_graphs([for_counts(graph, counts)], settings)
+    fixed = {count: compile_graphs([for_one_image(graph, count)], settings)[0] for count in counts}
+    for count in (*counts, *counts[::-1], counts[0]):
+        inputs = [torch.randn(1, count, 48).numpy(), 1 + torch.rand(1, count).numpy()]
+        for got, wanted in zip(one.infer(inputs).values(), fixed[count].infer(inputs).values(), strict=True):
+            np.testing.assert_allclose(got, wanted, atol=1e-5)
 
 
 def test_every_number_of_tokens_is_checked(monkeypatch):

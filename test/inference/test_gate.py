@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vit_tactile_ros.inference.gate import LARGEST_SHIFT, TOUCH_ODDS, Gate, Verdict, to_cells
+from vit_tactile_ros.inference.gate import LARGEST_SHIFT, NARROW_ODDS, TOUCH_ODDS, Gate, Verdict, to_cells
 
 SIZE = (96, 128, 3)
 
@@ -64,6 +64,14 @@ def test_a_touch_is_as_probable_as_its_difference_is_large():
     assert odds[0] == 1 and 1 < odds[1] <= odds[2] == pytest.approx(TOUCH_ODDS)
     assert Verdict(3.0, 0, 0.1).touch_odds == 1 and Verdict(5.5, 0, 0.1).touch_odds == pytest.approx(TOUCH_ODDS**0.5)
     assert Verdict(50.0, 0, 0.95).touch_odds == 1  # another light or gel
+
+
+def test_a_narrow_difference_does_not_overrule_a_certain_network():
+    """Stray light of a ball beside the gel, in 4 of 192 cells, was taken for contact in a row of frames."""
+    most = [Verdict(50.0, 0, cells / 192).touch_odds for cells in (1, 3, 6, 8)]
+    assert most[:2] == pytest.approx([NARROW_ODDS] * 2) and NARROW_ODDS < most[2] < most[3] == pytest.approx(TOUCH_ODDS)
+    faint = Verdict(4.0, 0, 0.01).touch_odds
+    assert 1 < faint < NARROW_ODDS and faint == pytest.approx(Verdict(4.0, 0, 0.1).touch_odds)  # not reduced twice
 
 
 def test_the_noise_is_learned_where_it_is():

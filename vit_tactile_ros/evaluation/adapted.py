@@ -137,18 +137,20 @@ def verdict(seen: Mapping[str, Seen], first: int = 0) -> tuple[bool, str]:
         gains.append('more images of the presses are predicted as a touch')
     if after['gain'] < before['gain']:
         gains.append('the presses do not need so high a gain, and a wrong one harms')
-    return bool(gains), ', '.join(gains) or 'the figures hardly differ'
+    return bool(gains), ', '.join(gains) or (
+        f'the figures hardly differ: {before["exit at the gate"]:.0%} of the untouched images exit at the gate, '
+        f'{after["exit at the gate"]:.0%} after')
 
 
 def adaptation_figure(seen: Mapping[str, Seen], presses: Sequence[Image], noise: NDArray[np.float32],
-                      title: str) -> Figure:
+                      title: str, outcome: str) -> Figure:
     """References, the scores of the gate over time, and the differences of presses, before and after.
 
-    noise: grey levels of each cell, (rows, columns), of the untouched images.
+    noise: grey levels of each cell, (rows, columns), of the untouched images. outcome: what was stored, or why nothing.
     """
     after = seen[AFTER]
     figure = Figure(figsize=(11, 8.5 if presses else 5.5), layout='constrained')
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(f'{title}\n{outcome}', fontsize=11, wrap=True)
     parts: Any = figure.subfigures(3 if presses else 2, 1, height_ratios=(1.1, 1.0, 1.8) if presses else None)
     axes = parts[0].subplots(1, 3)
     for axis, (name, one) in zip(axes, seen.items()):
@@ -160,13 +162,14 @@ def adaptation_figure(seen: Mapping[str, Seen], presses: Sequence[Image], noise:
     line = parts[1].subplots()
     for (name, one), colour in zip(seen.items(), (ORANGE, BLUE)):
         line.plot(one.scores, color=colour, linewidth=1, label=name)
-    line.axhline(THRESHOLD, color=GREY, linestyle='--', linewidth=1)
-    line.axvline(after.untouched - 0.5, color=GREY, linewidth=1)
+    line.axhline(THRESHOLD, color=GREY, linestyle='--', linewidth=1,
+                 label='below: taken for untouched')
+    line.axvline(after.untouched - 0.5, color=GREY, linewidth=1, label='presses begin' if presses else None)
     line.set_yscale('log')
     line.yaxis.set_major_formatter('{x:g}')
     line.yaxis.set_minor_formatter(NullFormatter())
     line.set_xlabel('image: held-out untouched ones, then presses' if presses else 'held-out untouched image')
-    line.set_ylabel('score of the gate')
+    line.set_ylabel('difference / noise')
     line.legend(fontsize=8)
     for axis in axes:
         axis.set_axis_off()

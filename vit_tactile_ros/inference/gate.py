@@ -27,6 +27,9 @@ LARGEST_SHIFT = 3.0  # grey levels of a smooth change of light; a larger one is 
 # frame, may take a wide and smooth one for drift. The odds of a touch rise with the score, from 1 at THRESHOLD to
 # TOUCH_ODDS, which a network that is certain of no contact overrides. See docs/results/gate.md.
 TOUCHED_SCORE, TOUCH_ODDS = 8.0, 100.0
+# A difference in few cells may be stray light of an object beside the gel, which a network that is certain of no
+# contact knows: its odds are at most these. Up to the first share of the cells; from the second on it counts as wide.
+NARROW_ODDS, _WIDE = 10.0, (0.02, 0.04)
 # Share of the cells from which on the odds fall, and at which there are none: only a touch of the whole gel, or another
 # light or reference, differs so widely.
 _EVERYWHERE = 0.8, 0.95
@@ -43,7 +46,8 @@ def constants() -> dict[str, float | tuple[float, float]]:
         'cells_along_shorter_side': _CELLS, 'threshold': THRESHOLD, 'largest_shift': LARGEST_SHIFT,
         'starting_noise': STARTING_NOISE, 'starting_weight': _STARTING_WEIGHT, 'lowest_noise': _LOWEST_NOISE,
         'highest_noise': _HIGHEST_NOISE, 'memory': _MEMORY, 'outlier': _OUTLIER, 'confidence': GATE_CONFIDENCE,
-        'touched_score': TOUCHED_SCORE, 'touch_odds': TOUCH_ODDS, 'everywhere': _EVERYWHERE}
+        'touched_score': TOUCHED_SCORE, 'touch_odds': TOUCH_ODDS, 'narrow_odds': NARROW_ODDS,
+        'wide': _WIDE, 'everywhere': _EVERYWHERE}
 
 
 class Verdict(NamedTuple):
@@ -65,10 +69,15 @@ class Verdict(NamedTuple):
     @property
     def touch_odds(self) -> float:
         """Probability of this difference with a touch over that without, 1 to TOUCH_ODDS, if the reference fits."""
-        low, high = _EVERYWHERE
-        is_local = min(max((high - self.touched_share) / (high - low), 0.0), 1.0)
-        certainty = min(max((self.score - THRESHOLD) / (TOUCHED_SCORE - THRESHOLD), 0.0), 1.0)
-        return float(TOUCH_ODDS ** (is_local * certainty))
+        narrow = math.log(NARROW_ODDS, TOUCH_ODDS)
+        most = narrow + (1 - narrow) * _rise(self.touched_share, *_WIDE)
+        is_local = 1 - _rise(self.touched_share, *_EVERYWHERE)
+        return float(TOUCH_ODDS ** (is_local * min(_rise(self.score, THRESHOLD, TOUCHED_SCORE), most)))
+
+
+def _rise(value: float, low: float, high: float) -> float:
+    """0 up to `low`, 1 from `high` on."""
+    return min(max((value - low) / (high - low), 0.0), 1.0)
 
 
 class Gate:

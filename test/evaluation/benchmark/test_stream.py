@@ -36,7 +36,7 @@ def checkpoint():
 def test_untouched_frames_are_repeated(clip, checkpoint, contacts):
     """A share of untouched frames that is not reached, or touched frames among those played again."""
     found = read_stream_clip(clip, contacts, checkpoint.preprocessing)
-    assert found.touched.sum() == 20 and found.repeated == 60 and len(found.messages) == 100
+    assert found.touched.sum() == 20 and found.repeated.sum() == 60 and len(found.messages) == 100
     assert np.flatnonzero(found.touched).tolist() == list(range(72, 92))
     levels = np.array([np.frombuffer(m.data, np.uint8).reshape(64, 64, 3)[28, 28, 0] for m in found.messages])
     assert ((levels > 150) == found.touched).all()
@@ -77,7 +77,9 @@ def test_the_lines_decide_as_the_node(clip, checkpoint):
         assert (of['exits alone'].class_id, of['exits alone'].exit_index) == (early.class_id, early.exit_index)
         assert of['tokens alone'].compute_share <= 1 and of['tokens alone'].exit_index == 2
     assert result['untouched_share'] == pytest.approx(75 / 95) and result['gate_share'] > 0.7
-    assert result['predictions']['full depth']['same_class_touched'] == 1
+    full, gate = (result['predictions'][name] for name in ('full depth', 'gate alone'))
+    assert full['same_class_touched'] == 1 and gate['frames'] == 35 and result['repeated_frames'] == 60
+    assert gate['contact_right'] == pytest.approx(1 - (20 * gate['missed'] + 15 * gate['false']) / 35)
     assert list(result['times_as_fast']) == ['tiny'] and result['times_as_fast']['tiny']['mean'] > 0
     # At another size, the exits of the checkpoint's own size, and no statement about the predictions.
     forced = stream.measure_stream(dataclasses.replace(subject, forced=whole, tau=(0.0, 0.0)), [clip],

@@ -57,8 +57,8 @@ class StreamTimes:
     is_labelled: bool = False  # `touched` comes from a table of contacts, not from the gate
     clips: int = 0
     skipped: list[str] = field(default_factory=list)  # why a clip was not played
-    repeated: int = 0
     touched: list[bool] = field(default_factory=list)
+    repeated: list[bool] = field(default_factory=list)  # an untouched frame is played again
     times: dict[str, list[float]] = field(default_factory=dict)  # by line, s
     cpu: dict[str, list[float]] = field(default_factory=dict)
     decisions: dict[str, list[Decision]] = field(default_factory=dict)  # of the lines of our network
@@ -167,7 +167,7 @@ def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -
     runs = -(-(len(clip.messages) - REFERENCE_FRAMES) // RUN)
     interleave({name: runner(name) for name in lines}, math.inf, runs, warm_up=0, seed=found.clips, rest=rest)
     found.touched += clip.touched[REFERENCE_FRAMES:].tolist()
-    found.repeated += clip.repeated
+    found.repeated += clip.repeated[REFERENCE_FRAMES:].tolist()
     found.clips += 1
 
 
@@ -200,7 +200,7 @@ def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[s
     return {
         'clips': found.clips, 'skipped': found.skipped, 'frames': len(touched),
         'untouched_share': float(1 - touched.mean()),
-        'repeated_frames': found.repeated, 'gate_share': float((~network).mean()),
+        'repeated_frames': sum(found.repeated), 'gate_share': float((~network).mean()),
         'exit_rates': [float((exits == i).sum() / max(network.sum(), 1)) for i in range(len(subject.whole.exits))],
         'patches_kept': float((shares / full_shares)[network].mean()) if network.any() else None,
         'exits_from_own_size': subject.forced is not None, 'lines': lines,
@@ -211,11 +211,23 @@ def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[s
 
 
 def _predictions(found: StreamTimes, subject: Subject, touched: NDArray[np.bool_]) -> dict[str, Any]:
-    """Of each line: share of the touched frames with the class of the full depth, share of all with contact right."""
-    classes = {name: np.array([d.class_id for d in decisions]) for name, decisions in found.decisions.items()}
+    """Of each line: share of the touched frames with the class of the full depth; if contacts are labelled, shares of
+    the frames with contact right, of the touched ones that are missed, and of untouched ones that are false touches.
+
+    A frame that was played again counts once: otherwise the few before a contact would decide.
+    """
+    once = ~np.array(found.repeated)
+    touched = touched[once]
+    classes = {name: np.array([d.class_id for d in decisions])[once] for name, decisions in found.decisions.items()}
     names = subject.whole.class_names
     none = names.index(NO_CONTACT) if NO_CONTACT in names else -1
-    return {name: {'same_class_touched': float((ids == classes[FULL])[touched].mean()) if touched.any() else None,
-                   'contact_right': (float(((ids != none) == touched).mean())
-                                     if none >= 0 and found.is_labelled else None)}
-            for name, ids in classes.items()}
+
+    def share(of: NDArray[np.bool_]) -> float | None:
+        return float(of.mean()) if len(of) else None
+
+    def contact(called: NDArray[np.bool_]) -> dict[str, float | None]:
+        return {'contact_right': share(called == touched), 'missed': share(~called[touched]),
+                'false': share(called[~touched])}
+
+    return {name: {'frames': len(ids), 'same_class_touched': share((ids == classes[FULL])[touched])}
+            | (contact(ids != none) if none >= 0 and found.is_labelled else {}) for name, ids in classes.items()}

@@ -29,7 +29,7 @@ class StreamClip:
     name: str
     messages: list[Any]  # as of sensor_msgs/Image
     touched: NDArray[np.bool_]  # per message
-    repeated: int  # messages that play an untouched frame again
+    repeated: NDArray[np.bool_]  # per message: it plays an untouched frame again
 
 
 def read_stream_clip(path: Path, contacts: Sequence[tuple[int, int]] | None, preprocessing: PreprocessingConfig,
@@ -68,4 +68,6 @@ def read_stream_clip(path: Path, contacts: Sequence[tuple[int, int]] | None, pre
     once = np.arange(REFERENCE_FRAMES, begin)
     again = np.resize(np.concatenate([once[::-1], once]), missing)
     order = np.concatenate([order[:begin], again, order[begin:]])
-    return StreamClip(path.name, [messages[i] for i in order], touched[order], missing)
+    numbers = np.arange(len(order))
+    return StreamClip(path.name, [messages[i] for i in order], touched[order],
+                      (numbers >= begin) & (numbers < begin + missing))

@@ -64,12 +64,15 @@ def print_stream(console: Console, found: Mapping[str, Any], title: str) -> None
     for reason in found['skipped']:
         console.print(f'left out: {reason}', soft_wrap=True)
     for name, line in (found['predictions'] or {}).items():
-        right = line['contact_right']
         if line['same_class_touched'] is None:
             continue
+        contact = ''
+        if 'contact_right' in line:
+            contact = (f'; contact or not is right for {line["contact_right"]:.4f} of the {line["frames"]} frames, '
+                       f'each counted once: {line["missed"]:.4f} of the touched ones are missed, '
+                       f'{line["false"] or 0:.4f} of the untouched ones are false touches')
         console.print(f'{name}: {line["same_class_touched"]:.4f} of the touched frames get the class of the full depth'
-                      + (f'; contact or not is right for {right:.4f} of all frames' if right is not None else ''),
-                      soft_wrap=True)
+                      + contact, soft_wrap=True)
 
 
 def print_accuracy(console: Console, accuracy: Mapping[str, Any], title: str, tau: float) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.engines.openvino_counts import for_counts, for_one_image
 from vit_tactile_ros.inference.engines.openvino_graph import embedding_graph, stage_graphs
 from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.inference.runtime import Precision, check_precision, has_vnni
@@ -30,8 +31,8 @@ NO_RANGES = ("precision is 'int8'; it needs ranges of activations, which this ch
 class OpenVinoRuntime:
     """Compiled stages; those for one image have a fixed shape, which makes them 6 % faster than those for any batch.
 
-    Compiling takes about 0.1 s per stage; a cache on disk would not be faster. A network that drops patches has graphs
-    for each of five numbers of tokens: for the shipped one, 0.6 s and 40 MB each.
+    Compiling takes about 0.1 s per stage; a cache on disk would not be faster. The graphs of a network that drops
+    patches have a branch for each of five numbers of tokens: `for_counts`.
     """
 
     name = 'openvino'
@@ -53,14 +54,12 @@ class OpenVinoRuntime:
         self._patch, self._threshold = model.config.patch_size, model.config.token_threshold
         graphs = stage_graphs(model, ranges)
         self._any_batch = compile_graphs(graphs, settings)
-        # One graph for all numbers of tokens would be prepared again whenever the number changes, which takes as long
-        # as to run it; so one image has graphs for each number.
-        self._one_image = {
-            count: compile_graphs([_for_one_image(graph, count) for graph in graphs], settings)
-            for count in (token_counts(model.config.num_patches) if self._threshold else (None,))}
+        counts = token_counts(model.config.num_patches)
+        self._one_image = compile_graphs(
+            [for_counts(graph, counts) if self._threshold else for_one_image(graph) for graph in graphs], settings)
         if self._threshold:
             embedding = embedding_graph(model)
-            self._embed, self._embed_one = compile_graphs([embedding, _for_one_image(embedding)], settings)
+            self._embed, self._embed_one = compile_graphs([embedding, for_one_image(embedding)], settings)
 
     def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
@@ -79,8 +78,7 @@ class OpenVinoRuntime:
             if self._threshold:
                 weights = torch.ones(tokens.values.shape[:2]) if tokens.weights is None else tokens.weights
                 inputs.append(weights.numpy())
-            requests = self._any_batch if len(inputs[0]) > 1 else self._one_image[
-                inputs[0].shape[1] if self._threshold else None]
+            requests = self._any_batch if len(inputs[0]) > 1 else self._one_image
             results = requests[index].infer(inputs, share_inputs=True, share_outputs=True)
             logits = torch.from_numpy(results[0].copy())
             if len(results) == 1:  # the last stage
@@ -126,15 +124,3 @@ def settings_for(precision: Precision, threads: int) -> dict[str, Any]:
 
 def compile_graphs(graphs: Sequence[ov.Model], settings: dict[str, Any]) -> list[ov.InferRequest]:
     return [_core().compile_model(graph, 'CPU', settings).create_infer_request() for graph in graphs]
-
-
-def _for_one_image(graph: ov.Model, tokens: int | None = None) -> ov.Model:
-    """A copy, with the same weights, for one image that keeps this number of tokens, if it is given."""
-    graph = graph.clone()
-    shapes = {entry: entry.partial_shape for entry in graph.inputs}
-    for shape in shapes.values():
-        shape[0] = 1
-        if tokens is not None:
-            shape[1] = tokens
-    graph.reshape(shapes)
-    return graph
