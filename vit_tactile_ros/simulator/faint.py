@@ -37,7 +37,7 @@ def sample_faint_contact(class_name: str, config: SensorConfig, rng: np.random.G
     deepest = config.gel.max_depth_mm
     reach = math.exp(rng.uniform(math.log(0.7), math.log(0.9 * half_y)))  # half the width that touches
     if class_name in ('sphere', 'cylinder'):
-        radius = math.exp(rng.uniform(math.log(1.4), math.log(30.0)))
+        radius = math.exp(rng.uniform(math.log(0.6 if class_name == 'sphere' else 1.4), math.log(30.0)))
         reach = min(reach, 0.7 * radius, math.sqrt(deepest * radius))
         tilt = rng.normal(0.0, 0.03) if class_name == 'cylinder' else 0.0
         shape = dataclasses.replace(shape, radius_mm=radius, depth_mm=reach**2 / (2 * radius), tilt_x=tilt)

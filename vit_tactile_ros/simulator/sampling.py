@@ -43,9 +43,10 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
     """The shallowest press (mm) that still shows this shape's class, and the deepest sensible one."""
     c = contact
     if c.class_name == 'sphere':
-        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm; small balls are pressed in up to their
-        # equator, like the 4 mm ball of Taxim's calibration
-        shallowest, deepest = max(0.28, 0.5 / c.radius_mm), c.radius_mm
+        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm, or nine tenths of a smaller ball's; small balls
+        # are pressed in up to their equator, like the 4 mm ball of Taxim's calibration, and tips of probes deeper
+        shallowest = min(max(0.28, 0.5 / c.radius_mm), 0.6 * c.radius_mm + 0.1)
+        deepest = max(c.radius_mm, min(c.radius_mm + 0.8, 1.5))
     elif c.class_name == 'cylinder':
         # at least 0.9 mm to each side: a narrower strip would look like an edge
         shallowest, deepest = max(0.28, 0.4 / c.radius_mm), 0.7 * c.radius_mm
@@ -83,7 +84,8 @@ def place(contact: Contact, config: SensorConfig, rng: np.random.Generator) -> t
 def touched_radius(contact: Contact) -> float:
     """How far from its origin a contact touches the gel, in mm; across its axis if it is long."""
     if contact.class_name in ('sphere', 'cylinder'):
-        return math.sqrt(max(contact.depth_mm * (2 * contact.radius_mm - contact.depth_mm), 0.0))
+        depth = min(contact.depth_mm, contact.radius_mm)  # beyond the equator it grows no wider
+        return math.sqrt(depth * (2 * contact.radius_mm - depth))
     if contact.class_name == 'edge':
         return contact.depth_mm / contact.slope
     if contact.class_name == 'corner':
@@ -105,8 +107,9 @@ def _tilt(rng: np.random.Generator, most: float) -> dict[str, Any]:
 # `sample_contact` sets depth, position and angle; the depth of 1 is a placeholder.
 
 def _sphere(config: SensorConfig, rng: np.random.Generator) -> Contact:
-    # pressed this little, a ball above 5 mm has hardly any slope and would look like a flat punch
-    return Contact('sphere', 1.0, radius_mm=math.exp(rng.uniform(math.log(1.4), math.log(5.0))))
+    # From the tip of a probe or pen. Without balls below 1.4 mm in training, a network takes them for corners. Pressed
+    # this little, a ball above 5 mm has hardly any slope and would look like a flat punch.
+    return Contact('sphere', 1.0, radius_mm=math.exp(rng.uniform(math.log(0.35), math.log(5.0))))
 
 
 def _cylinder(config: SensorConfig, rng: np.random.Generator) -> Contact:
