@@ -13,14 +13,17 @@ from .contact import CLASS_NAMES, UNKNOWN, Contact
 from .sensor import SensorConfig
 from .unknown import sample_unknown
 
+BALL_MM = 1.4  # radius of the smallest ball by default
+SMALLEST_BALL_MM = 0.35  # the tip of a probe or pen; without these in training, a network takes them for corners
+
 
 def sample_contact(class_name: str, config: SensorConfig, rng: np.random.Generator,
-                   depth_fraction: float | None = None) -> Contact:
+                   depth_fraction: float | None = None, smallest_ball_mm: float = BALL_MM) -> Contact:
     """Draw a contact of the class that is visible and unambiguous on this sensor.
 
     depth_fraction: 0 for the shallowest press that still shows the class, 1 for the deepest sensible one; drawn if
-    None. Raises ValueError for an unknown class, for 'no_contact' (render None instead), and for a fraction outside
-    0 to 1.
+    None. smallest_ball_mm: its radius. Raises ValueError for an unknown class, for 'no_contact' (render None instead),
+    and for a fraction outside 0 to 1.
     """
     if class_name not in (*_SAMPLERS, UNKNOWN):
         raise ValueError(f'class_name is {class_name!r}; must be one of {", ".join((*CLASS_NAMES[1:], UNKNOWN))}'
@@ -31,7 +34,7 @@ def sample_contact(class_name: str, config: SensorConfig, rng: np.random.Generat
         raise ValueError(f'depth_fraction is {depth_fraction!r}; must be between 0 (shallowest) and 1 (deepest)')
     if class_name == UNKNOWN:
         return sample_unknown(config, rng, depth_fraction)
-    shape = _SAMPLERS[class_name](config, rng)
+    shape = _sphere(config, rng, smallest_ball_mm) if class_name == 'sphere' else _SAMPLERS[class_name](config, rng)
     shallowest, deepest = depth_range(shape, config)
     shape = dataclasses.replace(shape, depth_mm=shallowest + depth_fraction * (deepest - shallowest),
                                 angle_rad=rng.uniform(-math.pi, math.pi))
@@ -106,10 +109,9 @@ def _tilt(rng: np.random.Generator, most: float) -> dict[str, Any]:
 
 # `sample_contact` sets depth, position and angle; the depth of 1 is a placeholder.
 
-def _sphere(config: SensorConfig, rng: np.random.Generator) -> Contact:
-    # From the tip of a probe or pen. Without balls below 1.4 mm in training, a network takes them for corners. Pressed
-    # this little, a ball above 5 mm has hardly any slope and would look like a flat punch.
-    return Contact('sphere', 1.0, radius_mm=math.exp(rng.uniform(math.log(0.35), math.log(5.0))))
+def _sphere(config: SensorConfig, rng: np.random.Generator, smallest_mm: float = BALL_MM) -> Contact:
+    # pressed this little, a ball above 5 mm has hardly any slope and would look like a flat punch
+    return Contact('sphere', 1.0, radius_mm=math.exp(rng.uniform(math.log(smallest_mm), math.log(5.0))))
 
 
 def _cylinder(config: SensorConfig, rng: np.random.Generator) -> Contact:
