@@ -43,7 +43,10 @@ def draw_shape(rng: np.random.Generator, task: Task = 'shapes') -> str:
         return str(rng.choice(IMPRINT_NAMES[1:])) if rng.random() >= IMPRINT_UNTOUCHED_SHARE else IMPRINT_NAMES[0]
     if rng.random() < UNTOUCHED_SHARE:
         return CLASS_NAMES[0]
-    return UNKNOWN if task == 'shapes' and rng.random() < UNKNOWN_SHARE else str(rng.choice(CLASS_NAMES[1:]))
+    if task == 'indenters':
+        return str(rng.choice(CLASS_NAMES[1:]))
+    # balls are drawn twice as often as the other indenters, since their sizes differ most
+    return UNKNOWN if rng.random() < UNKNOWN_SHARE else str(rng.choice(('sphere', *CLASS_NAMES[1:])))
 
 
 def sensor_key(config: SensorConfig) -> str:

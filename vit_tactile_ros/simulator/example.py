@@ -138,7 +138,7 @@ def randomise(config: SensorConfig, rng: np.random.Generator, wide: bool = False
     if wide:
         # A taut skin leaves a small tip more gradually: relaxed three times, the slope around a ball of 0.4 mm falls
         # off as around the one that is pressed against a real GelSight Mini (docs/results/learning.md)
-        times = int(rng.choice((1, 1, 2, 3)))
+        times = int(rng.choice((1, 1, 2, 3, 5)))
         spreads = tuple(spread for spread in spreads for _ in range(times))
     gel = dataclasses.replace(
         config.gel, spread_mm=tuple(spread * thickness for spread in spreads),
