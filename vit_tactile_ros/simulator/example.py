@@ -117,12 +117,14 @@ def randomise(config: SensorConfig, rng: np.random.Generator, wide: bool = False
     strange = rng.random() < 0.5
     turn = rng.uniform(-math.pi, math.pi) if strange else rng.normal(0.0, 0.15)
     order = rng.permutation(3) if strange else np.arange(3)
+    apart = strange and wide  # then each light also has its own place and brightness, so that one side may be dark
     lights = tuple(
-        Light(azimuth_rad=light.azimuth_rad + turn,
+        Light(azimuth_rad=light.azimuth_rad + turn + apart * rng.normal(0.0, 0.45),
               elevation_rad=light.elevation_rad * math.exp(rng.normal(0.0, 0.2)),
-              rgb=tuple(strength * ((1 - white) * light.rgb[channel] + white * sum(light.rgb) / 3)
+              rgb=tuple(bright * ((1 - white) * light.rgb[channel] + white * sum(light.rgb) / 3)
                         for channel in order), falloff=light.falloff)
-        for light in config.lights)
+        for light in config.lights
+        for bright in [strength * math.exp(apart * rng.normal(0.0, 0.3))])
     glows = tuple(
         dataclasses.replace(glow, x=1 - glow.x if strange and turn > 0 else glow.x,
                             rgb=tuple(glow.rgb[channel] for channel in order))
