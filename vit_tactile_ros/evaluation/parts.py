@@ -76,7 +76,7 @@ def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
     task = next((task for task, names in TASKS.items() if names == checkpoint.class_names), None)
     if task is None:
         raise DataError(f'the classes of this checkpoint are {", ".join(checkpoint.class_names)}, and those of the '
-                        f'simulator are {" or ".join(", ".join(names) for names in TASKS.values())}: give labelled '
+                        f'simulator are {" or ".join(dict.fromkeys(", ".join(names) for names in TASKS.values()))}: give labelled '
                         'touches with --data')
     start = SEEDS[name] + seed
     touches = SimulatedTouches(size, checkpoint.preprocessing, start, task=task)

@@ -49,7 +49,7 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
         # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm, or nine tenths of a smaller ball's; small balls
         # are pressed in up to their equator, like the 4 mm ball of Taxim's calibration, and tips of probes deeper
         shallowest = min(max(0.28, 0.5 / c.radius_mm), 0.6 * c.radius_mm + 0.1)
-        deepest = max(c.radius_mm, min(c.radius_mm + 0.8, 1.5))
+        deepest = c.radius_mm if c.radius_mm >= BALL_MM else min(c.radius_mm + 0.8, 1.5)
     elif c.class_name == 'cylinder':
         # at least 0.9 mm to each side: a narrower strip would look like an edge
         shallowest, deepest = max(0.28, 0.4 / c.radius_mm), 0.7 * c.radius_mm
