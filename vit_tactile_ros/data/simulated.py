@@ -62,8 +62,9 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     slips. States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others,
     UNKNOWN_SHARE is unknown (not of the task 'indenters') and the rest equally frequent, but for balls of the task
     'shapes_wide', twice as frequent, from smaller ones on, and on more different sensors (`sample_example`). Of the
-    imprints, IMPRINT_UNTOUCHED_SHARE has no contact, and the rest is equally frequent. With motion, the frame is (h, w, 6) or more, with earlier
-    images; only states move. The reference is zeros if the preprocessing does not use one, as in `frames.TouchFrames`.
+    imprints, IMPRINT_UNTOUCHED_SHARE has no contact, and the rest is equally frequent. With motion, the frame is
+    (h, w, 6) or more, with earlier images; only states move. The reference is zeros if the preprocessing does not use
+    one, as in `frames.TouchFrames`.
     `sensors`: those that touches are drawn from; default: all of the package.
     """
 
