@@ -105,7 +105,7 @@ def simulated_touches(count: int, classifier: TactileClassifier) -> dict[str, li
 
 
 @torch.inference_mode()
-def predicted(classifier: TactileClassifier, differences: list[Difference]) -> dict[str, Any]:
+def predicted(classifier: TactileClassifier, differences: list[Any]) -> dict[str, Any]:
     rest = np.zeros_like(differences[0])
     inputs = torch.from_numpy(np.stack([normalise(one, rest, classifier.preprocessing) for one in differences]))
     exits = [stage.float().argmax(dim=1).tolist() for stage in classifier.runtime.stages(inputs)]
