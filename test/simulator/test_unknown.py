@@ -64,9 +64,14 @@ def test_a_sequence_may_show_it():
 def test_the_task_shapes_has_it_as_its_last_class_and_indenters_has_not():
     assert TASKS['shapes'] == (*CLASS_NAMES, UNKNOWN) and TASKS['indenters'] == CLASS_NAMES
     assert UNKNOWN == touch_events.UNKNOWN and CLASS_NAMES[0] == touch_events.NO_CONTACT
-    drawn = {task: [draw_shape(np.random.default_rng(i), task) for i in range(400)] for task in ('shapes', 'indenters')}
+    assert TASKS['shapes_wide'] == TASKS['shapes']
+    drawn = {task: [draw_shape(np.random.default_rng(i), task) for i in range(1000)]
+             for task in ('shapes', 'shapes_wide', 'indenters')}
     assert UNKNOWN not in drawn['indenters']
-    assert 0.07 < np.mean([name == UNKNOWN for name in drawn['shapes']]) < 0.18
+    for task in ('shapes', 'shapes_wide'):
+        assert 0.09 < np.mean([name == UNKNOWN for name in drawn[task]]) < 0.16
+    # 1 of 24 and 1 of 13 examples
+    assert drawn['shapes'].count('sphere') < 60 < drawn['shapes_wide'].count('sphere')
     first = next(i for i in range(100) if draw_shape(np.random.default_rng((0, i))) == UNKNOWN)
     preprocessing = PreprocessingConfig(image_size=(32, 48), reference='difference')
     assert SimulatedTouches(first + 1, preprocessing, 0)[first][2] == len(CLASS_NAMES)
@@ -86,3 +91,10 @@ def test_uneven_indenters_keep_their_class_and_place():
     plain = dataclasses.replace(contact, x_mm=0.0, y_mm=0.0)
     far = penetration(dataclasses.replace(plain, skin_mm=0.05, pattern=4), x, y) - penetration(plain, x, y)
     assert 0.02 < far.std() < 0.1
+
+
+def test_wide_examples_are_other_ones_and_narrow_ones_the_same_as_ever():
+    """The figures of the shipped checkpoint are of narrow ones: a change of these would make them untrue."""
+    narrow, same, wide = (sample_example(np.random.default_rng(3), SMALL, 'sphere', wide=wide)[0] for wide in (0, 0, 1))
+    np.testing.assert_array_equal(narrow, same)
+    assert (narrow != wide).any()

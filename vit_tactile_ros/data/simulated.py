@@ -26,9 +26,10 @@ from vit_tactile_ros.simulator import (
     sample_state_example,
 )
 
-Task = Literal['shapes', 'indenters', 'states', 'imprints']
+Task = Literal['shapes', 'shapes_wide', 'indenters', 'states', 'imprints']
 TASKS: dict[Task, tuple[str, ...]] = {
-    'shapes': (*CLASS_NAMES, UNKNOWN), 'indenters': CLASS_NAMES, 'states': STATE_NAMES, 'imprints': IMPRINT_NAMES}
+    'shapes': (*CLASS_NAMES, UNKNOWN), 'shapes_wide': (*CLASS_NAMES, UNKNOWN), 'indenters': CLASS_NAMES,
+    'states': STATE_NAMES, 'imprints': IMPRINT_NAMES}
 # Of the simulated shapes. In use a sensor is untouched most of the time; a network that was trained with all classes
 # equally often (1 in 10) took drift and noise of real sensors for contact.
 UNTOUCHED_SHARE = 0.5
@@ -43,7 +44,10 @@ def draw_shape(rng: np.random.Generator, task: Task = 'shapes') -> str:
         return str(rng.choice(IMPRINT_NAMES[1:])) if rng.random() >= IMPRINT_UNTOUCHED_SHARE else IMPRINT_NAMES[0]
     if rng.random() < UNTOUCHED_SHARE:
         return CLASS_NAMES[0]
-    return UNKNOWN if task == 'shapes' and rng.random() < UNKNOWN_SHARE else str(rng.choice(CLASS_NAMES[1:]))
+    if task != 'indenters' and rng.random() < UNKNOWN_SHARE:
+        return UNKNOWN
+    # wide, balls are drawn twice as often as the other indenters, since their sizes differ most
+    return str(rng.choice(('sphere', *CLASS_NAMES[1:]) if task == 'shapes_wide' else CLASS_NAMES[1:]))
 
 
 def sensor_key(config: SensorConfig) -> str:
@@ -56,9 +60,11 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
 
     Classes are those of the task in `TASKS`: which shape or object touches, or whether the contact is held, moves or
     slips. States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others,
-    UNKNOWN_SHARE is unknown (task 'shapes') and the rest equally frequent. Of the imprints, IMPRINT_UNTOUCHED_SHARE
-    has no contact, and the rest is equally frequent. With motion, the frame is (h, w, 6) or more, with earlier
-    images; only states move. The reference is zeros if the preprocessing does not use one, as in `frames.TouchFrames`.
+    UNKNOWN_SHARE is unknown (not of the task 'indenters') and the rest equally frequent, but for balls of the task
+    'shapes_wide', twice as frequent, from smaller ones on, and on more different sensors (`sample_example`). Of the
+    imprints, IMPRINT_UNTOUCHED_SHARE has no contact, and the rest is equally frequent. With motion, the frame is
+    (h, w, 6) or more, with earlier images; only states move. The reference is zeros if the preprocessing does not use
+    one, as in `frames.TouchFrames`.
     `sensors`: those that touches are drawn from; default: all of the package.
     """
 
@@ -90,7 +96,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
             name = draw_shape(rng, self.task)
             image, reference, class_id = (
                 sample_imprint_example(rng, name, self.sensors) if self.task == 'imprints' else
-                sample_example(rng, sensors=self.sensors, class_name=name))
+                sample_example(rng, sensors=self.sensors, class_name=name, wide=self.task == 'shapes_wide'))
             frame = torch.from_numpy(fit(image, self.preprocessing))
         else:
             interval = self.preprocessing.motion_interval

@@ -75,9 +75,9 @@ def load_parts(data: EvaluationData, checkpoint: Checkpoint, needed: str) -> dic
 def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
     task = next((task for task, names in TASKS.items() if names == checkpoint.class_names), None)
     if task is None:
+        possible = dict.fromkeys(', '.join(names) for names in TASKS.values())
         raise DataError(f'the classes of this checkpoint are {", ".join(checkpoint.class_names)}, and those of the '
-                        f'simulator are {" or ".join(", ".join(names) for names in TASKS.values())}: give labelled '
-                        'touches with --data')
+                        f'simulator are {" or ".join(possible)}: give labelled touches with --data')
     start = SEEDS[name] + seed
     touches = SimulatedTouches(size, checkpoint.preprocessing, start, task=task)
     # The simulator of another release renders other images from the same seed.

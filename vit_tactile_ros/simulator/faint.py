@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from .contact import Contact
-from .sampling import sample_contact
+from .sampling import BALL_MM, sample_contact
 from .sensor import SensorConfig
 
 
@@ -26,18 +26,19 @@ def sample_faint(least: float, rng: np.random.Generator) -> Faint:
     return Faint(levels, soft_mm=rng.uniform(0.1, 0.5) if rng.random() < 0.25 else 0.0)
 
 
-def sample_faint_contact(class_name: str, config: SensorConfig, rng: np.random.Generator) -> Contact:
+def sample_faint_contact(class_name: str, config: SensorConfig, rng: np.random.Generator,
+                         smallest_ball_mm: float = BALL_MM) -> Contact:
     """Draw a light touch by an indenter of the class; its class may not be recognisable.
 
     The sizes are those of household objects pressed against a real gel: a tomato touches 11 mm of it, only the rim of a
-    ruler touches, a grain of rice touches less than a millimetre.
+    ruler touches, a grain of rice touches less than a millimetre. smallest_ball_mm: radius.
     """
     shape = sample_contact(class_name, config, rng, depth_fraction=0.0)
     half_x, half_y = config.half_size_mm
     deepest = config.gel.max_depth_mm
     reach = math.exp(rng.uniform(math.log(0.7), math.log(0.9 * half_y)))  # half the width that touches
     if class_name in ('sphere', 'cylinder'):
-        radius = math.exp(rng.uniform(math.log(1.4), math.log(30.0)))
+        radius = math.exp(rng.uniform(math.log(smallest_ball_mm if class_name == 'sphere' else 1.4), math.log(30.0)))
         reach = min(reach, 0.7 * radius, math.sqrt(deepest * radius))
         tilt = rng.normal(0.0, 0.03) if class_name == 'cylinder' else 0.0
         shape = dataclasses.replace(shape, radius_mm=radius, depth_mm=reach**2 / (2 * radius), tilt_x=tilt)

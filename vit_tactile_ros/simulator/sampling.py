@@ -13,14 +13,17 @@ from .contact import CLASS_NAMES, UNKNOWN, Contact
 from .sensor import SensorConfig
 from .unknown import sample_unknown
 
+BALL_MM = 1.4  # radius of the smallest ball by default
+SMALLEST_BALL_MM = 0.35  # the tip of a probe or pen; without these in training, a network takes them for corners
+
 
 def sample_contact(class_name: str, config: SensorConfig, rng: np.random.Generator,
-                   depth_fraction: float | None = None) -> Contact:
+                   depth_fraction: float | None = None, smallest_ball_mm: float = BALL_MM) -> Contact:
     """Draw a contact of the class that is visible and unambiguous on this sensor.
 
     depth_fraction: 0 for the shallowest press that still shows the class, 1 for the deepest sensible one; drawn if
-    None. Raises ValueError for an unknown class, for 'no_contact' (render None instead), and for a fraction outside
-    0 to 1.
+    None. smallest_ball_mm: its radius. Raises ValueError for an unknown class, for 'no_contact' (render None instead),
+    and for a fraction outside 0 to 1.
     """
     if class_name not in (*_SAMPLERS, UNKNOWN):
         raise ValueError(f'class_name is {class_name!r}; must be one of {", ".join((*CLASS_NAMES[1:], UNKNOWN))}'
@@ -31,7 +34,7 @@ def sample_contact(class_name: str, config: SensorConfig, rng: np.random.Generat
         raise ValueError(f'depth_fraction is {depth_fraction!r}; must be between 0 (shallowest) and 1 (deepest)')
     if class_name == UNKNOWN:
         return sample_unknown(config, rng, depth_fraction)
-    shape = _SAMPLERS[class_name](config, rng)
+    shape = _sphere(config, rng, smallest_ball_mm) if class_name == 'sphere' else _SAMPLERS[class_name](config, rng)
     shallowest, deepest = depth_range(shape, config)
     shape = dataclasses.replace(shape, depth_mm=shallowest + depth_fraction * (deepest - shallowest),
                                 angle_rad=rng.uniform(-math.pi, math.pi))
@@ -43,9 +46,10 @@ def depth_range(contact: Contact, config: SensorConfig) -> tuple[float, float]:
     """The shallowest press (mm) that still shows this shape's class, and the deepest sensible one."""
     c = contact
     if c.class_name == 'sphere':
-        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm; small balls are pressed in up to their
-        # equator, like the 4 mm ball of Taxim's calibration
-        shallowest, deepest = max(0.28, 0.5 / c.radius_mm), c.radius_mm
+        # the contact disc's radius is sqrt(2 R d - d^2): at least 1 mm, or nine tenths of a smaller ball's; small balls
+        # are pressed in up to their equator, like the 4 mm ball of Taxim's calibration, and tips of probes deeper
+        shallowest = min(max(0.28, 0.5 / c.radius_mm), 0.6 * c.radius_mm + 0.1)
+        deepest = c.radius_mm if c.radius_mm >= BALL_MM else min(c.radius_mm + 0.8, 1.5)
     elif c.class_name == 'cylinder':
         # at least 0.9 mm to each side: a narrower strip would look like an edge
         shallowest, deepest = max(0.28, 0.4 / c.radius_mm), 0.7 * c.radius_mm
@@ -83,7 +87,8 @@ def place(contact: Contact, config: SensorConfig, rng: np.random.Generator) -> t
 def touched_radius(contact: Contact) -> float:
     """How far from its origin a contact touches the gel, in mm; across its axis if it is long."""
     if contact.class_name in ('sphere', 'cylinder'):
-        return math.sqrt(max(contact.depth_mm * (2 * contact.radius_mm - contact.depth_mm), 0.0))
+        depth = min(contact.depth_mm, contact.radius_mm)  # beyond the equator it grows no wider
+        return math.sqrt(depth * (2 * contact.radius_mm - depth))
     if contact.class_name == 'edge':
         return contact.depth_mm / contact.slope
     if contact.class_name == 'corner':
@@ -104,9 +109,9 @@ def _tilt(rng: np.random.Generator, most: float) -> dict[str, Any]:
 
 # `sample_contact` sets depth, position and angle; the depth of 1 is a placeholder.
 
-def _sphere(config: SensorConfig, rng: np.random.Generator) -> Contact:
+def _sphere(config: SensorConfig, rng: np.random.Generator, smallest_mm: float = BALL_MM) -> Contact:
     # pressed this little, a ball above 5 mm has hardly any slope and would look like a flat punch
-    return Contact('sphere', 1.0, radius_mm=math.exp(rng.uniform(math.log(1.4), math.log(5.0))))
+    return Contact('sphere', 1.0, radius_mm=math.exp(rng.uniform(math.log(smallest_mm), math.log(5.0))))
 
 
 def _cylinder(config: SensorConfig, rng: np.random.Generator) -> Contact:

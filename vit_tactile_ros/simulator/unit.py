@@ -116,6 +116,10 @@ class SensorUnit:
         # the tips of a light touch would fall between the grid's points
         above = min(contact.depth_mm - _ENOUGH_DEPTH_MM, 0.0)
         touched = penetration(contact, self._coarse_x_mm, self._coarse_y_mm) > above
+        if contact.class_name == 'sphere':
+            # a small ball lies between the grid's points
+            away_x, away_y = self._coarse_x_mm - contact.x_mm, self._coarse_y_mm - contact.y_mm
+            touched |= away_x * away_x + away_y * away_y < (0.75 * _WINDOW_GRID * self.mm_per_px) ** 2
         if not touched.any():
             return None
         # the contact may extend one grid step further, and the gel around it is stretched
