@@ -35,6 +35,8 @@ VARIANTS = {
     'exact': {'attention': 'softmax'},
     'stem': {'attention': 'favor_relu', 'stem': 'convolution'},
     'motion': {'channels': 6},
+    'queries': {'queries': 3},
+    'queries, tokens': {'queries': 3, 'token_threshold': 0.1},
     'no norm': {'attention': 'favor_softmax', 'qk_norm': False},
     'relu, tokens': {'attention': 'favor_relu', 'token_threshold': 0.1},
     'softmax features, tokens': {'attention': 'favor_softmax', 'token_threshold': 0.1},
