@@ -349,6 +349,27 @@ def test_an_engine_that_answers_differently_is_never_taken(monkeypatch, caplog):
         make_runtime(toy_model(), 'cpu', 'wrong')
 
 
+class _Confidences(TorchRuntime):
+    """The confidences of three images, by exit, in place of a network; each rounded by `off`."""
+
+    def __init__(self, off):
+        self.device, self.precision, self._off = CPU, 'bfloat16', torch.tensor(off)
+
+    def stages(self, images, groups=None):
+        known = select.check_images(toy_model())[:, 0, 0, 0]
+        rows = (images[:, 0, 0, 0, None] == known).int().argmax(dim=1)
+        for confidences in torch.tensor([[0.6, 0.95, 0.63], [0.628, 0.9, 0.75], [0.7, 0.9, 0.8]]):
+            confidence = (confidences + self._off)[rows]
+            kept = yield torch.stack((confidence, 1 - confidence), dim=1).log()
+            rows = rows if kept is None else rows[kept]
+
+
+def test_confidences_at_the_threshold_of_the_check_are_no_difference():
+    """An engine refused for rounding: two of the three images had nearly the confidence that was taken as tau."""
+    assert select._difference(_Confidences([0.003, 0.0, -0.0004]), _Confidences([0.0] * 3), toy_model()) < 0.02
+    assert select._difference(_Confidences([0.25, 0.0, 0.25]), _Confidences([0.0] * 3), toy_model()) > 0.1
+
+
 def test_auto_takes_the_fastest(monkeypatch):
     """The slowest of the engines, or the first."""
     clock = iter(range(10_000))
