@@ -84,8 +84,8 @@ SHARED: dict[str, Flags] = {
         'feature_map_dim': Flag('random features per head; default: that of --init, or {default}'),
         'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or '
                       '{default}; 12 alone is a plain ViT', 'BLOCK'),
-        'queries': Flag('learned vectors of each head, each of which gives a weighted mean of the tokens; 0: one mean with '
-                        'equal weights; default: that of --init, or {default}'),
+        'queries': Flag('learned vectors of each head, each of which gives a weighted mean of the tokens; 0: the plain '
+                        'mean; default: that of --init, or {default}'),
         'image_size': Flag('input size in px, multiples of 16; default: that of --init, or {default}', HEIGHT_WIDTH),
         'token_threshold': Flag(f'{TOKEN_THRESHOLD}; default: that of --init, or {{default}}'),
     },

@@ -45,7 +45,8 @@ def test_missing_and_unknown_fields_are_refused(config):
     ('image_size', (224,)), ('image_size', (224, 224, 224)),
     ('exits', ()), ('exits', (4, 8)), ('exits', (4, 4, 12)), ('exits', (8, 4, 12)), ('exits', (0, 12)),
     ('exits', (4, 13)),
-    ('queries', -1), ('queries', 65), ('queries', 10**30), ('num_classes', 10**9), ('patch_size', 2**20), ('width', 192_000), ('depth', 10**6), ('heads', 10**30),
+    ('queries', -1), ('queries', 65), ('queries', 10**30),
+    ('num_classes', 10**9), ('patch_size', 2**20), ('width', 192_000), ('depth', 10**6), ('heads', 10**30),
     ('feature_map_dim', 10**8), ('mlp_ratio', 10**400), ('mlp_ratio', 65.0), ('image_size', (16, 4112)),
     ('image_size', (10**9, 10**9)), ('image_size', (4096, 4096)), ('image_size', (224, -224)),
 ))
