@@ -51,7 +51,7 @@ def save_toy(path: Path, seed: int = 0, **changes) -> Path:
     torch.manual_seed(seed)
     model = ViTTactile(ModelConfig(**{'num_classes': 3, 'width': 48, 'heads': 3, 'depth': 2, 'exits': (1, 2),
                                       'image_size': (32, 48), 'feature_map_dim': 32, 'stem': 'convolution',
-                                      'channels': 9} | changes)).eval()
+                                      'channels': 9, 'queries': 2} | changes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)

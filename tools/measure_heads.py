@@ -250,7 +250,7 @@ def report(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 @torch.inference_mode()
 def pooling_times(model: ViTTactile, rounds: int) -> dict[str, float]:
     """Median time of each step for one image, s, in turns."""
-    head, stage = Head(model.config), model.stage_modules[0].get_submodule('blocks')
+    head, stage = Head(dataclasses.replace(model.config, queries=0)), model.stage_modules[0].get_submodule('blocks')
     x = torch.randn(1, model.config.num_patches, model.config.width)
 
     def attention(queries: Tensor, classify: nn.Linear) -> Tensor:

@@ -85,6 +85,8 @@ SHARED: dict[str, Flags] = {
         'feature_map_dim': Flag('random features per head; default: that of --init, or {default}'),
         'exits': Flag('blocks with an exit after them; the last one is the depth; default: those of --init, or '
                       '{default}; 12 alone is a plain ViT', 'BLOCK'),
+        'queries': Flag('learned vectors of each head, each of which gives a weighted mean of the tokens; 0: the plain '
+                        'mean; default: that of --init, or {default}'),
         'image_size': Flag('input size in px, multiples of 16; default: that of --init, or {default}', HEIGHT_WIDTH),
         'token_threshold': Flag(f'{TOKEN_THRESHOLD}; default: that of --init, or {{default}}'),
     },
@@ -92,6 +94,7 @@ SHARED: dict[str, Flags] = {
         'batch_size': Flag('examples per step, over all processes'),
         'epochs': Flag('number of epochs; may change when a run resumes'),
         'lr': Flag('peak learning rate of AdamW'),
+        'head_lr_factor': Flag('factor on the learning rate for the heads of the exits', 'FACTOR'),
         'warmup': Flag('share of the steps with a rising learning rate'),
         'weight_decay': Flag('weight decay of AdamW'),
         'clip': HIDDEN,

@@ -77,9 +77,9 @@ FLAGS = {
     'augment': Flag('variations of the images; auto: gel for images, simulated for simulated touches; their strength '
                     'is searched'),
     # Searched, or as train has them.
-    **dict.fromkeys(('lr', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'teacher', 'exit_gradient',
-                     'distillation_temperature', 'label_smoothing', 'freeze', 'ema', 'precision', 'augment_strength',
-                     'attention', 'stem', 'feature_map_dim'), HIDDEN),
+    **dict.fromkeys(('lr', 'head_lr_factor', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'teacher',
+                     'exit_gradient', 'distillation_temperature', 'label_smoothing', 'freeze', 'ema', 'precision',
+                     'augment_strength', 'attention', 'stem', 'feature_map_dim', 'queries'), HIDDEN),
 }
 
 

@@ -42,6 +42,8 @@ VARIANTS = {
     'exact': {'attention': 'softmax'},
     'stem': {'attention': 'favor_relu', 'stem': 'convolution'},
     'motion': {'channels': 6},
+    'queries': {'queries': 3},
+    'queries, tokens': {'queries': 3, 'token_threshold': 0.1},
     'no norm': {'attention': 'favor_softmax', 'qk_norm': False},
     'relu, tokens': {'attention': 'favor_relu', 'token_threshold': 0.1},
     'softmax features, tokens': {'attention': 'favor_softmax', 'token_threshold': 0.1},
@@ -365,6 +367,27 @@ def test_an_engine_that_answers_differently_is_never_taken(monkeypatch, caplog):
     assert 'engine wrong is left out: its logits differ from those of plain torch by 0.01' in caplog.text
     with pytest.raises(ValueError, match="engine is 'wrong': its logits differ"):
         make_runtime(toy_model(), 'cpu', 'wrong')
+
+
+class _Confidences(TorchRuntime):
+    """The confidences of three images, by exit, in place of a network; each rounded by `off`."""
+
+    def __init__(self, off):
+        self.device, self.precision, self._off = CPU, 'bfloat16', torch.tensor(off)
+
+    def stages(self, images, groups=None):
+        known = select.check_images(toy_model())[:, 0, 0, 0]
+        rows = (images[:, 0, 0, 0, None] == known).int().argmax(dim=1)
+        for confidences in torch.tensor([[0.6, 0.95, 0.63], [0.628, 0.9, 0.75], [0.7, 0.9, 0.8]]):
+            confidence = (confidences + self._off)[rows]
+            kept = yield torch.stack((confidence, 1 - confidence), dim=1).log()
+            rows = rows if kept is None else rows[kept]
+
+
+def test_confidences_at_the_threshold_of_the_check_are_no_difference():
+    """An engine refused for rounding: two of the three images had nearly the confidence that was taken as tau."""
+    assert select._difference(_Confidences([0.003, 0.0, -0.0004]), _Confidences([0.0] * 3), toy_model()) < 0.02
+    assert select._difference(_Confidences([0.25, 0.0, 0.25]), _Confidences([0.0] * 3), toy_model()) > 0.1
 
 
 def test_auto_takes_the_fastest(monkeypatch):

@@ -14,13 +14,16 @@ from vit_tactile_ros.model import Hurry, ModelConfig, ViTTactile, early_exit
 TEMPERATURES = (1.2, 0.9, 1.1)
 
 
-@pytest.fixture(scope='module', params=(0.0, 0.1), ids=('all patches', 'tokens'))
+@pytest.fixture(scope='module', params=({}, {'token_threshold': 0.1, 'queries': 2}),
+                ids=('all patches', 'tokens and queries'))
 def model(request):
     torch.manual_seed(0)
     model = ViTTactile(ModelConfig(num_classes=4, image_size=(32, 64), width=48, depth=3, exits=(1, 2, 3),
-                                   feature_map_dim=16, token_threshold=request.param)).eval()
+                                   feature_map_dim=16, **request.param)).eval()
     for stage in model.stage_modules:
         torch.nn.init.normal_(stage.head.classify.weight, std=0.6)
+        if stage.head.queries is not None:
+            torch.nn.init.normal_(stage.head.queries, std=0.6)
     return model
 
 

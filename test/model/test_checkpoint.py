@@ -72,6 +72,11 @@ def set_field(section: str, **values):
     return change
 
 
+def assert_predicts_as(model, wanted):
+    images = torch.randn(3, 3, 32, 48)
+    assert all(torch.equal(*pair) for pair in zip(model.stages(images), wanted.stages(images), strict=True))
+
+
 def assert_refused(path, *parts: str, **arguments):
     with pytest.raises(CheckpointError) as error:
         load_checkpoint(path, **arguments)
@@ -215,6 +220,24 @@ def test_files_from_before_there_was_motion_are_read(path, version):
     rewrite(path, metadata=lambda m: no_std(no_interval(no_channels(m))) | {'version': version})
     read = load_checkpoint(path)
     assert read.model.config.channels == read.preprocessing.channels == 3 and not read.preprocessing.motion_interval
+
+
+@pytest.mark.parametrize('version', ('2', '3'))
+def test_files_from_before_there_were_queries_are_read(path, version):
+    """A released checkpoint that no longer loads, or whose heads are others."""
+    before = load_checkpoint(path).model
+    rewrite(path, metadata=lambda m: set_field('model', queries=...)(m) | {'version': version})
+    read = load_checkpoint(path).model
+    assert read.config.queries == 0
+    assert_predicts_as(read, before)
+
+
+def test_queries_are_kept(tmp_path):
+    written = some_checkpoint(dataclasses.replace(CONFIG, queries=2))
+    save_checkpoint(tmp_path / 'c.safetensors', written, torch.float32)
+    read = load_checkpoint(tmp_path / 'c.safetensors').model
+    assert read.config.queries == 2
+    assert_predicts_as(read, written.model)
 
 
 def test_motion_is_kept(tmp_path):
@@ -469,6 +492,8 @@ def claim(**values):
     ({'patch_size': 10**9}, 'metadata model.patch_size is 1000000000; must be 1 to 256'),
     ({'image_size': [10**9, 10**9]}, 'metadata model.image_size is (1000000000, 1000000000); must be two multiples'),
     ({'heads': 48}, 'has shape'),
+    ({'queries': 10**9}, 'metadata model.queries is 1000000000; must be 0 to 64'),
+    ({'queries': 64}, '3 weights are missing, the first is stage_modules.0.head.queries'),
 ))
 def test_a_header_that_claims_another_model_is_refused_at_once(path, values, part):
     """Models were made as large as the header said, in gigabytes and 20 s, before the shapes were compared."""
@@ -567,6 +592,8 @@ def test_absurd_names_are_refused_in_a_short_line(path, section, text, part):
     ('provenance', 'metrics', {'a': 'b'}, "metadata provenance.metrics.a is 'b'; must be of type float"),
     ('provenance', 'metrics', {'a\n': []}, "metadata provenance.metrics.'a\\n' is []; must be of type float"),
     ('provenance', 'command', ['x'], "metadata provenance.command is ['x']; must be of type str"),
+    ('model', 'queries', 1.5, 'metadata model.queries is 1.5; must be of type int'),
+    ('model', 'queries', True, 'metadata model.queries is True; must be of type int'),
     ('model', 'exits', [1, 2, 10**400], 'metadata model.exits[2] is 1000'),
     ('model', 'exits', list(range(1, 50_000)), 'must be a list of at most 10000'),
 ))

@@ -45,6 +45,7 @@ def test_missing_and_unknown_fields_are_refused(config):
     ('image_size', (224,)), ('image_size', (224, 224, 224)),
     ('exits', ()), ('exits', (4, 8)), ('exits', (4, 4, 12)), ('exits', (8, 4, 12)), ('exits', (0, 12)),
     ('exits', (4, 13)),
+    ('queries', -1), ('queries', 65), ('queries', 10**30),
     ('num_classes', 10**9), ('patch_size', 2**20), ('width', 192_000), ('depth', 10**6), ('heads', 10**30),
     ('feature_map_dim', 10**8), ('mlp_ratio', 10**400), ('mlp_ratio', 65.0), ('image_size', (16, 4112)),
     ('image_size', (10**9, 10**9)), ('image_size', (4096, 4096)), ('image_size', (224, -224)),
@@ -58,7 +59,8 @@ def test_model_config_names_the_wrong_field(field, value):
 
 
 @pytest.mark.parametrize('changes', (
-    {'width': 8192, 'heads': 64}, {'width': 4096, 'heads': 64, 'mlp_ratio': 64.0},
+    {'width': 8192, 'heads': 64}, {'width': 4096, 'heads': 64, 'depth': 4, 'exits': (4,), 'queries': 64,
+                                   'num_classes': 4096}, {'width': 4096, 'heads': 64, 'mlp_ratio': 64.0},
     {'width': 1024, 'heads': 1, 'depth': 256, 'exits': (256,), 'feature_map_dim': 4096},
     {'width': 8192, 'heads': 256, 'depth': 1, 'exits': (1,), 'patch_size': 256, 'image_size': (256, 256)},
 ))

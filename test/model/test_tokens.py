@@ -63,11 +63,14 @@ def test_the_weights_count_every_patch_once():
                 assert weights[patches.index(9)] == 1, 'a touched patch of the grid stands only for itself'
 
 
+@pytest.mark.parametrize('queries', (0, 2))
 @pytest.mark.parametrize('attention', KINDS)
 @torch.inference_mode()
-def test_equal_tokens_with_weights_are_one_token(attention):
-    """A weight that counts in one place and not in another: attention, its divisor, or the mean of the head."""
-    model = small_model(attention)
+def test_equal_tokens_with_weights_are_one_token(attention, queries):
+    """A weight that counts in one place and not in another: attention, its divisor, or the means of the head."""
+    model = small_model(attention, queries=queries)
+    for stage in model.stage_modules if queries else ():
+        stage.head.queries.normal_()
     tokens = torch.randn(2, 4, 48)
     repeated = tokens[:, [0, 1, 1, 1, 2, 3, 3]]
     weights = torch.tensor([1.0, 3.0, 1.0, 2.0]).expand(2, 4)

@@ -234,11 +234,11 @@ def test_create_vit_tactile_names_the_wrong_argument(arguments, name):
 
 
 @pytest.mark.parametrize('attention', KINDS)
-@pytest.mark.parametrize('image_size', (None, (128, 96)))
-def test_compute_shares_agree_with_counted_multiply_adds(attention, image_size):
+@pytest.mark.parametrize(('image_size', 'queries'), ((None, 0), ((128, 96), 0), (None, 64)))
+def test_compute_shares_agree_with_counted_multiply_adds(attention, image_size, queries):
     """A formula that forgets a part. Attention is made the largest part here, so that a factor of two in it shows."""
     config = ModelConfig(num_classes=7, width=48, heads=3, depth=5, exits=(1, 2, 5), image_size=(96, 192), mlp_ratio=1,
-                         patch_size=16, feature_map_dim=128, attention=attention)
+                         patch_size=16, feature_map_dim=128, attention=attention, queries=queries)
     model = ViTTactile(config).eval()
     counted = []
     for exits in (1, 2, 3):
@@ -251,6 +251,21 @@ def test_compute_shares_agree_with_counted_multiply_adds(attention, image_size):
     shares = compute_shares(config, image_size)
     assert shares == pytest.approx([c / counted[-1] for c in counted], rel=0.01)
     assert 0 < shares[0] < shares[1] < shares[2] == 1.0
+
+
+@torch.inference_mode()
+def test_queries_weigh_the_tokens():
+    """Weights over the queries in place of the tokens, or means that the classifier takes in another order."""
+    head = small_model(queries=2).stage_modules[0].head
+    head.queries[0].zero_()
+    head.queries[1].normal_()
+    x = torch.randn(3, 6, 48)
+    wanted = []
+    for tokens in head.norm(x):
+        shares = torch.stack([head.queries[1] @ token for token in tokens]).softmax(dim=0)
+        attended = sum(share * token for share, token in zip(shares, tokens, strict=True))
+        wanted.append(head.classify(torch.cat((tokens.mean(dim=0), attended))))
+    torch.testing.assert_close(head(x), torch.stack(wanted), atol=1e-4, rtol=1e-4)
 
 
 def test_compute_shares_of_the_default_model():

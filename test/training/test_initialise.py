@@ -128,6 +128,41 @@ def test_of_several_the_later_one_gives_the_blocks_that_it_has():
         'block 3 (not in the checkpoint)', 'head 3 (not in the checkpoint)']
 
 
+@pytest.mark.parametrize('theirs', (0, 1, 3))
+@pytest.mark.parametrize('names', (CLASS_NAMES, ('new', *CLASS_NAMES[::-1])))
+def test_more_queries_predict_the_same_and_can_learn_apart(theirs, names):
+    """Heads that start anew, or copies of a query that get equal gradients and stay copies."""
+    known = new(queries=theirs)
+    for stage in known.stage_modules if theirs else ():
+        torch.nn.init.normal_(stage.head.queries)
+    checkpoint = Checkpoint(known.eval(), PREPROCESSING, CLASS_NAMES)
+    model = new(queries=4, num_classes=len(names))
+    drawn = start_from(model, checkpoint, names)
+    assert drawn == [f'the head of class {name!r}' for name in names if name not in CLASS_NAMES]
+    assert 'the 4 queries of each copied head start with its predictions' in start_told(
+        [checkpoint], 'x', model.config, names, drawn)
+    order = [names.index(name) for name in CLASS_NAMES]
+    for ours, wanted in zip(logits(model), logits(known), strict=True):
+        torch.testing.assert_close(ours[:, order], wanted, atol=1e-5, rtol=1e-4)
+    sum(out[:, order[0]].sum() for out in model.stages(IMAGES)).backward()
+    for stage in model.stage_modules:
+        assert torch.cdist(stage.head.queries.grad, stage.head.queries.grad)[~torch.eye(4, dtype=bool)].min() > 1e-3
+
+
+def test_fewer_queries_are_refused_where_a_head_would_be_copied():
+    """A head that predicts otherwise in silence."""
+    checkpoint = Checkpoint(new(queries=3).eval(), PREPROCESSING, CLASS_NAMES)
+    with pytest.raises(ValueError, match='queries is 2; the heads of .* have 3, .*: give at least 3'):
+        start_from(new(queries=2), checkpoint, CLASS_NAMES)
+    start_from(new(queries=2), checkpoint, ('other', 'classes', 'here'))
+    start_from(new(exits=(3,), depth=3), checkpoint, CLASS_NAMES)
+
+
+def test_queries_are_those_of_the_checkpoint_unless_asked():
+    checkpoint = Checkpoint(new(queries=3), PREPROCESSING, CLASS_NAMES)
+    assert [Start(queries=asked).architecture([checkpoint], 3).queries for asked in (None, 4, 0)] == [3, 4, 0]
+
+
 @pytest.mark.parametrize('changes', ({'feature_map_dim': 32}, {'attention': 'favor_relu'}))
 def test_another_kernel_keeps_its_own_features(changes):
     model = new(**changes)

@@ -21,7 +21,7 @@ from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.initialise import weights_by_block
 from vit_tactile_ros.training.inputs import Inputs, strengthened
 from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError
-from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average
+from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average, set_rate
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError
 from vit_tactile_ros.training.state_file import pack, unpack
@@ -298,11 +298,46 @@ def test_a_run_from_before_a_setting_goes_on(tmp_path):
     """A week of training that an update of the package makes worthless."""
     train(tmp_path)
     state = unpack((tmp_path / STATE).read_bytes())
-    del state['settings']['freeze']
+    for name in ('freeze', 'queries', 'head_lr_factor'):
+        del state['settings'][name]
     (tmp_path / STATE).write_bytes(pack(state))
     train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1))
-    with pytest.raises(SettingsError, match='--freeze 0, now it is 1'):
-        train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1, freeze=1))
+    for changes, told in (({'freeze': 1}, '--freeze 0, now it is 1'),
+                          ({'head_lr_factor': 8.0}, '--head_lr_factor 1.0, now it is 8.0')):
+        with pytest.raises(SettingsError, match=told):
+            train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1, **changes))
+
+
+def test_heads_with_queries_and_a_rate_of_their_own_resume(tmp_path):
+    """Moments of the optimizer given to the weights of another group."""
+    config, stop = dataclasses.replace(SETTINGS, head_lr_factor=5.0), Stop()
+
+    class Asking(Colours):
+        def __getitem__(self, index):
+            if not stop.number:
+                stop.ask(signal.SIGTERM)
+            return super().__getitem__(index)
+
+    def network(seed):
+        torch.manual_seed(seed)
+        return ViTTactile(dataclasses.replace(CONFIG, queries=2))
+
+    with pytest.raises(Stopped):
+        train(tmp_path, network(0), Asking(36), config=config, stop=stop)
+    resumed = train(tmp_path, network(1), config=config)
+    assert equal(resumed, train(model=network(0), config=config))
+    assert not equal(resumed, train(model=network(0)))
+
+
+def test_the_rate_of_the_heads():
+    """The factor on other weights than those of the heads, or on some of these only."""
+    model, config = make_model(), dataclasses.replace(SETTINGS, head_lr_factor=8.0)
+    optimizer = make_optimizer(model, config)
+    set_rate(optimizer, config, 0.5)
+    rates = {p: group['lr'] for group in optimizer.param_groups for p in group['params']}
+    assert {name: rates[p] for name, p in model.named_parameters()} == {
+        name: 4.0 if '.head.' in name else 0.5 for name, _p in model.named_parameters()}
+    assert [group['weight_decay'] for group in optimizer.param_groups] == [0.05, 0, 0.05, 0]
 
 
 def test_another_class_list_is_refused(tmp_path):

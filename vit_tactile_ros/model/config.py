@@ -23,7 +23,7 @@ MAX_MOTION_VIEWS = 6
 MAX_NAME = 255  # characters of a class name; the limit of folder names
 _FLOAT32 = 3.4e38  # about the largest float32
 _BOUNDS = {'num_classes': (1, 4096), 'patch_size': (1, 256), 'width': (4, 8192), 'depth': (1, 256), 'heads': (1, 256),
-           'feature_map_dim': (1, 4096)}
+           'feature_map_dim': (1, 4096), 'queries': (0, 64)}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,8 @@ class ModelConfig:
     # Above 0, only patches whose difference to the reference exceeds it are computed, and a sparse grid of the others
     # (see `model.tokens`). In units of the input: grey levels / 255 / std of the preprocessing. 0: all patches.
     token_threshold: float = 0.0
+    # Learned vectors of each head, each of which gives a weighted mean of the tokens; 0: one mean with equal weights.
+    queries: int = 0
 
     @property
     def num_patches(self) -> int:
@@ -85,7 +87,8 @@ class ModelConfig:
                  and all(a < b for a, b in zip(exits, exits[1:], strict=False)), 'exits', exits,
                  f'increasing blocks from 1, the last one depth {self.depth}')
         weights = (self.depth * (self.width**2 * (4 + 2 * self.mlp_ratio) + self.feature_map_dim * self.width)
-                   + len(exits) * self.width * self.num_classes + self.channels * self.patch_size**2 * self.width)
+                   + len(exits) * self.width * (self.queries + max(self.queries, 1) * self.num_classes)
+                   + self.channels * self.patch_size**2 * self.width)
         _require(weights <= MAX_WEIGHTS, 'width', self.width,
                  f'smaller: with depth {self.depth} and mlp_ratio {self.mlp_ratio:g} the network would have about '
                  f'{weights:.2g} weights, and at most {MAX_WEIGHTS:.0e} are allowed')

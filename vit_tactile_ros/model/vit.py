@@ -38,15 +38,26 @@ class Block(nn.Module):
 
 
 class Head(nn.Module):
-    """Classifier over the mean token, (B, N, width) -> (B, num_classes); with weights, (B, N), the weighted mean."""
+    """Classifier over the mean token, (B, N, width) -> (B, num_classes); with weights, (B, N), the weighted mean.
+
+    With queries, it is over one mean for each: weighted by the softmax, over the tokens, of their products with the
+    query, where a token counts as often as its weight says. A query of zeros gives the plain mean.
+    """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(config.width)
-        self.classify = nn.Linear(config.width, config.num_classes)
+        self.queries = nn.Parameter(torch.zeros(config.queries, config.width)) if config.queries else None
+        self.classify = nn.Linear(max(config.queries, 1) * config.width, config.num_classes)
 
     def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         x = self.norm(x)
+        if self.queries is not None:
+            scores = self.queries @ x.transpose(1, 2)  # (B, queries, N)
+            if weights is not None:
+                scores = scores + weights.log().unsqueeze(1)
+            means = scores.softmax(dim=2) @ x
+            return cast(Tensor, self.classify(means.flatten(1)))
         if weights is None:
             return cast(Tensor, self.classify(x.mean(dim=1)))
         mean = (weights.unsqueeze(1) @ x).squeeze(1) / weights.sum(dim=1, keepdim=True)
@@ -221,6 +232,8 @@ def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
+    elif isinstance(module, Head) and module.queries is not None:
+        nn.init.trunc_normal_(module.queries, std=0.02)
 
 
 def create_vit_tactile(
@@ -233,16 +246,18 @@ def create_vit_tactile(
     exits: tuple[int, ...] = (4, 8, 12),
     stem: Stem = 'patch',
     channels: int = 3,
+    queries: int = 0,
 ) -> ViTTactile:
     """A ViT-Tiny (patch 16, width 192, 12 blocks, 3 heads) with Performer attention and exits, untrained.
 
     `tau` is the exit threshold, 0 to 1, one number or one per early exit; `feature_map_dim` the number of random
-    features per head; `image_size` (height, width) in px; `channels` 3, with motion 3 more per earlier image. Raises
-    UserError with the name of the wrong argument.
+    features per head; `image_size` (height, width) in px; `channels` 3, with motion 3 more per earlier image; `queries`
+    the number of learned vectors by which each exit weighs the tokens (0: equally). Raises UserError with the name of
+    the wrong argument.
     """
     config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,
                          image_size=image_size, exits=exits, depth=exits[-1] if exits else 12, stem=stem,
-                         channels=channels)
+                         channels=channels, queries=queries)
     return ViTTactile(config, tau)
 
 
@@ -263,7 +278,8 @@ def multiply_adds(config: ModelConfig, image_size: tuple[int, int] | None = None
         m = config.feature_map_dim
         attention = 2 * n * d * m + 2 * n * d * m  # features of q and k; k^T v and its product with q
     block = (4 * n * d * d) + attention + int(2 * n * d * d * config.mlp_ratio)
-    head = d * config.num_classes
+    # The products of tokens and queries, the weighted means, the classifier.
+    head = 2 * n * d * config.queries + max(config.queries, 1) * d * config.num_classes
     if config.stem == 'patch':
         embed = n * config.channels * config.patch_size**2 * d
     else:

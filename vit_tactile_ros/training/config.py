@@ -22,6 +22,7 @@ class TrainingConfig:
     batch_size: int = 64  # examples, over all processes
     epochs: int = 100
     lr: float = 1e-4  # peak learning rate of AdamW
+    head_lr_factor: float = 1.0  # factor on it for the heads
     warmup: float = 0.05  # share of the steps with a rising learning rate
     weight_decay: float = 0.05  # of AdamW, on matrices only
     clip: float = 1.0  # largest norm of the gradient
@@ -42,7 +43,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ('batch_size', 'epochs'):
             _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
-        for name in ('lr', 'weight_decay', 'seed', 'freeze', 'exit_gradient'):
+        for name in ('lr', 'head_lr_factor', 'weight_decay', 'seed', 'freeze', 'exit_gradient'):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), 'at least 0')
         for name in ('warmup', 'distillation', 'label_smoothing', 'ema'):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), 'between 0 and 1')

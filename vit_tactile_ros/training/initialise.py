@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from vit_tactile_ros.foundation.command_line import nearest
@@ -47,6 +48,7 @@ class Start:
     exits: tuple[int, ...] = ()
     image_size: tuple[int, int] | None = None  # height, width in px
     token_threshold: float | None = None  # grey levels; 0: all patches
+    queries: int | None = None  # of each head; 0: the mean of the tokens
 
     def __post_init__(self) -> None:
         for name in self.init:
@@ -73,7 +75,8 @@ class Start:
         start = checkpoints[0].model.config if checkpoints else ModelConfig(**self.DEFAULTS)
         asked: dict[str, Any] = {
             'image_size': self.image_size, 'attention': self.attention, 'feature_map_dim': self.feature_map_dim,
-            'stem': self.stem, 'exits': self.exits or None, 'depth': self.exits[-1] if self.exits else None}
+            'stem': self.stem, 'queries': self.queries, 'exits': self.exits or None,
+            'depth': self.exits[-1] if self.exits else None}
         return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})
 
 
@@ -92,8 +95,8 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
 
     Blocks are matched by their number, independent of the exits. A head is copied if both networks have an exit after
     the same block, but only the rows of classes that both know by the same name; random features are copied if kernel
-    and number are the same. The position embedding is computed, so the image size may differ. Raises UserError if no
-    block fits.
+    and number are the same. The position embedding is computed, so the image size may differ. Heads that get more
+    queries predict the same. Raises UserError if no block fits, or if heads would get fewer queries.
     """
     theirs, ours = checkpoint.model.config, model.config
     for name in ('width', 'heads', 'patch_size', 'mlp_ratio', 'qk_norm'):
@@ -104,6 +107,8 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
     rows = [class_names.index(name) for name in kept]
     their_rows = [checkpoint.class_names.index(name) for name in kept]
     source, target = weights_by_block(checkpoint.model), weights_by_block(model)
+    if kept and set(theirs.exits) & set(ours.exits):
+        source = with_queries(source, theirs.queries, ours.queries)
     drawn: dict[str, None] = {}
     for name, tensor in target.items():
         part = name.split('.')[0]
@@ -130,6 +135,33 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
     return list(drawn)
 
 
+def with_queries(weights: dict[str, Tensor], theirs: int, ours: int) -> dict[str, Tensor]:
+    """`weights_by_block` with `ours` queries in each head in place of `theirs`, and the same predictions.
+
+    Theirs are repeated in turn; the mean of the tokens counts as a query of zeros. Copies share the weights of the
+    classifier and then differ by random numbers whose sum is 0, so that each learns something else. Raises UserError
+    for fewer queries, which could not predict the same.
+    """
+    if ours == theirs:
+        return weights
+    if ours < theirs:
+        raise UserError(f'queries is {ours}; the heads of the checkpoint to start from have {theirs}, which cannot be '
+                        f'merged: give at least {theirs}')
+    found = dict(weights)
+    original = torch.arange(ours) % max(theirs, 1)  # which of theirs each one is a copy of
+    copies = F.one_hot(original).float()  # (ours, theirs)
+    for name in [name for name in weights if name.endswith('.classify.weight')]:
+        head = name.removesuffix('classify.weight')
+        width = len(weights[f'{head}norm.weight'])
+        queries = weights.get(f'{head}queries', torch.zeros(1, width))
+        apart = 0.02 * torch.randn(len(weights[name]), ours, width)
+        apart -= torch.einsum('cqw,qt,pt->cpw', apart, copies / copies.sum(dim=0), copies)  # the mean over the copies
+        parts = weights[name].reshape(len(weights[name]), -1, width) / copies.sum(dim=0)[:, None]
+        found[f'{head}queries'] = queries[original]
+        found[name] = (parts[:, original] + apart).flatten(1)
+    return found
+
+
 def kept_classes(class_names: tuple[str, ...], checkpoint: Checkpoint) -> tuple[str, ...]:
     """The classes whose rows of the heads `start_from` copies, in the order of `class_names`."""
     return tuple(name for name in class_names if name in checkpoint.class_names)
@@ -146,6 +178,8 @@ def start_told(checkpoints: Sequence[Checkpoint], origin: str, model: ModelConfi
             if checkpoint.class_names != class_names and set(checkpoint.model.config.exits) & set(model.exits)
             for name in kept_classes(class_names, checkpoint))):
         told += f'; classes copied: {", ".join(repr(name) for name in kept)}'
+    if model.queries != checkpoints[0].model.config.queries and _ALL_HEADS not in drawn:
+        told += f'; the {model.queries} queries of each copied head start with its predictions'
     if others := sorted({c.model.config.attention for c in checkpoints} - {model.attention}):
         told += (f'; attention is {model.attention}, but these weights were trained with {", ".join(others)}: the '
                  'copied blocks must adapt')

@@ -32,7 +32,14 @@ from vit_tactile_ros.training.distributed import Processes, from_first, sum_over
 from vit_tactile_ros.training.inputs import Inputs
 from vit_tactile_ros.training.loss import exit_losses, scaled_exit_gradients
 from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
-from vit_tactile_ros.training.optimizer import average_decay, freeze, learning_rate, make_optimizer, move_average
+from vit_tactile_ros.training.optimizer import (
+    average_decay,
+    freeze,
+    learning_rate,
+    make_optimizer,
+    move_average,
+    set_rate,
+)
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
 from vit_tactile_ros.training.settings import check_settings
 from vit_tactile_ros.training.state import RunFolder
@@ -229,8 +236,7 @@ class _Run:
         number of processes that were asked to stop.
         """
         step = self.step + i
-        for group in self.optimizer.param_groups:
-            group['lr'] = self.rate(step)
+        set_rate(self.optimizer, self.config, self.rate(step))
         self.model.token_threshold = self.model.config.token_threshold * _token_factor(self.config.seed, step)
         self.optimizer.zero_grad(set_to_none=False)
         losses = torch.zeros_like(self.weights)

@@ -26,15 +26,25 @@ def freeze(model: ViTTactile, blocks: int) -> None:
 
 def make_optimizer(model: ViTTactile, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over what is not frozen; decays matrices only: gains and biases do not need a small scale."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    heads = {p for stage in model.stage_modules for p in stage.get_submodule('head').parameters()}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    # With equal rates one part for all, as in the states of runs that had no other.
+    parts = ([trained] if config.head_lr_factor == 1 else
+             [[p for p in trained if p not in heads], [p for p in trained if p in heads]])
     groups: list[dict[str, Any]] = [
-        {'params': [p for p in parameters if p.ndim >= 2], 'weight_decay': config.weight_decay},
-        {'params': [p for p in parameters if p.ndim < 2], 'weight_decay': 0.0},
-    ]
+        group for part in parts for group in (
+            {'params': [p for p in part if p.ndim >= 2], 'weight_decay': config.weight_decay},
+            {'params': [p for p in part if p.ndim < 2], 'weight_decay': 0.0})]
     try:
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
     except RuntimeError:  # a device without the fused form
         return torch.optim.AdamW(groups, lr=config.lr)
+
+
+def set_rate(optimizer: torch.optim.AdamW, config: TrainingConfig, rate: float) -> None:
+    """Set the learning rate of each group of `make_optimizer`; `rate` is that of the blocks."""
+    for number, group in enumerate(optimizer.param_groups):
+        group['lr'] = rate * (config.head_lr_factor if number >= 2 else 1)
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: float) -> float:

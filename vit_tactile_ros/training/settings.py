@@ -11,7 +11,8 @@ from vit_tactile_ros.foundation.errors import UserError
 # What --input calls the values of `PreprocessingConfig.reference`.
 INPUTS = {'difference': 'difference', 'none': 'frame'}
 # The values of settings that did not exist when a run was started.
-BEFORE = {'freeze': 0, 'references': '', 'token_threshold': 0.0, 'teacher': 'last', 'exit_gradient': 1.0}
+BEFORE = {'freeze': 0, 'references': '', 'token_threshold': 0.0, 'teacher': 'last', 'exit_gradient': 1.0,
+          'head_lr_factor': 1.0, 'queries': 0}
 BEFORE_IN_PREPROCESSING = {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04}
 
 

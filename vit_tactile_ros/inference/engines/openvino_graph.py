@@ -105,9 +105,13 @@ def normalise_nodes(x: Node, norm: nn.LayerNorm) -> Node:
 
 
 def after_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Array, Array]:
-    """Weight and bias of a linear layer with the gain and offset of the LayerNorm before it multiplied in."""
-    weight, offset = array_of(linear.weight), array_of(norm.bias)
-    return weight * array_of(norm.weight), array_of(linear.bias) + weight @ offset
+    """Weight and bias of a linear layer with the gain and offset of the LayerNorm before it multiplied in.
+
+    The layer may take several normalised vectors, one after the other.
+    """
+    weight, repeats = array_of(linear.weight), linear.in_features // norm.normalized_shape[0]
+    gain, offset = (np.tile(array_of(part), repeats) for part in (norm.weight, norm.bias))
+    return weight * gain, array_of(linear.bias) + weight @ offset
 
 
 def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:
@@ -171,12 +175,24 @@ def _head(x: Node, head: Head, weights: Node | None) -> Node:
     # The mean of normalised tokens first: one row goes through the linear layer.
     axis = ops.constant([1], np.int64)
     normal = normalise_nodes(x, head.norm)
-    if weights is None:
+    if head.queries is not None:
+        mean = _means_of_queries(normal, array_of(head.queries) * array_of(head.norm.weight), weights)
+    elif weights is None:
         mean = ops.reduce_mean(normal, axis, False)
     else:
         total = ops.squeeze(ops.matmul(ops.unsqueeze(weights, axis), normal, False, False), axis)
         mean = ops.divide(total, ops.reduce_sum(weights, axis, True))
     return linear_nodes(mean, *after_norm(head.classify, head.norm))
+
+
+def _means_of_queries(x: Node, queries: Array, weights: Node | None) -> Node:
+    """Normalised tokens, (B, N, width), to one weighted mean per query, (B, Q * width); see `Head`."""
+    # The offset of the norm changes the products of a query with all tokens by the same number: not their softmax.
+    scores = ops.matmul(constant(queries), x, False, True)  # (B, Q, N)
+    if weights is not None:
+        scores = ops.add(scores, ops.unsqueeze(ops.log(weights), ops.constant([1], np.int64)))
+    means = ops.matmul(ops.softmax(scores, -1), x, False, False)
+    return ops.reshape(means, ops.constant([0, queries.size], np.int64), True)
 
 
 def _attention(x: Node, attention: SelfAttention, norm: nn.LayerNorm, in_qkv: Range | None,
