@@ -5,7 +5,7 @@
     python tools/measure_many_sensors.py --untouched 0.8                         mostly untouched gels
 
 One process publishes the images of all sensors, one after the other within each period: a simulated gel that is touched
-about 80 % of the time, or less with --untouched, rendered before. The real node classifies them, over DDS. Fairness is the difference between the
+about two thirds of the time, or less with --untouched, rendered before. The real node classifies them, over DDS. Fairness is the difference between the
 sensors with the most and the fewest results, over their mean. Prints a table; the last line is JSON.
 """
 
@@ -64,13 +64,15 @@ def publish(sensors: int, rate: float, seconds: float, untouched: float) -> None
         for sensor, publisher in enumerate(publishers):
             time.sleep(max(0.0, start + (number + sensor / sensors) / rate - time.monotonic()))
             # The sensors are touched at different times.
-            message.data = frames[number if number < UNTOUCHED else (number + len(frames) * sensor // sensors) % len(frames)]
+            shifted = (number + len(frames) * sensor // sensors) % len(frames)
+            message.data = frames[number if number < UNTOUCHED else shifted]
             message.header.stamp = node.get_clock().now().to_msg()
             publisher.publish(message)
     time.sleep(SETTLE)  # a publisher that is destroyed drops unsent messages
 
 
-def measure(sensors: int, rate: float, seconds: float, untouched: float, parameters: dict[str, Any]) -> dict[str, Any]:
+def measure(sensors: int, rate: float, seconds: float, untouched: float, parameters: dict[str, Any],
+            ) -> dict[str, Any]:
     names = [topic.rpartition('/')[0] for topic in topics(sensors)]
     given = {'sensors': names, 'diagnostics_period': 0.2, 'silence_timeout': 3600.0, **parameters}
     load = os.getloadavg()[0]
@@ -109,7 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--seconds', type=float, default=30.0, help='s of each measurement (default: 30)')
     parser.add_argument('--checkpoint', type=Path, help='default: the shipped one')
     parser.add_argument('--untouched', type=float, default=0.0, help='share of the images without contact, at least; '
-                        '0 to 0.95 (default: 0, about 0.2 are)')
+                        '0 to 0.95 (default: 0, a third are)')
     parser.add_argument('--publish', nargs=4, type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.publish:
@@ -125,7 +127,8 @@ def main(argv: list[str] | None = None) -> int:
     cases = [(arguments.sensors, arguments.rate)] if arguments.sensors else [(2, 60.0), (8, 30.0)]
     rclpy.init()
     try:
-        found = [measure(sensors, rate, arguments.seconds, arguments.untouched, parameters) for sensors, rate in cases]
+        found = [measure(sensors, rate, arguments.seconds, arguments.untouched, parameters)
+                 for sensors, rate in cases]
     finally:
         rclpy.try_shutdown()
     print(processor())
