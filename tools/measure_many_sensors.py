@@ -2,9 +2,10 @@
 
     python tools/measure_many_sensors.py                                         2 sensors at 60 Hz, 8 at 30 Hz
     python tools/measure_many_sensors.py --sensors 4 --rate 30 --seconds 10
+    python tools/measure_many_sensors.py --untouched 0.8                         mostly untouched gels
 
 One process publishes the images of all sensors, one after the other within each period: a simulated gel that is touched
-about 80 % of the time, rendered before. The real node classifies them, over DDS. Fairness is the difference between the
+about two thirds of the time, or less with --untouched, rendered before. The real node classifies them, over DDS. Fairness is the difference between the
 sensors with the most and the fewest results, over their mean. Prints a table; the last line is JSON.
 """
 
@@ -37,16 +38,20 @@ FRAMES = 240  # that are rendered, for 8 s at 30 Hz; then they repeat
 UNTOUCHED = 10  # first frames, from which every sensor gets its reference
 
 
-def rendered() -> list[array]:
+def rendered(untouched: float) -> list[array]:
+    """Images that are played in a circle; those at the end are untouched, as many as the share needs."""
     rng = np.random.default_rng(0)
     config = load_sensor('gelsight')
     unit, touches = SensorUnit(config, rng), TouchSequence(config, rng)
-    return [array('B', unit.render(touches.at(number / 30), rng).tobytes()) for number in range(FRAMES)]
+    contacts = [touches.at(number / 30) for number in range(FRAMES)]
+    touched = sum(contact is not None for contact in contacts)
+    contacts += [None] * max(0, round(touched / (1 - untouched)) - FRAMES)
+    return [array('B', unit.render(contact, rng).tobytes()) for contact in contacts]
 
 
-def publish(sensors: int, rate: float, seconds: float) -> None:
+def publish(sensors: int, rate: float, seconds: float, untouched: float) -> None:
     """The publisher's process."""
-    config, frames = load_sensor('gelsight'), rendered()
+    config, frames = load_sensor('gelsight'), rendered(untouched)
     rclpy.init()
     node = rclpy.create_node('publisher', namespace=NAMESPACE)
     publishers = [node.create_publisher(Image, topic, qos_profile_sensor_data) for topic in topics(sensors)]
@@ -59,20 +64,23 @@ def publish(sensors: int, rate: float, seconds: float) -> None:
         for sensor, publisher in enumerate(publishers):
             time.sleep(max(0.0, start + (number + sensor / sensors) / rate - time.monotonic()))
             # The sensors are touched at different times.
-            message.data = frames[number if number < UNTOUCHED else (number + 31 * sensor) % FRAMES]
+            shifted = (number + len(frames) * sensor // sensors) % len(frames)
+            message.data = frames[number if number < UNTOUCHED else shifted]
             message.header.stamp = node.get_clock().now().to_msg()
             publisher.publish(message)
     time.sleep(SETTLE)  # a publisher that is destroyed drops unsent messages
 
 
-def measure(sensors: int, rate: float, seconds: float, parameters: dict[str, Any]) -> dict[str, Any]:
+def measure(sensors: int, rate: float, seconds: float, untouched: float, parameters: dict[str, Any],
+            ) -> dict[str, Any]:
     names = [topic.rpartition('/')[0] for topic in topics(sensors)]
     given = {'sensors': names, 'diagnostics_period': 0.2, 'silence_timeout': 3600.0, **parameters}
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder, NodeProcess('node', NAMESPACE, given, Path(folder) / 'node'):
         observer = Observer(sensors, NAMESPACE)
         observer.spin(SETTLE)
-        observer.watch(subprocess.Popen([sys.executable, __file__, '--publish', str(sensors), str(rate), str(seconds)]))
+        observer.watch(subprocess.Popen([sys.executable, __file__, '--publish', str(sensors), str(rate), str(seconds),
+                                         str(untouched)]))
         observer.spin(2 * SETTLE)
         observer.close()
     ages, counts = 1e3 * np.array(observer.ages), list(observer.counts.values())
@@ -102,20 +110,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--rate', type=float, default=30.0, help='images per second and sensor, with --sensors')
     parser.add_argument('--seconds', type=float, default=30.0, help='s of each measurement (default: 30)')
     parser.add_argument('--checkpoint', type=Path, help='default: the shipped one')
-    parser.add_argument('--publish', nargs=3, type=float, help=argparse.SUPPRESS)
+    parser.add_argument('--untouched', type=float, default=0.0, help='share of the images without contact, at least; '
+                        '0 to 0.95 (default: 0, a third are)')
+    parser.add_argument('--publish', nargs=4, type=float, help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.publish:
-        sensors, rate, seconds = arguments.publish
-        publish(int(sensors), rate, seconds)
+        sensors, rate, seconds, untouched = arguments.publish
+        publish(int(sensors), rate, seconds, untouched)
         return 0
     if arguments.sensors is not None and arguments.sensors < 2:
         parser.error(f'--sensors is {arguments.sensors}; must be at least 2')
+    if not 0 <= arguments.untouched <= 0.95:
+        parser.error(f'--untouched is {arguments.untouched}; must be 0 to 0.95')
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     parameters = {'checkpoint': str(arguments.checkpoint.absolute())} if arguments.checkpoint else {}
     cases = [(arguments.sensors, arguments.rate)] if arguments.sensors else [(2, 60.0), (8, 30.0)]
     rclpy.init()
     try:
-        found = [measure(sensors, rate, arguments.seconds, parameters) for sensors, rate in cases]
+        found = [measure(sensors, rate, arguments.seconds, arguments.untouched, parameters)
+                 for sensors, rate in cases]
     finally:
         rclpy.try_shutdown()
     print(processor())

