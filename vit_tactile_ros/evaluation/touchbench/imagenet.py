@@ -48,13 +48,13 @@ def efficientnet() -> Features:
                     compute)
 
 
-def _layers(network: nn.Module) -> list[nn.Module]:
+def _layers(network: nn.Module) -> list[nn.Sequential]:
     """The network in parts, each up to a layer whose output is described."""
-    parts = network.get_submodule
-    blocks = list(parts('_blocks').children())
-    edges = (0, *BLOCKS, len(blocks))
-    found = [nn.Sequential(*blocks[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
-    relu = parts('_swish')  # ReLU6 in the Lite networks
-    found[0] = nn.Sequential(parts('_conv_stem'), parts('_bn0'), relu, *found[0])
-    found[-1] = nn.Sequential(*found[-1], parts('_conv_head'), parts('_bn1'), relu)
-    return found
+    layer = network.get_submodule
+    relu, blocks = layer('_swish'), list(layer('_blocks').children())  # ReLU6 in the Lite networks
+    first = [layer('_conv_stem'), layer('_bn0'), relu]
+    parts = [first, *([] for _ in BLOCKS)]
+    for number, block in enumerate(blocks):
+        parts[sum(number >= edge for edge in BLOCKS)].append(block)
+    parts[-1] += [layer('_conv_head'), layer('_bn1'), relu]
+    return [nn.Sequential(*part) for part in parts]
