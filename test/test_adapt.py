@@ -147,6 +147,15 @@ def test_what_is_not_a_recording(tmp_path, weights, capsys, recording, named):
     assert code == 2 and named in error
 
 
+@pytest.mark.parametrize('topic', (' ', 'left image', '/left//image_raw', '../x', '/1'))
+def test_a_topic_that_no_node_can_have(tmp_path, capsys, topic):
+    """A reference was stored under a name that no node looks for."""
+    with pytest.raises(SystemExit) as ended:
+        adapt.main([str(tmp_path), '--topic', topic, '--store', str(tmp_path / 'store')])
+    assert ended.value.code == 2 and f'topic is {topic!r}; must be names' in capsys.readouterr().err
+    assert not (tmp_path / 'store').exists()
+
+
 def test_flickering_noise_is_no_touch():
     """Every cell of a noisy sensor varies by more than 4 grey levels."""
     rng = np.random.default_rng(0)

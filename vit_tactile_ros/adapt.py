@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, adaptation_f
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import UserError, shown
 from vit_tactile_ros.foundation.files import check_folder_writable, check_writable
 from vit_tactile_ros.inference.adaptation import LEAST_TOUCHED, adapted, check_untouched, contrast, gain_of, mean_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
@@ -55,6 +56,7 @@ EXAMPLES = (
     'gel.mp4 --presses presses.mp4 --topic /left/image_raw --store references --picture adapt.png',
     'bag.mcap --topic /left/image_raw --untouched 8 --store references',
 )
+TOPIC = re.compile(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,9 @@ class AdaptRequest:
         for name, least in (('untouched', 0.5), ('rate', 0.0)):
             if not (math.isfinite(value := getattr(self, name)) and value >= least):
                 raise UserError(f'{name} is {value}; must be at least {least:g}')
+        if self.topic and not TOPIC.fullmatch(self.topic):
+            raise UserError(f'topic is {shown(self.topic)}; must be names of letters, digits and _ with / between '
+                            'them, such as /left/image_raw')
         if self.picture and self.picture.suffix != '.png':
             raise UserError(f'picture is {self.picture}; must end in .png')
 
