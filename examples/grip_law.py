@@ -53,7 +53,7 @@ class GripLaw:
         if self.force == 0:
             return  # open: there is nothing to hold
         if kind == ONSET:
-            self.slips, self.is_lost = False, False  # a new touch; a detector that restarts does not end the slip before
+            self.slips, self.is_lost = False, False  # a new touch; a detector that restarts ends no slip
             self.force = max(self.force, self.holding_force)
         elif kind == SLIP_BEGAN:
             self.slips = True

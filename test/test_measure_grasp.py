@@ -15,20 +15,19 @@ def run(capsys, *arguments):
     return json.loads(capsys.readouterr().out.splitlines()[-1])
 
 
-@pytest.fixture
-def short(monkeypatch):
-    """Grasps as short as the 2.5 s before evidence of slip allow."""
-    monkeypatch.setattr(measure_grasp, 'CLOSES_S', 0.3)
-    monkeypatch.setattr(measure_grasp, 'LASTS_S', 4.1)
-
-
-@pytest.mark.usefixtures('short')
 def test_objects_are_kept_if_slip_is_reported(capsys):
     """Three grasps: all kept by the true state, and none without tightening."""
     found = run(capsys, '--by', 'truth', 'never', 'firm', '--grasps', '3')
     assert found['truth']['kept'] == found['truth']['reported'] == found['firm']['kept'] == 3
     assert found['never']['kept'] == 0 and found['never']['slid_before_mm'] > found['truth']['slid_before_mm']
     assert found['truth']['force_over_needed'] < found['firm']['force_over_needed']
+
+
+@pytest.fixture
+def short(monkeypatch):
+    """Grasps as short as the 2.5 s before evidence of slip and the pull allow."""
+    monkeypatch.setattr(measure_grasp, 'CLOSES_S', 0.3)
+    monkeypatch.setattr(measure_grasp, 'LASTS_S', 4.4)
 
 
 @pytest.mark.usefixtures('short')
@@ -54,7 +53,7 @@ def law():
 
 @pytest.mark.parametrize('kind', [RELEASE, LOST, INTERRUPTED])
 def test_it_opens_only_when_asked(law, kind):
-    """RELEASE opened the gripper; on recorded grasps it is frequent while the object is held. After LOST it tightened."""
+    """RELEASE opened the gripper; it is frequent on recorded grasps while the object is held. LOST let it tighten."""
     law.event(SLIP_BEGAN)
     law.result()
     force = law.step(0.05)
