@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import rclpy
+from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.qos import qos_profile_sensor_data
@@ -49,7 +50,7 @@ class GraspController(Node):
     def command(self):
         now = self.get_clock().now()
         seconds, self.commanded = (now - self.commanded).nanoseconds / 1e9, now
-        self.gripper.publish(Float64(data=self.law.step(min(max(seconds, 0.0), 2 * PERIOD))))
+        self.gripper.publish(Float64(data=self.law.step(max(seconds, 0.0))))
 
     def ask(self, action, response):
         action()
@@ -63,6 +64,9 @@ def main():
         rclpy.spin(GraspController())
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except (ValueError, ParameterException) as error:  # wrong parameters
+        print(f'grasp_controller.py: {error}', file=sys.stderr)
+        return 2
     return 0
 
 

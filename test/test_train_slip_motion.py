@@ -13,7 +13,7 @@ from vit_tactile_ros.evaluation.touchbench.untouched import recurring_references
 from vit_tactile_ros.inference.slip_network import load_slip_network
 from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.model import PreprocessingConfig
-from vit_tactile_ros.training.slip_motion import UNKNOWN
+from vit_tactile_ros.training.slip_motion import NO_LABEL
 
 GEL = np.full((60, 80, 3), 100, np.uint8)
 
@@ -56,4 +56,4 @@ def test_train(file, tmp_path, capsys):
 def test_slow_slides_are_slips_and_their_begin_has_no_label():
     states = np.array([STATES.index(name) for name in ('stable', 'moving', 'slip', 'no_contact', 'stable', 'stable')])
     found = labels_of(states, np.array([1, 1, -1, 1, -1, 0]))
-    assert found.tolist() == [*[STATES.index(name) for name in ('slip', 'slip', 'slip', 'no_contact')], UNKNOWN, 1]
+    assert found.tolist() == [*[STATES.index(name) for name in ('slip', 'slip', 'slip', 'no_contact')], NO_LABEL, 1]

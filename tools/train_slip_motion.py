@@ -50,7 +50,7 @@ from vit_tactile_ros.simulator.drift import Change
 from vit_tactile_ros.simulator.example import any_sensor, randomise
 from vit_tactile_ros.training import slip_motion
 from vit_tactile_ros.training.slip_motion import (
-    UNKNOWN,
+    NO_LABEL,
     Floats,
     SlipModel,
     Stream,
@@ -81,10 +81,10 @@ def grasp_figures(grasps: Grasps, file: Path) -> list[Floats]:
     return [figures_of(maps) for maps in _parts(kept['maps'], kept['length'])]
 
 
-def simulated(file: Path, seed: int, seconds: float, creeps: bool = False) -> Stream:
+def simulated(file: Path, seed: int, seconds: float, slides_slowly: bool = False) -> Stream:
     """Figures and states of one stream of a randomised gel, at 25 or 30 Hz; most gels have dots.
 
-    creeps: of objects that slide slowly. Slow slides are slips, too; UNKNOWN where one has just begun.
+    slides_slowly: of objects that slide slowly. Slow slides are slips, too; NO_LABEL where one has just begun.
     """
     if not file.exists():
         rng = np.random.default_rng(seed)
@@ -94,7 +94,7 @@ def simulated(file: Path, seed: int, seconds: float, creeps: bool = False) -> St
             markers = Markers(pitch, pitch * rng.uniform(0.11, 0.18), rng.uniform(0.4, 0.8), rng.uniform(2.0, 7.0))
         config = dataclasses.replace(config, markers=markers)
         unit = SensorUnit(config, rng, rng.uniform(0.5, 2.0))
-        sequence = HandlingSequence(config, rng, creeps=creeps)
+        sequence = HandlingSequence(config, rng, slides_slowly=slides_slowly)
         change = Change.draw(unit, 0.3, rng)
         rate = float(rng.choice([25.0, 30.0]))
         reference = np.mean([fit(change.reference(unit), IMAGES) for _ in range(3)], axis=0, dtype=np.float32)
@@ -116,11 +116,11 @@ def simulated(file: Path, seed: int, seconds: float, creeps: bool = False) -> St
 
 
 def labels_of(states: NDArray[np.integer], slides: NDArray[np.integer]) -> NDArray[np.int64]:
-    """Indices of STATES, or UNKNOWN, from the states and `HandlingSequence.slide` of each image."""
+    """Indices of STATES, or NO_LABEL, from the states and `HandlingSequence.slide` of each image."""
     labels = states.astype(np.int64)
     held = (labels == STATES.index('stable')) | (labels == STATES.index('moving'))
     labels[held & (slides == 1)] = STATES.index(SLIP)
-    labels[held & (slides == -1)] = UNKNOWN
+    labels[held & (slides == -1)] = NO_LABEL
     return labels
 
 
@@ -233,7 +233,7 @@ def main(argv: list[str] | None = None) -> None:
     streams = [simulated(cache / f'stream_{n}_{arguments.seconds:g}s_{of_maps}.npz', 500_000 + n, arguments.seconds)
                for n in range(arguments.streams)]
     creeping = [simulated(cache / f'creeping_{n}_{arguments.seconds:g}s_{of_maps}.npz', 600_000 + n, arguments.seconds,
-                          creeps=True) for n in range(arguments.creeping)]
+                          slides_slowly=True) for n in range(arguments.creeping)]
     of_training = _digest(motion_figures.__file__, slip_motion.__file__)
     run = f'{arguments.streams}x{arguments.seconds:g}s_{arguments.steps}_{of_training}'
     base = _kept_network(cache / f'slip_simulated_{run}.safetensors', lambda: train_slip(streams, arguments.steps))

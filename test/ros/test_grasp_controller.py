@@ -33,6 +33,16 @@ def controller(tmp_path):
     process.wait(10)
 
 
+def test_wrong_forces_end_it_with_one_line():
+    """holding_force 30 with largest_force 20 commanded 30 N, and loosened to 20 N on slip; NaN passed."""
+    ended = subprocess.run([sys.executable, str(CONTROLLER), '--ros-args', '-p', 'holding_force:=30.0'],
+                           capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        'grasp_controller.py: closing_force is 2, holding_force 30 and largest_force 20 N; '
+        'must be above 0, finite, and in rising order']
+
+
 def publish_events_of_labels(client) -> None:
     """A detector that is always right: the events of the true states. The shipped network still misses some slips."""
     publisher = client.create_publisher(TouchEvent, TOPIC, 10)

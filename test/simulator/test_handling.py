@@ -196,7 +196,7 @@ def test_a_slide_counts_once_it_can_be_seen(speed, begins):
 
 
 def test_streams_of_objects_that_creep_have_slow_slides():
-    sequence, slow, slides = HandlingSequence(GELSIGHT, np.random.default_rng(3), creeps=True), 0, 0
+    sequence, slow, slides = HandlingSequence(GELSIGHT, np.random.default_rng(3), slides_slowly=True), 0, 0
     for t in np.arange(0.0, 40.0, 0.04):
         _, state = sequence.at(t)
         slides += sequence.slide(t) == 1

@@ -41,10 +41,10 @@ class Grip:
     lag_s: float  # the object follows its load with this time constant; while it slides, its speed is excess / lag
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, creeps: bool = False) -> Grip:
-        """creeps: a slide is slow, mostly 1 to 5 mm/s."""
+    def draw(cls, rng: np.random.Generator, slides_slowly: bool = False) -> Grip:
+        """slides_slowly: a slide is slow, mostly 1 to 5 mm/s."""
         limit = math.exp(rng.uniform(math.log(0.25), math.log(1.4)))
-        if creeps:
+        if slides_slowly:
             lag = math.exp(rng.uniform(math.log(0.05), math.log(0.4)))
             return cls(limit, dynamic=rng.uniform(0.55, 0.95), lag_s=lag)
         return cls(limit, dynamic=rng.uniform(0.55, 0.9), lag_s=rng.uniform(0.015, 0.05))

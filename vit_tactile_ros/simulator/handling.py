@@ -16,7 +16,7 @@ from .sampling import sample_contact
 from .sensor import SensorConfig
 
 ACTIVITIES = ('rest', 'shake', 'squeeze', 'slip', 'twist', 'pull', 'loosen', 'drop')
-_CREEPING = ('rest', 'shake', 'squeeze', 'pull', 'loosen', 'creep', 'creep', 'creep')  # of objects that creep
+_SLOW = ('rest', 'shake', 'squeeze', 'pull', 'loosen', 'creep', 'creep', 'creep')  # of objects that creep
 
 _RECOVERY, _RECOVERY_S = 0.3, 0.15  # share of the shear that is left after release, and how fast it disappears
 
@@ -29,9 +29,9 @@ class Handling:
     """
 
     def __init__(self, config: SensorConfig, rng: np.random.Generator, contact: Contact,
-                 activities: tuple[str, ...], pause_s: float, creeps: bool = False) -> None:
+                 activities: tuple[str, ...], pause_s: float, slides_slowly: bool = False) -> None:
         self._contact = contact
-        self._grip = Grip.draw(rng, creeps)
+        self._grip = Grip.draw(rng, slides_slowly)
         depth, load, pull, stiffness = self._plan(rng, activities, pause_s)
         moves = motion(self._grip, contact, config)
         next(moves)
@@ -172,22 +172,24 @@ class Handling:
 
 
 def sample_handling(config: SensorConfig, rng: np.random.Generator, activities: tuple[str, ...] | None = None,
-                    contact: Contact | None = None, pause_s: float | None = None, creeps: bool = False) -> Handling:
+                    contact: Contact | None = None, pause_s: float | None = None,
+                    slides_slowly: bool = False) -> Handling:
     """Draw an object and what happens to it; activities: default: one to three, a slip in about half of them.
 
-    pause_s: without contact, before it and after it; default: drawn, 0.3 to 0.6. creeps: it slides slowly, and is
-    pressed lightly, as by a gripper.
+    pause_s: without contact, before it and after it; default: drawn, 0.3 to 0.6. slides_slowly: at 1 to 5 mm/s mostly,
+    and pressed lightly, as by a gripper.
     """
     if contact is None:
         name = str(rng.choice(CLASS_NAMES[1:]))
-        contact = sample_contact(name, config, rng, depth_fraction=rng.uniform(0.12, 0.6) if creeps
+        contact = sample_contact(name, config, rng, depth_fraction=rng.uniform(0.12, 0.6) if slides_slowly
                                  else rng.uniform(0.2, 1.0))
     if activities is None:
-        some = _CREEPING if creeps else ACTIVITIES[:-1]
+        some = _SLOW if slides_slowly else ACTIVITIES[:-1]
         activities = tuple(str(name) for name in rng.choice(some, int(rng.integers(1, 4))))
         if rng.random() < 0.15:
             activities += ('drop',)
-    return Handling(config, rng, contact, activities, rng.uniform(0.3, 0.6) if pause_s is None else pause_s, creeps)
+    pause_s = rng.uniform(0.3, 0.6) if pause_s is None else pause_s
+    return Handling(config, rng, contact, activities, pause_s, slides_slowly)
 
 
 class HandlingSequence:
@@ -197,15 +199,15 @@ class HandlingSequence:
     """
 
     def __init__(self, config: SensorConfig, rng: np.random.Generator, pause_s: float | None = None,
-                 creeps: bool = False) -> None:
-        """pause_s, creeps: as for sample_handling."""
+                 slides_slowly: bool = False) -> None:
+        """pause_s, slides_slowly: as for sample_handling."""
         self._config = config
         self._pause_s = pause_s
-        self._creeps = creeps
+        self._slides_slowly = slides_slowly
         self._rng = np.random.default_rng(int(rng.integers(2**63)))
         self._last_s = 0.0
         self._start_s = 0.5  # with the first pause, long enough to take a reference
-        self._handling = sample_handling(config, self._rng, pause_s=pause_s, creeps=creeps)
+        self._handling = sample_handling(config, self._rng, pause_s=pause_s, slides_slowly=slides_slowly)
 
     def at(self, t_seconds: float) -> tuple[Contact | None, str]:
         """The contact at that time, None without contact, and the state, one of STATE_NAMES.
@@ -217,7 +219,8 @@ class HandlingSequence:
         self._last_s = t_seconds
         while t_seconds >= self._start_s + self._handling.duration_s:
             self._start_s += self._handling.duration_s
-            self._handling = sample_handling(self._config, self._rng, pause_s=self._pause_s, creeps=self._creeps)
+            self._handling = sample_handling(self._config, self._rng, pause_s=self._pause_s,
+                                             slides_slowly=self._slides_slowly)
         since = t_seconds - self._start_s
         return self._handling.contact(since), self._handling.state(since)
 

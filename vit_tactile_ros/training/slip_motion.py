@@ -16,11 +16,11 @@ from vit_tactile_ros.inference.slip_network import LARGEST, LARGEST_LOST, LEAST_
 from vit_tactile_ros.inference.touch_events import SLIP, STATES
 
 Floats = NDArray[np.float32]
-Stream = tuple[Floats, NDArray[np.int64]]  # figures (T, F), index of STATES or UNKNOWN (T,)
-UNKNOWN = -1  # no loss
+Stream = tuple[Floats, NDArray[np.int64]]  # figures (T, F), index of STATES or NO_LABEL (T,)
+NO_LABEL = -1  # no loss
 WINDOW = 160  # images that the networks are trained on at a time
 WARM_UP = 32  # images at its start without a loss
-SIMULATED = 0.25  # share of the weights before the grasps
+SHARE_BEFORE_GRASPS = 0.25  # share of the weights before the grasps
 STATE_WEIGHTS = (0.5, 1.0, 1.0, 1.3)
 _SLIP = STATES.index(SLIP)
 
@@ -107,7 +107,7 @@ def adapt_slip(trained: Trained, streams: Sequence[Stream], clips: Sequence[Floa
                slipped: NDArray[np.bool_], steps: int, seed: int) -> Trained:
     """With grasps beside the simulated streams: a stable grasp has no slip, the others have one somewhere, perhaps.
 
-    The weights are SIMULATED times those before, and the rest those afterwards (Wortsman et al. 2022, "Robust
+    The weights are SHARE_BEFORE_GRASPS times those before, and the rest those afterwards (Wortsman et al. 2022, "Robust
     fine-tuning"): after the grasps alone, it reports fewer of the slow slips.
     """
     torch.manual_seed(seed)
@@ -132,7 +132,7 @@ def adapt_slip(trained: Trained, streams: Sequence[Stream], clips: Sequence[Floa
             + 0.3 * false.topk(12, dim=1).values.mean() + 0.15 * most.mean()
         _descend(optimizer, loss, model)
     before, after = trained.model.state_dict(), model.state_dict()
-    model.load_state_dict({key: torch.lerp(after[key], before[key], SIMULATED) for key in after})
+    model.load_state_dict({key: torch.lerp(after[key], before[key], SHARE_BEFORE_GRASPS) for key in after})
     return dataclasses.replace(trained, model=model.eval())
 
 
@@ -172,7 +172,7 @@ def _windows(streams: Sequence[Stream], rng: np.random.Generator,
 
 def _state_loss(logits: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
     return nn.functional.cross_entropy(logits[:, WARM_UP:].reshape(-1, len(STATES)), states[:, WARM_UP:].reshape(-1),
-                                       weight=torch.tensor(STATE_WEIGHTS), label_smoothing=0.02, ignore_index=UNKNOWN)
+                                       weight=torch.tensor(STATE_WEIGHTS), label_smoothing=0.02, ignore_index=NO_LABEL)
 
 
 def _set_rate(optimizer: torch.optim.Optimizer, rate: float, step: int, steps: int, warmup: int) -> None:
