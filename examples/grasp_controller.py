@@ -22,6 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grip_law import GripLaw
 
 PERIOD = 0.05  # s between two commands
+EVENTS = {TouchEvent.ONSET: 'ONSET', TouchEvent.RELEASE: 'RELEASE', TouchEvent.INTERRUPTED: 'INTERRUPTED',
+          TouchEvent.SLIP_BEGAN: 'SLIP_BEGAN', TouchEvent.SLIP_ENDED: 'SLIP_ENDED', TouchEvent.LOST: 'LOST'}
 
 
 class GraspController(Node):
@@ -41,9 +43,9 @@ class GraspController(Node):
     def on_event(self, event):
         self.law.event(event.kind)
         self.command()  # now, not with the next period
-        text = f'touch {event.touch}: event {event.kind}, force {self.law.force:.1f} N'
+        text = f'touch {event.touch}: {EVENTS.get(event.kind, event.kind)}, force {self.law.force:.1f} N'
         if event.kind == TouchEvent.LOST and self.law.is_lost:
-            self.get_logger().warning(f'{text}: the object is probably lost; call ~/open to open the gripper')
+            self.get_logger().warning(f'{text}: the object is probably lost; call {self.get_name()}/open to open the gripper')
         else:
             self.get_logger().info(text)
 
@@ -54,7 +56,8 @@ class GraspController(Node):
 
     def ask(self, action, response):
         action()
-        response.success = True
+        response.success, response.message = True, f'force {self.law.force:.1f} N'
+        self.get_logger().info(f'asked to {action.__name__}: {response.message}')
         return response
 
 

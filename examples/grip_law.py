@@ -39,21 +39,23 @@ class GripLaw:
             raise ValueError(f'margin is {self.margin:g}; must be at least 1 and finite')
         self.force = 0.0  # 0: open
         self.slips = False
+        self.has_contact = False  # since it closes
         self.is_lost = False  # reported; the gripper holds on, until the application decides
         self._unseen = 0.0  # since the last result
 
     def close(self) -> None:
-        self.slips = False  # of the touch before
         self.force = self.force or self.closing_force
 
     def open(self) -> None:
-        self.slips, self.is_lost, self.force = False, False, 0.0
+        self.slips = self.has_contact = self.is_lost = False
+        self.force = 0.0
 
     def event(self, kind: int) -> None:
         if self.force == 0:
             return  # open: there is nothing to hold
         if kind == ONSET:
             self.slips, self.is_lost = False, False  # a new touch; a detector that restarts ends no slip
+            self.has_contact = True
             self.force = max(self.force, self.holding_force)
         elif kind == SLIP_BEGAN:
             self.slips = True
@@ -62,7 +64,7 @@ class GripLaw:
             self.force = min(self.margin * self.force, self.largest_force)
         elif kind in (RELEASE, INTERRUPTED, LOST):
             self.slips = False  # whether it slips is unknown: hold the force
-            self.is_lost |= kind == LOST
+            self.is_lost |= kind == LOST and self.has_contact  # while it closes, nothing is held yet
 
     def result(self) -> None:
         self._unseen = 0.0

@@ -79,6 +79,14 @@ class Grasp:
     force: float = 0.0  # at the end
     needed: float = 0.0  # force that carries the whole load without slip
 
+    @property
+    def text(self) -> str:
+        reported = 'not reported' if self.reported_at is None else f'reported at {self.reported_at:.2f} s'
+        slides = 'never slides' if self.slides_at is None else (
+            f'slides at {self.slides_at:.2f} s, {reported} after {self.slid_before or 0.0:.2f} mm, {self.slid:.2f} mm in all')
+        return (f'{self.sensor} {self.seed}: {"kept" if self.kept else "lost"}; {slides}; {self.force:.1f} N at the end, '
+                f'{self.needed:.1f} N needed; {self.false} false reports')
+
 
 def detector(by: str, classifier: TactileClassifier, network: SlipNetwork | None,
              settings: EventSettings) -> Detector:
@@ -148,7 +156,7 @@ def grasp(sensor: str, seed: int, detect: Detector, law: GripLaw, latency: int, 
     return found
 
 
-def summary(grasps: list[Grasp]) -> dict[str, float]:
+def summary(grasps: list[Grasp]) -> dict[str, float | None]:
     slid = [g.slid_before for g in grasps if g.slid_before is not None]
     delays = [g.reported_at - g.slides_at for g in grasps if g.reported_at is not None and g.slides_at is not None]
     kept = [g for g in grasps if g.kept]
@@ -156,11 +164,11 @@ def summary(grasps: list[Grasp]) -> dict[str, float]:
         'grasps': len(grasps), 'kept': len(kept), 'slid': len(slid), 'reported': len(delays),
         'slid_before_mm': float(np.median(slid)) if slid else 0.0,
         'slid_before_mm_90': float(np.quantile(slid, 0.9)) if slid else 0.0,
-        'delay_s': float(np.median(delays)) if delays else float('nan'),
+        'delay_s': float(np.median(delays)) if delays else None,
         'false': sum(g.false for g in grasps), 'releases': sum(g.releases > 0 for g in grasps),
         'lost_while_held': sum(g.lost_while_held > 0 for g in grasps),
         'lost_reported': sum(g.lost_reported for g in grasps),
-        'force_over_needed': float(np.median([g.force / g.needed for g in kept])) if kept else float('nan')}
+        'force_over_needed': float(np.median([g.force / g.needed for g in kept])) if kept else None}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -175,6 +183,10 @@ def main(argv: list[str] | None = None) -> None:
                         help='from the image that decides to the command (default: 1)')
     parser.add_argument('--network', type=Path, help='networks on motion (default: the shipped ones)')
     arguments = parser.parse_args(argv)
+    if arguments.grasps < 1:
+        parser.error(f'--grasps is {arguments.grasps}; must be at least 1')
+    if not 0 < arguments.slip_threshold < 1:
+        parser.error(f'--slip_threshold is {arguments.slip_threshold}; must be above 0 and below 1')
     classifier = TactileClassifier(load_checkpoint(shipped_checkpoint('tactile_slip.safetensors')), engine='auto',
                                    threads=1)
     network = load_slip_network(arguments.network) if arguments.network else shipped_slip_network(STATES)
@@ -188,10 +200,10 @@ def main(argv: list[str] | None = None) -> None:
             grasps.append(grasp(sensors[number % len(sensors)], 20_000 + arguments.first + number,
                                 detector(by, classifier, network, settings), law, arguments.latency,
                                 renders=by in RENDERED))
-            print(by, grasps[-1], flush=True)
+            print(f'{by} {number + 1}/{arguments.grasps}: {grasps[-1].text}', flush=True)
         results[by] = summary(grasps)
     for by, row in results.items():
-        print(f'{by:10}', *(f'{key} {value:.3g}' for key, value in row.items()))
+        print(f'{by:10}', *(f'{key} {"-" if value is None else format(value, ".3g")}' for key, value in row.items()))
     print(json.dumps(results))
 
 
