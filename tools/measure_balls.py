@@ -25,9 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import Contact, SensorConfig, SensorUnit, load_sensor

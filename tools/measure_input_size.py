@@ -3,11 +3,11 @@
     python tools/measure_input_size.py --touches FOLDER --shapes FILE --balls FOLDER [FOLDER ...] [--token_threshold 3]
 
 Each size has the weights of the checkpoint, with its position embedding resized. Accuracy: simulated touches of the
-task shapes, whose classes the checkpoint must have; real touches of household objects (FOLDER holds labels.csv, FILE the shapes by eye, as for
-measure_unknown.py), right if the prediction is the shape by eye; presses of a ball (reference.png and presses.csv),
-right if it is sphere. Exits are those at the checkpoint's tau and temperatures, which were fitted at its own size. Time
-is that of one image, mean over simulated touches, all variants in random order in each round; one thread. Prints a
-table; the last line is JSON.
+task shapes, whose classes the checkpoint must have; real touches of household objects (FOLDER holds labels.csv, FILE
+the shapes by eye, as for measure_unknown.py), right if the prediction is the shape by eye; presses of a ball
+(reference.png and presses.csv), right if it is sphere. Exits are those at the checkpoint's tau and temperatures, which
+were fitted at its own size. Time is that of one image, mean over simulated touches, all variants in random order in
+each round; one thread. Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations

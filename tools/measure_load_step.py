@@ -2,12 +2,12 @@
 
     python tools/measure_load_step.py [--budget 0.05] [--tau 0.95]
 
-For each variant the real node classifies a simulated gel at 30 Hz over DDS, touched about two thirds of the time. For a
-while nothing else runs, then one busy loop per core, then nothing again. Variants: `without` a budget; `with` it; and
-`first exit` with tau 0, so that every image exits at the first head: the lower bound for any tau; `preferred` with the budget,
-and the loops at a niceness of 10 more than the node. Back inside: seconds after the
-step from which on the 99th percentile of all results until the end of the load is within the budget. Accuracy: share of
-the results with the class that touches. Prints a table; the last line is JSON.
+For each variant the real node classifies a simulated gel at 30 Hz over DDS, touched about two thirds of the time. For
+a while nothing else runs, then one busy loop per core, then nothing again. Variants: `without` a budget; `with` it;
+and `first exit` with tau 0, so that every image exits at the first head: the lower bound for any tau; `preferred` with
+the budget, and the loops at a niceness of 10 more than the node. Back inside: seconds after the step from which on the
+99th percentile of all results until the end of the load is within the budget. Accuracy: share of the results with the
+class that touches. Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations

@@ -4,9 +4,10 @@
     python tools/measure_many_sensors.py --sensors 4 --rate 30 --seconds 10
     python tools/measure_many_sensors.py --untouched 0.8                         mostly untouched gels
 
-One process publishes the images of all sensors, one after the other within each period: a simulated gel that is touched
-about two thirds of the time, or less with --untouched, rendered before. The real node classifies them, over DDS.
-Fairness is the difference between the sensors with the most and the fewest results, over their mean. Prints a table; the last line is JSON.
+One process publishes the images of all sensors, one after the other within each period: a simulated gel that is
+touched about two thirds of the time, or less with --untouched, rendered before. The real node classifies them, over
+DDS. Fairness is the difference between the sensors with the most and the fewest results, over their mean. Prints a
+table; the last line is JSON.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
     python tools/measure_two_nodes.py [--seconds 30]
 
 The nodes of the shapes alone, of slip alone, and both together get the same images at 30 Hz over DDS: a simulated gel
-that is touched about two thirds of the time. Processor time is that of all threads of a node's process, per 1,000 images that
-it classified, so other work on the machine hardly changes it. Memory is what is resident at the end. Prints a table;
-the last line is JSON.
+that is touched about two thirds of the time. Processor time is that of all threads of a node's process, per 1,000
+images that it classified, so other work on the machine hardly changes it. Memory is what is resident at the end.
+Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations
