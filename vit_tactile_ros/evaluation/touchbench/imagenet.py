@@ -53,8 +53,8 @@ def _layers(network: nn.Module) -> list[nn.Module]:
     parts = network.get_submodule
     blocks = list(parts('_blocks').children())
     edges = (0, *BLOCKS, len(blocks))
-    found: list[nn.Module] = [nn.Sequential(*blocks[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
+    found = [nn.Sequential(*blocks[begin:end]) for begin, end in zip(edges, edges[1:], strict=False)]
     relu = parts('_swish')  # ReLU6 in the Lite networks
     found[0] = nn.Sequential(parts('_conv_stem'), parts('_bn0'), relu, *found[0])
     found[-1] = nn.Sequential(*found[-1], parts('_conv_head'), parts('_bn1'), relu)
-    return found
+    return [*found]
