@@ -5,6 +5,7 @@ import json
 
 import cv2
 import numpy as np
+import pytest
 from measure_input_size import main
 from toy_outputs import toy_checkpoint
 from toy_touches import write_csv
@@ -23,11 +24,12 @@ def test_every_size_is_judged_on_the_same_images(tmp_path, capsys):
     balls.mkdir()
     for name in ('reference', 'press_0', 'press_1', 'press_2'):
         cv2.imwrite(str(balls / f'{name}.png'), np.full((48, 64, 3), 90, np.uint8))
+    write_csv(balls / 'presses.csv', [{'image': f'press_{number}.png'} for number in range(3)])
     checkpoint = tmp_path / 'toy.safetensors'
     save_checkpoint(checkpoint, toy_checkpoint(exits=(1, 2), names=TASKS['shapes']))
     main(['--touches', str(tmp_path), '--shapes', str(tmp_path / 'shapes.csv'), '--balls', str(balls), '--checkpoint',
-          str(checkpoint), '--image_sizes', '32', '32', '48', '64', '--size', '6', '--rounds', '3', '--engine',
-          'torch'])
+          str(checkpoint), '--image_size', '32', '32', '--image_size', '48', '64', '--size', '6', '--rounds', '3',
+          '--engine', 'torch'])
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert list(found) == [f'{size}, {kept} patches' for size in ('32x32', '48x64') for kept in ('all', 'some')]
     for row in found.values():
@@ -37,3 +39,11 @@ def test_every_size_is_judged_on_the_same_images(tmp_path, capsys):
         assert row['balls'][0] in (0, 1), 'all presses look the same'
     assert found['32x32, all patches']['time, full depth'][0] == 1
     assert found['48x64, some patches']['time, exits'][1] > 0
+
+
+def test_other_classes_are_refused(tmp_path, capsys):
+    """Simulated touches of shapes, whose class numbers were compared with those of other classes."""
+    save_checkpoint(tmp_path / 'toy.safetensors', toy_checkpoint(exits=(1, 2), names=('nothing', 'nut')))
+    with pytest.raises(SystemExit):
+        main(['--touches', 'no', '--shapes', 'no', '--checkpoint', str(tmp_path / 'toy.safetensors')])
+    assert 'are nothing, nut; must be those of the simulated touches: no_contact' in capsys.readouterr().err

@@ -292,10 +292,16 @@ def temperature_row(differences: Differences, truth: NDArray[np.int64], network:
     return found
 
 
+def presses_of(folder: Path) -> tuple[NDArray[np.uint8], list[NDArray[np.uint8]]]:
+    """The reference and the images of presses.csv."""
+    return read_image(folder / 'reference.png'), [
+        read_image(folder / row['image']) for _, row in read_rows(folder / 'presses.csv')[1]]
+
+
 def press_sensor(folder: Path, classifier: TactileClassifier) -> tuple[Differences, NDArray[np.int64]]:
-    fitted = lambda file: classifier.fit(read_image(folder / file)).astype(np.float32)  # noqa: E731
-    images = np.stack([fitted(row['image']) for _, row in read_rows(folder / 'presses.csv')[1]])
-    return images - fitted('reference.png'), np.full(len(images), classifier.class_names.index('sphere'))
+    reference, presses = presses_of(folder)
+    images = np.stack([classifier.fit(press).astype(np.float32) for press in presses])
+    return images - classifier.fit(reference), np.full(len(images), classifier.class_names.index('sphere'))
 
 
 def touch_sensor(folder: Path, shapes: Path, classifier: TactileClassifier) -> tuple[Differences, NDArray[np.int64]]:

@@ -25,9 +25,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vit_tactile_ros.data.labels_csv import read_rows
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import Contact, SensorConfig, SensorUnit, load_sensor
@@ -35,7 +33,7 @@ from vit_tactile_ros.simulator.example import any_sensor, randomise
 from vit_tactile_ros.simulator.sampling import sample_contact
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure_adapt import press_sensor
+from measure_adapt import press_sensor, presses_of
 
 SEED = 79_000_000
 RINGS = 20
@@ -124,9 +122,9 @@ def main(argv: list[str] | None = None) -> None:
     torch.set_num_threads(1)
     result: dict[str, Any] = {'profile': simulated_profiles()}
     for folder in arguments.presses:
-        reference = read_image(folder / 'reference.png').astype(np.float32)
-        presses = [read_image(folder / row['image']) - reference for _, row in read_rows(folder / 'presses.csv')[1]]
-        result['profile'][folder.name] = np.median([profile(one) for one in presses], axis=0).round(2).tolist()
+        reference, presses = presses_of(folder)
+        result['profile'][folder.name] = np.median([profile(press - reference.astype(np.float32)) for press in presses],
+                                                   axis=0).round(2).tolist()
     touches: dict[str, list[Difference]] = {}
     for path in arguments.checkpoint or [Path(shipped_checkpoint())]:
         classifier = TactileClassifier(load_checkpoint(path), engine='auto', threads=1)

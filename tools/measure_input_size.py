@@ -3,11 +3,11 @@
     python tools/measure_input_size.py --touches FOLDER --shapes FILE --balls FOLDER [FOLDER ...] [--token_threshold 3]
 
 Each size has the weights of the checkpoint, with its position embedding resized. Accuracy: simulated touches of the
-checkpoint's classes; real touches of household objects (FOLDER holds labels.csv, FILE the shapes by eye, as for
-measure_unknown.py), right if the prediction is the shape by eye; presses of a ball (reference.png and press_*.png),
-right if it is sphere. Exits are those at the checkpoint's tau and temperatures, which were fitted at its own size. Time
-is that of one image, mean over simulated touches, all variants in random order in each round; one thread. Prints a
-table; the last line is JSON.
+task shapes, whose classes the checkpoint must have; real touches of household objects (FOLDER holds labels.csv, FILE
+the shapes by eye, as for measure_unknown.py), right if the prediction is the shape by eye; presses of a ball
+(reference.png and presses.csv), right if it is sphere. Exits are those at the checkpoint's tau and temperatures, which
+were fitted at its own size. Time is that of one image, mean over simulated touches, all variants in random order in
+each round; one thread. Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from torch import Tensor
 
 from vit_tactile_ros.data.controls import BorderOnly
 from vit_tactile_ros.data.frames import Frames, TouchFrames
-from vit_tactile_ros.data.simulated import SimulatedTouches
+from vit_tactile_ros.data.simulated import TASKS, SimulatedTouches
 from vit_tactile_ros.evaluation.benchmark.contest import interleave
 from vit_tactile_ros.evaluation.benchmark.workloads import early, full_depth
 from vit_tactile_ros.evaluation.outputs import Inputs, outputs_of
 from vit_tactile_ros.inference.engines.select import make_runtime
-from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.runtime import Runtime
 from vit_tactile_ros.model import Checkpoint, load_checkpoint, shipped_checkpoint, token_threshold
 
 sys.path.insert(0, str(Path(__file__).parent))
+from measure_adapt import presses_of
 from measure_tokens import at_size
 from measure_unknown import judged, shapes_of
 
@@ -54,9 +54,10 @@ def sets_of(checkpoint: Checkpoint, touches: Path, shapes: Path, balls: Sequence
     found: dict[str, Any] = {'simulated': (SimulatedTouches(size, preprocessing, SEED), None),
                              'household': (frames, right), 'household, border only': (BorderOnly(frames, 0.15), right)}
     for folder in balls:
-        still = torch.from_numpy(fit(read_image(folder / 'reference.png'), preprocessing))
-        presses: Frames = [(torch.from_numpy(fit(read_image(path), preprocessing)), still, 0)  # type: ignore[assignment]
-                           for path in sorted(folder.glob('press_*.png'))]
+        reference, images = presses_of(folder)
+        still = torch.from_numpy(fit(reference, preprocessing))
+        presses: Frames = [(torch.from_numpy(fit(image, preprocessing)), still, 0)  # type: ignore[assignment]
+                           for image in images]
         found[folder.name] = (presses, np.full(len(presses), names.index('sphere')))
     return found
 
@@ -108,8 +109,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--shapes', type=Path, required=True, help='CSV of object,press,shape')
     parser.add_argument('--balls', type=Path, nargs='*', default=[], help='folders with presses of a ball')
     parser.add_argument('--checkpoint', type=Path, help='default: the shipped one')
-    parser.add_argument('--image_sizes', type=int, nargs='+', default=[side for size in SIZES for side in size],
-                        metavar='PX', help='heights and widths in turn, multiples of 16')
+    parser.add_argument('--image_size', type=int, nargs=2, action='append', metavar=('HEIGHT', 'WIDTH'),
+                        help='px, multiples of 16; again for each size (default: 96 128, 144 192, 192 256)')
     parser.add_argument('--token_threshold', type=float, default=3.0, help='grey levels (default: 3)')
     parser.add_argument('--size', type=int, default=2000, help='simulated examples (default: 2000)')
     parser.add_argument('--rounds', type=int, default=200, help='images that are timed (default: 200)')
@@ -117,9 +118,11 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--precision', default='float32', help='default: float32')
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
-    sides = arguments.image_sizes
-    found = measure(load_checkpoint(arguments.checkpoint or shipped_checkpoint()),
-                    list(zip(sides[::2], sides[1::2], strict=True)), arguments.token_threshold, arguments.touches,
+    checkpoint = load_checkpoint(arguments.checkpoint or shipped_checkpoint())
+    if checkpoint.class_names != TASKS['shapes']:
+        parser.error(f'the classes of {arguments.checkpoint} are {", ".join(checkpoint.class_names)}; must be those of '
+                     f'the simulated touches: {", ".join(TASKS["shapes"])}')
+    found = measure(checkpoint, arguments.image_size or SIZES, arguments.token_threshold, arguments.touches,
                     arguments.shapes, arguments.balls, arguments.size, arguments.rounds, arguments.engine,
                     arguments.precision)
     print('sets: accuracy at the last exit, with exits, share at the first exit, n; times: over the first, ms, n')

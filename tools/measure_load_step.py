@@ -2,12 +2,12 @@
 
     python tools/measure_load_step.py [--budget 0.05] [--tau 0.95]
 
-For each variant the real node classifies a simulated gel at 30 Hz over DDS, touched about 80 % of the time. For a while
-nothing else runs, then one busy loop per core, then nothing again. Variants: `without` a budget; `with` it; and
-`first exit` with tau 0, so that every image leaves there: what no steering can be below; `preferred` with the budget,
-and the loops at a niceness of 10 more than the node. Back inside: seconds after the
-step from which on the 99th percentile of all results until the end of the load is within the budget. Accuracy: share of
-the results with the class that touches. Prints a table; the last line is JSON.
+For each variant the real node classifies a simulated gel at 30 Hz over DDS, touched about two thirds of the time. For
+a while nothing else runs, then one busy loop per core, then nothing again. Variants: `without` a budget; `with` it;
+and `first exit` with tau 0, so that every image exits at the first head: the lower bound for any tau; `preferred` with
+the budget, and the loops at a niceness of 10 more than the node. Back inside: seconds after the step from which on the
+99th percentile of all results until the end of the load is within the budget. Accuracy: share of the results with the
+class that touches. Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy as np
 import rclpy
 from numpy.typing import NDArray
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
 from vit_tactile_ros.inference.touch_events import NO_CONTACT
 from vit_tactile_ros.msg import TactileClassification
@@ -33,8 +34,9 @@ from vit_tactile_ros.ros.live.node_process import NodeProcess, wait_all
 from vit_tactile_ros.simulator import SensorUnit, TouchSequence, load_sensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure_many_sensors import FRAMES, NAMESPACE, UNTOUCHED, processor
-from measure_transport import SETTLE, Observer
+from measure_many_sensors import FRAMES, NAMESPACE, UNTOUCHED, processor, start_publisher
+from measure_transport import SETTLE, Observer, check_sent
+from titled_rows import TitledRows
 
 RATE = 30.0
 QUIET, LOADED = 'before the load', 'under load'
@@ -69,13 +71,15 @@ def measure(parameters: dict[str, Any], seconds: float, budget: float, niceness:
     with tempfile.TemporaryDirectory() as folder, NodeProcess('node', NAMESPACE, given, Path(folder) / 'node'):
         results = Results()
         results.spin(SETTLE)
-        publisher = subprocess.Popen([sys.executable, str(Path(__file__).parent / 'measure_many_sensors.py'),
-                                      '--publish', '1', str(RATE), str(4 * seconds + 2)])
+        publisher = start_publisher(1, RATE, 4 * seconds + 2)
         loops: list[subprocess.Popen] = []
         try:
             deadline = time.monotonic() + 60
-            while not results.rows and time.monotonic() < deadline:
+            while not results.rows and publisher.poll() is None and time.monotonic() < deadline:
                 results.spin(0.05)
+            if not results.rows:
+                check_sent(publisher)
+                raise RunError('0 results from the node within 60 s; must be at least 1')
             results.spin(1 + seconds)
             loops = [subprocess.Popen([sys.executable, '-c', BUSY, str(niceness)]) for _ in range(os.cpu_count() or 1)]
             begun = time.time()
@@ -92,6 +96,9 @@ def measure(parameters: dict[str, Any], seconds: float, budget: float, niceness:
 
 def summary(rows: list[tuple[float, float, float, int, str]], begun: float, ended: float, budget: float,
             ) -> dict[str, Any]:
+    """What each phase shows; one without results has only their number, 0. Raises RunError without any result."""
+    if not rows:
+        raise RunError('0 results; must be at least 1: the node classified nothing, or they were lost')
     stamp, age, tau, block = (np.array(column) for column in list(zip(*rows, strict=True))[:4])
     known = labels()
     numbers = np.rint((stamp - stamp[0]) * RATE).astype(int)
@@ -99,9 +106,12 @@ def summary(rows: list[tuple[float, float, float, int, str]], begun: float, ende
 
     def phase(of: NDArray[np.bool_]) -> dict[str, Any]:
         network = of & (block != GATE_EXIT_BLOCK)
+        if not of.any():
+            return {'results': 0}
         return {'results': int(of.sum()), 'ms': [round(float(v), 1) for v in np.percentile(1e3 * age[of], (50, 99))],
                 'late': round(float((age[of] > budget).mean()), 4), 'tau': round(float(tau[of].mean()), 3),
-                'first exit': round(float((block[network] == block[network].min()).mean()), 3),
+                'first exit': (round(float((block[network] == block[network].min()).mean()), 3)
+                                if network.any() else None),
                 'right': round(float(right[of].mean()), 3)}
 
     settled = numbers >= UNTOUCHED + RATE
@@ -129,19 +139,15 @@ def main(argv: list[str] | None = None) -> int:
         shared['checkpoint'] = str(arguments.checkpoint.absolute())
     variants = {'without': {'tau': arguments.tau}, 'with': {'tau': arguments.tau, 'latency_budget': arguments.budget},
                 'first exit': {'tau': 0.0}}
-    load = os.getloadavg()[0]
+    found = TitledRows()
+    print(f'{processor()}, load before {os.getloadavg()[0]:.1f}, budget {1e3 * arguments.budget:g} ms', flush=True)
     rclpy.init()
     try:
-        found = {name: measure(shared | given, arguments.seconds, arguments.budget)
-                 for name, given in variants.items()}
-        found['preferred'] = measure(shared | variants['with'], arguments.seconds, arguments.budget, 10)
+        for name, given in variants.items():
+            found.report(name, measure(shared | given, arguments.seconds, arguments.budget))
+        found.report('preferred', measure(shared | variants['with'], arguments.seconds, arguments.budget, 10))
     finally:
         rclpy.try_shutdown()
-    print(f'{processor()}, load before {load:.1f}, budget {1e3 * arguments.budget:g} ms')
-    for name, row in found.items():
-        print(name)
-        for title, value in row.items():
-            print(f'  {title:18} {value}')
     print(json.dumps(found))
     return 0
 

@@ -4,9 +4,10 @@
     python tools/measure_many_sensors.py --sensors 4 --rate 30 --seconds 10
     python tools/measure_many_sensors.py --untouched 0.8                         mostly untouched gels
 
-One process publishes the images of all sensors, one after the other within each period: a simulated gel that is touched
-about two thirds of the time, or less with --untouched, rendered before. The real node classifies them, over DDS. Fairness is the difference between the
-sensors with the most and the fewest results, over their mean. Prints a table; the last line is JSON.
+One process publishes the images of all sensors, one after the other within each period: a simulated gel that is
+touched about two thirds of the time, or less with --untouched, rendered before. The real node classifies them, over
+DDS. Fairness is the difference between the sensors with the most and the fewest results, over their mean. Prints a
+table; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -71,6 +72,11 @@ def publish(sensors: int, rate: float, seconds: float, untouched: float) -> None
     time.sleep(SETTLE)  # a publisher that is destroyed drops unsent messages
 
 
+def start_publisher(sensors: int, rate: float, seconds: float, untouched: float = 0.0) -> subprocess.Popen[bytes]:
+    """It sends from 1 s after each topic has a subscription; `check_sent` tells whether it sent everything."""
+    return subprocess.Popen([sys.executable, __file__, '--publish', *map(str, (sensors, rate, seconds, untouched))])
+
+
 def measure(sensors: int, rate: float, seconds: float, untouched: float, parameters: dict[str, Any],
             ) -> dict[str, Any]:
     names = [topic.rpartition('/')[0] for topic in topics(sensors)]
@@ -79,8 +85,7 @@ def measure(sensors: int, rate: float, seconds: float, untouched: float, paramet
     with tempfile.TemporaryDirectory() as folder, NodeProcess('node', NAMESPACE, given, Path(folder) / 'node'):
         observer = Observer(sensors, NAMESPACE)
         observer.spin(SETTLE)
-        observer.watch(subprocess.Popen([sys.executable, __file__, '--publish', str(sensors), str(rate), str(seconds),
-                                         str(untouched)]))
+        observer.watch(start_publisher(sensors, rate, seconds, untouched))
         observer.spin(2 * SETTLE)
         observer.close()
     ages, counts = 1e3 * np.array(observer.ages), list(observer.counts.values())

@@ -22,6 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
+from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.live.node_process import NodeProcess, wait_all
 from vit_tactile_ros.ros.run import fastest_executor
@@ -58,6 +59,13 @@ def topics(sensors: int, name: str = 'image_raw') -> list[str]:
 LEDGER = ('classified', 'superseded', 'rejected', 'paused', 'pending')  # their sum is `received`
 
 
+def check_sent(publisher: subprocess.Popen) -> None:
+    """Raises RunError if the publisher, whose process has ended, failed."""
+    if publisher.returncode:
+        raise RunError(f'the publisher ended with status {publisher.returncode}, so not all images were sent; must be '
+                       'with 0: its message is above')
+
+
 class Observer:
     """Collects the node's results and counters."""
 
@@ -92,13 +100,14 @@ class Observer:
             self._executor.spin_once(timeout_sec=left)
 
     def watch(self, process: subprocess.Popen) -> None:
-        """Collect until the process that publishes has ended."""
+        """Collect until the process that publishes has ended; raises RunError if it failed."""
         try:
             while process.poll() is None:
                 self.spin(0.2)
         finally:
             process.terminate()
             wait_all([process])
+        check_sent(process)
 
     def close(self) -> None:
         self._executor.shutdown()

@@ -3,9 +3,9 @@
     python tools/measure_two_nodes.py [--seconds 30]
 
 The nodes of the shapes alone, of slip alone, and both together get the same images at 30 Hz over DDS: a simulated gel
-that is touched about 80 % of the time. Processor time is that of all threads of a node's process, per 1,000 images that
-it classified, so other work on the machine hardly changes it. Memory is what is resident at the end. Prints a table;
-the last line is JSON.
+that is touched about two thirds of the time. Processor time is that of all threads of a node's process, per 1,000
+images that it classified, so other work on the machine hardly changes it. Memory is what is resident at the end.
+Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import rclpy
+from rclpy.node import Node
 
 from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.msg import TactileClassification
@@ -31,33 +32,56 @@ from vit_tactile_ros.ros.live.node_process import START_TIMEOUT, launched, wait_
 from vit_tactile_ros.ros.run import fastest_executor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure_many_sensors import NAMESPACE, processor
-from measure_transport import SETTLE
+from measure_many_sensors import NAMESPACE, processor, start_publisher
+from measure_transport import SETTLE, check_sent
 
 MODELS = Path(__file__).resolve().parents[1] / 'models'
 RATE = 30.0
 SHAPES, SLIP = 'shapes', 'slip'
+TOPICS = {SHAPES: 'tactile', SLIP: 'slip/tactile'}
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
 @contextlib.contextmanager
-def node(kind: str, checkpoint: Path, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+def started(checkpoints: dict[str, Path], folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Active nodes by kind, which start at the same time."""
+    nodes: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for kind, checkpoint in checkpoints.items():
+            nodes[kind] = launch(kind, checkpoint, folder / f'{kind}.log')
+        for kind, process in nodes.items():
+            wait_active(kind, process, folder / f'{kind}.log')
+        yield nodes
+    finally:
+        for process in nodes.values():
+            process.terminate()
+        wait_all(list(nodes.values()))
+
+
+def launch(kind: str, checkpoint: Path, log: Path) -> subprocess.Popen[bytes]:
     """As of reflex.launch.py: the outputs of slip are below slip/."""
     others = ['-r', '__node:=slip_detector', *(part for topic in ('tactile', 'touch_event') for part in (
         '-r', f'{topic}:=slip/{topic}'))] if kind == SLIP else []
-    log = folder / f'{kind}.log'
-    process = launched('classifier_node', ['--ros-args', '-r', f'__ns:={NAMESPACE}', *others, '-p',
-                                           f'checkpoint:={checkpoint}', '-p', 'silence_timeout:=3600.0'], log)
-    try:
-        end = time.monotonic() + START_TIMEOUT
-        while 'active, waiting for images' not in (text := log.read_text(errors='replace')):
-            if process.poll() is not None or time.monotonic() > end:
-                raise RunError(f'{kind}: the node is not active: {text[-500:]}')
-            time.sleep(0.05)
-        yield process
-    finally:
-        process.terminate()
-        wait_all([process])
+    return launched('classifier_node', ['--ros-args', '-r', f'__ns:={NAMESPACE}', *others, '-p',
+                                        f'checkpoint:={checkpoint}', '-p', 'silence_timeout:=3600.0'], log)
+
+
+def wait_active(kind: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_TIMEOUT
+    while 'active, waiting for images' not in (text := log.read_text(errors='replace')):
+        if process.poll() is not None or time.monotonic() > end:
+            raise RunError(f'{kind}: the node is not active: {text[-500:]}')
+        time.sleep(0.05)
+
+
+def wait_matched(observer: Node, topics: Iterable[str]) -> None:
+    """Until the observer sees a publisher of each topic."""
+    end = time.monotonic() + START_TIMEOUT
+    while missing := [topic for topic in topics if not observer.count_publishers(topic)]:
+        if time.monotonic() > end:
+            raise RunError(f'no node publishes {", ".join(missing)} within {START_TIMEOUT:g} s')
+        time.sleep(0.05)
+    time.sleep(SETTLE)  # a topic is visible before its endpoints are connected
 
 
 def spent(process: subprocess.Popen[bytes]) -> float:
@@ -74,16 +98,15 @@ def state(process: subprocess.Popen[bytes]) -> dict[str, int]:
 def measure(checkpoints: dict[str, Path], seconds: float) -> dict[str, Any]:
     """By kind of node, all of which run at the same time."""
     counts: Counter[str] = Counter()
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        nodes = {kind: stack.enter_context(node(kind, path, Path(folder))) for kind, path in checkpoints.items()}
+    with tempfile.TemporaryDirectory() as folder, started(checkpoints, Path(folder)) as nodes:
         observer = rclpy.create_node('observer', namespace=NAMESPACE)
         executor = fastest_executor()
         executor.add_node(observer)
         for kind in nodes:
-            observer.create_subscription(TactileClassification, 'tactile' if kind == SHAPES else 'slip/tactile',
+            observer.create_subscription(TactileClassification, TOPICS[kind],
                                          lambda _result, kind=kind: counts.update([kind]), 100)
-        publisher = subprocess.Popen([sys.executable, str(Path(__file__).parent / 'measure_many_sensors.py'),
-                                      '--publish', '1', str(RATE), str(seconds)])
+        wait_matched(observer, [TOPICS[kind] for kind in nodes])
+        publisher = start_publisher(1, RATE, seconds)
         before = {kind: spent(process) for kind, process in nodes.items()}
         try:
             while publisher.poll() is None:
@@ -91,11 +114,14 @@ def measure(checkpoints: dict[str, Path], seconds: float) -> dict[str, Any]:
         finally:
             publisher.terminate()
             wait_all([publisher])
+        check_sent(publisher)
         end = time.monotonic() + SETTLE
         while (left := end - time.monotonic()) > 0:
             executor.spin_once(timeout_sec=left)
+        if silent := [kind for kind in nodes if not counts[kind]]:
+            raise RunError(f'{" and ".join(silent)}: 0 results of {round(RATE * seconds)} images; must be at least 1')
         found = {kind: {'results': counts[kind],
-                        'CPU s per 1,000': round(1000 * (spent(process) - before[kind]) / max(counts[kind], 1), 2),
+                        'CPU s per 1,000': round(1000 * (spent(process) - before[kind]) / counts[kind], 2),
                         **state(process)} for kind, process in nodes.items()}
         executor.shutdown()
         observer.destroy_node()
@@ -104,11 +130,13 @@ def measure(checkpoints: dict[str, Path], seconds: float) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--seconds', type=float, default=30.0, help='s of each measurement (default: 30)')
+    parser.add_argument('--seconds', type=float, default=30.0, help='s of each measurement, 3 or more (default: 30)')
     parser.add_argument('--shapes', type=Path, default=MODELS / 'tactile_shapes.safetensors', help='checkpoint')
     parser.add_argument('--slip', type=Path, default=MODELS / 'tactile_slip.safetensors', help='checkpoint of states')
     parser.add_argument('--skip_alone', action='store_true', help='measure both together only')
     arguments = parser.parse_args(argv)
+    if arguments.seconds < 3:
+        parser.error(f'--seconds is {arguments.seconds:g}; must be at least 3')
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     both = {SHAPES: arguments.shapes.absolute(), SLIP: arguments.slip.absolute()}
     rclpy.init()

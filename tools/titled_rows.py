@@ -6,7 +6,7 @@ from typing import Any
 
 
 class TitledRows(dict[str, Any]):
-    """By title."""
+    """The rows of each table of a tool, by the title of the table; printed when they are reported."""
 
     def report(self, title: str, rows: dict[str, Any]) -> None:
         self[title] = rows

@@ -16,12 +16,12 @@ from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines import select
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
-from vit_tactile_ros.inference.engines.select import make_runtime
+from vit_tactile_ros.inference.engines.select import _amid, make_runtime
 from vit_tactile_ros.inference.ranges import activation_ranges
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16, has_vnni
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.model.early_exit import early_exit, exit_probabilities
-from vit_tactile_ros.model.tokens import choose_tokens, kept_shares
+from vit_tactile_ros.model.tokens import Group, Kept, choose_tokens, kept_shares
 
 reason = 'openvino is not installed: pip install .[fast]'
 pytest.importorskip('openvino', reason=reason)
@@ -99,6 +99,22 @@ def test_one_graph_computes_every_number_of_tokens(counts):
         inputs = [torch.randn(1, count, 48).numpy(), 1 + torch.rand(1, count).numpy()]
         for got, wanted in zip(one.infer(inputs).values(), fixed[count].infer(inputs).values(), strict=True):
             np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize('images', (1, 2))
+def test_other_numbers_of_tokens_are_refused(images):
+    """The graph of one image took any number for its largest one, and returned wrong logits."""
+    runtime = OpenVinoRuntime(toy_model(token_threshold=0.1))
+    for count in (1, 4):
+        kept = Kept(torch.arange(count).expand(images, count), torch.ones(images, count))
+        with pytest.raises(ValueError, match=f'keeps {count} patches; must be one of 2, 3, 5, 6'):
+            runtime.stages(torch.randn(images, 3, 32, 48), [Group(torch.arange(images), kept)])
+
+
+def test_equal_confidences_have_a_threshold_that_rounding_does_not_decide():
+    """A threshold at the confidence itself: an engine was refused for the last bit."""
+    assert _amid(torch.tensor([0.5, 0.5, 0.5])) == 0.25
+    assert _amid(torch.tensor([0.5, 0.9, 0.52])) == pytest.approx(0.71)
 
 
 def test_every_number_of_tokens_is_checked(monkeypatch):

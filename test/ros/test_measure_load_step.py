@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from measure_load_step import LOADED, QUIET, labels, summary
 
+from vit_tactile_ros.foundation.errors import RunError
+
 
 def test_the_time_until_results_are_inside_again():
     """A node that is late for 2 s of 10 under load, and results of a frame compared with the class of another."""
@@ -19,3 +21,13 @@ def test_the_time_until_results_are_inside_again():
     assert found[QUIET]['late'] == 0 and found[QUIET]['tau'] == 0.95 and found[LOADED]['ms'][1] == 200
     assert len(set(known)) > 2 and np.mean([name == 'no_contact' for name in known]) < 0.5
     assert summary(rows, 1005.0, 1006.9, 0.05)['back inside, s'] is None
+
+
+def test_phases_without_results():
+    """A node that stops under load: the table of the other phases was lost with a traceback."""
+    rows = [(1000 + number / 30, 0.01, 0.95, 4, 'sphere') for number in range(60)]
+    found = summary(rows, 1010.0, 1020.0, 0.05)
+    assert found[LOADED] == found['after the load'] == {'results': 0} and found[QUIET]['results'] > 0
+    assert found['back inside, s'] is None
+    with pytest.raises(RunError, match='0 results'):
+        summary([], 1010.0, 1020.0, 0.05)

@@ -21,7 +21,14 @@ from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.initialise import weights_by_block
 from vit_tactile_ros.training.inputs import Inputs, strengthened
 from vit_tactile_ros.training.loop import SaveError, Stopped, TrainingError
-from vit_tactile_ros.training.optimizer import average_decay, learning_rate, make_optimizer, move_average, set_rate
+from vit_tactile_ros.training.optimizer import (
+    average_decay,
+    learning_rate,
+    make_optimizer,
+    move_average,
+    resume,
+    set_rate,
+)
 from vit_tactile_ros.training.settings import SettingsError
 from vit_tactile_ros.training.state import STATE, StateError
 from vit_tactile_ros.training.state_file import pack, unpack
@@ -333,7 +340,11 @@ def test_the_rate_of_the_heads():
     """The factor on other weights than those of the heads, or on some of these only."""
     model, config = make_model(), dataclasses.replace(SETTINGS, head_lr_factor=8.0)
     optimizer = make_optimizer(model, config)
-    set_rate(optimizer, config, 0.5)
+    state = optimizer.state_dict()
+    for group in state['param_groups']:
+        del group['factor']  # as in states of earlier versions
+    resume(optimizer, state)
+    set_rate(optimizer, 0.5)
     rates = {p: group['lr'] for group in optimizer.param_groups for p in group['params']}
     assert {name: rates[p] for name, p in model.named_parameters()} == {
         name: 4.0 if '.head.' in name else 0.5 for name, _p in model.named_parameters()}

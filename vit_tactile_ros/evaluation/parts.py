@@ -73,19 +73,20 @@ def load_parts(data: EvaluationData, checkpoint: Checkpoint, needed: str) -> dic
 
 
 def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
-    task = next((task for task, names in TASKS.items() if names == checkpoint.class_names), None)
-    if task is None:
+    tasks = [task for task, names in TASKS.items() if names == checkpoint.class_names]
+    if not tasks:
         possible = dict.fromkeys(', '.join(names) for names in TASKS.values())
         raise DataError(f'the classes of this checkpoint are {", ".join(checkpoint.class_names)}, and those of the '
                         f'simulator are {" or ".join(possible)}: give labelled touches with --data')
     start = SEEDS[name] + seed
-    touches = SimulatedTouches(size, checkpoint.preprocessing, start, task=task)
+    touches = SimulatedTouches(size, checkpoint.preprocessing, start, task=tasks[0])
     # The simulator of another release renders other images from the same seed.
     digest = hashlib.sha256()
     for index in range(min(size, 5)):
         frame, reference, label = touches[index]
         digest.update(frame.numpy().tobytes() + reference.numpy().tobytes() + bytes([label]))
-    return Part(size, f'{size} simulated touches ({name}, seed {start})',
+    used = f' of the task {tasks[0]}; {", ".join(tasks[1:])} has the same classes' if tasks[1:] else ''
+    return Part(size, f'{size} simulated touches ({name}, seed {start}{used})',
                 f'simulated {start} {size} {digest.hexdigest()}', lambda: touches)
 
 

@@ -42,6 +42,7 @@ class Head(nn.Module):
 
     With queries, it is over one mean for each: weighted by the softmax, over the tokens, of their products with the
     query, where a token counts as often as its weight says. A query of zeros gives the plain mean.
+    Weights are 0 or more, and their sum over the tokens of an image must be above 0, or the logits are NaN.
     """
 
     def __init__(self, config: ModelConfig) -> None:

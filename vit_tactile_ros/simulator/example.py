@@ -119,15 +119,17 @@ def randomise(config: SensorConfig, rng: np.random.Generator, wide: bool = False
     strange = rng.random() < 0.5
     turn = rng.uniform(-math.pi, math.pi) if strange else rng.normal(0.0, 0.15)
     order = rng.permutation(3) if strange else np.arange(3)
-    # wide, each of these lights also has its own place and brightness, so that one side may be dark
-    own = lambda spread: strange * rng.normal(0.0, spread) if wide else 0.0  # noqa: E731
-    lights = tuple(
-        Light(azimuth_rad=light.azimuth_rad + turn + own(0.45),
-              elevation_rad=light.elevation_rad * math.exp(rng.normal(0.0, 0.2)),
-              rgb=tuple(bright * ((1 - white) * light.rgb[channel] + white * sum(light.rgb) / 3)
-                        for channel in order), falloff=light.falloff)
-        for light in config.lights
-        for bright in [strength * math.exp(own(0.3))])
+
+    def varied(light: Light) -> Light:
+        # wide, each light that is anywhere also has its own place and brightness, so that one side may be dark
+        brighter, aside = (strange * rng.normal(0.0, spread) if wide else 0.0 for spread in (0.3, 0.45))
+        bright = strength * math.exp(brighter)
+        return Light(azimuth_rad=light.azimuth_rad + turn + aside,
+                     elevation_rad=light.elevation_rad * math.exp(rng.normal(0.0, 0.2)),
+                     rgb=tuple(bright * ((1 - white) * light.rgb[channel] + white * sum(light.rgb) / 3)
+                               for channel in order), falloff=light.falloff)
+
+    lights = tuple(varied(light) for light in config.lights)
     glows = tuple(
         dataclasses.replace(glow, x=1 - glow.x if strange and turn > 0 else glow.x,
                             rgb=tuple(glow.rgb[channel] for channel in order))

@@ -38,6 +38,7 @@ from vit_tactile_ros.training.optimizer import (
     learning_rate,
     make_optimizer,
     move_average,
+    resume,
     set_rate,
 )
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
@@ -190,7 +191,7 @@ class _Run:
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state['model'])
         self.average.load_state_dict(state['average'])
-        self.optimizer.load_state_dict(state['optimizer'])
+        resume(self.optimizer, state['optimizer'])
         self.epoch, self.done, self.loss_sum = state['epoch'], state['step'], state['loss_sum']
 
     def train_epoch(self, progress: bool) -> float:
@@ -236,7 +237,7 @@ class _Run:
         number of processes that were asked to stop.
         """
         step = self.step + i
-        set_rate(self.optimizer, self.config, self.rate(step))
+        set_rate(self.optimizer, self.rate(step))
         self.model.token_threshold = self.model.config.token_threshold * _token_factor(self.config.seed, step)
         self.optimizer.zero_grad(set_to_none=False)
         losses = torch.zeros_like(self.weights)

@@ -25,26 +25,38 @@ def freeze(model: ViTTactile, blocks: int) -> None:
 
 
 def make_optimizer(model: ViTTactile, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW over what is not frozen; decays matrices only: gains and biases do not need a small scale."""
+    """AdamW over what is not frozen; decays matrices only: gains and biases do not need a small scale.
+
+    The decay of a step is the learning rate times `weight_decay`, so `head_lr_factor` multiplies that of the heads too.
+    """
     heads = {p for stage in model.stage_modules for p in stage.get_submodule('head').parameters()}
     trained = [p for p in model.parameters() if p.requires_grad]
     # With equal rates one part for all, as in the states of runs that had no other.
-    parts = ([trained] if config.head_lr_factor == 1 else
-             [[p for p in trained if p not in heads], [p for p in trained if p in heads]])
+    factor = config.head_lr_factor
+    parts = ([(1.0, trained)] if factor == 1 else
+             [(1.0, [p for p in trained if p not in heads]), (factor, [p for p in trained if p in heads])])
     groups: list[dict[str, Any]] = [
-        group for part in parts for group in (
-            {'params': [p for p in part if p.ndim >= 2], 'weight_decay': config.weight_decay},
-            {'params': [p for p in part if p.ndim < 2], 'weight_decay': 0.0})]
+        group for factor, part in parts for group in (
+            {'params': [p for p in part if p.ndim >= 2], 'weight_decay': config.weight_decay, 'factor': factor},
+            {'params': [p for p in part if p.ndim < 2], 'weight_decay': 0.0, 'factor': factor})]
     try:
         return torch.optim.AdamW(groups, lr=config.lr, fused=True)
     except RuntimeError:  # a device without the fused form
         return torch.optim.AdamW(groups, lr=config.lr)
 
 
-def set_rate(optimizer: torch.optim.AdamW, config: TrainingConfig, rate: float) -> None:
+def set_rate(optimizer: torch.optim.AdamW, rate: float) -> None:
     """Set the learning rate of each group of `make_optimizer`; `rate` is that of the blocks."""
-    for number, group in enumerate(optimizer.param_groups):
-        group['lr'] = rate * (config.head_lr_factor if number >= 2 else 1)
+    for group in optimizer.param_groups:
+        group['lr'] = rate * group['factor']
+
+
+def resume(optimizer: torch.optim.AdamW, state: dict[str, Any]) -> None:
+    """Load a `state_dict`; the factors stay those of this optimizer, since states of earlier versions have none."""
+    factors = [group['factor'] for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, factor in zip(optimizer.param_groups, factors, strict=True):
+        group['factor'] = factor
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: float) -> float:

@@ -68,9 +68,11 @@ def print_stream(console: Console, found: Mapping[str, Any], title: str) -> None
             continue
         contact = ''
         if 'contact_right' in line:
+            missed, false = (f'no {kind} frames' if value is None else f'{value:.4f} of the {kind} ones {told}'
+                             for value, kind, told in ((line['missed'], 'touched', 'are missed'),
+                                                       (line['false'], 'untouched', 'are false touches')))
             contact = (f'; contact or not is right for {line["contact_right"]:.4f} of the {line["frames"]} frames, '
-                       f'each counted once: {line["missed"]:.4f} of the touched ones are missed, '
-                       f'{line["false"] or 0:.4f} of the untouched ones are false touches')
+                       f'each counted once: {missed}, {false}')
         console.print(f'{name}: {line["same_class_touched"]:.4f} of the touched frames get the class of the full depth'
                       + contact, soft_wrap=True)
 

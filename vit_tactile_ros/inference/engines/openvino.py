@@ -54,19 +54,28 @@ class OpenVinoRuntime:
         self._patch, self._threshold = model.config.patch_size, model.config.token_threshold
         graphs = stage_graphs(model, ranges)
         self._any_batch = compile_graphs(graphs, settings)
-        counts = token_counts(model.config.num_patches)
+        self._counts = token_counts(model.config.num_patches)
         self._one_image = compile_graphs(
-            [for_counts(graph, counts) if self._threshold else for_one_image(graph) for graph in graphs], settings)
+            [for_counts(graph, self._counts) if self._threshold else for_one_image(graph) for graph in graphs],
+            settings)
         if self._threshold:
             embedding = embedding_graph(model)
             self._embed, self._embed_one = compile_graphs([embedding, for_one_image(embedding)], settings)
 
     def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
-        """See `runtime.Runtime`. Raises ValueError for images of another size than the model's."""
+        """See `runtime.Runtime`. Raises ValueError for images of another size than the model's, and for groups that
+        keep a number of patches that is none of `token_counts`.
+        """
         if images.shape[1:] != self._image_shape:
             sides = ', '.join(map(str, self._image_shape))
             raise ValueError(f"images have shape {tuple(images.shape)}; must be (B, {sides}) for engine 'openvino'")
-        return self._stages(images, choose_tokens(images, self._patch, self._threshold) if groups is None else groups)
+        if groups is None:
+            groups = choose_tokens(images, self._patch, self._threshold)
+        for group in groups:
+            if group.kept is not None and group.kept.patches.shape[1] not in self._counts:
+                raise ValueError(f'a group keeps {group.kept.patches.shape[1]} patches; must be one of '
+                                 f"{', '.join(map(str, self._counts))} for engine 'openvino'")
+        return self._stages(images, groups)
 
     def _stages(self, images: Tensor, groups: Sequence[Group]) -> Stages:
         # The results stay in the request's memory until its next run, and the next stage reads them there. Groups of a

@@ -26,6 +26,7 @@ def for_counts(graph: ov.Model, counts: Sequence[int]) -> ov.Model:
 
     A graph of dynamic size is prepared again whenever the number changes. Here each number has a branch of fixed size.
     Unlike graphs of their own, the branches of a compiled graph share the weights, as the engine has packed them.
+    Another number is not refused, and its results are wrong: the caller checks it, as `OpenVinoRuntime.stages` does.
     """
     if len(counts) == 1:
         return for_one_image(graph, counts[0])

@@ -226,8 +226,13 @@ def _difference(runtime: Runtime, reference: Runtime, model: ViTTactile) -> floa
 
 
 def _amid(confidences: Tensor) -> float:
-    """The threshold in the widest gap between the confidences of an exit, (B,), so that rounding hardly matters."""
+    """The threshold in the widest gap between the confidences of an exit, (B,), so that rounding hardly matters.
+
+    Half the lowest where they are all equal: any threshold between them would be decided by rounding.
+    """
     ordered = confidences.sort().values
+    if float(ordered[-1] - ordered[0]) < 1e-4:
+        return float(ordered[0]) / 2
     place = int(ordered.diff().argmax())
     return float(ordered[place:place + 2].mean())
 
