@@ -45,7 +45,7 @@ class GraspController(Node):
         self.command()  # now, not with the next period
         text = f'touch {event.touch}: {EVENTS.get(event.kind, event.kind)}, force {self.law.force:.1f} N'
         if event.kind == TouchEvent.LOST and self.law.is_lost:
-            self.get_logger().warning(f'{text}: the object is probably lost; call {self.get_name()}/open to open the gripper')
+            self.get_logger().warning(f'{text}: the object is probably lost; {self.get_name()}/open opens the gripper')
         else:
             self.get_logger().info(text)
 
