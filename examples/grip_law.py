@@ -44,6 +44,7 @@ class GripLaw:
         self._unseen = 0.0  # since the last result
 
     def close(self) -> None:
+        self.slips = False  # of an earlier touch
         self.force = self.force or self.closing_force
 
     def open(self) -> None:

@@ -106,6 +106,17 @@ def test_it_does_not_close_by_itself():
     assert law.step(0.05) == 0.0 and not law.is_lost
 
 
+def test_nothing_is_lost_before_contact():
+    """LOST is also reported while the gripper closes."""
+    law = GripLaw()
+    law.close()
+    law.event(LOST)
+    assert not law.is_lost
+    law.event(ONSET)
+    law.event(LOST)
+    assert law.is_lost
+
+
 def test_it_does_not_tighten_before_contact():
     """A slip reported while it was open made it tighten on the way to the object."""
     law = GripLaw()

@@ -83,8 +83,8 @@ class Grasp:
     def text(self) -> str:
         reported = 'not reported' if self.reported_at is None else f'reported at {self.reported_at:.2f} s'
         slides = 'never slides' if self.slides_at is None else (
-            f'slides at {self.slides_at:.2f} s, {reported} after {self.slid_before or 0.0:.2f} mm, {self.slid:.2f} mm in '
-            'all')
+            f'slides at {self.slides_at:.2f} s, {reported} after {self.slid_before or 0.0:.2f} mm, '
+            f'{self.slid:.2f} mm in all')
         return (f'{self.sensor} {self.seed}: {"kept" if self.kept else "lost"}; {slides}; {self.force:.1f} N at the '
                 f'end, {self.needed:.1f} N needed; {self.false} false reports')
 
