@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from grip_law import GripLaw
 
 PERIOD = 0.05  # s between two commands
-EVENTS = {TouchEvent.ONSET: 'ONSET', TouchEvent.RELEASE: 'RELEASE', TouchEvent.INTERRUPTED: 'INTERRUPTED',
-          TouchEvent.SLIP_BEGAN: 'SLIP_BEGAN', TouchEvent.SLIP_ENDED: 'SLIP_ENDED', TouchEvent.LOST: 'LOST'}
+EVENTS = {getattr(TouchEvent, name): name for name in ('ONSET', 'RELEASE', 'INTERRUPTED', 'SLIP_BEGAN', 'SLIP_ENDED',
+                                                       'LOST')}
 
 
 class GraspController(Node):

@@ -34,6 +34,7 @@ from vit_tactile_ros.simulator.sampling import sample_contact
 
 sys.path.insert(0, str(Path(__file__).parent))
 from measure_adapt import press_sensor, presses_of
+from titled_rows import TitledRows
 
 SEED = 79_000_000
 RINGS = 20
@@ -120,21 +121,18 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    result: dict[str, Any] = {'profile': simulated_profiles()}
+    result, profiles = TitledRows(), simulated_profiles()
     for folder in arguments.presses:
         reference, presses = presses_of(folder)
-        result['profile'][folder.name] = np.median([profile(press - reference.astype(np.float32)) for press in presses],
-                                                   axis=0).round(2).tolist()
+        profiles[folder.name] = np.median([profile(press - reference.astype(np.float32)) for press in presses],
+                                          axis=0).round(2).tolist()
+    result.report('profile', profiles)
     touches: dict[str, list[Difference]] = {}
     for path in arguments.checkpoint or [Path(shipped_checkpoint())]:
         classifier = TactileClassifier(load_checkpoint(path), engine='auto', threads=1)
         touches = touches or simulated_touches(arguments.count, classifier)
         real = {folder.name: list(press_sensor(folder, classifier)[0]) for folder in arguments.presses}
-        result[str(path)] = {name: predicted(classifier, one) for name, one in {**real, **touches}.items()}
-    for title, rows in result.items():
-        print(f'{title}:')
-        for name, row in rows.items():
-            print(f'  {name}: {row}')
+        result.report(str(path), {name: predicted(classifier, one) for name, one in {**real, **touches}.items()})
     print(json.dumps(result))
 
 

@@ -31,10 +31,9 @@ from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
 from vit_tactile_ros.inference.touch_events import NO_CONTACT
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.live.node_process import NodeProcess, wait_all
-from vit_tactile_ros.simulator import SensorUnit, TouchSequence, load_sensor
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure_many_sensors import FRAMES, NAMESPACE, UNTOUCHED, processor, start_publisher
+from measure_many_sensors import FRAMES, NAMESPACE, UNTOUCHED, processor, scene, start_publisher
 from measure_transport import SETTLE, Observer, check_sent
 from titled_rows import TitledRows
 
@@ -45,11 +44,7 @@ BUSY = 'import os, sys; os.nice(int(sys.argv[1]))\nwhile True: pass'
 
 def labels() -> list[str]:
     """The class of each frame that `measure_many_sensors.py --publish` sends."""
-    config, rng = load_sensor('gelsight'), np.random.default_rng(0)
-    SensorUnit(config, rng)
-    touches = TouchSequence(config, rng)
-    contacts = [touches.at(number / 30) for number in range(FRAMES)]
-    return [NO_CONTACT if contact is None else contact.class_name for contact in contacts]
+    return [NO_CONTACT if contact is None else contact.class_name for contact in scene()[1]]
 
 
 class Results(Observer):

@@ -29,7 +29,7 @@ from rclpy.qos import qos_profile_sensor_data
 from sensor_msgs.msg import Image
 
 from vit_tactile_ros.ros.live.node_process import NodeProcess
-from vit_tactile_ros.simulator import SensorUnit, TouchSequence, load_sensor
+from vit_tactile_ros.simulator import Contact, SensorUnit, TouchSequence, load_sensor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from measure_transport import LEDGER, SETTLE, Observer, topics
@@ -39,12 +39,17 @@ FRAMES = 240  # that are rendered, for 8 s at 30 Hz; then they repeat
 UNTOUCHED = 10  # first frames, from which every sensor gets its reference
 
 
-def rendered(untouched: float) -> list[array]:
-    """Images that are played in a circle; those at the end are untouched, as many as the share needs."""
+def scene() -> tuple[SensorUnit, list[Contact | None], np.random.Generator]:
+    """The gel, what touches it in each of FRAMES frames, and the generator of the noise."""
     rng = np.random.default_rng(0)
     config = load_sensor('gelsight')
     unit, touches = SensorUnit(config, rng), TouchSequence(config, rng)
-    contacts = [touches.at(number / 30) for number in range(FRAMES)]
+    return unit, [touches.at(number / 30) for number in range(FRAMES)], rng
+
+
+def rendered(untouched: float) -> list[array]:
+    """Images that are played in a circle; those at the end are untouched, as many as the share needs."""
+    unit, contacts, rng = scene()
     touched = sum(contact is not None for contact in contacts)
     contacts += [None] * max(0, round(touched / (1 - untouched)) - FRAMES)
     return [array('B', unit.render(contact, rng).tobytes()) for contact in contacts]

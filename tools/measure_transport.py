@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.executors import Executor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 
@@ -66,6 +67,23 @@ def check_sent(publisher: subprocess.Popen) -> None:
                        'with 0: its message is above')
 
 
+def spin(executor: Executor, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        executor.spin_once(timeout_sec=left)
+
+
+def watch(process: subprocess.Popen, executor: Executor) -> None:
+    """Spin until the process that publishes has ended; raises RunError if it failed."""
+    try:
+        while process.poll() is None:
+            spin(executor, 0.2)
+    finally:
+        process.terminate()
+        wait_all([process])
+    check_sent(process)
+
+
 class Observer:
     """Collects the node's results and counters."""
 
@@ -95,19 +113,11 @@ class Observer:
         return sum(counts[key] for counts in self.counts.values())
 
     def spin(self, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._executor.spin_once(timeout_sec=left)
+        spin(self._executor, seconds)
 
     def watch(self, process: subprocess.Popen) -> None:
         """Collect until the process that publishes has ended; raises RunError if it failed."""
-        try:
-            while process.poll() is None:
-                self.spin(0.2)
-        finally:
-            process.terminate()
-            wait_all([process])
-        check_sent(process)
+        watch(process, self._executor)
 
     def close(self) -> None:
         self._executor.shutdown()

@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,50 +27,28 @@ from rclpy.node import Node
 
 from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.msg import TactileClassification
-from vit_tactile_ros.ros.live.node_process import START_TIMEOUT, launched, wait_all
+from vit_tactile_ros.ros.live.node_process import START_TIMEOUT, NodeProcess
 from vit_tactile_ros.ros.run import fastest_executor
 
 sys.path.insert(0, str(Path(__file__).parent))
 from measure_many_sensors import NAMESPACE, processor, start_publisher
-from measure_transport import SETTLE, check_sent
+from measure_transport import SETTLE, spin, watch
 
 MODELS = Path(__file__).resolve().parents[1] / 'models'
 RATE = 30.0
 SHAPES, SLIP = 'shapes', 'slip'
 TOPICS = {SHAPES: 'tactile', SLIP: 'slip/tactile'}
+REMAPPED = ('-r', '__node:=slip_detector', '-r', 'tactile:=slip/tactile', '-r', 'touch_event:=slip/touch_event')
 TICKS = os.sysconf('SC_CLK_TCK')
 
 
 @contextlib.contextmanager
-def started(checkpoints: dict[str, Path], folder: Path) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Active nodes by kind, which start at the same time."""
-    nodes: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        for kind, checkpoint in checkpoints.items():
-            nodes[kind] = launch(kind, checkpoint, folder / f'{kind}.log')
-        for kind, process in nodes.items():
-            wait_active(kind, process, folder / f'{kind}.log')
-        yield nodes
-    finally:
-        for process in nodes.values():
-            process.terminate()
-        wait_all(list(nodes.values()))
-
-
-def launch(kind: str, checkpoint: Path, log: Path) -> subprocess.Popen[bytes]:
-    """As of reflex.launch.py: the outputs of slip are below slip/."""
-    others = ['-r', '__node:=slip_detector', *(part for topic in ('tactile', 'touch_event') for part in (
-        '-r', f'{topic}:=slip/{topic}'))] if kind == SLIP else []
-    return launched('classifier_node', ['--ros-args', '-r', f'__ns:={NAMESPACE}', *others, '-p',
-                                        f'checkpoint:={checkpoint}', '-p', 'silence_timeout:=3600.0'], log)
-
-
-def wait_active(kind: str, process: subprocess.Popen[bytes], log: Path) -> None:
-    end = time.monotonic() + START_TIMEOUT
-    while 'active, waiting for images' not in (text := log.read_text(errors='replace')):
-        if process.poll() is not None or time.monotonic() > end:
-            raise RunError(f'{kind}: the node is not active: {text[-500:]}')
-        time.sleep(0.05)
+def started(checkpoints: dict[str, Path], folder: Path) -> Iterator[dict[str, NodeProcess]]:
+    """Active nodes by kind, as reflex.launch.py starts them."""
+    with contextlib.ExitStack() as nodes:
+        yield {kind: nodes.enter_context(NodeProcess(
+            kind, NAMESPACE, {'checkpoint': str(checkpoint), 'silence_timeout': 3600.0}, folder / kind,
+            arguments=REMAPPED if kind == SLIP else ())) for kind, checkpoint in checkpoints.items()}
 
 
 def wait_matched(observer: Node, topics: Iterable[str]) -> None:
@@ -84,13 +61,13 @@ def wait_matched(observer: Node, topics: Iterable[str]) -> None:
     time.sleep(SETTLE)  # a topic is visible before its endpoints are connected
 
 
-def spent(process: subprocess.Popen[bytes]) -> float:
+def spent(process: NodeProcess) -> float:
     """s of processor time, of all threads."""
     fields = Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def state(process: subprocess.Popen[bytes]) -> dict[str, int]:
+def state(process: NodeProcess) -> dict[str, int]:
     lines = dict(line.split(':', 1) for line in Path(f'/proc/{process.pid}/status').read_text().splitlines())
     return {'threads': int(lines['Threads']), 'MB': round(int(lines['VmRSS'].split()[0]) / 1024)}
 
@@ -108,16 +85,8 @@ def measure(checkpoints: dict[str, Path], seconds: float) -> dict[str, Any]:
         wait_matched(observer, [TOPICS[kind] for kind in nodes])
         publisher = start_publisher(1, RATE, seconds)
         before = {kind: spent(process) for kind, process in nodes.items()}
-        try:
-            while publisher.poll() is None:
-                executor.spin_once(timeout_sec=0.2)
-        finally:
-            publisher.terminate()
-            wait_all([publisher])
-        check_sent(publisher)
-        end = time.monotonic() + SETTLE
-        while (left := end - time.monotonic()) > 0:
-            executor.spin_once(timeout_sec=left)
+        watch(publisher, executor)
+        spin(executor, SETTLE)
         if silent := [kind for kind in nodes if not counts[kind]]:
             raise RunError(f'{" and ".join(silent)}: 0 results of {round(RATE * seconds)} images; must be at least 1')
         found = {kind: {'results': counts[kind],

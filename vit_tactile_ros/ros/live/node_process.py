@@ -34,8 +34,10 @@ class NodeProcess:
     """A node that is active within the block; its parameters and log are files beside `stem`."""
 
     def __init__(self, title: str, namespace: str, parameters: Mapping[str, Any], stem: Path,
-                 checkout: Path | None = None, pause: Callable[[], object] | None = None) -> None:
+                 checkout: Path | None = None, pause: Callable[[], object] | None = None,
+                 arguments: Sequence[str] = ()) -> None:
         """`title`: its name in errors. `checkout`: the built checkout whose code it runs; None: this one.
+        `arguments`: more of them for ROS, such as -r and a remapping.
 
         `pause` is called repeatedly until the node is active; None sleeps. Entry raises RunError.
         """
@@ -45,6 +47,7 @@ class NodeProcess:
         self._parameters = parameters
         self._parameters_file, self._log = stem.with_suffix('.yaml'), stem.with_suffix('.log')
         self._checkout = checkout
+        self._arguments = arguments
         self._pause = pause or (lambda: time.sleep(0.01))
 
     def __enter__(self: Node) -> Node:
@@ -53,7 +56,8 @@ class NodeProcess:
             'bash', '-c', '. "$0"/env.sh && exec python "$@"', str(self._checkout)]
         started = time.monotonic()
         self._process = launched('classifier_node', ['--ros-args', '-r', f'__ns:={self.namespace}', '--params-file',
-                                                     str(self._parameters_file.absolute())], self._log, python)
+                                                     str(self._parameters_file.absolute()), *self._arguments],
+                                 self._log, python)
         try:
             while 'active, waiting for images' not in self.log_text():
                 self.check()
@@ -69,6 +73,10 @@ class NodeProcess:
     def __exit__(self, *_: object) -> None:
         self.ask_to_end()
         wait_all([self._process])
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def ask_to_end(self) -> None:
         """Send SIGINT; call it for all nodes before waiting for the first."""
