@@ -15,6 +15,7 @@ from vit_tactile_ros.foundation.interrupt import PROGRAM
 COMMANDS = {
     'try': {
         'demo': 'two simulated fingers, classified live by the ROS 2 node',
+        'predict': 'classify image files and videos: class, confidence, exit',
     },
     'train': {
         'train': 'train a network on labelled touches, or on simulated ones',

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,17 +59,22 @@ def recorded_images(path: Path, topic: str = '', rate: float = 0.0) -> Iterator[
         yield from _of_bag(path, topic)
         return
     step = 1 / (rate or (0.0 if path.is_dir() else rate_of(path)) or DEFAULT_RATE)
-    for number, image in enumerate(_of_folder(path) if path.is_dir() else images_of(path)):
+    for number, image in enumerate(map(read_image, images_in(path)) if path.is_dir() else images_of(path)):
         yield Recorded(number * step, image)
 
 
-def _of_folder(folder: Path) -> Iterator[NDArray[np.uint8]]:
-    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
-                    and not file.name.startswith('.')), key=natural)
+def files_in(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files of a folder with these suffixes, by their numbers, without hidden ones."""
+    return sorted((file for file in folder.iterdir() if file.suffix.lower() in suffixes
+                   and not file.name.startswith('.')), key=natural)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder; raises DataError if there are none."""
+    files = files_in(folder)
     if not files:
         raise DataError(f'{folder} has no images ({", ".join(IMAGE_SUFFIXES)})')
-    for file in files:
-        yield read_image(file)
+    return files
 
 
 def _of_bag(path: Path, topic: str) -> Iterator[Recorded]:
