@@ -14,7 +14,6 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,7 +35,7 @@ from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint, threshold
 
 EXAMPLES = (
     'touch.png --reference gel.png',
-    'images/ --reference gel.png --csv > predictions.csv',
+    'images/ --reference gel.png --csv',
     'press.mp4 --picture press.png',
 )
 DRAWN = 24  # images of the picture
@@ -146,7 +145,7 @@ def _reference(request: PredictRequest, found: Inputs, classifier: TactileClassi
         return None
     if len(images) == 1:
         raise UserError(f'{images[0]}: this checkpoint compares an image with one of the same sensor without contact; '
-                        f'give that one, too: --reference gel.png')
+                        'give that one, too: --reference gel.png')
     for image in images:
         found.files.remove(image)
         try:
@@ -161,7 +160,7 @@ def _reference(request: PredictRequest, found: Inputs, classifier: TactileClassi
 
 
 class _Output:
-    """Prints the predictions as they come: for people, as JSON or as CSV; keeps some of them for the picture."""
+    """Prints the predictions as they come, as a table, JSON or CSV; keeps some of them for the picture."""
 
     def __init__(self, request: PredictRequest, found: Inputs, classifier: TactileClassifier) -> None:
         self.count = 0
@@ -169,7 +168,8 @@ class _Output:
         self._classifier = classifier
         self._names = classifier.class_names
         self._csv = csv.writer(sys.stdout, lineterminator='\n')
-        self._width = max((len(_name(file, 9999 if is_stream(file) else None, 99.0)) for file in found.files), default=0)
+        names = (_name(file, 9999 if is_stream(file) else None, 99.0) for file in found.files)
+        self._width = max(map(len, names), default=0)
         self._classes: Counter[str] = Counter()
         self._gated, self._compute = 0, 0.0
         self._kept: list[Predicted] = []

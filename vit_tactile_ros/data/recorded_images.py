@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.find import WHAT_IS_A_BAG, is_recording, natural
 from vit_tactile_ros.data.bags.images import image_topics
@@ -75,6 +77,11 @@ def images_in(folder: Path) -> list[Path]:
     if not files:
         raise DataError(f'{folder} has no images ({", ".join(IMAGE_SUFFIXES)})')
     return files
+
+
+def with_progress(images: Iterable[Recorded], title: str) -> Iterable[Recorded]:
+    """The same, counted on the terminal while they are read."""
+    return tqdm(images, title, unit='image', leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
 
 
 def _of_bag(path: Path, topic: str) -> Iterator[Recorded]:

@@ -139,7 +139,7 @@ class Predictor:
         frames = self._frames()
         frame = frames.update(message_of(image), 0)
         self._images += 1
-        self._sizes.add(image.shape[:2])
+        self._sizes.add((image.shape[0], image.shape[1]))
         self._grey += frames.grey_images
         self._unfit += frames.monitor.is_unfit
         yield Predicted(path, None, None, frame, self._decide(frame))

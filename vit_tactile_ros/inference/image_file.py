@@ -71,9 +71,13 @@ def read_image(path: str | Path) -> Image:
 
 def write_png(path: Path, image: Image) -> None:
     """Write uint8 RGB (H, W, 3), whole or not at all; raises WriteError."""
-    _, data = cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     with written_whole(path, sync=False) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(png_of(image))
+
+
+def png_of(image: Image) -> bytes:
+    """The bytes of a PNG file of uint8 RGB (H, W, 3)."""
+    return cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def decode_image(data: bytes, kinds: tuple[str, ...] = FILE_KINDS) -> Image:

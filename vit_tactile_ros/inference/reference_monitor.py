@@ -102,7 +102,7 @@ class ReferenceMonitor:
 
     @property
     def is_unfit(self) -> bool:
-        """Whether the last frame differs nearly everywhere, or its light does: as of another gel, light or reference."""
+        """Whether the last frame differs nearly everywhere, or in its light: as of another gel or reference."""
         verdict = self.verdict
         return verdict is not None and (verdict.touched_share > _EVERYWHERE
                                         or (verdict.is_still and not verdict.is_untouched))
