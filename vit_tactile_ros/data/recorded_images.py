@@ -75,7 +75,9 @@ def images_in(folder: Path) -> list[Path]:
     """The image files of a folder; raises DataError if there are none."""
     files = files_in(folder)
     if not files:
-        raise DataError(f'{folder} has no images ({", ".join(IMAGE_SUFFIXES)})')
+        videos = files_in(folder, VIDEOS)
+        cure = f'; it has {len(videos)} videos, give one of them, for instance {videos[0]}' if videos else ''
+        raise DataError(f'{folder} has no images ({", ".join(IMAGE_SUFFIXES)}){cure}')
     return files
 
 
