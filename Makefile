@@ -32,6 +32,7 @@ help:
 
 build:
 	@tools/build.sh
+	@$(if $(filter build,$(MAKECMDGOALS)),echo 'next: . ./env.sh',:)
 
 demo: build
 	@. ./env.sh && exec python -m vit_tactile_ros.demo

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -30,7 +31,7 @@ class GraspController(Node):
     def __init__(self):
         super().__init__('grasp_controller')
         names = ('closing_force', 'holding_force', 'largest_force', 'tightening')  # N, N, N, N/s
-        self.law = GripLaw(**{name: self.declare_parameter(name, getattr(GripLaw, name)).value for name in names})
+        self.law = GripLaw(**{name: self.number(name, getattr(GripLaw, name)) for name in names})
         self.commanded = self.get_clock().now()
         self.gripper = self.create_publisher(Float64, 'gripper/force', 1)
         self.create_subscription(TouchEvent, 'slip/touch_event', self.on_event, 10)
@@ -39,6 +40,13 @@ class GraspController(Node):
         self.create_service(Trigger, '~/close', lambda _, response: self.ask(self.law.close, response))
         self.create_service(Trigger, '~/open', lambda _, response: self.ask(self.law.open, response))
         self.create_timer(PERIOD, self.command)
+
+    def number(self, name, default):
+        """The value of a parameter; in a file, 5 is as good as 5.0."""
+        value = self.declare_parameter(name, default, ParameterDescriptor(dynamic_typing=True)).value
+        if type(value) not in (int, float):
+            raise ValueError(f'{name} is {value!r}; must be a number')
+        return float(value)
 
     def on_event(self, event):
         self.law.event(event.kind)

@@ -76,7 +76,8 @@ OUTPUTS = [('train', ['--output', 'X']), ('cross_validate', ['--data', 'd', '--o
            ('average', ['a', 'b', '--output', 'X/c.safetensors']), ('benchmark', ['--output', 'X']),
            ('replay', ['bag', '--output', 'X']), ('compare', ['a', 'b', '--output', 'X']),
            ('touchbench', ['--output', 'X']), ('touchbench', ['--cache', 'X']),
-           ('extract', ['bag', '--output', 'X/touches']), ('export', ['--output', 'X/network']),
+           ('extract', ['bag', '--output', 'X/touches']), ('to_bag', ['clip.mp4', '--output', 'X/bag']),
+           ('predict', ['a.png', '--picture', 'X/p.png']), ('export', ['--output', 'X/network']),
            ('fit_sensor', ['--presses', 'p', '--reference', 'r', '--output', 'X/s.json']),
            ('fit_sensor', ['--presses', 'p', '--reference', 'r', '--output', 's.json', '--picture', 'X/p.png']),
            ('demo', ['--picture', 'X/demo.svg'])]

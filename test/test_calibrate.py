@@ -56,7 +56,7 @@ def test_the_command_writes_what_the_node_needs(path, tmp_path):
     touches = SimulatedTouches(80, old.preprocessing, SEEDS['validation'], task='indenters')
     images = torch.from_numpy(inputs_of(touches, old.preprocessing, range(80)))
     assert np.allclose(calibration.activation_ranges, activation_ranges(old.model, [images]), rtol=1e-4, atol=1e-5)
-    assert result['calibration']['activation_ranges'][0] == list(calibration.activation_ranges[0])
+    assert result['calibration']['activation_ranges'][0] == pytest.approx(calibration.activation_ranges[0], rel=1e-3)
     assert [b['shown'] for b in result['bounds']][0] is False
     default = next(line.split('│') for line in done.stdout.splitlines() if 'without it' in line)
     assert default[2].strip() == f'{calibration.tau:.4g}'
@@ -304,6 +304,11 @@ def test_a_threshold_of_tokens_is_stored_and_fitted_to(path, tmp_path, capsys):
         assert calibrate.main(['--checkpoint', str(path), '--output', str(out), *cache, *extra]) == 0
         written.append(load_checkpoint(out))
     before, all_patches, few = written
+    out = capsys.readouterr().out
+    result = json.loads(out.splitlines()[-1])
+    assert result['token_threshold'] == 127 and 0 < result['kept_share'] < 1
+    assert out.count('token_threshold 127: ') == out.count('token_threshold ') == 1  # not where all are computed
+    assert f'on these images {result["kept_share"]:.0%} of all patches' in out
     assert before.calibration == all_patches.calibration and all_patches.model.config.token_threshold == 0
     assert few.model.config.token_threshold == pytest.approx(127 / 255 / max(few.preprocessing.std))
     assert few.calibration.temperatures != before.calibration.temperatures

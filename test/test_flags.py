@@ -23,8 +23,10 @@ from vit_tactile_ros import (
     extract,
     fit_sensor,
     flags,
+    predict,
     replay,
     sweep,
+    to_bag,
     touchbench,
     train,
     tune,
@@ -41,6 +43,7 @@ COMMANDS = {
     'average': (average, average.AverageRequest, {}), 'benchmark': (benchmark, benchmark.BenchmarkRequest, {}),
     'demo': (demo, demo.DemoSettings, {}), 'extract': (extract, extract.ExtractRequest, {}),
     'compare': (compare, compare.CompareRequest, {}), 'fit_sensor': (fit_sensor, fit_sensor.FitRequest, {}),
+    'predict': (predict, predict.PredictRequest, {}), 'to_bag': (to_bag, to_bag.BagRequest, {}),
     'replay': (replay, replay.ReplayRequest, {}), 'touchbench': (touchbench, touchbench.TouchbenchRequest, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
@@ -104,6 +107,7 @@ def test_defaults_are_not_printed(name):
                 'cross_validate': {'output': Path('c'), 'data': 'd'},
                 'extract': {'bags': (Path('a'),), 'output': Path('b')},
                 'compare': {'a': Path('a'), 'b': Path('b')}, 'replay': {'bags': (Path('a'),)},
+                'predict': {'images': (Path('a'),)}, 'to_bag': {'recording': Path('a'), 'output': Path('b')},
                 'fit_sensor': {'output': Path('a.json'), 'from_table': Path('b')}}.get(name, {})
     printed = flags.command_of(name, build(settings, required), flags=own)
     words = sum(field.name in required for field in fields_of(settings) if not flags._flag(own, field).is_positional)

@@ -219,6 +219,15 @@ def test_settings_that_no_model_has_exit_with_2(tmp_path, capsys, changes, part)
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize('words', [['--distinct', '0'], ['--distinct', '-3', '--rendered', 'touches'],
+                                   ['--distinct', '0', '--data', 'touches']])
+def test_a_number_of_touches_that_cannot_be_is_named_first(words, capsys):
+    """--distinct 0 asked for --rendered, and with --data it was ignored."""
+    with pytest.raises(SystemExit):
+        train.parse_arguments(words)
+    assert f'--distinct is {words[1]}; must be at least 1' in capsys.readouterr().err
+
+
 def test_sensors_are_chosen(tmp_path, capsys):
     """Touches of the package's sensors under the name of one's own, or a run that goes on with others."""
     config = dataclasses.replace(GELSIGHT, name='mine', noise=2.0)

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 FIGURE = Path(__file__).resolve().parents[1] / 'docs' / 'architecture.svg'
-WIDTH, HEIGHT = 1310, 440
+HEIGHT = 440
 LINE = '#7d8590'  # readable on white and on black
 LAYERS = {'ros/': '#a5c8f0', 'data/': '#f3c98b', 'inference/': '#a8d8b0', 'model/': '#e3b7d8', 'training/': '#efb3a5',
           'evaluation/': '#c9bff0', 'outside': '#d8dde3'}
@@ -39,27 +39,44 @@ class Box:
         return LANES[self.last] + LANE_HEIGHT - self.y
 
 
-BOXES = (
-    Box(90, 142, 'live', 'live', ('drivers', 'image_raw topics'), 'outside'),
-    Box(90, 142, 'replay', 'replay', ('bags', 'sqlite3, mcap, ROS 1'), 'outside'),
-    Box(90, 142, 'training', 'training', ('labelled images', 'bags, CSV, folders,', 'or the simulator'), 'outside'),
-    Box(258, 142, 'live', 'live', ('newest image', 'one per sensor,', 'older superseded'), 'ros/'),
-    Box(258, 142, 'replay', 'replay', ('bag reader', 'every message,', 'damage reported'), 'data/'),
-    Box(258, 142, 'training', 'training', ('table of touches', 'labels, groups,', 'splits'), 'data/'),
-    Box(426, 95, 'live', 'training', ('decode', 'to uint8 RGB'), 'inference/'),
-    Box(547, 95, 'live', 'training', ('fit', 'rotate, crop,', 'resize'), 'inference/'),
-    Box(668, 112, 'training', 'training', ('augment', 'light, colour,', 'noise, geometry'), 'data/'),
-    Box(668, 112, 'live', 'replay', ('reference', 'file, or mean of', 'first images'), 'inference/'),
-    Box(806, 95, 'live', 'training', ('input', 'image minus', 'reference,', 'scaled'), 'inference/'),
-    Box(927, 108, 'live', 'training', ('stages', 'blocks 1 to 4,', '5 to 8, 9 to 12;', 'an exit', 'after each'),
-        'model/'),
-    Box(1061, 95, 'live', 'replay', ('decision', 'first exit', 'that reaches', 'tau'), 'model/'),
-    Box(1061, 95, 'training', 'training', ('loss', 'over all exits'), 'training/'),
-    Box(1182, 120, 'live', 'live', ('result', 'tactile,', 'touch_event'), 'ros/'),
-    Box(1182, 120, 'replay', 'replay', ('frames.csv', 'events.csv, report,', 'comparison'), 'evaluation/'),
-    Box(1182, 120, 'training', 'training', ('checkpoint', 'after each epoch'), 'training/'),
+GAP = 20  # px between two columns
+# Of each column: its width, and its boxes as lanes, lines and layer.
+COLUMNS = (
+    (134, (('live', 'live', ('drivers', 'image_raw topics'), 'outside'),
+           ('replay', 'replay', ('bags', 'sqlite3, mcap, ROS 1'), 'outside'),
+           ('training', 'training', ('labelled images', 'bags, CSV, folders,', 'or the simulator'), 'outside'))),
+    (134, (('live', 'live', ('newest image', 'one per sensor,', 'older superseded'), 'ros/'),
+           ('replay', 'replay', ('bag reader', 'every message,', 'damage reported'), 'data/'),
+           ('training', 'training', ('table of touches', 'labels, groups,', 'splits'), 'data/'))),
+    (84, (('live', 'training', ('decode', 'to uint8 RGB'), 'inference/'),)),
+    (88, (('live', 'training', ('fit', 'rotate, crop,', 'resize'), 'inference/'),)),
+    (108, (('training', 'training', ('augment', 'light, colour,', 'noise, geometry'), 'data/'),
+           ('live', 'replay', ('reference', 'file, or mean of', 'first images'), 'inference/'))),
+    (84, (('live', 'training', ('input', 'image minus', 'reference,', 'scaled'), 'inference/'),)),
+    (104, (('live', 'replay', ('gate', 'no touch:', 'exits here,', 'no block runs'), 'inference/'),)),
+    (104, (('live', 'training', ('stages', 'blocks 1 to 4,', '5 to 8, 9 to 12;', 'an exit', 'after each'), 'model/'),)),
+    (92, (('live', 'replay', ('decision', 'first exit', 'that reaches', 'tau'), 'model/'),
+          ('training', 'training', ('loss', 'over all exits'), 'training/'))),
+    (108, (('live', 'replay', ('touch events', 'onset, class,', 'slip, release', 'of each touch'), 'inference/'),)),
+    (126, (('live', 'live', ('result', 'tactile,', 'touch_event'), 'ros/'),
+           ('replay', 'replay', ('frames.csv', 'events.csv, report,', 'comparison'), 'evaluation/'),
+           ('training', 'training', ('checkpoint', 'after each epoch'), 'training/'))),
 )
-CHECKPOINT = (547, 340, 755, 44)  # x, y, width, height
+
+
+def boxes() -> tuple[Box, ...]:
+    found, x = [], 90
+    for width, column in COLUMNS:
+        found += [Box(x, width, *each) for each in column]
+        x += width + GAP
+    return tuple(found)
+
+
+BOXES = boxes()
+WIDTH = max(b.x + b.width for b in BOXES) + 8
+FED = ('fit', 'input', 'stages')  # by the checkpoint
+_FIT, _LAST = (next(b for b in BOXES if b.lines[0] == name) for name in ('fit', 'checkpoint'))
+CHECKPOINT = (_FIT.x, 340, _LAST.x + _LAST.width - _FIT.x, 44)  # x, y, width, height
 
 
 def text(x: float, y: float, words: str, size: int, colour: str = '#1c2128', weight: str = 'normal',
@@ -89,11 +106,9 @@ def arrows() -> list[str]:
         row = sorted((b for b in BOXES if b.y <= y < b.y + b.height), key=lambda b: b.x)
         found += [arrow(a.x + a.width, y + LANE_HEIGHT / 2, b.x - 2, y + LANE_HEIGHT / 2)
                   for a, b in zip(row, row[1:], strict=False)]
-    x, y, width, _ = CHECKPOINT
-    bottom = LANES['training'] + LANE_HEIGHT
-    found += [arrow(b.x + b.width / 2, y, b.x + b.width / 2, bottom + 2, '4 3') for b in BOXES
-              if b.last == 'training' and x <= b.x < 1000 and b.first == 'live']
-    found.append(arrow(1242, bottom, 1242, y - 2))
+    y, bottom = CHECKPOINT[1], LANES['training'] + LANE_HEIGHT
+    found += [arrow(b.x + b.width / 2, y, b.x + b.width / 2, bottom + 2, '4 3') for b in BOXES if b.lines[0] in FED]
+    found.append(arrow(_LAST.x + _LAST.width / 2, bottom, _LAST.x + _LAST.width / 2, y - 2))
     return found
 
 

@@ -13,7 +13,7 @@ Prints a table; the last line is JSON.
 from __future__ import annotations
 
 import argparse
-import json
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -23,6 +23,9 @@ from vit_tactile_ros.evaluation.touchbench.clips import contacts_of
 from vit_tactile_ros.evaluation.touchbench.contact import Clip, is_touched, judged, measure
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
+
+sys.path.insert(0, str(Path(__file__).parent))
+from titled_rows import report
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -39,11 +42,7 @@ def main(argv: list[str] | None = None) -> None:
     clips = [Clip(arguments.clips / name, spans, classifier) for name, spans in contacts.items()]
     judge = partial(is_touched, classifier=classifier, tau=arguments.tau, gate=not arguments.no_gate)
     found = measure(clips, judged(clips, judge), judge)
-    for title, rows in found.items():
-        print(title)
-        for name, value in rows.items():
-            print(f'  {name:24} {value}')
-    print(json.dumps(found))
+    report(found)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ each round; one thread. Prints a table; the last line is JSON.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Sequence
@@ -39,6 +38,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from measure_adapt import presses_of
 from measure_tokens import at_size
 from measure_unknown import judged, shapes_of
+from titled_rows import report
 
 SIZES = ((96, 128), (144, 192), (192, 256))  # px
 SEED = 88_000_000  # of simulated touches that no command trains, validates or tests on
@@ -126,11 +126,7 @@ def main(argv: list[str] | None = None) -> None:
                     arguments.shapes, arguments.balls, arguments.size, arguments.rounds, arguments.engine,
                     arguments.precision)
     print('sets: accuracy at the last exit, with exits, share at the first exit, n; times: over the first, ms, n')
-    for title, row in found.items():
-        print(title)
-        for name, value in row.items():
-            print(f'  {name:24} {value}')
-    print(json.dumps(found))
+    report(found)
 
 
 if __name__ == '__main__':

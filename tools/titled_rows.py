@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 
@@ -13,3 +14,12 @@ class TitledRows(dict[str, Any]):
         print(f'{title}:')
         for name, row in rows.items():
             print(f'  {name}: {row}', flush=True)
+
+
+def report(found: dict[str, dict[str, Any]]) -> None:
+    """The rows of each title in columns; the last line is the JSON."""
+    for title, rows in found.items():
+        print(title)
+        for name, value in rows.items():
+            print(f'  {name:24} {value}')
+    print(json.dumps(found))

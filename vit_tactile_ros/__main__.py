@@ -15,6 +15,7 @@ from vit_tactile_ros.foundation.interrupt import PROGRAM
 COMMANDS = {
     'try': {
         'demo': 'two simulated fingers, classified live by the ROS 2 node',
+        'predict': 'classify image files and videos: class, confidence, exit',
     },
     'train': {
         'train': 'train a network on labelled touches, or on simulated ones',
@@ -30,6 +31,7 @@ COMMANDS = {
         'replay': 'run bags offline: predictions, confidences, times',
         'compare': 'compare two replays of the same bags',
         'touchbench': 'measure touch on real data: checkpoint, baselines and controls on the same groups',
+        'to_bag': 'write a video or a folder of images as a bag',
         'extract': 'write the labelled images of bags as files with a CSV',
     },
     'use elsewhere': {

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,16 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
-from tqdm import tqdm
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.data.recorded_images import Recorded, recorded_images, recorded_topic
+from vit_tactile_ros.data.recorded_images import recorded_images, recorded_topic, with_progress
 from vit_tactile_ros.evaluation.adapted import AFTER, BEFORE, Seen, adaptation_figure, prefers, rows, trial, verdict
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
-from vit_tactile_ros.foundation.errors import UserError, shown
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, check_writable
+from vit_tactile_ros.foundation.names import check_topic
 from vit_tactile_ros.inference.adaptation import LEAST_TOUCHED, adapted, check_untouched, contrast, gain_of, mean_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
@@ -56,7 +55,6 @@ EXAMPLES = (
     'gel.mp4 --presses presses.mp4 --topic /left/image_raw --store references --picture adapt.png',
     'bag.mcap --topic /left/image_raw --untouched 8 --store references',
 )
-TOPIC = re.compile(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -79,9 +77,7 @@ class AdaptRequest:
         for name, least in (('untouched', 0.5), ('rate', 0.0)):
             if not (math.isfinite(value := getattr(self, name)) and value >= least):
                 raise UserError(f'{name} is {value}; must be at least {least:g}')
-        if self.topic and not TOPIC.fullmatch(self.topic):
-            raise UserError(f'topic is {shown(self.topic)}; must be names of letters, digits and _ with / between '
-                            'them, such as /left/image_raw')
+        check_topic('topic', self.topic)
         if self.picture and self.picture.suffix != '.png':
             raise UserError(f'picture is {self.picture}; must end in .png')
 
@@ -164,7 +160,7 @@ def _read(request: AdaptRequest, topic: str, classifier: TactileClassifier) -> I
         sources.append((request.presses, recorded_images(request.presses, own, request.rate)))
     grey = 0
     for path, source in sources:
-        for one in _shown(source, f'reading {path.name}'):
+        for one in with_progress(source, f'reading {path.name}'):
             is_gel = path is request.recording and one.seconds < request.untouched
             if not is_gel and (len(images.presses) >= MOST_IMAGES or (request.presses and path is request.recording)):
                 break
@@ -183,10 +179,6 @@ def _read(request: AdaptRequest, topic: str, classifier: TactileClassifier) -> I
         raise UserError(f'{grey} of {len(images.untouched) + len(images.presses)} images are grey; {GREY_NOTE}; '
                         'adapting cannot change that')
     return images
-
-
-def _shown(source: Iterable[Recorded], title: str) -> Iterable[Recorded]:
-    return tqdm(source, title, unit='image', leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
 
 
 def _stored(path: Path, classifier: TactileClassifier, camera_size: tuple[int, int],

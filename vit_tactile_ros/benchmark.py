@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from torch import Tensor
 from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.agreement import DisagreementError, check_agreement
 from vit_tactile_ros.evaluation.benchmark import measurements, stream, tables
-from vit_tactile_ros.evaluation.benchmark.baselines import Baseline, baselines, networks_in_engine
+from vit_tactile_ros.evaluation.benchmark.baselines import Baseline, Network, baselines, networks_in_engine
 from vit_tactile_ros.evaluation.benchmark.engine_accuracy import compare_accuracy, outputs_of_engines
 from vit_tactile_ros.evaluation.benchmark.figure import benchmark_figure
 from vit_tactile_ros.evaluation.benchmark.measurements import SIDES, Budget, Subject
@@ -186,14 +186,14 @@ def _agreeing(request: BenchmarkRequest, engines: dict[str, Runtime], reference:
 
 def measure_stream(request: BenchmarkRequest, checkpoint: Checkpoint, runtime: Runtime, ranges: Sequence[Range],
                    found: Sequence[Baseline], image: Tensor, tau: tuple[float, ...], console: Console,
-                   ) -> dict[str, Any]:
-    """Measure and print the stream; `image` is one input, (1, channels, h, w)."""
+                   built: Mapping[str, Network] | None) -> dict[str, Any]:
+    """Measure and print the stream; `image` is one input, (1, channels, h, w), built as for `stream_subject`."""
     assert request.stream
     # At another size than the checkpoint's, its confidences mean nothing.
     own = load_checkpoint(request.checkpoint or shipped_checkpoint()) if request.image_size else None
     if own is not None and own.preprocessing.image_size == checkpoint.preprocessing.image_size:
         own = None
-    subject, lines = stream_subject(checkpoint, own, runtime, ranges, tau, found, image, request.threads)
+    subject, lines = stream_subject(checkpoint, own, runtime, ranges, tau, found, image, request.threads, built)
     contacts = contacts_of(request.contacts) if request.contacts else None
     measured = stream.measure_stream(subject, find_clips([request.stream]), contacts, request.stream_seconds,
                                      request.threads)
@@ -280,8 +280,8 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
         console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast, early exits '
                       f'(mean) {early_ratio:.2f} times, {accuracy["early"]["points_below_full"]:.2f} points '
                       'below the full depth in plain torch', soft_wrap=True)
-    on_stream = measure_stream(request, checkpoint, runtime, ranges, found, images[:1], limits, console
-                               ) if request.stream else None
+    on_stream = measure_stream(request, checkpoint, runtime, ranges, found, images[:1], limits, console,
+                               networks if size == 1 else None) if request.stream else None
     growth, gain = (own[3136].p50 / own[784].p50, softmax[3136].p50 / own[3136].p50) if own else (None, None)
     if mixed is not None:
         console.print(f'a batch of {size} with mixed exits takes {mixed:.2f} times the sum of its stages (half of the '

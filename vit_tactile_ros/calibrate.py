@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vit_tactile_ros import flags
-from vit_tactile_ros.evaluation.cache import cached_outputs, cached_ranges
+from vit_tactile_ros.evaluation.cache import cached_outputs, cached_ranges, kept_share
 from vit_tactile_ros.evaluation.calibration import (
     BOUNDS,
     CONFIDENCE,
@@ -132,6 +132,11 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f'These images come from {groups} (objects, recordings, presses). The bounds assume independent '
                       'samples: with few groups they hold for touches like these, not for new objects.',
                       soft_wrap=True)
+    kept = kept_share(checkpoint, part)
+    if grey_levels := _token_threshold(checkpoint):
+        console.print(f'token_threshold {grey_levels:g}: the network computes the patches that differ from the '
+                      f'reference by more than {grey_levels:g} grey levels and a grid of the others, on these images '
+                      f'{kept:.0%} of all patches. "compute" below counts all patches.', soft_wrap=True)
     flags_of_unknown = None
     if request.max_false_unknown < 1 and can_be_bounded(outputs):
         outputs, flags_of_unknown = _bound_unknown(console, outputs, checkpoint, request)
@@ -149,9 +154,25 @@ def main(argv: list[str] | None = None) -> int:
         console.print(f'None of the bounds could be verified with {which} on these samples, so every image runs at '
                       'full depth until you give the node a tau, for instance 0.9; sweep reports the accuracy of each.',
                       soft_wrap=True)
-    print(json.dumps({'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration),
-                      'bounds': results} | ({'unknown': flags_of_unknown} if flags_of_unknown else {})))
+    print(json.dumps(_short({
+        'checkpoint': str(output), 'data': part.description, 'calibration': asdict(calibration), 'bounds': results,
+        'token_threshold': grey_levels, 'kept_share': kept,
+        **({'unknown': flags_of_unknown} if flags_of_unknown else {})})))
     return 0
+
+
+def _token_threshold(checkpoint: Checkpoint) -> float:
+    """In grey levels, as --token_threshold gives it; 0: all patches."""
+    return round(checkpoint.model.config.token_threshold * 255 * max(checkpoint.preprocessing.std), 4)
+
+
+def _short(value: Any) -> Any:
+    """With 4 digits of each number: the line is for people and scripts, and the checkpoint has them in full."""
+    if isinstance(value, float):
+        return float(f'{value:.4g}')
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
+    return [_short(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _bound_unknown(console: Console, outputs: ExitOutputs, checkpoint: Checkpoint, request: CalibrationRequest,

@@ -5,6 +5,7 @@ import pytest
 from toy_outputs import toy_outputs
 
 from vit_tactile_ros.evaluation.calibration import (
+    LEAST_TAU,
     LEVELS,
     TEMPERATURES,
     calibrate,
@@ -104,6 +105,18 @@ def test_recommended_tau_is_that_of_a_shown_bound():
     fit, test = (outputs.subset(i) for i in split_samples(600, 0))
     bound = shown[0].max_accuracy_drop
     assert calibration.tau == choose_tau(test, bound, temperatures=calibration.temperatures).tau[0]
+
+
+@pytest.mark.parametrize('recommend', [0.0001, 0.001, 0.005, 0.03, 0.9])
+def test_the_recommended_tau_is_found_without_testing_every_bound(recommend):
+    """Each bound was tested a second time, with one threshold for all exits, though one of them is used."""
+    outputs, bounds = toy_outputs(600), (0.001, 0.02, 0.04, 0.05)
+    calibration = calibrate(outputs, bounds, recommend=recommend)
+    _, test = (outputs.subset(i) for i in split_samples(600, 0))
+    tested = [choose_tau(test, bound, temperatures=calibration.temperatures) for bound in bounds]
+    shown = [d for d in tested if d.is_shown]
+    wanted = ([d for d in shown if d.max_accuracy_drop <= recommend][-1:] or shown[:1])[0].tau[0]
+    assert calibration.tau == max(wanted, LEAST_TAU)
 
 
 def test_one_exit_alone():

@@ -93,7 +93,7 @@ def test_a_checkpoint_that_is_not_calibrated_is_refused_live(classifier, client,
 def test_a_checkpoint_that_is_not_calibrated_is_refused_at_start(start, tiny_checkpoint):
     """A robot that starts with a promise it can't keep."""
     node = start('classifier_node', checkpoint=tiny_checkpoint, threads=1, max_accuracy_drop=0.01)
-    assert node.wait_for_end() == 1
+    assert node.wait_for_end() == 2
     assert 'cannot configure' in node.output and 'python -m vit_tactile_ros.calibrate' in node.output
 
 

@@ -43,6 +43,18 @@ def test_wrong_forces_end_it_with_one_line():
         'must be above 0, finite, and in rising order']
 
 
+@pytest.mark.parametrize(('value', 'told'), [
+    ('30', 'closing_force is 2, holding_force 30 and largest_force 20 N'),
+    ('hard', "holding_force is 'hard'; must be a number")])
+def test_a_force_without_a_decimal_point_is_a_number(value, told, tmp_path):
+    """`holding_force: 5` in a file: one line about the types of rclpy."""
+    file = tmp_path / 'forces.yaml'
+    file.write_text(f'/**:\n  ros__parameters:\n    holding_force: {value}\n')
+    ended = subprocess.run([sys.executable, str(CONTROLLER), '--ros-args', '--params-file', str(file)],
+                           capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2 and told in ended.stderr and len(ended.stderr.splitlines()) == 1
+
+
 def publish_events_of_labels(client) -> None:
     """A detector that is always right: the events of the true states. The shipped network still misses some slips."""
     publisher = client.create_publisher(TouchEvent, TOPIC, 10)

@@ -165,10 +165,13 @@ def test_a_serial_number_of_digits_is_text(launch, client, tiny_checkpoint):
     assert client.get_parameter_of('serial', '/tactile_camera') == '0020025'
 
 
-@pytest.mark.parametrize(('wrong', 'other'), [('tactile_camera', 'tactile_classifier'),
-                                              ('tactile_classifier', 'tactile_camera')])
-def test_a_mistake_is_not_repeated(launch, client, tiny_checkpoint, tmp_path, wrong, other):
-    """A node with a wrong parameter was started every 2 s, and each time with the same message."""
+@pytest.mark.parametrize(('wrong', 'other', 'is_damaged'), [('tactile_camera', 'tactile_classifier', False),
+                                                            ('tactile_classifier', 'tactile_camera', False),
+                                                            ('tactile_classifier', 'tactile_camera', True)])
+def test_a_mistake_is_not_repeated(launch, client, tiny_checkpoint, tmp_path, wrong, other, is_damaged):
+    """A node with a wrong parameter or a damaged checkpoint was started every 2 s, each time with the same message."""
+    if is_damaged:
+        (tmp_path / 'no.safetensors').write_text('not weights')
     file = tmp_path / 'camera.yaml'
     rotation = 45 if wrong == 'tactile_camera' else 90
     file.write_text(f'/**/tactile_camera:\n  ros__parameters:\n    rotation: {rotation}\n')

@@ -57,6 +57,11 @@ def test_remappings_without_ros_args_still_work():
 @pytest.mark.parametrize(('words', 'told'), [
     (['-p', 'rat:=5.0'], '-p rat: rat is not a parameter of this node; did you mean rate?'),
     (['-p', 'tactile_simulator:rat:=5.0'], 'did you mean rate?'),
+    (['-r', 'x:='], '-r x:=: must be FROM:=TO, two names, neither of them empty'),
+    (['-r', ':=y'], '-r :=y: must be FROM:=TO'),
+    (['-p', 'rate:='], "-p rate:=: must be -p NAME:=VALUE, such as -p tau:=0.9; an empty text is written NAME:=''"),
+    (['-p', 'rate:=500'], 'rate is 500; must be a number from 1 to 120 (-p rate)'),
+    (['-p', 'frame_id:=5'], 'frame_id is 5; must be a text, in quotes where it looks like a number (-p frame_id)'),
     (['-p', 'x:=[0.9, 1]'], 'in a list every number needs a decimal point: write [0.9, 1.0]'),
     (['-p'], 'trailing -p'),
     (['--params-file', '/no/such.yaml'], '/no/such.yaml'),
@@ -97,6 +102,20 @@ def test_a_misspelt_parameter_in_a_file(start, tmp_path, section):
         node = start('simulator_node', '--params-file', path)
         node.wait_for_output('rat is not a parameter of this node; did you mean rate? (ignored')
         assert node.stop() == 0
+
+
+@pytest.mark.parametrize(('values', 'told'), [
+    ({'seed': 1.5}, 'seed is 1.5; must be an integer'), ({'rate': 500}, 'rate is 500; must be a number from 1 to 120')])
+def test_a_wrong_value_in_a_file_is_traced_to_it(tmp_path, values, told):
+    """Neither the file nor what would be right was named: `expecting type 'INTEGER': seed`."""
+    path = write(tmp_path, '/**', **values)
+    assert f'{told} ({path}, section /**)' in ended('simulator_node', '--ros-args', '--params-file', path)
+
+
+def test_an_integer_in_a_file_is_a_number(start, tmp_path):
+    node = start('simulator_node', '--params-file', write(tmp_path, '/**', rate=5))
+    node.wait_for_output('at 5 Hz')
+    assert node.stop() in (0, 130)
 
 
 def test_a_file_for_another_node(start, tmp_path):

@@ -15,8 +15,9 @@ from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+from vit_tactile_ros.inference import annotation
 from vit_tactile_ros.model import ModelConfig, ViTTactile, load_checkpoint, save_checkpoint
-from vit_tactile_ros.ros import annotation, services
+from vit_tactile_ros.ros import services
 from vit_tactile_ros.ros.classifier_node import TactileClassifierNode
 from vit_tactile_ros.ros.running import adopt, load_beside
 from vit_tactile_ros.ros.topics import latched_qos

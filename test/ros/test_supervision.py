@@ -170,7 +170,7 @@ def test_absurd_qos(start, tiny_checkpoint, override, told):
     """A depth of -1 was a traceback; others a message that names no parameter."""
     node = start('classifier_node', '-p', f'qos_overrides./image_raw.subscription.{override}',
                  checkpoint=tiny_checkpoint, threads=1)
-    assert node.wait_for_end() == 1
+    assert node.wait_for_end() == 2
     assert told in node.output and 'Traceback' not in node.output
     assert 'qos_overrides./image_raw.subscription.' in node.output
 

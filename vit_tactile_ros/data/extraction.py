@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
@@ -22,7 +21,7 @@ from vit_tactile_ros.data.bags.touches import read_bags, read_pictures
 from vit_tactile_ros.data.field_images import FieldColumns, field_images, field_size
 from vit_tactile_ros.data.table import DataError, NamedTouch, Source, TouchTable, build_table, previous_of
 from vit_tactile_ros.foundation.files import folder_written_whole, written_whole
-from vit_tactile_ros.inference.image_file import read_image
+from vit_tactile_ros.inference.image_file import read_image, write_png
 
 TABLE = 'touches.csv'
 REFERENCES = 'references'
@@ -203,10 +202,8 @@ def _write(table: TouchTable, folder: Path, progress: bool, motion: float) -> Ex
 
 
 def _write_picture(folder: Path, names: Sequence[str], picture: NDArray[np.uint8]) -> None:
-    _, data = cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     for name in names:
-        with written_whole(folder / name, sync=False) as temporary:
-            temporary.write_bytes(data.tobytes())
+        write_png(folder / name, picture)
 
 
 def _once(touches: Sequence[NamedTouch]) -> list[NamedTouch]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.find import WHAT_IS_A_BAG, is_recording, natural
 from vit_tactile_ros.data.bags.images import image_topics
@@ -59,17 +61,29 @@ def recorded_images(path: Path, topic: str = '', rate: float = 0.0) -> Iterator[
         yield from _of_bag(path, topic)
         return
     step = 1 / (rate or (0.0 if path.is_dir() else rate_of(path)) or DEFAULT_RATE)
-    for number, image in enumerate(_of_folder(path) if path.is_dir() else images_of(path)):
+    for number, image in enumerate(map(read_image, images_in(path)) if path.is_dir() else images_of(path)):
         yield Recorded(number * step, image)
 
 
-def _of_folder(folder: Path) -> Iterator[NDArray[np.uint8]]:
-    files = sorted((file for file in folder.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES
-                    and not file.name.startswith('.')), key=natural)
+def files_in(folder: Path, suffixes: Sequence[str] = IMAGE_SUFFIXES) -> list[Path]:
+    """The files of a folder with these suffixes, by their numbers, without hidden ones."""
+    return sorted((file for file in folder.iterdir() if file.suffix.lower() in suffixes
+                   and not file.name.startswith('.')), key=natural)
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder; raises DataError if there are none."""
+    files = files_in(folder)
     if not files:
-        raise DataError(f'{folder} has no images ({", ".join(IMAGE_SUFFIXES)})')
-    for file in files:
-        yield read_image(file)
+        videos = files_in(folder, VIDEOS)
+        cure = f'; it has {len(videos)} videos, give one of them, for instance {videos[0]}' if videos else ''
+        raise DataError(f'{folder} has no images ({", ".join(IMAGE_SUFFIXES)}){cure}')
+    return files
+
+
+def with_progress(images: Iterable[Recorded], title: str) -> Iterable[Recorded]:
+    """The same, counted on the terminal while they are read."""
+    return tqdm(images, title, unit='image', leave=False, file=sys.stderr, disable=not sys.stderr.isatty())
 
 
 def _of_bag(path: Path, topic: str) -> Iterator[Recorded]:

@@ -137,9 +137,10 @@ def verdict(seen: Mapping[str, Seen], first: int = 0) -> tuple[bool, str]:
         gains.append('more images of the presses are predicted as a touch')
     if after['gain'] < before['gain']:
         gains.append('the presses do not need so high a gain, and a wrong one harms')
+    shares = [f'{found[name]["exit at the gate"]:.0%}' for name in (BEFORE, AFTER)]
+    compared = f'{shares[0]} before and after' if shares[0] == shares[1] else f'{shares[0]} before, {shares[1]} after'
     return bool(gains), ', '.join(gains) or (
-        f'the figures hardly differ: {before["exit at the gate"]:.0%} of the untouched images exit at the gate, '
-        f'{after["exit at the gate"]:.0%} after')
+        f'the figures hardly differ: the untouched images that exit at the gate are {compared}')
 
 
 def adaptation_figure(seen: Mapping[str, Seen], presses: Sequence[Image], noise: NDArray[np.float32],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from vit_tactile_ros.foundation.strict_json import parse_json
 from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.inference.ranges import ENOUGH_IMAGES, Range, activation_ranges
 from vit_tactile_ros.model import Checkpoint, ModelConfig, compute_shares, network_digest
+from vit_tactile_ros.model.tokens import choose_tokens, kept_shares
 
 
 class DamagedOutputs(Exception):
@@ -62,15 +63,30 @@ def cached_ranges(folder: Path | None, checkpoint: Checkpoint, part: Part) -> tu
             ranges = tuple((float(low), float(high)) for low, high in parse_json(path.read_text()))
             if len(ranges) == 4 * checkpoint.model.config.depth:
                 return ranges
-    # Spread evenly, because a table of touches is often sorted by class.
-    indices = np.linspace(0, part.size - 1, min(part.size, ENOUGH_IMAGES)).round().astype(int).tolist()
-    batches = (torch.from_numpy(inputs_of(part.frames, checkpoint.preprocessing, indices[i:i + 16]))
-               for i in range(0, len(indices), 16))
-    ranges = activation_ranges(checkpoint.model, batches)
+    ranges = activation_ranges(checkpoint.model, _spread(checkpoint, part))
     if path:
         with written_whole(path, sync=False) as temporary:
             temporary.write_text(json.dumps(ranges))
     return ranges
+
+
+def kept_share(checkpoint: Checkpoint, part: Part) -> float:
+    """Mean share of the patches that the network computes, 0..1, on images spread over a part; 1 without a threshold.
+
+    Raises like the reading of the data.
+    """
+    config = checkpoint.model.config
+    if not config.token_threshold:
+        return 1.0
+    return float(np.concatenate([kept_shares(choose_tokens(batch, config.patch_size, config.token_threshold), config)
+                                 for batch in _spread(checkpoint, part)]).mean())
+
+
+def _spread(checkpoint: Checkpoint, part: Part) -> Iterator[torch.Tensor]:
+    """Inputs spread evenly over a part, because a table of touches is often sorted by class; in small batches."""
+    indices = np.linspace(0, part.size - 1, min(part.size, ENOUGH_IMAGES)).round().astype(int).tolist()
+    for i in range(0, len(indices), 16):
+        yield torch.from_numpy(inputs_of(part.frames, checkpoint.preprocessing, indices[i:i + 16]))
 
 
 def is_cached(folder: Path | None, checkpoint: Checkpoint, part: Part) -> bool:

@@ -165,10 +165,11 @@ def calibrate_any(outputs: ExitOutputs, bounds: Sequence[float], confidence: flo
     path, increasing = find_path(fit, temperatures), sorted(set(bounds))
     drops = tuple(choose_tau(test, bound, confidence, temperatures, path) for bound in increasing)
     confidences, right = test.probabilities(temperatures).max(axis=2), test.right
-    shared = [choose_tau(test, bound, confidence, temperatures) for bound in increasing]
-    shown = [d for d in shared if d.is_shown]
-    recommended = [d for d in shown if d.max_accuracy_drop <= recommend][-1:] or shown[:1]
+    # The first one that is verified is used: the others need not be tested again, with one threshold for all exits.
+    order = [*(b for b in reversed(increasing) if b <= recommend), *(b for b in increasing if b > recommend)]
+    shared = (choose_tau(test, bound, confidence, temperatures) for bound in order)
+    recommended = next((drop for drop in shared if drop.is_shown), None)
     return Calibration(
-        temperatures=temperatures, tau=max(recommended[0].tau[0], LEAST_TAU) if recommended else 1.0, drops=drops,
+        temperatures=temperatures, tau=max(recommended.tau[0], LEAST_TAU) if recommended else 1.0, drops=drops,
         num_samples=len(test),
         ece=tuple(expected_calibration_error(c, r) for c, r in zip(confidences, right, strict=True)))

@@ -45,7 +45,8 @@ def check_untouched(cells: Sequence[Cells], seconds: Sequence[float]) -> None:
     """Raises UserError if something touches in these images (their cells), or the light or camera moves."""
     if len(cells) < LEAST_IMAGES:
         raise UserError(f'{len(cells)} untouched images in {seconds[-1] if seconds else 0:.1f} s; must be at least '
-                        f'{LEAST_IMAGES}, better 250: record about ten seconds without a touch')
+                        f'{LEAST_IMAGES}, better 250: record about ten seconds without a touch before the first '
+                        'press, and set --untouched to their duration')
     change = np.abs(np.stack(cells) - np.median(cells, axis=0)).mean(axis=-1)
     limit = max(_MOVED, _TIMES_NOISE * float(np.median(change.max(axis=0)) / 3))
     moved = change.max(axis=(1, 2)) > limit

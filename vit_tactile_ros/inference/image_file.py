@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.file_header import read_bmp_header, read_tiff_header, read_webp_header
 from vit_tactile_ros.inference.image_header import (
     MAX_PIXELS,
@@ -66,6 +67,17 @@ def read_image(path: str | Path) -> Image:
         return decode_image(data)
     except DecodeError as error:
         raise ImageFileError(f'{path} cannot be read as an image: {error}; replace or remove it') from error
+
+
+def write_png(path: Path, image: Image) -> None:
+    """Write uint8 RGB (H, W, 3), whole or not at all; raises WriteError."""
+    with written_whole(path, sync=False) as temporary:
+        temporary.write_bytes(png_of(image))
+
+
+def png_of(image: Image) -> bytes:
+    """The bytes of a PNG file of uint8 RGB (H, W, 3)."""
+    return cv2.imencode('.png', cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes()
 
 
 def decode_image(data: bytes, kinds: tuple[str, ...] = FILE_KINDS) -> Image:

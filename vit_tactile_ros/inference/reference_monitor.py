@@ -101,6 +101,13 @@ class ReferenceMonitor:
         return self.verdict.touch_odds if self.verdict.score >= _LEFT * self._highest else 1.0
 
     @property
+    def is_unfit(self) -> bool:
+        """Whether the last frame differs nearly everywhere, or in its light: as of another gel or reference."""
+        verdict = self.verdict
+        return verdict is not None and (verdict.touched_share > _EVERYWHERE
+                                        or (verdict.is_still and not verdict.is_untouched))
+
+    @property
     def touch(self) -> str:
         """What the last frame shows if something touches, or the reference is another one; '' if neither."""
         if self.verdict is None or self.verdict.is_still:
@@ -150,8 +157,7 @@ class ReferenceMonitor:
         self._is_confirmed |= verdict.is_untouched
         self._highest = 0.0 if verdict.is_untouched else max(self._highest, verdict.score)
         self._touched_for = 0.0 if verdict.is_untouched else self._touched_for + step
-        is_unfit = verdict.touched_share > _EVERYWHERE or (verdict.is_still and not verdict.is_untouched)
-        self._unfit_for = self._unfit_for + step if is_unfit else 0.0
+        self._unfit_for = self._unfit_for + step if self.is_unfit else 0.0
         if verdict.is_still and self._still_for >= SETTLING:
             self.is_settled, self._has_moved = True, False
             if verdict.is_untouched:  # a larger change of light is not drift, and may be a touch of the whole gel

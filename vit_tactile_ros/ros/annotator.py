@@ -11,7 +11,7 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from vit_tactile_ros.ros.annotation import Annotated, draw
+from vit_tactile_ros.inference.annotation import Annotated, draw
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.messages import image_message
 from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, result_qos, topic

@@ -19,12 +19,12 @@ from sensor_msgs.msg import CompressedImage, Image
 
 from vit_tactile_ros.foundation.files import WriteError
 from vit_tactile_ros.foundation.memory import return_freed_memory
+from vit_tactile_ros.inference.annotation import Annotated
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
 from vit_tactile_ros.inference.frames import WORTH_SAVING, Frame
 from vit_tactile_ros.inference.slip_network import SLIP_MOTION
 from vit_tactile_ros.inference.touch_events import are_states
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
-from vit_tactile_ros.ros.annotation import Annotated
 from vit_tactile_ros.ros.annotator import Annotator
 from vit_tactile_ros.ros.diagnostics import Reporter
 from vit_tactile_ros.ros.guard import CallbackGuard

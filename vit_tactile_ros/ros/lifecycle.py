@@ -34,6 +34,8 @@ class ForgettingGroup(MutuallyExclusiveCallbackGroup):
 class ExplainingLifecycleNode(LifecycleNode):
     """Runs the steps of transitions and logs their exceptions."""
 
+    is_mistaken = False  # the last transition failed by its settings, with which it would fail again
+
     @cached_property
     def default_callback_group(self) -> ForgettingGroup:
         return ForgettingGroup()
@@ -53,10 +55,13 @@ class ExplainingLifecycleNode(LifecycleNode):
 
         rclpy would swallow the exception.
         """
+        self.is_mistaken = False
         try:
             step()
             return TransitionCallbackReturn.SUCCESS
         except Exception as error:
+            # An OSError may pass: a disk that is full, or not mounted yet.
+            self.is_mistaken = isinstance(error, USERS_ERRORS) and not isinstance(error, OSError)
             self._explain(name, error)
             if undo is None:
                 return TransitionCallbackReturn.ERROR

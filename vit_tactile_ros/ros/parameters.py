@@ -9,6 +9,7 @@ from typing import Any
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable, file_problem
+from vit_tactile_ros.foundation.names import SENSOR_NAME
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import DRIFT
@@ -18,7 +19,7 @@ from vit_tactile_ros.inference.touch_events import LOST_THRESHOLD, SLIP_THRESHOL
 from vit_tactile_ros.model import thresholds
 from vit_tactile_ros.ros.exit_policy import NO_DROP
 from vit_tactile_ros.ros.parameter_rule import ParameterRule, is_bool, is_integer, is_number, is_one_of, short
-from vit_tactile_ros.ros.topics import MAX_TOPIC, QOS_PREFIX, SENSOR_NAME, longest_sensor_name, qos_refusal
+from vit_tactile_ros.ros.topics import MAX_TOPIC, QOS_PREFIX, longest_sensor_name, qos_refusal
 
 MAX_SENSORS = 64
 

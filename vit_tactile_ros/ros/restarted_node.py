@@ -1,4 +1,4 @@
-"""For launch files: a node that is started again when it ends, except after a mistake in its parameters."""
+"""For launch files: a node that is started again when it ends, except after a mistake in its settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from launch.actions import OpaqueFunction, PopLaunchConfigurations, PushLaunchConfigurations, TimerAction
 from launch_ros.actions import Node
 
-MISTAKE = 2  # exit status for wrong parameters, with which a restart would fail again
+MISTAKE = 2  # exit status for wrong parameters or a wrong checkpoint, with which a restart would fail again
 DELAY = 2.0  # s
 
 

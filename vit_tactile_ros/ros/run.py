@@ -21,7 +21,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.interrupt import INTERRUPTED, held
 from vit_tactile_ros.foundation.memory import use_one_heap
-from vit_tactile_ros.ros.start import check_parameters, created, init_ros, reason_of
+from vit_tactile_ros.ros.start import check_parameters, created, init_ros, origin_of, reason_of
 
 SIGNAL_POLL = 0.2  # s between checks for Ctrl-C or SIGTERM
 STOP_LIMIT = 1.7  # s from the signal until the process is ended by force
@@ -102,7 +102,8 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
 
     `create` makes a node that has a method `finish`; a lifecycle node is brought up if its parameter `autostart` is
     true. `parameters` are the names that it declares. 0: stopped, or its attribute `is_done` is true; 1: the start
-    failed, or its attribute `failure` is not empty; 2: a mistake in the start-up parameters; 130: stopped before that.
+    failed, or its attribute `failure` is not empty; 2: a mistake in the parameters or the files
+    that they name, with which another start would fail again; 130: stopped before that.
     """
     use_one_heap()
     signals = StopSignals()
@@ -111,7 +112,8 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
     except Stopped:
         return INTERRUPTED
     except START_ERRORS as error:
-        print(f'{Path(sys.argv[0]).stem}: {reason_of(error)}', file=sys.stderr)
+        reason = reason_of(error)
+        print(f'{Path(sys.argv[0]).stem}: {reason}{origin_of(reason, parameters, args)}', file=sys.stderr)
         return 2
     finally:
         rclpy.try_shutdown()
@@ -130,7 +132,7 @@ def _run(create: Callable[[], Any], parameters: Sequence[str], args: list[str] |
         executor.add_node(node)
         signals.wake = executor.wake
         if hasattr(node, 'trigger_configure') and not _bring_up(node, signals):
-            return INTERRUPTED if signals.received else 1
+            return INTERRUPTED if signals.received else 2 if getattr(node, 'is_mistaken', False) else 1
         signals.limit = STOP_LIMIT
         failed = 0
         while not signals.received and not getattr(node, 'failure', '') and not getattr(node, 'is_done', False):

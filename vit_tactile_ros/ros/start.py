@@ -25,6 +25,11 @@ from vit_tactile_ros.ros.parameter_file import matches, sections
 from vit_tactile_ros.ros.topics import MAX_TOPIC
 
 _LIMIT = f'; with its namespace the name of a topic or service may have {MAX_TOPIC} characters'
+_RULE = re.compile(r"Couldn't parse (remap|parameter override) rule: '(.*?)'\. Error: ")
+_TYPES = {'BOOL': 'true or false', 'INTEGER': 'an integer', 'DOUBLE': 'a number with a decimal point',
+          'STRING': 'a text, in quotes where it looks like a number'}
+_OF_TYPE = re.compile(r"Trying to set parameter '(\S+?)' to '(.*)' of type '\w+', expecting type '(?:Type\.)?(\w+)'",
+                      re.DOTALL)
 _AT = re.compile(r',? at /\S+:\d+')  # a place in the source of rcl
 
 
@@ -99,10 +104,26 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
 def reason_of(error: BaseException) -> str:
     """The message of an error; for a refused value only the reason, which names parameter and value."""
     text = str(error)
+    if match := _OF_TYPE.match(text):
+        name, value, wanted = match.groups()
+        return f'{name} is {value}; must be {_TYPES.get(wanted, wanted)}'
     if not isinstance(error, InvalidParameterValueException):
         return text
     reason, _, name = text.partition('Reason: ')[2].rpartition(': ')
     return reason if reason.startswith(name) else f'{name}: {reason}'
+
+
+def origin_of(text: str, parameters: Sequence[str], args: Sequence[str] | None = None) -> str:
+    """Where the parameter that an error begins with was set, ' (-p or a file)'; '' if that is not known."""
+    words = list(sys.argv if args is None else args)
+    found = re.match(r'[\w.]+', text)
+    if found is None or (name := found[0]) not in parameters:
+        return ''
+    if name in _on_command_line(words):
+        return f' (-p {name})'
+    places = [f'{file}, section {section}' for file in _after(words, '--params-file')
+              for section, names in parameters_in(file) if name in names]
+    return f' ({"; ".join(places)})' if places else ''
 
 
 def unused_qos_overrides(node: Node) -> list[str]:
@@ -126,6 +147,11 @@ def _explained(text: str, parameters: Sequence[str]) -> str:
                 'ROS_LOG_DIR=/tmp/ros_log')
     if 'Sequence should be of same type' in text:
         return f'{text}: in a list every number needs a decimal point: write [0.9, 1.0] instead of [0.9, 1]'
+    if match := _RULE.match(text):
+        if match[1] == 'remap':
+            return (f'{match[2]}: must be FROM:=TO, two names, neither of them empty, such as '
+                    '-r image_raw:=/digit/camera/image_raw')
+        return f"{match[2]}: must be -p NAME:=VALUE, such as -p tau:=0.9; an empty text is written NAME:=''"
     return text
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 from rclpy.event_handler import QoSRequestedIncompatibleQoSInfo
@@ -22,8 +21,6 @@ QOS_PREFIX = 'qos_overrides.'
 # Messages in a queue. More would be minutes of images.
 MAX_DEPTH = 10_000
 _POLICIES = {'history': HistoryPolicy, 'reliability': ReliabilityPolicy, 'durability': DurabilityPolicy}
-
-SENSOR_NAME = re.compile(r'[A-Za-z][A-Za-z0-9_]*(/[A-Za-z][A-Za-z0-9_]*)*')
 
 # DDS allows 255 characters, of which ROS uses some itself.
 MAX_TOPIC = 247

@@ -59,6 +59,7 @@ class TrainingSource:
     sensors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        check_least(self, epoch_size=1, validation_size=1, distinct=1)
         if not self.source.is_simulated:
             if self.validation_size is not None:
                 raise UserError(f'validation_size is {self.validation_size}, which is for simulated touches; '
@@ -69,7 +70,6 @@ class TrainingSource:
                     raise UserError(f'{name} is {value}, which is for simulated touches; remove it or --data')
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
-        check_least(self, epoch_size=1, validation_size=1, distinct=1)
         check_motion('motion', self.motion or 0.0, self.motion_views)
         try:
             self.sensor_configs()

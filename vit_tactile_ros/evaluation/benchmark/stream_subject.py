@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
@@ -17,11 +17,11 @@ from vit_tactile_ros.model import Checkpoint
 
 def stream_subject(checkpoint: Checkpoint, own: Checkpoint | None, like: Runtime, ranges: Sequence[Range],
                    tau: tuple[float, ...], found: Sequence[Baseline], image: Tensor, threads: int,
-                   ) -> tuple[Subject, list[str]]:
+                   built: Mapping[str, Network] | None = None) -> tuple[Subject, list[str]]:
     """The subject, warmed up, in the engine and precision of `like`, and the names of the lines of the baselines.
 
     own: the checkpoint at its own image size, if that is another one: it decides the exits. image: one input,
-    (1, channels, h, w).
+    (1, channels, h, w). built: the baselines by their key, as `networks_in_engine` made them for one image.
     """
     device = str(like.device)
 
@@ -34,7 +34,7 @@ def stream_subject(checkpoint: Checkpoint, own: Checkpoint | None, like: Runtime
         return made
 
     threshold = checkpoint.model.config.token_threshold
-    fast, _ = networks_in_engine(found, image, like, threads)
+    fast = networks_in_engine(found, image, like, threads)[0] if built is None else built
     lines: dict[str, Network] = {f'{b.name}, {like.name} in {like.precision}': fast[b.key] for b in found
                                  if b.key in fast}
     lines[f'{found[0].name}, plain torch'] = found[0].model

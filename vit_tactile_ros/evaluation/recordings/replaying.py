@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +19,9 @@ from vit_tactile_ros.data.bags.storage import Topic
 from vit_tactile_ros.data.prefetch import Prefetch
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable, Rejection, merge_rejections
+from vit_tactile_ros.evaluation.recordings.sensor_notes import sensor_notes
 from vit_tactile_ros.evaluation.recordings.truth import Truth
 from vit_tactile_ros.inference.classifier import TactileClassifier
-from vit_tactile_ros.inference.colour import GREY_NOTE
 from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
 from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
 from vit_tactile_ros.inference.image_header import DecodeError
@@ -147,7 +147,7 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         expected = selection.images
         every = max(8, expected // settings.timing_frames) if settings.timing_frames else 0
         names, files = selection.sensors, dict(settings.reference_files)
-        sensors = collected.sensors = sensor_frames(names, [files.get(name, '') for name in names],
+        sensors = sensor_frames(names, [files.get(name, '') for name in names],
                                                     settings.reference_frames, classifier.preprocessing,
                                                     classifier.expects_grey, settings.reference_drift,
                                                     _stores(selection, settings), classifier.digest,
@@ -173,9 +173,10 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         unstored = [f'{path}: reference_store has no usable reference of sensor {sensor!r} ({store}), so its first '
                     'images are used: run adapt, or the node with this folder'
                     for sensor, store in _stores(selection, settings).items() if sensors[sensor].stored_at is None]
+        unusual = [note for sensor, frames in sensors.items() for note in sensor_notes(path, frames, sensor)]
         problems = dict.fromkeys([*selection.problems, *recording.problems, *truth.problems, *short, *unstored])
         return Replayed(collected.table(), collected.images, tuple(problems),
-                        (*recording.notes, *short, *collected.sensor_notes(recording.path)), truth.used, stopped)
+                        (*recording.notes, *short, *unusual), truth.used, stopped)
 
 
 def _stores(selection: Selection, settings: ReplaySettings) -> dict[str, Path]:
@@ -194,7 +195,6 @@ class _Collected:
     empty: FrameTable
     rejections: list[Rejection]
     images: int = 0
-    sensors: dict[str, SensorFrames] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._rows: list[Row] = []
@@ -207,20 +207,6 @@ class _Collected:
                                          f'{(received - self.start) / 1e9:.3f} s: {error}'))
         if len(self.rejections) > 1000:
             self.rejections = list(merge_rejections(self.rejections))
-
-    def sensor_notes(self, path: Path) -> list[str]:
-        """Of grey images, changes of the resolution, and references that did not fit."""
-        grey = [f'{path}: {frames.grey_images} of {frames.images} images of sensor {sensor!r} are grey; {GREY_NOTE}'
-                for sensor, frames in self.sensors.items() if frames.grey_images]
-        grey += [f'{path}: the reference of sensor {sensor!r}: {frames.monitor.worst.text}'
-                 for sensor, frames in self.sensors.items() if frames.monitor.worst.level]
-        gaps = [f'{path}: {frames.motion_gaps} of {frames.images} images of sensor {sensor!r} follow a gap or a stamp '
-                'that went back: their motion is taken as zero'
-                for sensor, frames in self.sensors.items() if frames.motion_gaps]
-        return grey + gaps + [
-            f'{path}: the resolution of sensor {sensor!r} changed, {frames.resolution_changes} times; a reference that '
-            'is captured is captured again each time'
-            for sensor, frames in self.sensors.items() if frames.resolution_changes]
 
     @torch.inference_mode()
     def add(self, classifier: TactileClassifier, inputs: NDArray[np.float32], rows: list[Row],

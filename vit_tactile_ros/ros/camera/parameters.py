@@ -9,11 +9,11 @@ from typing import Any
 from rclpy.node import Node
 
 from vit_tactile_ros.foundation.command_line import nearest
+from vit_tactile_ros.foundation.names import SENSOR_NAME
 from vit_tactile_ros.ros.camera.devices import attached, listed
 from vit_tactile_ros.ros.camera.profiles import PROFILES, Profile
 from vit_tactile_ros.ros.parameter_rule import ParameterRule, declared_values, is_bool, is_integer, is_number
 from vit_tactile_ros.ros.start import StartError, check_parameters
-from vit_tactile_ros.ros.topics import SENSOR_NAME
 
 SOURCES = ('serial', 'device', 'video')
 

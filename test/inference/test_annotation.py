@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from vit_tactile_ros.inference import annotation
+from vit_tactile_ros.inference.annotation import Annotated, draw
 from vit_tactile_ros.inference.classifier import Decision
-from vit_tactile_ros.ros import annotation
-from vit_tactile_ros.ros.annotation import Annotated, draw
 
 NAMES = ('no_contact', 'ball', 'edge', 'a class with a name that is far too long for its bar')
 TOP, RIGHT = annotation.MARGIN + 16, 2 * annotation.MARGIN + annotation.PANEL

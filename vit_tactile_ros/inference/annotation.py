@@ -1,4 +1,4 @@
-"""Draws what the network saw and predicted for one image; without ROS."""
+"""Draws what the network saw and predicted for one image."""
 
 from __future__ import annotations
 
@@ -63,6 +63,15 @@ def draw(content: Annotated) -> Image:
     _bars(canvas, content, MARGIN, below)
     _facts(canvas, content, right, below)
     return canvas
+
+
+def side_by_side(contents: Sequence[Annotated]) -> Image:
+    """RGB: each drawn, in rows of at most 3; at least one."""
+    drawn = [draw(content) for content in contents]
+    columns = min(3, len(drawn))
+    empty = np.full_like(drawn[0], _BACKGROUND)
+    drawn += [empty] * (-len(drawn) % columns)
+    return np.vstack([np.hstack(drawn[at:at + columns]) for at in range(0, len(drawn), columns)])
 
 
 def _amplified(image: Image, reference: NDArray[np.floating]) -> Image:
