@@ -297,15 +297,15 @@ class SensorFrames:
 def sensor_frames(names: Sequence[str], reference_files: Sequence[str], reference_frames: int,
                   preprocessing: PreprocessingConfig, expects_grey: bool, drift: float = DRIFT,
                   stores: Mapping[str, Path] | None = None, weights: str = '',
-                  slip_network: SlipNetwork | None = None) -> dict[str, SensorFrames]:
+                  slip_network: SlipNetwork | None = None, finds_unchanged: bool = False) -> dict[str, SensorFrames]:
     """By name of the sensor; raises UserError as `fixed_references` does.
 
     stores: by name, the file that keeps a reference across restarts; not of sensors with a reference file.
-    weights, slip_network: as for `SensorFrames`.
+    weights, slip_network, finds_unchanged: as for `SensorFrames`.
     """
     fixed = fixed_references(reference_files, names, preprocessing)
     found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift, weights=weights,
-                                slip_network=slip_network)
+                                slip_network=slip_network, finds_unchanged=finds_unchanged)
              for name, image in zip(names, fixed, strict=True)}
     for name, image in zip(names, fixed, strict=True):
         if stores and name in stores and image is None and found[name].needs_reference:

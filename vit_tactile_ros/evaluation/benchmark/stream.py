@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exit
         frame = sensor.update(message, stamp)
         if untouched is not None and frame.is_untouched:
             return untouched
-        if frame.is_unchanged and last is not None:
-            return replace(last, compute_share=0.0, inference_time=0.0)
+        if frame.is_unchanged and last is not None and (again := classifier.repeated(last, tau)) is not None:
+            return again
         used = full
         if exits:
             used = tau if forced < 0 else tuple(0.0 if i >= forced else 1.0 for i in range(len(tau)))
