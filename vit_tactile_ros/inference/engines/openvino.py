@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import openvino as ov
 import torch
 from torch import Tensor
@@ -58,6 +60,7 @@ class OpenVinoRuntime:
         self._one_image = compile_graphs(
             [for_counts(graph, self._counts) if self._threshold else for_one_image(graph) for graph in graphs],
             settings)
+        self._chain = None if self._threshold else Chain(self._one_image)
         if self._threshold:
             embedding = embedding_graph(model)
             self._embed, self._embed_one = compile_graphs([embedding, for_one_image(embedding)], settings)
@@ -69,6 +72,8 @@ class OpenVinoRuntime:
         if images.shape[1:] != self._image_shape:
             sides = ', '.join(map(str, self._image_shape))
             raise ValueError(f"images have shape {tuple(images.shape)}; must be (B, {sides}) for engine 'openvino'")
+        if self._chain is not None and len(images) == 1:
+            return self._chain.run(images)
         if groups is None:
             groups = choose_tokens(images, self._patch, self._threshold)
         for group in groups:
@@ -101,6 +106,30 @@ class OpenVinoRuntime:
         else:  # the first stage embeds the images
             parts = [(groups[0].rows, Tokens(images, None))]
         yield from run_stages(parts, len(self._any_batch), run, lambda _index, tokens, rows: tokens.subset(rows))
+
+
+class Chain:
+    """Compiled stages for one image, each of which reads the tokens where the one before has left them.
+
+    Handing arrays to a stage and taking them back takes 0.2 ms per stage of Python's time, a quarter of four blocks at
+    96x128. Here the memory of every input and output is fixed once. Not thread-safe, one run at a time.
+    """
+
+    def __init__(self, stages: Sequence[ov.InferRequest]) -> None:
+        """The requests stay as they are: the last image of a batch may run in them, with memory of its own."""
+        requests = [stage.get_compiled_model().create_infer_request() for stage in stages]
+        for before, after in pairwise(requests):
+            after.set_input_tensor(before.get_output_tensor(1))
+        self._requests = requests
+        self._image = requests[0].get_input_tensor().data
+        self._logits = [request.get_output_tensor(0).data for request in requests]
+
+    def run(self, images: Tensor) -> Stages:
+        """The logits of each exit in turn, of float32 (1, channels, H, W); what is sent in between has no effect."""
+        np.copyto(self._image, images.numpy())
+        for request, logits in zip(self._requests, self._logits, strict=True):
+            request.infer(share_outputs=True)
+            yield torch.from_numpy(logits.copy())
 
 
 @functools.cache
