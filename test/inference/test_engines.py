@@ -142,9 +142,9 @@ def test_every_precision_computes_the_same_patches():
 
 @pytest.mark.parametrize('precision', ('float32', pytest.param('int8', marks=needs_vnni)))
 @torch.inference_mode()
-def test_a_chain_computes_what_its_stages_compute(precision):
-    """Tokens of the image before, of a run that ended early, or of a batch of which one image was left: the second was
-    so where all stages used the same requests."""
+def test_one_image_is_computed_as_openvino_computes_it_alone(precision):
+    """Tokens of the image before, of a run that ended early, or of a batch of which one image was left, in memory that
+    an earlier run has used."""
     model = toy_model()
     images = varied(6, model)
     ranges = activation_ranges(model, images.split(2)) if precision == 'int8' else ()
