@@ -77,7 +77,20 @@ class OpenVinoRuntime:
             if group.kept is not None and group.kept.patches.shape[1] not in self._counts:
                 raise ValueError(f'a group keeps {group.kept.patches.shape[1]} patches; must be one of '
                                  f"{', '.join(map(str, self._counts))} for engine 'openvino'")
-        return self._stages(images, groups)
+        return self._stages_of_one(images, groups) if len(images) == 1 else self._stages(images, groups)
+
+    def _stages_of_one(self, images: Tensor, groups: Sequence[Group]) -> Stages:
+        # As `_stages`, without what only batches need: 0.06 ms per stage. Rows that are sent can only be this image.
+        values, weights = images.numpy(), []
+        if self._threshold:
+            (_rows, tokens), = take_tokens(torch.from_numpy(infer(self._embed_one, values)[0]), groups)
+            values = tokens.values.numpy()
+            weights = [np.ones(values.shape[:2], np.float32) if tokens.weights is None else tokens.weights.numpy()]
+        for request in self._one_image:
+            logits, *state = infer(request, values, *weights)
+            yield torch.from_numpy(logits.copy())
+            if state:
+                values, = state  # stays in the request's memory until its next run
 
     def _stages(self, images: Tensor, groups: Sequence[Group]) -> Stages:
         # The results stay in the request's memory until its next run, and the next stage reads them there. Groups of a
@@ -97,8 +110,7 @@ class OpenVinoRuntime:
             return Tokens(torch.from_numpy(results[1].copy() if is_shared else results[1]), tokens.weights), logits
 
         if self._threshold:
-            embed = self._embed_one if len(images) == 1 else self._embed
-            embedded, = infer(embed, images.numpy())
+            embedded, = infer(self._embed, images.numpy())
             parts = take_tokens(torch.from_numpy(embedded), groups)
         else:  # the first stage embeds the images
             parts = [(groups[0].rows, Tokens(images, None))]
