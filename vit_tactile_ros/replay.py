@@ -78,8 +78,8 @@ class ReplayRequest:
     lost_threshold: float = flag(LOST_THRESHOLD, 'probability that no object is held at which it counts as lost, above '
                                                  '0 and below 1; for a checkpoint of states')
     no_slip_motion: bool = flag(False, 'find slip by the checkpoint of states alone, not by the motion over seconds')
-    skip_unchanged: bool = flag(False, 'a touched image that shows the same as one of the last 0.5 s gets its result, as '
-                                       'with the parameter of the node')
+    skip_unchanged: bool = flag(False, 'a touched image that shows the same as one of the last 0.5 s gets its result, '
+                                       'as with the parameter of the node')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     tau: tuple[float, ...] = flag((), "exit threshold, one or one per early exit; default: the checkpoint's")
     max_accuracy_drop: float | None = flag(None, 'accepted accuracy drop, instead of --tau; needs a calibrated '

@@ -75,7 +75,7 @@ class SensorFrames:
         motion: interval in s, 0 for no motion, and number of views; None: those of `preprocessing`.
         weights: `Checkpoint.digest` of the network; a stored gain is used only for that.
         slip_network: gives `Frame.slip`, from fitted images and their reference.
-        finds_unchanged: gives `Frame.is_unchanged`; not where motion is used, which may change while the touch does not.
+        finds_unchanged: gives `Frame.is_unchanged`; not where motion is used, which may end while the touch does not.
         """
         if motion is None:
             motion = (preprocessing.motion_interval, preprocessing.motion_views) if preprocessing else (0.0, 1)

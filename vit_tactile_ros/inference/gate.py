@@ -111,6 +111,7 @@ class Gate:
         if self.variance is None or self.variance.shape != squares.shape:
             self.restart(np.zeros((rows, columns), np.float32))
         limits = self._limits()
+        assert self.variance is not None
         ratios = squares / limits
         score = math.sqrt(ratios.max())
         if score >= THRESHOLD:  # the touch distorts the least squares: it would seem to be everywhere
