@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -264,6 +265,27 @@ def test_arguments_out_of_range(flags, capsys):
     with pytest.raises(SystemExit) as error:
         benchmark.main(flags)
     assert error.value.code == 2 and 'must be' in capsys.readouterr().err
+
+
+def test_threads_and_thresholds_are_those_that_were_asked_for(toy, tmp_path, monkeypatch, capsys):
+    """OpenCV on all cores in figures for one thread: it waits for the busy ones. One threshold where each exit has one.
+    """
+    before = cv2.getNumThreads()
+    seen = {}
+
+    def look(request, checkpoint, console):
+        seen.update(threads=cv2.getNumThreads(), tau=request.tau)
+        return {}
+
+    monkeypatch.setattr(benchmark, 'run', look)
+    try:
+        for threads in (2, 1):
+            assert benchmark.main(['--checkpoint', str(toy), '--output', str(tmp_path), '--threads', str(threads),
+                                   '--tau', '0.9', '0.5']) == 0
+            assert seen == {'threads': threads, 'tau': (0.9, 0.5)}
+    finally:
+        cv2.setNumThreads(before)
+        torch.set_num_threads(1)
 
 
 def test_mistakes_and_ctrl_c(toy, tmp_path, monkeypatch, capsys):

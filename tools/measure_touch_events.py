@@ -86,14 +86,19 @@ def decision(classifier: TactileClassifier, frame: Frame, tau: tuple[float, ...]
 
 
 def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: TactileClassifier,
-                gate: bool, reference: np.ndarray | None = None, motion: bool = True) -> FrameTable:
+                gate: bool, reference: np.ndarray | None = None, motion: bool = True,
+                skip_unchanged: bool = False) -> FrameTable:
     """As replay makes it, at a tau of 0.95. Contact of an unknown class is labelled with class 1."""
     sensor = SensorFrames(Reference(fixed=reference), classifier.preprocessing,
-                          slip_network=shipped_slip_network(classifier.class_names) if motion else None)
-    decisions, labels, slips = [], [], []
+                          slip_network=shipped_slip_network(classifier.class_names) if motion else None,
+                          finds_unchanged=skip_unchanged)
+    decisions: list[Decision] = []
+    labels, slips = [], []
     for image, label in frames:
         frame = sensor.update(message_of(image), 10**9 + round(1e9 * len(labels) / rate))
-        decisions.append(decision(classifier, frame, classifier.thresholds(0.95), gate))
+        # The image before is in the same touch: the gate would have ended what is_unchanged compares with.
+        decisions.append(decisions[-1] if frame.is_unchanged else
+                         decision(classifier, frame, classifier.thresholds(0.95), gate))
         labels.append(label)
         if frame.slip is not None:
             slips.append([*frame.slip.states, frame.slip.lost])
@@ -121,7 +126,7 @@ def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: 
 
 def measure(streams: Iterator[tuple[str, Iterator[Labelled], float]], gate: bool = True, slip: Path | None = None,
             settings: EventSettings | None = None, reference: tuple[Path, int, int] | None = None,
-            motion: bool = True) -> list[dict]:
+            motion: bool = True, skip_unchanged: bool = False) -> list[dict]:
     checkpoint = load_checkpoint(slip or shipped_checkpoint())
     if checkpoint.class_names not in ((STATE_NAMES,) if slip else (CLASS_NAMES, (*CLASS_NAMES, UNKNOWN))):
         raise RuntimeError('the checkpoint has other classes than the simulator')
@@ -129,7 +134,7 @@ def measure(streams: Iterator[tuple[str, Iterator[Labelled], float]], gate: bool
     image = untouched_reference(*reference, classifier) if reference else None
     rows = []
     for name, frames, rate in streams:
-        table = frame_table(name, frames, rate, classifier, gate, image, motion)
+        table = frame_table(name, frames, rate, classifier, gate, image, motion, skip_unchanged)
         rows.append({'stream': name, 'frames': len(table)} | judge_touches(
             table, find_touches(table, settings) or []))
     return rows
@@ -148,6 +153,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--seconds', type=float, default=60.0, help='s of each simulated stream (default: 60)')
     parser.add_argument('--seeds', type=int, default=3, help='simulated streams per sensor (default: 3)')
     parser.add_argument('--no_motion', action='store_true', help='slip by the checkpoint alone, not by the motion')
+    parser.add_argument('--skip_unchanged', action='store_true', help='as the parameter of the node')
     parser.add_argument('--no_gate', action='store_true', help='all images through the network')
     arguments = parser.parse_args(argv)
     if arguments.clips:
@@ -164,7 +170,8 @@ def main(argv: list[str] | None = None) -> None:
         clip, first, last = arguments.reference
         reference = (arguments.clips / clip, int(first), int(last))
     rows = measure(streams, not arguments.no_gate, arguments.slip,
-                   EventSettings(slip_threshold=arguments.slip_threshold), reference, not arguments.no_motion)
+                   EventSettings(slip_threshold=arguments.slip_threshold), reference, not arguments.no_motion,
+                   arguments.skip_unchanged)
     columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
     print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
     for row in rows:

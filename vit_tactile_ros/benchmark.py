@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import torch
 import torch.nn.functional as F
 from rich.console import Console
@@ -28,6 +29,7 @@ from vit_tactile_ros.evaluation.benchmark.figure import benchmark_figure
 from vit_tactile_ros.evaluation.benchmark.measurements import SIDES, Budget, Subject
 from vit_tactile_ros.evaluation.benchmark.stream_subject import stream_subject
 from vit_tactile_ros.evaluation.cache import cached_ranges
+from vit_tactile_ros.evaluation.calibration import tau_shown
 from vit_tactile_ros.evaluation.figures import save_figure
 from vit_tactile_ros.evaluation.outputs import inputs_of
 from vit_tactile_ros.evaluation.parts import EvaluationData, load_parts
@@ -65,7 +67,7 @@ class BenchmarkRequest:
     """The settings of the command; raises UserError naming the field that is wrong."""
 
     batch_size: int = flag(16, 'images that run at once; 1: one sensor')
-    tau: float | None = flag(None, "exit threshold, 0 to 1; default: the checkpoint's")
+    tau: tuple[float, ...] = flag((), "exit threshold, 0 to 1, one or one per early exit; default: the checkpoint's")
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     random: bool = flag(False, 'an untrained network of create_vit_tactile(), 224x224; its predictions are random')
     image_size: tuple[int, int] | None = flag(
@@ -96,8 +98,8 @@ class BenchmarkRequest:
         for name in ('seconds', 'stream_seconds'):
             if not getattr(self, name) > 0:
                 raise UserError(f'{name} is {getattr(self, name)}; must be above 0')
-        if self.tau is not None and not 0 <= self.tau <= 1:
-            raise UserError(f'tau is {self.tau}; must be between 0 and 1')
+        if wrong := [tau for tau in self.tau if not 0 <= tau <= 1]:
+            raise UserError(f'tau is {wrong[0]}; must be between 0 and 1')
         if self.random and self.checkpoint:
             raise UserError('random: not allowed with --checkpoint; give only one of them')
         if self.contacts and not self.stream:
@@ -210,6 +212,7 @@ def main(argv: list[str] | None = None) -> int:
     check_folder_writable(request.output)
     console = Console(width=None if sys.stdout.isatty() else 120)
     torch.set_num_threads(request.threads)
+    cv2.setNumThreads(request.threads)  # otherwise OpenCV takes all cores, and waits for those that are taken
     result = run(request, load_network(request), console)
     print(json.dumps(result))
     return 0
@@ -219,7 +222,8 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     """Check, measure, print and write; returns the JSON object of the last line."""
     model, size = checkpoint.model, request.batch_size
     exits = model.config.exits
-    tau = checkpoint.calibration.tau if request.tau is None else request.tau
+    given = request.tau or (checkpoint.calibration.tau,)
+    tau = given[0] if len(given) == 1 else given
     limits, temperatures = thresholds(tau, len(exits)), checkpoint.calibration.temperatures or (1.0,) * len(exits)
     timed = request.data.size
     parts = load_parts(dataclasses.replace(request.data, size=max(timed, request.accuracy)), checkpoint, 'test')
@@ -262,10 +266,10 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
     where = (f'{device}, {request.threads} thread{"s" * (request.threads > 1)}, engine {runtime.name} in '
              f'{runtime.precision}')
     height, width = model.config.image_size
-    console.print(f'early exits on {data} at tau {tau:g}: '
+    console.print(f'early exits on {data} at tau {tau_shown(limits)}: '
                   + ', '.join(f'{r:.0%} at block {b}' for b, r in zip(exits, rates, strict=True)), soft_wrap=True)
-    tables.print_batch(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', found, tau,
-                       size, f'{runtime.name} {runtime.precision}')
+    tables.print_batch(console, times, shares, exits, f'batch of {size}, {height}x{width} px, {where}', found,
+                       tau_shown(limits), size, f'{runtime.name} {runtime.precision}')
     ratio, early_ratio = times['timm'].p50 / times['full'].p50, times['timm'].p50 / times['early'].mean
     accuracy = None
     if request.accuracy:
@@ -276,7 +280,7 @@ def run(request: BenchmarkRequest, checkpoint: Checkpoint, console: Console) -> 
         ours, plain = outputs_of_engines((runtime, whole), part.frames, checkpoint, judged, size, 'accuracy')
         accuracy = compare_accuracy(ours, plain, limits, temperatures)
         tables.print_accuracy(console, accuracy, f'accuracy on {judged} touches, {runtime.name} in {runtime.precision}',
-                              tau)
+                              tau_shown(limits))
         console.print(f'over {tiny} in plain torch: full depth {ratio:.2f} times as fast, early exits '
                       f'(mean) {early_ratio:.2f} times, {accuracy["early"]["points_below_full"]:.2f} points '
                       'below the full depth in plain torch', soft_wrap=True)

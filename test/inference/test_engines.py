@@ -140,6 +140,38 @@ def test_every_precision_computes_the_same_patches():
                     for group in choose_tokens(images, 16, 0.1)] and len(seen) > 1
 
 
+@pytest.mark.parametrize('precision', ('float32', pytest.param('int8', marks=needs_vnni)))
+@torch.inference_mode()
+def test_one_image_is_computed_as_openvino_computes_it_alone(precision):
+    """Tokens of the image before, of a run that ended early, or of a batch of which one image was left, in memory that
+    an earlier run has used."""
+    model = toy_model()
+    images = varied(6, model)
+    ranges = activation_ranges(model, images.split(2)) if precision == 'int8' else ()
+    runtime = OpenVinoRuntime(model, precision, ranges=ranges)
+    requests = compile_graphs([for_one_image(graph) for graph in stage_graphs(model, ranges)],
+                              settings_for(precision, 1))
+    for number, image in enumerate(images.split(1)):
+        state, wanted = image.numpy(), []
+        for request in requests:
+            logits, *rest = request.infer([state]).values()
+            wanted.append(logits)
+            state = rest[0] if rest else None
+        early = runtime.stages(images[-1:])
+        next(early)
+        early.close()
+        if number % 2:
+            batch = runtime.stages(images[:3])
+            next(batch)
+            batch.send(torch.tensor([2]))
+            batch.close()
+        got = list(runtime.stages(image))
+        kept = [logits.clone() for logits in got]
+        list(runtime.stages(images[-1:]))
+        for logits, same, expected in zip(got, kept, wanted, strict=True):
+            assert np.array_equal(logits.numpy(), expected) and torch.equal(logits, same)
+
+
 @pytest.mark.parametrize('threshold', (0.0, 0.1))
 @torch.inference_mode()
 def test_openvino_goes_on_with_the_rows_that_are_sent(threshold):

@@ -99,3 +99,21 @@ def test_other_sizes():
     gate = Gate()
     assert gate.judge(to_cells(np.zeros((96, 128, 3), np.float32))).is_untouched
     assert gate.judge(to_cells(np.zeros((64, 64, 3), np.float32))).is_untouched  # another resolution: starts again
+
+
+@pytest.mark.parametrize('size', (SIZE, (224, 224, 3)))
+def test_cells_do_not_depend_on_the_order_in_memory(size):
+    """Another mean of a reference, whose channels lie one after the other, than of the same image."""
+    image = np.random.default_rng(0).uniform(0, 255, size).astype(np.float32)
+    planar = np.array(image.transpose(2, 0, 1), order='C').transpose(1, 2, 0)
+    assert not planar.flags.c_contiguous
+    np.testing.assert_array_equal(to_cells(planar), to_cells(image))
+
+
+def test_a_change_is_measured_with_its_light():
+    """A change of light between two images of a touch that nobody notices, since the gate takes light out."""
+    gate, flat = trained(), np.zeros(SIZE, np.float32)
+    assert gate.change(to_cells(flat)) == 0
+    noise = float(np.sqrt(gate.variance.max()))
+    assert gate.change(to_cells(flat + 4 * noise)) >= 4 * (1 - 1e-6)
+    assert gate.judge(to_cells(flat + 4 * noise)).is_still

@@ -63,13 +63,15 @@ def live_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
     return np.stack(classifier.runtime.inputs)
 
 
-def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True, store: Path | None = None) -> None:
+def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True, store: Path | None = None,
+         tau: tuple[float, ...] = TAU, skip_unchanged: bool = False) -> None:
     logger = rclpy.logging.get_logger('one_path')
     stores = {} if store is None else {'left': stored_path(store, '/left/image_raw')}
     sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False,
                                           stores=stores, weights=classifier.digest,
-                                          slip_network=shipped_slip_network(classifier.class_names))['left'])
-    worker = ClassificationWorker(classifier, [sensor], lambda: TAU, publish, logger, ThrottledLog(logger),
+                                          slip_network=shipped_slip_network(classifier.class_names),
+                                          finds_unchanged=skip_unchanged)['left'])
+    worker = ClassificationWorker(classifier, [sensor], lambda: tau, publish, logger, ThrottledLog(logger),
                                   gate=lambda: gate)
     worker.start()
     with Recording(bag) as recording:
@@ -196,3 +198,32 @@ def test_motion_over_seconds_in_live_and_replay(tmp_path, monkeypatch):
         assert table.slip(row).lost == one.lost or np.isnan(one.lost)
     settings = ReplaySettings(tau=TAU, batch_size=4, timing_frames=0, slip_motion=False)
     assert replay(bag, 'b', classifier, settings).table.motion is None
+
+
+@pytest.mark.parametrize('tau', (0.9, 1.0))
+def test_unchanged_images_in_live_and_replay(tmp_path, tau):
+    """A result that only one of them repeats, or that is repeated although every image should be computed."""
+    checkpoint = dataclasses.replace(toy_checkpoint(), class_names=('no_contact', *NAMES[1:]))
+    rng = np.random.default_rng(0)
+    images = [rng.normal(100, 1, (24, 32, 3)) for _ in range(16)]
+    for number, image in enumerate(images):  # untouched, a touch that is held, a wider one, another after a pause
+        image[4:12, 4:12 if number < 10 else 24] += 60 * (number > 5 and number != 13)
+    bag = write_bag(tmp_path / 'b', {'left': [None] * 16}, of=[image.round().astype(np.uint8) for image in images])
+    counts = []
+    for skip in (False, True):
+        classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
+        classifier.runtime = Recorder(classifier.runtime)
+        live = []
+        play(bag, classifier, lambda _sensor, _image, decision, to=live: to.append(decision), tau=(tau, tau),
+             skip_unchanged=skip)
+        counts.append(len(classifier.runtime.inputs))
+        table = replay(bag, 'b', classifier, ReplaySettings(tau=(tau, tau), batch_size=4, timing_frames=0,
+                                                            skip_unchanged=skip)).table
+        assert [d.exit_index for d in live] == table.exit_index.tolist()
+        np.testing.assert_allclose(np.stack([d.probabilities for d in live]), table.probabilities, atol=1e-5)
+        repeated = [n for n, d in enumerate(live) if d.exit_index >= 0 and d.compute_share == 0]
+        assert repeated == np.flatnonzero((table.kept_share == 0) & (table.exit_index >= 0)).tolist()
+        assert repeated == ([7, 8, 9, 11, 12, 15] if skip and tau < 1 else [])
+        for number in repeated:
+            assert np.array_equal(live[number].probabilities, live[number - 1].probabilities)
+    assert counts[0] - counts[1] == len(repeated)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -100,6 +100,14 @@ class TactileClassifier:
         class_id = self.class_names.index(NO_CONTACT)
         return Decision(class_id, NO_CONTACT, GATE_CONFIDENCE, gate_probabilities(self.class_names), GATE_EXIT_INDEX,
                         GATE_EXIT_BLOCK, np.empty(0, np.float32), tuple(tau), 0.0, 0.0)
+
+    @staticmethod
+    def repeated(decision: Decision, tau: Sequence[float]) -> Decision | None:
+        """The decision for an unchanged frame from that of the frame before (`Frame.is_unchanged`).
+
+        None if the network has to decide: with all thresholds at 1, no image exits early.
+        """
+        return replace(decision, compute_share=0.0, inference_time=0.0) if min(tau, default=1.0) < 1 else None
 
     def evidence(self, touch_odds: Sequence[float] | None) -> NDArray[np.float32] | None:
         """Log likelihoods of the classes from the odds of a touch of each frame (`Frame.touch_odds`), (B, C).

@@ -30,6 +30,7 @@ from vit_tactile_ros.inference.sensor_gain import CAUSE as GAIN
 from vit_tactile_ros.inference.sensor_gain import SensorGain
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.slip_network import SlipNetwork
+from vit_tactile_ros.inference.unchanged import Unchanged
 from vit_tactile_ros.model import PreprocessingConfig
 
 Image = NDArray[np.uint8]
@@ -51,6 +52,7 @@ class Frame(NamedTuple):
     # Motion is the difference to it; fitted, (h, w, 3 * motion_views); None: motion is not used.
     previous: Image | None = None
     slip: SlipEvidence | None = None  # what the last seconds show; None: not computed
+    is_unchanged: bool = False  # it shows the same touch as the last image of which this is False
 
 
 class SensorFrames:
@@ -65,7 +67,7 @@ class SensorFrames:
 
     def __init__(self, reference: Reference, preprocessing: PreprocessingConfig | None = None,
                  expects_grey: bool = True, drift: float = DRIFT, motion: tuple[float, int] | None = None,
-                 weights: str = '', slip_network: SlipNetwork | None = None) -> None:
+                 weights: str = '', slip_network: SlipNetwork | None = None, finds_unchanged: bool = False) -> None:
         """preprocessing: None keeps the images as decoded and gathers a reference of that size.
 
         expects_grey: do not check for grey images, since the network was trained on them.
@@ -73,6 +75,7 @@ class SensorFrames:
         motion: interval in s, 0 for no motion, and number of views; None: those of `preprocessing`.
         weights: `Checkpoint.digest` of the network; a stored gain is used only for that.
         slip_network: gives `Frame.slip`, from fitted images and their reference.
+        finds_unchanged: gives `Frame.is_unchanged`; not where motion is used, which may end while the touch does not.
         """
         if motion is None:
             motion = (preprocessing.motion_interval, preprocessing.motion_views) if preprocessing else (0.0, 1)
@@ -81,6 +84,7 @@ class SensorFrames:
         self.reference = reference
         self._drift = drift
         self.monitor = ReferenceMonitor(reference, drift)
+        self._unchanged = Unchanged() if finds_unchanged and self._motion is None else None
         self._store: Path | None = None  # the file that keeps the reference across restarts
         self._stored: StoredReference | None = None  # what was read from it
         self.stored_at: float | None = None  # s since 1970, when the file was written; None: it has no reference for us
@@ -143,8 +147,10 @@ class SensorFrames:
         slip = None
         if self._detector is not None and reference is not None:
             slip = self._detector.update(image, stamp_ns, reference)
+        is_unchanged = self._unchanged is not None and self._unchanged.check(self.monitor, stamp_ns)
         return Frame(image, reference, stamp_ns, notes, is_untouched=self.monitor.is_untouched,
-                     touch_odds=self.monitor.touch_odds, gain=self.gain, previous=previous, slip=slip)
+                     touch_odds=self.monitor.touch_odds, gain=self.gain, previous=previous, slip=slip,
+                     is_unchanged=is_unchanged)
 
     @property
     def motion_gaps(self) -> int:
@@ -291,15 +297,15 @@ class SensorFrames:
 def sensor_frames(names: Sequence[str], reference_files: Sequence[str], reference_frames: int,
                   preprocessing: PreprocessingConfig, expects_grey: bool, drift: float = DRIFT,
                   stores: Mapping[str, Path] | None = None, weights: str = '',
-                  slip_network: SlipNetwork | None = None) -> dict[str, SensorFrames]:
+                  slip_network: SlipNetwork | None = None, finds_unchanged: bool = False) -> dict[str, SensorFrames]:
     """By name of the sensor; raises UserError as `fixed_references` does.
 
     stores: by name, the file that keeps a reference across restarts; not of sensors with a reference file.
-    weights, slip_network: as for `SensorFrames`.
+    weights, slip_network, finds_unchanged: as for `SensorFrames`.
     """
     fixed = fixed_references(reference_files, names, preprocessing)
     found = {name: SensorFrames(Reference(reference_frames, image), preprocessing, expects_grey, drift, weights=weights,
-                                slip_network=slip_network)
+                                slip_network=slip_network, finds_unchanged=finds_unchanged)
              for name, image in zip(names, fixed, strict=True)}
     for name, image in zip(names, fixed, strict=True):
         if stores and name in stores and image is None and found[name].needs_reference:

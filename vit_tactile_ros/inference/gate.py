@@ -110,8 +110,8 @@ class Gate:
         squares = _squares(rest, rows, columns)
         if self.variance is None or self.variance.shape != squares.shape:
             self.restart(np.zeros((rows, columns), np.float32))
+        limits = self._limits()
         assert self.variance is not None
-        limits = np.minimum(np.maximum(self.variance, _LOWEST_NOISE**2), _HIGHEST_NOISE**2)
         ratios = squares / limits
         score = math.sqrt(ratios.max())
         if score >= THRESHOLD:  # the touch distorts the least squares: it would seem to be everywhere
@@ -123,6 +123,17 @@ class Gate:
             self.variance = self.variance + (np.minimum(squares, _OUTLIER * self.variance)
                                              - self.variance) / self._frames
         return verdict
+
+    def change(self, difference: Cells) -> float:
+        """The largest cell of a difference between two judged frames, in units of the noise; light counts too."""
+        rows, columns = difference.shape[:2]
+        squares = _squares(difference.reshape(rows * columns, 3), rows, columns)
+        return math.sqrt((squares / self._limits()).max())
+
+    def _limits(self) -> NDArray[np.float32]:
+        """The variance of the noise of every cell, in its range; a frame must have been judged."""
+        assert self.variance is not None
+        return np.minimum(np.maximum(self.variance, _LOWEST_NOISE**2), _HIGHEST_NOISE**2)
 
     @property
     def noise(self) -> float:
@@ -161,8 +172,10 @@ def _without_touch(plane: NDArray[np.float32], flat: NDArray[np.float32], limits
 
 def to_cells(image: NDArray[np.uint8] | NDArray[np.float32]) -> Cells:
     """Means over about square cells, 12 along the shorter side, of an (h, w, 3) image."""
-    if image.dtype != np.float32 or not image.flags.c_contiguous:  # OpenCV rounds the means of integers
+    if image.dtype != np.float32:  # OpenCV rounds the means of integers
         image = np.array(image, np.float32, order='C')
+    elif not image.flags.c_contiguous:  # of a reference; np.array takes 5 to 10 times as long
+        image = cv2.merge(tuple(image.transpose(2, 0, 1)))
     height, width = image.shape[:2]
     cell = max(1.0, min(height, width) / _CELLS)
     return cv2.resize(image, (max(2, round(width / cell)), max(2, round(height / cell))),

@@ -49,6 +49,7 @@ class ReferenceMonitor:
         self.reference = reference
         self.gate = Gate()
         self.verdict: Verdict | None = None  # of the last frame; None while the reference is gathered
+        self.cells: Cells | None = None  # of the last judged frame
         self.health = self.worst = WAITING
         self.version = 0  # of the reference; changes when it is captured or followed
         self.is_settled = False  # for SETTLING s nothing has touched since the reference was captured
@@ -72,7 +73,7 @@ class ReferenceMonitor:
     def restart(self) -> None:
         """Another reference is gathered from the next frames."""
         self.gate.restart()
-        self.verdict, self.health, self.is_settled, self._stored = None, WAITING, False, None
+        self.verdict, self.cells, self.health, self.is_settled, self._stored = None, None, WAITING, False, None
         self._gathered.clear()
         self._forget()
 
@@ -145,7 +146,8 @@ class ReferenceMonitor:
         step = 0.0 if self._stamp is None else (stamp_ns - self._stamp) / 1e9
         self._stamp = stamp_ns
         step = step if 0 <= step <= _MAX_STEP else 0.0
-        verdict = self.verdict = self.gate.judge(to_cells(image) - self._reference_cells())
+        self.cells = to_cells(image)
+        verdict = self.verdict = self.gate.judge(self.cells - self._reference_cells())
         self._judged += 1
         if verdict.is_still:
             self._touching = 0

@@ -143,6 +143,9 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('gate', True, 'Untouched images exit before the first block, recognised by their difference to the '
                   'reference. Needs a checkpoint with the class no_contact; with tau 1 no image exits early.', is_bool,
                   live=True),
+    ParameterRule('skip_unchanged', False, 'A touched image that shows the same as one of the last 0.5 s, within the '
+                  "gate's noise, gets the result of that one without the network. Not for checkpoints with motion; "
+                  'with tau 1 every image is computed.', is_bool),
     ParameterRule('slip_threshold', SLIP_THRESHOLD, 'Probability of slip, above 0 and below 1, at which touch_event '
                   'reports SLIP_BEGAN: lower is earlier, with more false alarms. For a checkpoint of states.',
                   _is_probability, live=True, dynamic=True, float_range=(0.0, 1.0)),

@@ -57,7 +57,8 @@ def new_frames(node: Node, settings: NodeParameters, classifier: TactileClassifi
     return sensor_frames(names, list(value('reference_files') or ['']), value('reference_frames'),
                          classifier.preprocessing, classifier.expects_grey, value('reference_drift'), stores,
                          classifier.digest,
-                         shipped_slip_network(classifier.class_names) if value('slip_motion') else None)
+                         shipped_slip_network(classifier.class_names) if value('slip_motion') else None,
+                         value('skip_unchanged'))
 
 
 def load_beside(running: Running, classifier: TactileClassifier) -> Loaded:
@@ -88,6 +89,7 @@ def adopt(running: Running, loaded: Loaded) -> str:
             raise
         running.settings.configure(loaded.calibration, len(new.exits))
         for sensor in running.sensors:
+            sensor.last_decision = None
             fresh = loaded.frames[sensor.name]
             if sees_the_same:
                 sensor.frames.use_gain_of(fresh)  # it is for one checkpoint

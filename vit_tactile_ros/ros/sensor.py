@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from vit_tactile_ros.inference.classifier import Decision
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.stream_monitor import StreamMonitor
 
@@ -59,6 +60,7 @@ class Sensor:
     name: str
     frames: SensorFrames  # updated by the worker only
     stream: StreamMonitor = field(default_factory=StreamMonitor)  # updated by the worker only
+    last_decision: Decision | None = None  # of the network, by the worker only; None: it may not be repeated
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     waiting: WaitingImage | None = None

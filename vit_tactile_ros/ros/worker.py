@@ -196,7 +196,16 @@ class ClassificationWorker:
         is_gated = gate and any(r.frame.is_untouched for r in ready)
         untouched = self.classifier.untouched(steered) if is_gated else None
         results = [self._finish(r, untouched) for r in ready if untouched is not None and r.frame.is_untouched]
-        if others := [r for r in ready if untouched is None or not r.frame.is_untouched]:
+        others = []
+        for r in ready:
+            if untouched is not None and r.frame.is_untouched:
+                continue
+            last = r.sensor.last_decision if r.frame.is_unchanged else None
+            if last is not None and (again := self.classifier.repeated(last, steered)) is not None:
+                results.append(self._finish(r, again))
+            else:
+                others.append(r)
+        if others:
             # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
             hurry = Hurry(floor(tau, budget.tau_min), lambda place: others[place].sensor.waiting is not None) \
                 if self.steering.level else None
@@ -211,6 +220,8 @@ class ClassificationWorker:
     def _decide(self, ready: Sequence[_Ready], tau: tuple[float, ...], hurry: Hurry | None, gate: bool,
                 ) -> list[tuple[_Ready, Decision]]:
         """The decisions of the network, with those of the gate on a touch; images without one are rejected."""
+        for r in ready:
+            r.sensor.last_decision = None  # if this one fails, an earlier result must not be repeated for it
         try:
             decisions = self.classifier.classify([r.frame.image for r in ready], [r.frame.reference for r in ready],
                                                  tau, [r.frame.previous for r in ready], hurry,
@@ -228,6 +239,7 @@ class ClassificationWorker:
         for r, decision in zip(ready, decisions, strict=True):
             if np.isfinite(decision.probabilities).all() and np.isfinite(decision.exit_confidences).all():
                 decided.append((r, decision))
+                r.sensor.last_decision = decision
                 continue
             r.sensor.reject('not finite')
             self._throttled.error(f'{r.sensor.name} not finite',

@@ -59,8 +59,8 @@ def test_the_lines_decide_as_the_node(clip, checkpoint):
     subject = stream.Subject(whole, TactileClassifier(kept, 'cpu', threads=1), tau, {'tiny': tiny})
     found = stream.measure_stream(subject, [clip], {clip.name: [(12, 31)]}, 1, 1)
     result = stream.summary(found, subject, ['tiny', 'not there'])
-    assert set(found.times) == {'full depth', 'exits alone', 'tokens alone', 'gate alone', 'all together', 'tiny',
-                                'preprocessing alone'}
+    assert set(found.times) == {'full depth', 'exits alone', 'tokens alone', 'gate alone', 'gate and exits',
+                                'all together', 'and changes only', 'tiny', 'preprocessing alone'}
     assert all(len(times) == len(found.touched) == 95 for times in found.times.values())
     played = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing)
     sensor = SensorFrames(Reference(), checkpoint.preprocessing)
@@ -76,6 +76,13 @@ def test_the_lines_decide_as_the_node(clip, checkpoint):
         assert of['full depth'].class_id == full.class_id and of['full depth'].exit_index == 2
         assert (of['exits alone'].class_id, of['exits alone'].exit_index) == (early.class_id, early.exit_index)
         assert of['tokens alone'].compute_share <= 1 and of['tokens alone'].exit_index == 2
+        if not frame.is_untouched:
+            assert (of['gate and exits'].class_id, of['gate and exits'].exit_index) == (early.class_id,
+                                                                                       early.exit_index)
+    # The square is the same on all its frames: its result is repeated, but not for longer than half a second.
+    touch = [d for d in found.decisions['and changes only'] if d.exit_index != GATE_EXIT_INDEX]
+    assert len(touch) == 20 and sum(d.compute_share == 0 for d in touch) == 18
+    assert len({d.class_id for d in touch}) == 1 and result['unchanged_share'] == pytest.approx(18 / 95)
     assert result['untouched_share'] == pytest.approx(75 / 95) and result['gate_share'] > 0.7
     full, gate = (result['predictions'][name] for name in ('full depth', 'gate alone'))
     assert full['same_class_touched'] == 1 and gate['frames'] == 35 and result['repeated_frames'] == 60

@@ -99,7 +99,7 @@ def _in_openvino(baseline: Baseline, images: Tensor, precision: Precision, threa
     import openvino as ov
 
     from vit_tactile_ros.evaluation.benchmark.vit_tiny_graph import vit_tiny_graph
-    from vit_tactile_ros.inference.engines.openvino import compile_graphs, settings_for
+    from vit_tactile_ros.inference.engines.openvino import compile_graphs, infer, settings_for
 
     settings = settings_for(precision, threads)
     if baseline.key == 'timm':
@@ -112,10 +112,7 @@ def _in_openvino(baseline: Baseline, images: Tensor, precision: Precision, threa
         graph = ov.convert_model(baseline.model, example_input=images[:1])
     graph.reshape(list(images.shape))
     request, = compile_graphs([graph], settings)
-
-    def run(batch: Tensor) -> Tensor:
-        return torch.from_numpy(request.infer([batch.numpy()], share_inputs=True, share_outputs=True)[0])
-    return run
+    return lambda batch: torch.from_numpy(infer(request, batch.numpy())[0])
 
 
 @torch.inference_mode()

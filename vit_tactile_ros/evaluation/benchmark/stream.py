@@ -35,6 +35,7 @@ from vit_tactile_ros.model import PreprocessingConfig, exit_probabilities
 # Frames that a line runs before the next one has its turn: a node runs one network, whose weights stay in the cache.
 RUN = 25
 FULL, ALL = 'full depth', 'all together'
+CHANGES = 'and changes only'  # all together, and an unchanged touch is not computed again
 EMPTY = 'preprocessing alone'
 Frame = Callable[[Any, int, int], 'Decision | None']  # message, stamp in ns, exit that is forced (-1: none)
 
@@ -68,21 +69,27 @@ class StreamTimes:
         return Times(tuple(np.array(self.times[line])[keep]), tuple(np.array(self.cpu[line])[keep]))
 
 
-def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exits: bool) -> Frame:
-    """Our network on a new sensor, as the node calls it."""
-    sensor = SensorFrames(Reference(), classifier.preprocessing, classifier.expects_grey)
+def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exits: bool,
+         changes: bool = False) -> Frame:
+    """Our network on a new sensor, as the node calls it. changes: an unchanged image gets the result before it."""
+    sensor = SensorFrames(Reference(), classifier.preprocessing, classifier.expects_grey, finds_unchanged=changes)
     untouched = classifier.untouched(tau) if gate else None
     full = classifier.thresholds(1.0)
+    last: Decision | None = None
 
     def run(message: Any, stamp: int, forced: int) -> Decision:
+        nonlocal last
         frame = sensor.update(message, stamp)
         if untouched is not None and frame.is_untouched:
             return untouched
+        if frame.is_unchanged and last is not None and (again := classifier.repeated(last, tau)) is not None:
+            return again
         used = full
         if exits:
             used = tau if forced < 0 else tuple(0.0 if i >= forced else 1.0 for i in range(len(tau)))
         decision, = classifier.classify([frame.image], [frame.reference], used, [frame.previous], None,
                                         [frame.touch_odds] if untouched is not None else None)
+        last = decision
         return decision
     return run
 
@@ -112,7 +119,11 @@ def lines_of(subject: Subject) -> dict[str, Frame]:
         lines['tokens alone'] = ours(kept, tau, False, False)
     if whole.untouched(tau) is not None:
         lines['gate alone'] = ours(whole, tau, True, False)
+        if kept is not None:
+            lines['gate and exits'] = ours(whole, tau, True, True)
     lines[ALL] = ours(kept or whole, tau, True, True)
+    if whole.untouched(tau) is not None:
+        lines[CHANGES] = ours(kept or whole, tau, True, True, True)
     lines |= {name: other(network, whole.preprocessing) for name, network in subject.networks.items()}
     return lines | {EMPTY: other(None, whole.preprocessing)}
 
@@ -203,6 +214,8 @@ def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[s
         'repeated_frames': sum(found.repeated), 'gate_share': float((~network).mean()),
         'exit_rates': [float((exits == i).sum() / max(network.sum(), 1)) for i in range(len(subject.whole.exits))],
         'patches_kept': float((shares / full_shares)[network].mean()) if network.any() else None,
+        'unchanged_share': None if CHANGES not in found.decisions else float(np.mean(
+            [decision.compute_share == 0 for decision in found.decisions[CHANGES]]) - (~network).mean()),
         'exits_from_own_size': subject.forced is not None, 'lines': lines,
         'times_as_fast': {name: {'mean': lines[name]['mean_ms'] / lines[ALL]['mean_ms'],
                                  'cpu': lines[name]['cpu_s_per_1000'] / lines[ALL]['cpu_s_per_1000']}

@@ -26,10 +26,10 @@ def table_of(title: str, *columns: str) -> Table:
 
 
 def print_batch(console: Console, times: Mapping[str, Times], shares: Mapping[int, float], exits: tuple[int, ...],
-                title: str, baselines: Sequence[Baseline], tau: float, batch_size: int, engine: str) -> None:
+                title: str, baselines: Sequence[Baseline], tau: str, batch_size: int, engine: str) -> None:
     """One line for each workload; `shares` are matrix rates by the block of each exit."""
     names = {f'exit {i}': f'up to block {b}' for i, b in enumerate(exits)} | {
-        'full': 'full depth', 'early': f'early exits, tau {tau:g}', 'softmax': 'softmax attention, full depth',
+        'full': 'full depth', 'early': f'early exits, tau {tau}', 'softmax': 'softmax attention, full depth',
         'mixed': 'mixed exits', 'matrix': 'matrix products of one block'}
     for baseline in baselines:
         names |= {baseline.key: f'{baseline.name}, plain torch',
@@ -59,6 +59,8 @@ def print_stream(console: Console, found: Mapping[str, Any], title: str) -> None
                   f'({found["repeated_frames"]} frames played again for that); the gate takes '
                   f'{found["gate_share"]:.0%}, '
                   f'of the others {exits} exit at each exit, with {found["patches_kept"] or 0:.0%} of their patches'
+                  + (f'; {found["unchanged_share"]:.0%} of all frames show the touch of the one before unchanged'
+                     if found['unchanged_share'] is not None else '')
                   + '; each exits where the checkpoint does at its own image size' * found['exits_from_own_size'],
                   soft_wrap=True)
     for reason in found['skipped']:
@@ -77,11 +79,11 @@ def print_stream(console: Console, found: Mapping[str, Any], title: str) -> None
                       + contact, soft_wrap=True)
 
 
-def print_accuracy(console: Console, accuracy: Mapping[str, Any], title: str, tau: float) -> None:
+def print_accuracy(console: Console, accuracy: Mapping[str, Any], title: str, tau: str) -> None:
     """`accuracy` is that of `compare_accuracy`."""
     table = table_of(title, 'accuracy', 'plain torch', 'points')
     lines = {f'exit after block {block}': line for block, line in accuracy['exits'].items()}
-    for name, line in (lines | {f'early exits, tau {tau:g}': accuracy['early']}).items():
+    for name, line in (lines | {f'early exits, tau {tau}': accuracy['early']}).items():
         table.add_row(name, f'{line["accuracy"]:.4f}', f'{line["plain"]:.4f}', f'{line["points"]:+.2f}')
     console.print(table)
 

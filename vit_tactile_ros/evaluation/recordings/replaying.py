@@ -56,6 +56,7 @@ class ReplaySettings:
     reference_drift: float = DRIFT  # s; 0: the reference is not followed
     reference_store: Path | None = None  # folder with references that adapt or the node stored; not written to
     slip_motion: bool = True  # for classes that are states
+    skip_unchanged: bool = False  # an unchanged touched frame gets the result of an earlier one
 
 
 @dataclass
@@ -83,6 +84,7 @@ class Row(NamedTuple):
     is_gated: bool
     touch_odds: float  # from the difference to the reference, and in the logits; 1 without the gate
     slip: SlipEvidence | None = None
+    is_unchanged: bool = False  # it gets the logits of the last frame of its sensor of which this is False
 
 
 class Selection(NamedTuple):
@@ -152,7 +154,8 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
                                                     classifier.expects_grey, settings.reference_drift,
                                                     _stores(selection, settings), classifier.digest,
                                                     shipped_slip_network(classifier.class_names)
-                                                    if settings.slip_motion else None)
+                                                    if settings.slip_motion else None,
+                                                    settings.skip_unchanged and min(settings.tau, default=1.0) < 1)
         gate = settings.gate and classifier.untouched(settings.tau) is not None
         batches = _batches(recording, selection, settings, classifier.preprocessing, sensors, truth, collected,
                            gate)
@@ -201,6 +204,7 @@ class _Collected:
         self._logits: list[NDArray[np.float32]] = []
         self._kept: list[float] = []
         self._times: list[float] = []
+        self._last: dict[str, NDArray[np.float32]] = {}  # by sensor, logits of the last frame that was not unchanged
 
     def reject(self, topic: str, reason: str, index: int, received: int, error: Exception) -> None:
         self.rejections.append(Rejection(self.name, topic, reason, 1, f'message {index} at '
@@ -221,15 +225,20 @@ class _Collected:
         if (evidence := classifier.evidence(odds)) is not None:
             logits += np.array(classifier.temperatures, np.float32)[:, None, None] * evidence
         for place, row in enumerate(rows):
+            if row.is_unchanged and (last := self._last.get(row.sensor)) is not None:
+                logits[:, place], kept[place] = last, 0.0  # nothing is computed for it in the node
+            else:
+                self._last.pop(row.sensor, None)
             if not np.isfinite(logits[:, place]).all():
                 self.reject(row.topic, 'not finite', row.number, row.received,
                             ValueError('the outputs of the network are not finite'))
                 continue
+            self._last[row.sensor] = logits[:, place].copy()
             timed = every and len(self._rows) % every == 0
             # Before the row is added: after Ctrl-C in between, a row would have no time.
             one = slice(place, place + 1)
             taken = (classifier.classify_inputs(inputs[one], tau, None, odds[one])[0].inference_time
-                     if timed and not row.is_gated else float('nan'))
+                     if timed and not row.is_gated and kept[place] else float('nan'))
             self._rows.append(row)
             self._logits.append(logits[:, place])
             self._kept.append(float(kept[place]))
@@ -240,7 +249,7 @@ class _Collected:
         if not self._rows:
             return replace(self.empty, rejections=rejections)
         count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
-        *columns, slips = zip(*self._rows[:count])
+        *columns, slips, _unchanged = zip(*self._rows[:count])
         sensor, topic, index, stamp, received, label, touch, gated, odds = map(np.array, columns)
         motion = None if all(one is None for one in slips) else np.stack([
             np.full(len(STATES) + 1, np.nan, np.float32) if one is None else
@@ -282,7 +291,8 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
                                 gain=frame.gain))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp),
-                        gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0, frame.slip))
+                        gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0, frame.slip,
+                        frame.is_unchanged))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import openvino as ov
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vit_tactile_ros.foundation.errors import UserError
@@ -75,7 +77,20 @@ class OpenVinoRuntime:
             if group.kept is not None and group.kept.patches.shape[1] not in self._counts:
                 raise ValueError(f'a group keeps {group.kept.patches.shape[1]} patches; must be one of '
                                  f"{', '.join(map(str, self._counts))} for engine 'openvino'")
-        return self._stages(images, groups)
+        return self._stages_of_one(images, groups) if len(images) == 1 else self._stages(images, groups)
+
+    def _stages_of_one(self, images: Tensor, groups: Sequence[Group]) -> Stages:
+        # As `_stages`, without what only batches need: 0.06 ms per stage. Rows that are sent can only be this image.
+        values, weights = images.numpy(), []
+        if self._threshold:
+            (_rows, tokens), = take_tokens(torch.from_numpy(infer(self._embed_one, values)[0]), groups)
+            values = tokens.values.numpy()
+            weights = [np.ones(values.shape[:2], np.float32) if tokens.weights is None else tokens.weights.numpy()]
+        for request in self._one_image:
+            logits, *state = infer(request, values, *weights)
+            yield torch.from_numpy(logits.copy())
+            if state:
+                values, = state  # stays in the request's memory until its next run
 
     def _stages(self, images: Tensor, groups: Sequence[Group]) -> Stages:
         # The results stay in the request's memory until its next run, and the next stage reads them there. Groups of a
@@ -88,19 +103,31 @@ class OpenVinoRuntime:
                 weights = torch.ones(tokens.values.shape[:2]) if tokens.weights is None else tokens.weights
                 inputs.append(weights.numpy())
             requests = self._any_batch if len(inputs[0]) > 1 else self._one_image
-            results = requests[index].infer(inputs, share_inputs=True, share_outputs=True)
+            results = infer(requests[index], *inputs)
             logits = torch.from_numpy(results[0].copy())
             if len(results) == 1:  # the last stage
                 return tokens, logits
             return Tokens(torch.from_numpy(results[1].copy() if is_shared else results[1]), tokens.weights), logits
 
         if self._threshold:
-            embed = self._embed_one if len(images) == 1 else self._embed
-            embedded = embed.infer([images.numpy()], share_inputs=True, share_outputs=True)[0]
+            embedded, = infer(self._embed, images.numpy())
             parts = take_tokens(torch.from_numpy(embedded), groups)
         else:  # the first stage embeds the images
             parts = [(groups[0].rows, Tokens(images, None))]
         yield from run_stages(parts, len(self._any_batch), run, lambda _index, tokens, rows: tokens.subset(rows))
+
+
+def infer(request: ov.InferRequest, *inputs: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    """The results for these inputs, in the request's memory until its next run.
+
+    As `request.infer(inputs, share_inputs=True, share_outputs=True)`, whose checks and dictionaries take 0.1 ms of
+    Python's time, a tenth of four blocks at 96x128.
+    """
+    arrays = [np.ascontiguousarray(one) for one in inputs]  # alive until the run has ended
+    for number, array in enumerate(arrays):
+        request.set_input_tensor(number, ov.Tensor(array, shared_memory=True))
+    request.infer(share_outputs=True)
+    return [tensor.data for tensor in request.output_tensors]
 
 
 @functools.cache
