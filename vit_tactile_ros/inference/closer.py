@@ -41,6 +41,12 @@ class Closer(NamedTuple):
     box: tuple[float, float, float, float]  # top, left, height, width of the part; shares of the fitted image, 0..1
 
 
+def constants(config: PreprocessingConfig) -> dict[str, float | tuple[float, ...]] | None:
+    """What a program needs that looks closer as `look_closer` does; None: it must not."""
+    return {'below': config.zoom_below, 'to': config.zoom_to, 'zooms': ZOOMS, 'strong': STRONG, 'noise': NOISE,
+            'side': _SIDE, 'peak': _PEAK} if config.zoom_below else None
+
+
 def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | Image, config: PreprocessingConfig,
                 ) -> Closer | None:
     """The part of a frame, uint8 (H, W, 3), around a small contact; None if the network sees the whole image.
@@ -81,7 +87,7 @@ def find_spot(fitted: Image, reference: NDArray[np.floating] | Image) -> Spot | 
     blurred = cv2.split(cv2.GaussianBlur(difference, (0, 0), min(height, width) / _SIDE))
     strength = cv2.max(cv2.max(*(cv2.absdiff(blurred[c], float(light[c])) for c in (0, 1))),
                        cv2.absdiff(blurred[2], float(light[2])))
-    count = max(1, round(_PEAK * height * width / (_SIDE * 128)))
+    count = max(1, round(_PEAK * height * width / (_SIDE * _SIDE * 4 / 3)))
     peak = float(np.partition(strength, -count, axis=None)[-count])
     if STRONG * peak < NOISE:
         return None

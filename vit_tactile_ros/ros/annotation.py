@@ -58,7 +58,11 @@ def draw(content: Annotated) -> Image:
     _text(canvas, content.sensor or 'image', (MARGIN, top - 5), _FAINT)
     zoomed = f', zoom {content.closer.zoom:g}' if content.closer else ''
     _text(canvas, f'difference x{GAIN}{zoomed}', (right, top - 5), _FAINT)
-    _place(canvas[top:top + panel, MARGIN:MARGIN + PANEL], _with_box(content.whole, content.closer))
+    shown = _place(canvas[top:top + panel, MARGIN:MARGIN + PANEL], content.whole)
+    if content.closer is not None:
+        y, x, rows, columns = (round(share * side) for share, side in zip(
+            content.closer.box, (*shown.shape[:2], *shown.shape[:2]), strict=True))
+        cv2.rectangle(shown, (x, y), (x + columns - 1, y + rows - 1), _TOUCH, 1)
     if content.reference is None:
         _box(canvas, right, top, PANEL, panel, _PANEL_COLOUR)
         _text(canvas, 'no reference', (right + 70, top + panel // 2), _FAINT)
@@ -70,30 +74,22 @@ def draw(content: Annotated) -> Image:
     return canvas
 
 
-def _with_box(image: Image, closer: Closer | None) -> Image:
-    """The image with the part that the network saw."""
-    if closer is None:
-        return image
-    top, left, height, width = (round(share * side) for share, side in zip(
-        closer.box, (*image.shape[:2], *image.shape[:2]), strict=True))
-    return cv2.rectangle(image.copy(), (left, top), (left + width - 1, top + height - 1), _TOUCH, 1)
-
-
 def _amplified(image: Image, reference: NDArray[Any]) -> Image:
     """Grey where nothing differs."""
     return np.clip(GAIN * (image.astype(np.float32) - reference) + 128, 0, 255).astype(np.uint8)
 
 
-def _place(panel: Image, image: Image) -> None:
-    """Fit an image into a part of the canvas, with its proportions."""
+def _place(panel: Image, image: Image) -> Image:
+    """Fit an image into a part of the canvas, with its proportions; where it is then, a view."""
     height, width = image.shape[:2]
     scale = min(panel.shape[0] / height, panel.shape[1] / width)
     size = min(round(width * scale), panel.shape[1]), min(round(height * scale), panel.shape[0])
     if size != (panel.shape[1], panel.shape[0]):
         _box(panel, 0, 0, panel.shape[1], panel.shape[0], _PANEL_COLOUR)
     y, x = (panel.shape[0] - size[1]) // 2, (panel.shape[1] - size[0]) // 2
-    panel[y:y + size[1], x:x + size[0]] = cv2.resize(
-        image, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
+    shown = panel[y:y + size[1], x:x + size[0]]
+    shown[:] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
+    return shown
 
 
 def _bars(canvas: Image, content: Annotated, left: int, top: int) -> None:
