@@ -69,7 +69,7 @@ class Classifier:
         most = min(whole.shape[0] / height, whole.shape[1] / width)  # the part has at least as many px as the input
         wanted = next((zoom for zoom in how['zooms'] if zoom * spread >= how['to']), how['zooms'][-1])
         zoom = max((zoom for zoom in how['zooms'] if zoom <= min(wanted, most)), default=0)
-        if spread >= how['below'] or not zoom:
+        if spread >= how['below'] or zoom * spread < how['below']:
             return fitted, reference
         rows, columns = (round(side / zoom) for side in whole.shape[:2])
         centre = (found['m01'] / found['m00'] + 0.5) / height, (found['m10'] / found['m00'] + 0.5) / width

@@ -52,8 +52,8 @@ def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | I
     """The part of a frame, uint8 (H, W, 3), around a small contact; None if the network sees the whole image.
 
     fitted: the same frame after `preprocess.fit`; reference: fitted, (h, w, 3) in grey levels. The zoom is the smallest
-    of ZOOMS with which the spread reaches `zoom_to`, but the part has at least as many px as the input. The reference of
-    the part is interpolated from the fitted one, which follows drift and is what is stored; an untouched gel is smooth
+    of ZOOMS with which the spread reaches `zoom_to`, but the part has at least as many px as the input; where that does
+    not even bring the spread to `zoom_below`, the image stays whole. The reference of the part is interpolated from the fitted one, which follows drift and is what is stored; an untouched gel is smooth
     enough for that (docs/results/learning.md). Raises ValueError for other shapes.
     """
     if not config.zoom_below:
@@ -67,7 +67,7 @@ def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | I
     most = min(size[0] / height, size[1] / width)
     wanted = next((zoom for zoom in ZOOMS if zoom * spot.spread >= config.zoom_to), ZOOMS[-1])
     zoom = max((zoom for zoom in ZOOMS if zoom <= min(wanted, most)), default=0.0)
-    if not zoom:
+    if zoom * spot.spread < config.zoom_below:  # also where no zoom is possible
         return None
     rows, columns = round(size[0] / zoom), round(size[1] / zoom)
     window = Window(_start((spot.row + 0.5) / height, rows, size[0]),
@@ -84,9 +84,14 @@ def find_spot(fitted: Image, reference: NDArray[np.floating] | Image) -> Spot | 
     difference = cv2.subtract(fitted, plain, dtype=cv2.CV_32F)
     sample = difference[2::4, 2::4].reshape(-1, 3)
     light = np.partition(sample, len(sample) // 2, axis=0)[len(sample) // 2]  # a change everywhere is not a contact
-    blurred = cv2.split(cv2.GaussianBlur(difference, (0, 0), min(height, width) / _SIDE))
-    strength = cv2.max(cv2.max(*(cv2.absdiff(blurred[c], float(light[c])) for c in (0, 1))),
-                       cv2.absdiff(blurred[2], float(light[2])))
+    planes = cv2.split(difference)
+    least = NOISE / STRONG
+    # No blurred difference is above the largest one, so nothing has to be blurred in most untouched images.
+    if not any(abs(edge - float(light[c])) >= least for c in range(3) for edge in cv2.minMaxLoc(planes[c])[:2]):
+        return None
+    sigma = min(height, width) / _SIDE
+    parts = [cv2.absdiff(cv2.GaussianBlur(planes[c], (0, 0), sigma), float(light[c])) for c in range(3)]
+    strength = cv2.max(cv2.max(parts[0], parts[1]), parts[2])
     count = max(1, round(_PEAK * height * width / (_SIDE * _SIDE * 4 / 3)))
     peak = float(np.partition(strength, -count, axis=None)[-count])
     if STRONG * peak < NOISE:
