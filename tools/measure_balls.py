@@ -6,8 +6,8 @@ Each folder holds presses.csv and reference.png of a sensor: presses of a ball. 
 1/128 of the image's width around the middle of the imprint (the first harmonic over the angle, all channels), over its
 maximum; the median of the presses, and of simulated balls and corners without the tolerances of units. `simulated`:
 balls of 0.4 and 2 mm radius and corners, on gels that are relaxed once (as in the task `shapes`), three and five times
-(as in `shapes_wide`); the seed is not used by any training. `predicted`: the share at the first and the last exit. The
-last line is JSON.
+(as in `shapes_wide`), of cameras of up to 320x240 px and of 640x480 px; the seed is not used by any training.
+`predicted`: the share at the first and the last exit, and with the default tau. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ def main(argv: list[str] | None = None) -> None:
         touches = touches or simulated_touches(arguments.count)
         real = {folder.name: [(press, reference) for press in presses] for folder, (reference, presses) in (
             (folder, presses_of(folder)) for folder in arguments.presses)}
-        result.report(str(path), {name: predicted(classifier, one, checkpoint.calibration.tau) for name, one in {**real, **touches}.items()})
+        tau = checkpoint.calibration.tau
+        result.report(str(path), {name: predicted(classifier, one, tau) for name, one in {**real, **touches}.items()})
     print(json.dumps(result))
 
 

@@ -5,8 +5,8 @@ keep the bound with the given confidence. Both are stored in the checkpoint; the
 instead of tau. The ranges of the activations are stored too; precision int8 needs them. If a class is named `unknown`,
 its bias is first lowered, once for all exits and on all samples, until few enough touches of the other classes are
 reported as unknown; to raise it again, calibrate the checkpoint of the training. With --token_threshold, everything is
-fitted to the predictions on fewer patches, and stored with the threshold. With --zoom_below, to the predictions on enlarged
-small contacts.
+fitted to the predictions on fewer patches, and stored with the threshold; with --zoom_below, to those on enlarged small
+contacts.
 """
 
 from __future__ import annotations

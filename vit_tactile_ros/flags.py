@@ -18,8 +18,8 @@ DEVICE = Flag("'auto', 'cpu', 'cuda' or 'cuda:N'")
 CHECKPOINT = Flag('.safetensors file; default: the shipped one')
 TOKEN_THRESHOLD = ('compute only the patches that differ from the reference by more than this many grey levels, and a '
                    'sparse grid of the others, 0 to 127 (0: all patches; 3 is a start)')
-ZOOM_BELOW = ('show the network an enlarged part of the image where the spread of the contact is below this share of the '
-              'shorter side, 0 (never) to 0.5; 0.055 for contacts smaller than those of the simulated shapes')
+ZOOM_BELOW = ('show the network an enlarged part of the image where the spread of the contact is below this share of '
+              'the shorter side, 0 (never) to 0.5; 0.05 for contacts smaller than those of the simulated shapes')
 THREADS = Flag('CPU threads of the network; 0 measures which number is faster')
 WORKERS = Flag('processes that read or simulate')
 HEIGHT_WIDTH = ('HEIGHT', 'WIDTH')

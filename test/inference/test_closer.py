@@ -62,7 +62,8 @@ def test_the_part_is_inside_the_image():
     assert corner.box[0] == 0 and corner.box[1] + corner.box[3] == 1
 
 
-@pytest.mark.parametrize(('shape', 'most'), [((480, 640), 4.0), ((240, 320), 2.0), ((150, 200), 1.5), ((120, 160), None)])
+@pytest.mark.parametrize(('shape', 'most'), [
+    ((480, 640), 4.0), ((240, 320), 2.0), ((150, 200), 1.5), ((120, 160), None)])
 def test_a_part_has_at_least_as_many_px_as_the_input(shape, most):
     """Enlarging what a small camera image does not show adds nothing, and the network was not measured on it."""
     scale = shape[0] / 480

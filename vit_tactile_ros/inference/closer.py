@@ -53,8 +53,9 @@ def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | I
 
     fitted: the same frame after `preprocess.fit`; reference: fitted, (h, w, 3) in grey levels. The zoom is the smallest
     of ZOOMS with which the spread reaches `zoom_to`, but the part has at least as many px as the input; where that does
-    not even bring the spread to `zoom_below`, the image stays whole. The reference of the part is interpolated from the fitted one, which follows drift and is what is stored; an untouched gel is smooth
-    enough for that (docs/results/learning.md). Raises ValueError for other shapes.
+    not even bring the spread to `zoom_below`, the image stays whole. The reference of the part is interpolated from the
+    fitted one, which follows drift and is what is stored; an untouched gel is smooth enough for that
+    (docs/results/learning.md). Raises ValueError for other shapes.
     """
     if not config.zoom_below:
         return None

@@ -114,8 +114,8 @@ class PreprocessingConfig:
     motion_views: int = 1
     # Of the motion, whose mean is 0.5. Images of a moving contact 0.08 s apart differ by about 0.04 where they differ.
     motion_std: float = 0.04
-    # Shares of the input's shorter side. A contact whose spread (`inference.closer`) is below the first is shown enlarged,
-    # cut out of the camera's image, until its spread is about the second. 0: never.
+    # Shares of the input's shorter side. A contact whose spread (`inference.closer`) is below the first is shown
+    # enlarged, cut out of the camera's image, until its spread is about the second. 0: never.
     zoom_below: float = 0.0
     zoom_to: float = 0.16
 

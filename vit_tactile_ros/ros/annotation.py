@@ -45,7 +45,8 @@ class Annotated:
 
 
 def draw(content: Annotated) -> Image:
-    """RGB (height, WIDTH, 3): image, difference to the reference as the network saw it, the most probable classes, exit, latency, touch.
+    """RGB (height, WIDTH, 3): image, difference to the reference as the network saw it, the most
+    probable classes, exit, latency, touch.
 
     The height depends on the proportions of the image, at most 340 px: less than the 512 kB of Fast DDS.
     """

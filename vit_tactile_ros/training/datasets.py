@@ -113,8 +113,9 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
 
     The control 'reference' uses frames, because the difference would be zero. A checkpoint to start from keeps its
     preprocessing, except for the image size, if the kind of input is the same; its motion in any case, unless `motion`
-    or `motion_views` is given; its `zoom_below` unless that is given, or the input has motion or no reference. Where neither names one it is `default_motion`. Raises DataError for touches of which
-    only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
+    or `motion_views` is given. Where neither names one it is `default_motion`. Its `zoom_below` is kept unless that is
+    given, or the input has motion or no reference. Raises DataError for touches of which only some have a reference,
+    and for 'auto' with a checkpoint of the other kind of input.
     """
     difference = _takes_difference(table, asked, control)
     same = checkpoint is not None and (checkpoint.preprocessing.reference == 'difference') == difference
