@@ -29,6 +29,10 @@ class Classifier:
 
     def fit(self, image):
         """A BGR image of a camera, rotated, cropped and resized to the input's size; RGB."""
+        return self.resized(self.view(image))
+
+    def view(self, image):
+        """Rotated and cropped."""
         height, width = self.about['input']['height'], self.about['input']['width']
         if self.how['orientation'] == 'match' and (image.shape[0] - image.shape[1]) * (height - width) < 0:
             image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)
@@ -37,10 +41,46 @@ class Classifier:
             columns = min(image.shape[1], max(1, round(image.shape[0] / (height / width))))
             top, left = (image.shape[0] - rows) // 2, (image.shape[1] - columns) // 2
             image = image[top:top + rows, left:left + columns]
+        return image
+
+    def resized(self, image):
+        height, width = self.about['input']['height'], self.about['input']['width']
         if image.shape[:2] != (height, width):
             shrinks = image.shape[0] >= height and image.shape[1] >= width
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+    def closer(self, image, fitted, reference):
+        """The part around a small contact and its reference, enlarged; otherwise the fitted ones."""
+        how, (height, width) = self.how.get('zoom'), fitted.shape[:2]
+        if not how:
+            return fitted, reference
+        difference = fitted.astype(np.float32) - reference
+        sample = difference[2::4, 2::4].reshape(-1, 3)
+        light = np.partition(sample, len(sample) // 2, axis=0)[len(sample) // 2]
+        strength = np.abs(cv2.GaussianBlur(difference, (0, 0), min(height, width) / how['side']) - light).max(axis=2)
+        count = max(1, round(how['peak'] * height * width / (how['side'] * how['side'] * 4 / 3)))
+        peak = float(np.partition(strength, -count, axis=None)[-count])
+        if how['strong'] * peak < how['noise']:
+            return fitted, reference
+        found = cv2.moments(np.maximum(strength - np.float32(how['strong'] * peak), 0))
+        spread = ((found['mu20'] + found['mu02']) / found['m00'] / 2) ** 0.5 / min(height, width)
+        whole = self.view(image)
+        most = min(whole.shape[0] / height, whole.shape[1] / width)  # the part has at least as many px as the input
+        wanted = next((zoom for zoom in how['zooms'] if zoom * spread >= how['to']), how['zooms'][-1])
+        zoom = max((zoom for zoom in how['zooms'] if zoom <= min(wanted, most)), default=0)
+        if spread >= how['below'] or zoom * spread < how['below']:
+            return fitted, reference
+        rows, columns = (round(side / zoom) for side in whole.shape[:2])
+        centre = (found['m01'] / found['m00'] + 0.5) / height, (found['m10'] / found['m00'] + 0.5) / width
+        top, left = (min(max(round(c * side - length / 2), 0), side - length)
+                     for c, side, length in zip(centre, whole.shape[:2], (rows, columns), strict=True))
+        share = rows / whole.shape[0], columns / whole.shape[1]
+        to_reference = np.array([[share[1], 0, left / whole.shape[1] * width + 0.5 * share[1] - 0.5],
+                                 [0, share[0], top / whole.shape[0] * height + 0.5 * share[0] - 0.5]])
+        part = cv2.warpAffine(np.ascontiguousarray(reference, np.float32), to_reference, (width, height),
+                              flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE)
+        return self.resized(whole[top:top + rows, left:left + columns]), np.rint(part)
 
     def input(self, image, reference, earlier):
         """The network's input, (1, channels, height, width), of fitted images; earlier: one per view of the motion."""
@@ -76,13 +116,15 @@ class Stream:
         self.motion = classifier.how['motion']
 
     def classify(self, image, seconds):
-        image = self.classifier.fit(image)
+        camera, image = image, self.classifier.fit(image)
         if self.missing:  # the mean of the images so far
             taken = self.classifier.how['reference_frames'] - self.missing
             before = 0 if self.reference is None else self.reference
             self.reference = (before + (image - before) / (taken + 1)).astype(np.float32)
             self.missing -= 1
-        return self.classifier.classify(self.classifier.input(image, self.reference, self.earlier(image, seconds)))
+        earlier = self.earlier(image, seconds)
+        return self.classifier.classify(self.classifier.input(
+            *self.classifier.closer(camera, image, self.reference), earlier))
 
     def earlier(self, image, seconds):
         """The images that long ago, as near as there are; none for a network without motion."""

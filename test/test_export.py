@@ -5,6 +5,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -103,6 +104,30 @@ def _message(image: np.ndarray) -> object:
     height, width = image.shape[:2]
     return SimpleNamespace(height=height, width=width, encoding='bgr8', is_bigendian=0, step=image.size // height,
                            data=array.array('B', image.tobytes()))
+
+
+def test_the_example_looks_closer_as_our_classifier_does(tmp_path):
+    """Small contacts whole in the program that users copy: another class than the node's."""
+    checkpoint = load_checkpoint(save_toy(tmp_path / 'plain.safetensors', channels=3))
+    path = tmp_path / 'zoomed.safetensors'
+    save_checkpoint(path, replace(checkpoint, preprocessing=replace(checkpoint.preprocessing, zoom_below=0.05)))
+    network, video = tmp_path / 'network', tmp_path / 'touch.avi'
+    assert export.main(['--checkpoint', str(path), '--output', str(network), '--size', '8']) == 0
+    y, x = np.mgrid[:320, :240]  # portrait: it is rotated
+    still = np.stack([90 + y // 8, 100 + x // 8, 110 + (x + y) // 16], axis=2).astype(np.uint8)
+    bumps = [70 * np.exp(-((y - 90 - 9 * n)**2 + (x - 150)**2) / (2 * size**2)) for n, size in enumerate((3, 4, 5, 40))]
+    images = [still] * 5 + [np.clip(still + bump[..., None], 0, 255).astype(np.uint8) for bump in bumps]
+    write_video(video, images, 30.0)
+    reader, read = cv2.VideoCapture(str(video)), []
+    while (one := reader.read())[0]:
+        read.append(one[1])
+    wanted = expected(path, read, 30.0, 1.0)
+    assert [(name, block) for name, _, block in run_example(network, video, '--tau', 1)] == [
+        (name, block) for name, _, block in wanted]
+    np.testing.assert_allclose([row[1] for row in run_example(network, video, '--tau', 1)],
+                               [row[1] for row in wanted], atol=2e-4)
+    whole = expected(tmp_path / 'plain.safetensors', read, 30.0, 1.0)
+    assert [abs(a[1] - b[1]) > 1e-3 for a, b in zip(wanted, whole, strict=True)][5:] == [True, True, True, False]
 
 
 def test_the_example_predicts_as_our_classifier(exported, tmp_path):

@@ -30,7 +30,8 @@ def test_every_row_is_measured_and_a_taut_gel_falls_off_later(tmp_path, capsys):
     np.testing.assert_allclose(profiles[tmp_path.name], profiles['ball of 2 mm, 1 mm deep, relaxed 1'], atol=0.15)
     assert np.argmax(profiles[tmp_path.name]) >= 7 > 5 > np.argmax(once)
     rows = found[str(tmp_path / 'toy.safetensors')]
-    assert len(rows) == 1 + 3 * 5 and all(set(row) == {'first exit', 'last'} for row in rows.values())
+    assert len(rows) == 1 + 3 * 5 * 2
+    assert all(set(row) == {'first exit', 'last', 'default tau'} for row in rows.values())
     assert sum(rows['corner, relaxed 5']['last'].values()) == 1
 
 

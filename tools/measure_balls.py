@@ -6,8 +6,8 @@ Each folder holds presses.csv and reference.png of a sensor: presses of a ball. 
 1/128 of the image's width around the middle of the imprint (the first harmonic over the angle, all channels), over its
 maximum; the median of the presses, and of simulated balls and corners without the tolerances of units. `simulated`:
 balls of 0.4 and 2 mm radius and corners, on gels that are relaxed once (as in the task `shapes`), three and five times
-(as in `shapes_wide`); the seed is not used by any training. `predicted`: the share at the first and the last exit. The
-last line is JSON.
+(as in `shapes_wide`), of cameras of up to 320x240 px and of 640x480 px; the seed is not used by any training.
+`predicted`: the share at the first and the last exit, and with the default tau. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -29,18 +29,19 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import Contact, SensorConfig, SensorUnit, load_sensor
-from vit_tactile_ros.simulator.example import any_sensor, randomise
+from vit_tactile_ros.simulator.example import _resized, any_sensor, randomise
 from vit_tactile_ros.simulator.sampling import sample_contact
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure_adapt import press_sensor, presses_of
+from measure_adapt import presses_of
 from titled_rows import TitledRows
 
 SEED = 79_000_000
 RINGS = 20
-WIDTH = 640  # px, at which profiles are measured: five px a ring
+WIDTH, HEIGHT = 640, 480  # px, at which profiles are measured: five px a ring
 RELAXED = (1, 3, 5)
 Difference = NDArray[np.float32]
+Pair = tuple[NDArray[np.uint8], NDArray[np.uint8]]  # image of the camera and its reference
 
 
 def profile(difference: Difference) -> NDArray[np.float64]:
@@ -67,7 +68,7 @@ def taut(config: SensorConfig, times: int) -> SensorConfig:
     return dataclasses.replace(config, gel=dataclasses.replace(config.gel, spread_mm=spreads))
 
 
-def touch(config: SensorConfig, contact: Contact, rng: np.random.Generator, variation: float = 1.0) -> Any:
+def touch(config: SensorConfig, contact: Contact, rng: np.random.Generator, variation: float = 1.0) -> Pair:
     unit = SensorUnit(config, rng, variation)
     return unit.render(contact, rng), unit.reference
 
@@ -87,30 +88,36 @@ def simulated_profiles() -> dict[str, list[float]]:
     return found
 
 
-def simulated_touches(count: int, classifier: TactileClassifier) -> dict[str, list[Difference]]:
+def simulated_touches(count: int) -> dict[str, list[Pair]]:
+    """Of cameras of the usual resolutions, up to 320x240 px, and of 640x480 px."""
     rng, found = np.random.default_rng(SEED), {}
     for times in RELAXED:
         for radius, depth in ((0.4, 0.6), (0.4, 1.0), (0.4, 1.4), (2.0, 1.0), (0.0, 0.0)):
             name = f'ball of {radius:g} mm, {depth:g} mm deep' if radius else 'corner'
             touches = found[f'{name}, relaxed {times}'] = []
+            fine = found[f'{name}, relaxed {times}, 640x480'] = []
             for _ in range(count):
                 config = dataclasses.replace(taut(randomise(any_sensor(None, rng), rng), times), markers=None)
+                sharp = _resized(config, max(WIDTH, HEIGHT) / max(config.width, config.height))
                 at = rng.uniform(-2, 2, 2).tolist()
                 contact = (Contact('sphere', depth, radius_mm=radius, x_mm=at[0], y_mm=at[1]) if radius else
                            sample_contact('corner', config, rng))
-                image, reference = (classifier.fit(one).astype(np.float32) for one in touch(config, contact, rng))
-                touches.append(image - reference)
+                state = rng.bit_generator.state
+                fine.append(touch(sharp, contact, rng))
+                rng.bit_generator.state = state  # what the other rows draw stays the same
+                touches.append(touch(config, contact, rng))
     return found
 
 
 @torch.inference_mode()
-def predicted(classifier: TactileClassifier, differences: list[Any]) -> dict[str, Any]:
-    rest = np.zeros_like(differences[0])
-    inputs = torch.from_numpy(np.stack([normalise(one, rest, classifier.preprocessing) for one in differences]))
-    exits = [stage.float().argmax(dim=1).tolist() for stage in classifier.runtime.stages(inputs)]
+def predicted(classifier: TactileClassifier, touches: list[Pair], tau: float) -> dict[str, Any]:
+    seen = [classifier.see(*one) for one in touches]
+    inputs = np.stack([normalise(*one, classifier.preprocessing) for one in seen])
+    exits = [stage.float().argmax(dim=1).tolist() for stage in classifier.runtime.stages(torch.from_numpy(inputs))]
+    exits.append([decision.class_id for decision in classifier.classify_inputs(inputs, classifier.thresholds(tau))])
     names = classifier.class_names
-    return {place: {names[c]: round(n / len(differences), 3) for c, n in Counter(exits[i]).most_common()}
-            for place, i in (('first exit', 0), ('last', -1))}
+    return {place: {names[c]: round(n / len(touches), 3) for c, n in Counter(exits[i]).most_common()}
+            for place, i in (('first exit', 0), ('last', -2), ('default tau', -1))}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -127,12 +134,15 @@ def main(argv: list[str] | None = None) -> None:
         profiles[folder.name] = np.median([profile(press - reference.astype(np.float32)) for press in presses],
                                           axis=0).round(2).tolist()
     result.report('profile', profiles)
-    touches: dict[str, list[Difference]] = {}
+    touches: dict[str, list[Pair]] = {}
     for path in arguments.checkpoint or [Path(shipped_checkpoint())]:
-        classifier = TactileClassifier(load_checkpoint(path), engine='auto', threads=1)
-        touches = touches or simulated_touches(arguments.count, classifier)
-        real = {folder.name: list(press_sensor(folder, classifier)[0]) for folder in arguments.presses}
-        result.report(str(path), {name: predicted(classifier, one) for name, one in {**real, **touches}.items()})
+        checkpoint = load_checkpoint(path)
+        classifier = TactileClassifier(checkpoint, engine='auto', threads=1)
+        touches = touches or simulated_touches(arguments.count)
+        real = {folder.name: [(press, reference) for press in presses] for folder, (reference, presses) in (
+            (folder, presses_of(folder)) for folder in arguments.presses)}
+        tau = checkpoint.calibration.tau
+        result.report(str(path), {name: predicted(classifier, one, tau) for name, one in {**real, **touches}.items()})
     print(json.dumps(result))
 
 

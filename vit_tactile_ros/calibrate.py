@@ -5,7 +5,8 @@ keep the bound with the given confidence. Both are stored in the checkpoint; the
 instead of tau. The ranges of the activations are stored too; precision int8 needs them. If a class is named `unknown`,
 its bias is first lowered, once for all exits and on all samples, until few enough touches of the other classes are
 reported as unknown; to raise it again, calibrate the checkpoint of the training. With --token_threshold, everything is
-fitted to the predictions on fewer patches, and stored with the threshold.
+fitted to the predictions on fewer patches, and stored with the threshold; with --zoom_below, to those on enlarged small
+contacts.
 """
 
 from __future__ import annotations
@@ -88,6 +89,7 @@ class CalibrationRequest:
         MOST_FALSE, 'bound on the share of touches of other classes that are reported as the class unknown, above 0; '
                     'holds with --confidence; 1: its bias is not changed', 'SHARE')
     token_threshold: float | None = flag(None, f"{flags.TOKEN_THRESHOLD}; default: the checkpoint's")
+    zoom_below: float | None = flag(None, f"{flags.ZOOM_BELOW}; default: the checkpoint's")
     check: int = flag(0, 'calibrate N times on resampled data and report how often each bound holds; writes no '
                          'checkpoint', 'N')
     plot: Path = flag(Path('calibration_check.png'), 'PNG that --check writes')
@@ -121,6 +123,8 @@ def main(argv: list[str] | None = None) -> int:
     if request.token_threshold is not None:
         threshold = token_threshold(request.token_threshold, checkpoint.preprocessing)
         checkpoint = replace(checkpoint, model=checkpoint.model.changed(token_threshold=threshold))
+    if request.zoom_below is not None:
+        checkpoint = replace(checkpoint, preprocessing=replace(checkpoint.preprocessing, zoom_below=request.zoom_below))
     output = (request.output or path).resolve()  # a link to a checkpoint stays a link
     check_writable(request.plot if request.check else output)
     part = load_parts(request.data, checkpoint, 'validation')['validation']

@@ -18,6 +18,8 @@ DEVICE = Flag("'auto', 'cpu', 'cuda' or 'cuda:N'")
 CHECKPOINT = Flag('.safetensors file; default: the shipped one')
 TOKEN_THRESHOLD = ('compute only the patches that differ from the reference by more than this many grey levels, and a '
                    'sparse grid of the others, 0 to 127 (0: all patches; 3 is a start)')
+ZOOM_BELOW = ('show the network an enlarged part of the image where the spread of the contact is below this share of '
+              'the shorter side, 0 (never) to 0.5; 0.05 for contacts smaller than those of the simulated shapes')
 THREADS = Flag('CPU threads of the network; 0 measures which number is faster')
 WORKERS = Flag('processes that read or simulate')
 HEIGHT_WIDTH = ('HEIGHT', 'WIDTH')
@@ -63,6 +65,7 @@ SHARED: dict[str, Flags] = {
                        'slip); 0: none; default: that of --init, or 0; 0.08 for --task states', 'SECONDS'),
         'motion_views': Flag('earlier images that motion is the change since: 1, 2, 4, ... times --motion before; '
                              'default: those of --init, or 1'),
+        'zoom_below': Flag(f'{ZOOM_BELOW}; default: that of --init, or 0'),
         'epoch_size': Flag('examples in an epoch; default: all images, or {default} simulated touches'),
         'validation_size': Flag('simulated touches for validation; default: {default}'),
         'task': Flag('what simulated touches show and the network learns: shapes of contacts, with the class '

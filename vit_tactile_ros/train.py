@@ -84,7 +84,7 @@ def _train(request: TrainingRequest, stop: Stop) -> int:
     preprocessing = choose_preprocessing(table, architecture.image_size, request.data.input,
                                          checkpoints[0] if checkpoints else None, source.control,
                                          request.data.motion, request.data.default_motion,
-                                         request.data.motion_views)
+                                         request.data.motion_views, request.data.zoom_below)
     architecture = start.for_inputs(architecture, preprocessing)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))

@@ -117,7 +117,7 @@ def _search(search: Search) -> int:
     preprocessing = choose_preprocessing(table, architecture.image_size, search.data.input,
                                          checkpoints[0] if checkpoints else None, source.control,
                                          search.data.motion, search.data.default_motion,
-                                         search.data.motion_views)
+                                         search.data.motion_views, search.data.zoom_below)
     architecture = start.for_inputs(architecture, preprocessing)
     data = prepare_data(table, search.data, preprocessing, search.config, search.workers)
     if data.validation is None:
@@ -256,12 +256,13 @@ def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: T
     asked |= {name: str(value) for name, value in data.settings.items()}
     # The values in effect: a flag that was left out stands for those of the checkpoint, which may change.
     asked |= {'input': INPUTS[preprocessing.reference], 'motion': str(float(preprocessing.motion_interval)),
-              'motion_views': str(preprocessing.motion_views)}
+              'motion_views': str(preprocessing.motion_views), 'zoom_below': str(float(preprocessing.zoom_below))}
     asked |= {name: str(getattr(architecture, name)) for name in ('exits', 'image_size', 'num_classes')}
     before = study.user_attrs.get('settings')
     if before is None:
         study.set_user_attr('settings', asked)
         return study
+    before = {'zoom_below': '0.0'} | before  # older studies have no entry
     # Older studies have an entry for motion only if the flag was given: left out both times, it is the default, but
     # that of a checkpoint may have changed since.
     unknown = {name for name in ('motion', 'motion_views')

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from vit_tactile_ros.inference import annotation
 from vit_tactile_ros.inference.annotation import Annotated, draw
 from vit_tactile_ros.inference.classifier import Decision
+from vit_tactile_ros.inference.closer import Closer
 
 NAMES = ('no_contact', 'ball', 'edge', 'a class with a name that is far too long for its bar')
 TOP, RIGHT = annotation.MARGIN + 16, 2 * annotation.MARGIN + annotation.PANEL
@@ -18,8 +21,19 @@ def content(shape=(224, 224), exit_index=1, exit_block=8, difference=0, referenc
     image[:, : shape[1] // 2, 0] += difference  # red, in the left half
     decision = Decision(1, 'ball', 0.8, np.array([0.1, 0.8, 0.06, 0.04], np.float32), exit_index, exit_block,
                         np.array([0.4, 0.8], np.float32), (0.9, 0.7), 0.6, 0.01)
-    return Annotated(image, np.full((*shape, 3), 100, np.float32) if reference else None, decision, NAMES, (4, 8, 12),
-                     age, touch, 'left')
+    return Annotated(image, image, np.full((*shape, 3), 100, np.float32) if reference else None, decision, NAMES,
+                     (4, 8, 12), age, touch, 'left')
+
+
+def test_an_enlarged_part_is_marked_in_the_whole_image():
+    """The part in place of the whole image: nobody sees where on the gel the contact is."""
+    whole, part = content(), np.full((224, 224, 3), 140, np.uint8)
+    closer = Closer(part, part, 2.0, (0.25, 0.5, 0.5, 0.5))
+    drawn = draw(dataclasses.replace(whole, image=part, closer=closer))
+    rows, columns = np.nonzero((drawn[TOP:TOP + annotation.PANEL, :RIGHT] == annotation._TOUCH).all(axis=2))
+    assert abs(rows.min() - 58) <= 1 and abs(rows.max() - 173) <= 2  # a quarter and three quarters of 232 px
+    assert abs(columns.min() - annotation.MARGIN - 116) <= 1
+    assert drawn[TOP + 100, RIGHT + 100].tolist() == [255] * 3  # 40 grey levels, four times
 
 
 def test_the_difference_is_amplified_in_its_place():

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from vit_tactile_ros.data.bags.touches import read_pictures
 from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages, previous_of
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.closer import Closer, find_spot, look_closer
 from vit_tactile_ros.inference.colour import is_grey
 from vit_tactile_ros.inference.image_file import ImageFileError, read_image
 from vit_tactile_ros.inference.preprocess import fit
@@ -35,6 +36,7 @@ Frames = Dataset[tuple[Tensor, Tensor, int]]
 class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
     """Touches as (frame, reference, label): uint8 (h, w, 3) twice, fitted by `preprocess.fit`, and the class index.
 
+    Where the preprocessing asks for it, both are the part around a small contact (`closer.look_closer`).
     The reference is zeros if the preprocessing does not use one. With motion, the frame is (h, w, 6) or more, with
     earlier images: the touch's `previous`, or what the stamps of a bag give. With `cache` every image is read and
     fitted at construction into a temporary file, which the workers of a DataLoader share; without, at every access.
@@ -73,8 +75,11 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         self._shape = (len(self._sources), *preprocessing.image_size, 3)
         self._pixels: Image | None = None
         self._path: Path | None = None
+        self._closer: dict[tuple[int, int], Closer] = {}  # of rows of an image and its reference
         if cache and len(table):
             self._fill(progress)
+            if preprocessing.zoom_below:
+                self._look_closer()
 
     def __len__(self) -> int:
         return len(self.table)
@@ -82,8 +87,11 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         if not 0 <= index < len(self):
             raise IndexError(f'index is {index}; must be 0 to {len(self) - 1}')
-        frame = torch.from_numpy(self._picture(int(self._image_rows[index])))
-        row = int(self._reference_rows[index])
+        image_row, row = int(self._image_rows[index]), int(self._reference_rows[index])
+        if self.preprocessing.zoom_below and (closer := self._closer_of(image_row, row)):
+            return torch.from_numpy(closer.image.copy()), torch.from_numpy(closer.reference.copy()), int(
+                self.labels[index])
+        frame = torch.from_numpy(self._picture(image_row))
         reference = torch.zeros_like(frame) if row < 0 else torch.from_numpy(self._picture(row))
         views = [torch.from_numpy(self._picture(int(row))) for row in self._previous_rows[index]]
         frame = torch.cat((frame, *views), dim=2)
@@ -102,6 +110,27 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         if self._pixels is not None:
             return np.array(self._pixels[row])
         return np.array(next(iter(read_fitted([self._sources[row]], self.preprocessing)))[1])
+
+    def _closer_of(self, image_row: int, reference_row: int) -> Closer | None:
+        if self._pixels is not None:
+            return self._closer.get((image_row, reference_row))
+        image = np.array(next(iter(read_fitted([self._sources[image_row]], None)))[1])
+        return look_closer(image, fit(image, self.preprocessing), self._picture(reference_row), self.preprocessing)
+
+    def _look_closer(self) -> None:
+        """Read the images of small contacts again, and keep the parts around them."""
+        assert self._pixels is not None
+        references: dict[int, set[int]] = {}
+        for image_row, row in dict.fromkeys(zip(self._image_rows.tolist(), self._reference_rows.tolist(), strict=True)):
+            spot = find_spot(self._pixels[image_row], self._pixels[row])
+            if spot is not None and spot.spread < self.preprocessing.zoom_below:
+                references.setdefault(image_row, set()).add(row)
+        images = list(references)
+        for position, image in read_fitted([self._sources[row] for row in images], None):
+            for row in references[images[position]]:
+                closer = look_closer(image, self._picture(images[position]), self._picture(row), self.preprocessing)
+                if closer is not None:
+                    self._closer[images[position], row] = closer
 
     def check(self, progress: bool | None = None) -> None:
         """Read every image without storing it; raises UnreadableImages."""
@@ -142,10 +171,11 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         self._pixels = pixels
 
 
-def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, broken: list[UserError] | None = None,
-                ) -> Iterator[tuple[int, Image]]:
+def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig | None,
+                broken: list[UserError] | None = None) -> Iterator[tuple[int, Image]]:
     """(position in `sources`, fitted image uint8 (h, w, 3)) of all of them, in any order.
 
+    preprocessing: None gives the images of the camera, (H, W, 3), as they are.
     Raises UserError naming an image that cannot be read; with `broken`, such errors are collected there and the other
     files are read (after a bag that cannot be read, no further messages).
     """
@@ -153,7 +183,8 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, b
 
     def read(row: int) -> Image | None:
         try:
-            return fit(read_image(sources[row].path), preprocessing)
+            image = read_image(sources[row].path)
+            return image if preprocessing is None else fit(image, preprocessing)
         except ImageFileError as error:
             if broken is None:
                 raise
@@ -174,7 +205,7 @@ def read_fitted(sources: Sequence[Source], preprocessing: PreprocessingConfig, b
     messages = [row for row, source in enumerate(sources) if source.topic]
     try:
         for position, picture in read_pictures([sources[row] for row in messages], preprocessing):
-            yield messages[position], fit(picture, preprocessing)
+            yield messages[position], picture if preprocessing is None else fit(picture, preprocessing)
     except DataError as error:
         if broken is None:
             raise

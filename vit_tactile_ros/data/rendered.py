@@ -17,7 +17,7 @@ from vit_tactile_ros import simulator
 from vit_tactile_ros.data import simulated
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.table import DataError
-from vit_tactile_ros.inference import preprocess
+from vit_tactile_ros.inference import closer, preprocess
 
 _CHECKSUM, _LABEL = 4, 1  # bytes before the images of an example
 
@@ -90,6 +90,6 @@ def _key(touches: SimulatedTouches) -> str:
     digest.update(repr(touches.sensors and [sensor_key(c) for c in touches.sensors]).encode())
     sources = Path(simulator.__file__).parent
     for path in sorted([*sources.glob('*.py'), *sources.glob('sensors/*.json'), Path(simulated.__file__),
-                        Path(preprocess.__file__)]):
+                        Path(closer.__file__), Path(preprocess.__file__)]):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from vit_tactile_ros.data.table import DataError
+from vit_tactile_ros.inference.closer import look_closer
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig
 from vit_tactile_ros.simulator import (
@@ -106,4 +107,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
             frame = torch.cat([torch.from_numpy(fit(view, self.preprocessing)) for view in views], dim=2)
         if self.preprocessing.reference == 'none':
             return frame, torch.zeros_like(frame[..., :3]), class_id
-        return frame, torch.from_numpy(fit(reference, self.preprocessing)), class_id
+        still = fit(reference, self.preprocessing)
+        if closer := look_closer(image, frame[..., :3].numpy(), still, self.preprocessing):
+            return torch.from_numpy(closer.image), torch.from_numpy(closer.reference), class_id
+        return frame, torch.from_numpy(still), class_id

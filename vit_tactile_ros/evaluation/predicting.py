@@ -55,8 +55,9 @@ class Predicted:
 
     def annotated(self, classifier: TactileClassifier) -> Annotated:
         name = self.file.name if self.number is None else f'{self.file.name} {self.number}'
-        return Annotated(self.frame.image, self.frame.reference, self.decision, classifier.class_names,
-                         classifier.exits, None, '', name if len(name) <= 30 else f'...{name[-27:]}')
+        frame = self.frame
+        return Annotated(frame.whole_image, frame.image, frame.reference, self.decision, classifier.class_names,
+                         classifier.exits, None, '', name if len(name) <= 30 else f'...{name[-27:]}', frame.closer)
 
 
 @dataclass

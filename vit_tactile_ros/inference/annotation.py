@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vit_tactile_ros.inference.classifier import Decision
+from vit_tactile_ros.inference.closer import Closer
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]  # RGB
@@ -30,30 +32,38 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 class Annotated:
     """Everything that is drawn."""
 
-    image: Image  # fitted, RGB (h, w, 3)
-    reference: NDArray[np.floating] | None  # (h, w, 3) in grey levels; None: not used
+    whole: Image  # fitted, RGB (h, w, 3)
+    image: Image  # what the network saw: the same, or an enlarged part of it
+    reference: NDArray[Any] | None  # of that, (h, w, 3) in grey levels; None: not used
     decision: Decision
     class_names: Sequence[str]
     exits: Sequence[int]  # blocks
     age: float | None  # s from the image to its result
     touch: str  # state of the touch; empty if it is not followed
     sensor: str
+    closer: Closer | None = None  # where the part is; None: the whole image
 
 
 def draw(content: Annotated) -> Image:
-    """RGB (height, WIDTH, 3): image, difference to the reference, the most probable classes, exit, latency, touch.
+    """RGB (height, WIDTH, 3): image, difference to the reference as the network saw it, the most
+    probable classes, exit, latency, touch.
 
     The height depends on the proportions of the image, at most 340 px: less than the 512 kB of Fast DDS.
     """
-    height, width = content.image.shape[:2]
+    height, width = content.whole.shape[:2]
     panel = min(round(PANEL * height / width), PANEL)
     top = MARGIN + 16
     canvas = np.empty((top + panel + 2 * MARGIN + BARS * ROW - (ROW - BAR), WIDTH, 3), np.uint8)
     _box(canvas, 0, 0, WIDTH, len(canvas), _BACKGROUND)
     right = 2 * MARGIN + PANEL
     _text(canvas, content.sensor or 'image', (MARGIN, top - 5), _FAINT)
-    _text(canvas, f'difference x{GAIN}', (right, top - 5), _FAINT)
-    _place(canvas[top:top + panel, MARGIN:MARGIN + PANEL], content.image)
+    zoomed = f', zoom {content.closer.zoom:g}' if content.closer else ''
+    _text(canvas, f'difference x{GAIN}{zoomed}', (right, top - 5), _FAINT)
+    shown = _place(canvas[top:top + panel, MARGIN:MARGIN + PANEL], content.whole)
+    if content.closer is not None:
+        y, x, rows, columns = (round(share * side) for share, side in zip(
+            content.closer.box, (*shown.shape[:2], *shown.shape[:2]), strict=True))
+        cv2.rectangle(shown, (x, y), (x + columns - 1, y + rows - 1), _TOUCH, 1)
     if content.reference is None:
         _box(canvas, right, top, PANEL, panel, _PANEL_COLOUR)
         _text(canvas, 'no reference', (right + 70, top + panel // 2), _FAINT)
@@ -74,21 +84,22 @@ def side_by_side(contents: Sequence[Annotated]) -> Image:
     return np.vstack([np.hstack(drawn[at:at + columns]) for at in range(0, len(drawn), columns)])
 
 
-def _amplified(image: Image, reference: NDArray[np.floating]) -> Image:
+def _amplified(image: Image, reference: NDArray[Any]) -> Image:
     """Grey where nothing differs."""
     return np.clip(GAIN * (image.astype(np.float32) - reference) + 128, 0, 255).astype(np.uint8)
 
 
-def _place(panel: Image, image: Image) -> None:
-    """Fit an image into a part of the canvas, with its proportions."""
+def _place(panel: Image, image: Image) -> Image:
+    """Fit an image into a part of the canvas, with its proportions; where it is then, a view."""
     height, width = image.shape[:2]
     scale = min(panel.shape[0] / height, panel.shape[1] / width)
     size = min(round(width * scale), panel.shape[1]), min(round(height * scale), panel.shape[0])
     if size != (panel.shape[1], panel.shape[0]):
         _box(panel, 0, 0, panel.shape[1], panel.shape[0], _PANEL_COLOUR)
     y, x = (panel.shape[0] - size[1]) // 2, (panel.shape[1] - size[0]) // 2
-    panel[y:y + size[1], x:x + size[0]] = cv2.resize(
-        image, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
+    shown = panel[y:y + size[1], x:x + size[0]]
+    shown[:] = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR if scale > 1 else cv2.INTER_AREA)
+    return shown
 
 
 def _bars(canvas: Image, content: Annotated, left: int, top: int) -> None:

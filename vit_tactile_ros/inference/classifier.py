@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vit_tactile_ros.inference.closer import look_closer
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.gate import GATE_CONFIDENCE, GATE_EXIT_BLOCK, GATE_EXIT_INDEX
@@ -129,6 +130,12 @@ class TactileClassifier:
     def fit(self, image: Image) -> Image:
         """Rotate, crop and resize an image, uint8 (H, W, 3), to the input's size."""
         return fit(image, self.preprocessing)
+
+    def see(self, image: Image, reference: Image) -> tuple[Image, Image]:
+        """What `classify` needs of an image and its reference, uint8 (H, W, 3): both fitted, or the part looked at."""
+        fitted, still = self.fit(image), self.fit(reference)
+        closer = look_closer(image, fitted, still, self.preprocessing)
+        return (fitted, still) if closer is None else (closer.image, closer.reference)
 
     @torch.inference_mode()
     def warm_up(self, batch_sizes: Sequence[int] = (1,), rounds: int = 2) -> None:

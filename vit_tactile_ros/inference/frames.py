@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vit_tactile_ros.inference.closer import Closer, look_closer
 from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
 from vit_tactile_ros.inference.decode import UNDEFINED_ORDER, decode
 from vit_tactile_ros.inference.gate import to_cells
@@ -42,8 +43,8 @@ _NOT_STORED = 'It is not stored until capture_reference is called'
 class Frame(NamedTuple):
     """One image, ready for the network."""
 
-    image: Image  # fitted, uint8 RGB (h, w, 3)
-    reference: NDArray[np.float32] | None  # for this image, (h, w, 3) in grey levels; None: not used
+    image: Image  # fitted, uint8 RGB (h, w, 3); with `closer`, the part that the network sees
+    reference: NDArray[Any] | None  # for this image, (h, w, 3) in grey levels; None: not used
     stamp_ns: int  # of the message's header, or the time of receipt
     notes: Sequence[Note]
     is_untouched: bool = False  # the difference to the reference shows no touch: the network is not needed
@@ -53,6 +54,13 @@ class Frame(NamedTuple):
     previous: Image | None = None
     slip: SlipEvidence | None = None  # what the last seconds show; None: not computed
     is_unchanged: bool = False  # it shows the same touch as the last image of which this is False
+    closer: Closer | None = None  # None: the network sees the whole image
+    whole: Image | None = None  # the whole image, fitted, where `image` is a part of it
+
+    @property
+    def whole_image(self) -> Image:
+        """Fitted, uint8 RGB (h, w, 3)."""
+        return self.image if self.whole is None else self.whole
 
 
 class SensorFrames:
@@ -136,6 +144,7 @@ class SensorFrames:
                               is_lasting=True))
         if image.shape != self._shape:
             self._change_resolution(image.shape, notes)
+        camera_image = image
         if self._preprocessing is not None:
             image = fit(image, self._preprocessing)
         if not self._expects_grey:
@@ -148,9 +157,14 @@ class SensorFrames:
         if self._detector is not None and reference is not None:
             slip = self._detector.update(image, stamp_ns, reference)
         is_unchanged = self._unchanged is not None and self._unchanged.check(self.monitor, stamp_ns)
-        return Frame(image, reference, stamp_ns, notes, is_untouched=self.monitor.is_untouched,
-                     touch_odds=self.monitor.touch_odds, gain=self.gain, previous=previous, slip=slip,
-                     is_unchanged=is_unchanged)
+        frame = Frame(image, reference, stamp_ns, notes, is_untouched=self.monitor.is_untouched,
+                      touch_odds=self.monitor.touch_odds, gain=self.gain, previous=previous, slip=slip,
+                      is_unchanged=is_unchanged)
+        if self._preprocessing is None or reference is None or frame.is_untouched:  # untouched: nothing to look at
+            return frame
+        closer = look_closer(camera_image, image, reference, self._preprocessing)
+        return frame if closer is None else frame._replace(image=closer.image, reference=closer.reference,
+                                                            closer=closer, whole=image)
 
     @property
     def motion_gaps(self) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from vit_tactile_ros import __version__
+from vit_tactile_ros.inference import closer
 from vit_tactile_ros.inference.engines.onnx_stages import IMAGES, LOGITS, NEXT_TOKENS, OPSET, TOKENS
 from vit_tactile_ros.inference.gate import constants
 from vit_tactile_ros.inference.motion import FARTHEST
@@ -53,4 +54,4 @@ def _preprocessing(config: PreprocessingConfig) -> dict[str, Any]:
     return {
         'colours': 'RGB', 'orientation': config.orientation, 'crop': config.crop, 'reference': config.reference,
         'reference_frames': REFERENCE_FRAMES, 'scale': scale.ravel().tolist(), 'shift': shift.ravel().tolist(),
-        'motion': motion if config.motion_interval else None}
+        'motion': motion if config.motion_interval else None, 'zoom': closer.constants(config)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -19,17 +20,55 @@ def fit(image: Image, config: PreprocessingConfig) -> Image:
 
     Raises ValueError for anything but a uint8 (H, W, 3) array.
     """
+    whole, is_bgr = _view(image, config)
+    return _sized(whole, config, is_bgr)
+
+
+def enlarge(image: Image, config: PreprocessingConfig, window: Window) -> Image:
+    """A part of a frame, uint8 (H, W, 3), at the input's size, uint8 (h, w, 3); `window` is of `camera_size`."""
+    whole, is_bgr = _view(image, config)
+    return _sized(whole[window.top:window.top + window.height, window.left:window.left + window.width], config, is_bgr)
+
+
+class Window(NamedTuple):
+    """A part of a frame that is rotated and cropped, but not resized; px."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def camera_size(shape: tuple[int, ...], config: PreprocessingConfig) -> tuple[int, int]:
+    """(height, width) of a frame, (H, W, 3), that is rotated and cropped, but not resized."""
+    height, width = (shape[1], shape[0]) if _turns(shape, config) else (shape[0], shape[1])
+    if config.crop == 'center':
+        return _centered(height, width, config.image_size[0] / config.image_size[1])
+    return height, width
+
+
+def _view(image: Image, config: PreprocessingConfig) -> tuple[Image, bool]:
+    """The frame rotated and cropped, and whether its channels are BGR."""
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f'image is {image.dtype} {image.shape}; must be uint8 (H, W, 3)')
-    height, width = config.image_size
     # `decode` returned BGR data as a reversed view: reordering the channels is cheaper once the image is small.
     is_bgr = image.strides[2] < 0
     if is_bgr:
         image = image[:, :, ::-1]
-    if config.orientation == 'match' and (image.shape[0] - image.shape[1]) * (height - width) < 0:
+    if _turns(image.shape, config):
         image = cv2.rotate(image, cv2.ROTATE_90_COUNTERCLOCKWISE)  # like np.rot90, whose copy takes ten times as long
     if config.crop == 'center':
-        image = _center_crop(image, height / width)
+        image = _center_crop(image, config.image_size[0] / config.image_size[1])
+    return image, is_bgr
+
+
+def _turns(shape: tuple[int, ...], config: PreprocessingConfig) -> bool:
+    height, width = config.image_size
+    return config.orientation == 'match' and (shape[0] - shape[1]) * (height - width) < 0
+
+
+def _sized(image: Image, config: PreprocessingConfig, is_bgr: bool) -> Image:
+    height, width = config.image_size
     if image.shape[:2] != (height, width):
         shrinks = image.shape[0] >= height and image.shape[1] >= width
         # OpenCV reads rows with gaps (of a crop or of a padded message) without a copy.
@@ -95,6 +134,10 @@ def scale_and_shift(mean: tuple[float, ...], std: tuple[float, ...], reference: 
 def _center_crop(image: Image, aspect: float) -> Image:
     """The largest centred window with height / width = `aspect`."""
     height, width = image.shape[:2]
-    rows, columns = min(height, max(1, round(width * aspect))), min(width, max(1, round(height / aspect)))
+    rows, columns = _centered(height, width, aspect)
     top, left = (height - rows) // 2, (width - columns) // 2
     return image[top:top + rows, left:left + columns]
+
+
+def _centered(height: int, width: int, aspect: float) -> tuple[int, int]:
+    return min(height, max(1, round(width * aspect))), min(width, max(1, round(height / aspect)))

@@ -42,7 +42,8 @@ VERSION_1: dict[str, dict[str, Any]] = {
 # Fields that files of any version may lack, with their implied values.
 OPTIONAL: dict[str, dict[str, Any]] = {
     'model': {'channels': 3, 'token_threshold': 0.0, 'queries': 0},
-    'preprocessing': {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04},
+    'preprocessing': {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04, 'zoom_below': 0.0,
+                      'zoom_to': 0.16},
     'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}
 FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibration', 'provenance')
 

@@ -114,6 +114,10 @@ class PreprocessingConfig:
     motion_views: int = 1
     # Of the motion, whose mean is 0.5. Images of a moving contact 0.08 s apart differ by about 0.04 where they differ.
     motion_std: float = 0.04
+    # Shares of the input's shorter side. A contact whose spread (`inference.closer`) is below the first is shown
+    # enlarged, cut out of the camera's image, until its spread is about the second. 0: never.
+    zoom_below: float = 0.0
+    zoom_to: float = 0.16
 
     @property
     def channels(self) -> int:
@@ -131,6 +135,12 @@ class PreprocessingConfig:
         _require(all(1e-4 <= s <= 1e3 for s in self.std), 'std', self.std, 'numbers from 0.0001 to 1000')
         _require(1e-4 <= self.motion_std <= 1e3, 'motion_std', self.motion_std, 'a number from 0.0001 to 1000')
         check_motion('motion_interval', self.motion_interval, self.motion_views)
+        _require(0 <= self.zoom_below <= 0.5, 'zoom_below', self.zoom_below, '0 (never) to 0.5')
+        _require(0 < self.zoom_to <= 0.5, 'zoom_to', self.zoom_to, 'above 0 and at most 0.5')
+        _require(not self.zoom_below or self.reference == 'difference', 'zoom_below', self.zoom_below,
+                 '0 for an input without a reference: a contact is found by its difference to the reference')
+        _require(not self.zoom_below or not self.motion_interval, 'zoom_below', self.zoom_below,
+                 '0 for an input with motion: an earlier image would need the same part')
 
 
 @dataclass(frozen=True)

@@ -262,8 +262,8 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         if annotator is not None and running is not None:
             classifier = running.classifier
             annotator.offer(sensor.name, image.message.header, lambda: Annotated(
-                frame.image, frame.reference, decision, classifier.class_names, classifier.exits, age,
-                running.outputs[sensor.name].touch_state, sensor.name))
+                frame.whole_image, frame.image, frame.reference, decision, classifier.class_names, classifier.exits,
+                age, running.outputs[sensor.name].touch_state, sensor.name, frame.closer))
 
     def _on_incompatible_qos(self, sensor: Sensor, event: QoSRequestedIncompatibleQoSInfo) -> None:
         with sensor.lock:

@@ -269,7 +269,7 @@ class ClassificationWorker:
         except Exception as error:
             self._reject_unexpected(sensor, error)
             return None
-        for note in [*frame.notes, *sensor.stream.check(frame.image, frame.stamp_ns, time.monotonic())]:
+        for note in [*frame.notes, *sensor.stream.check(frame.whole_image, frame.stamp_ns, time.monotonic())]:
             self._log(sensor, note)
         return _Ready(sensor, image, frame)
 

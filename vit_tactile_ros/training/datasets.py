@@ -51,6 +51,7 @@ class TrainingSource:
     input: InputKind = 'auto'
     motion: float | None = None  # s; None: that of the checkpoint to start from, or none
     motion_views: int | None = None  # None: those of the checkpoint to start from, or one
+    zoom_below: float | None = None  # None: that of the checkpoint to start from, or 0
     epoch_size: int | None = None  # None: all images, or the default number of simulated touches
     validation_size: int | None = None  # simulated touches
     task: Task = 'shapes'  # of simulated touches
@@ -106,13 +107,15 @@ def class_names_of(table: TouchTable | None, task: Task) -> tuple[str, ...]:
 
 def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], asked: InputKind,
                          checkpoint: Checkpoint | None, control: str = 'none', motion: float | None = None,
-                         default_motion: float = 0.0, motion_views: int | None = None) -> PreprocessingConfig:
+                         default_motion: float = 0.0, motion_views: int | None = None,
+                         zoom_below: float | None = None) -> PreprocessingConfig:
     """Differences to the reference if every image has one, unless `asked` names the input; logs the choice.
 
     The control 'reference' uses frames, because the difference would be zero. A checkpoint to start from keeps its
     preprocessing, except for the image size, if the kind of input is the same; its motion in any case, unless `motion`
-    or `motion_views` is given. Where neither names one it is `default_motion`. Raises DataError for touches of which
-    only some have a reference, and for 'auto' with a checkpoint of the other kind of input.
+    or `motion_views` is given. Where neither names one it is `default_motion`. Its `zoom_below` is kept unless that is
+    given, or the input has motion or no reference. Raises DataError for touches of which only some have a reference,
+    and for 'auto' with a checkpoint of the other kind of input.
     """
     difference = _takes_difference(table, asked, control)
     same = checkpoint is not None and (checkpoint.preprocessing.reference == 'difference') == difference
@@ -140,13 +143,15 @@ def choose_preprocessing(table: TouchTable | None, image_size: tuple[int, int], 
     if motion:
         times = ', '.join(f'{motion * 2**view:g}' for view in range(motion_views))
         logger.info('motion: difference of each image to the one %s s before', times)
+    if zoom_below is None:  # a checkpoint's is left out where it can't be used
+        zoom_below = checkpoint.preprocessing.zoom_below if checkpoint and difference and not motion else 0.0
     if checkpoint and same:
         return dataclasses.replace(checkpoint.preprocessing, image_size=image_size, motion_interval=motion,
-                                   motion_views=motion_views)
+                                   motion_views=motion_views, zoom_below=zoom_below)
     # Differences between frames of a gel are small: a std of 0.1 scales them to what the initial weights expect.
     return PreprocessingConfig(image_size=image_size, reference='difference' if difference else 'none',
                                orientation='match', crop='center', std=(0.1,) * 3 if difference else (0.5,) * 3,
-                               motion_interval=motion, motion_views=motion_views)
+                               motion_interval=motion, motion_views=motion_views, zoom_below=zoom_below)
 
 
 def _takes_difference(table: TouchTable | None, asked: InputKind, control: str) -> bool:

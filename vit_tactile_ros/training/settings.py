@@ -13,7 +13,8 @@ INPUTS = {'difference': 'difference', 'none': 'frame'}
 # The values of settings that did not exist when a run was started.
 BEFORE = {'freeze': 0, 'references': '', 'token_threshold': 0.0, 'teacher': 'last', 'exit_gradient': 1.0,
           'head_lr_factor': 1.0, 'queries': 0}
-BEFORE_IN_PREPROCESSING = {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04}
+BEFORE_IN_PREPROCESSING = {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04, 'zoom_below': 0.0,
+                           'zoom_to': 0.16}
 
 
 class SettingsError(UserError):
@@ -49,6 +50,8 @@ def check_settings(state: Mapping[str, Any], settings: Mapping[str, Any], class_
                 name, then, value = 'motion', then['motion_interval'], value['motion_interval']
             elif name == 'preprocessing' and then and then['motion_views'] != value['motion_views']:
                 name, then, value = 'motion_views', then['motion_views'], value['motion_views']
+            elif name == 'preprocessing' and then and then['zoom_below'] != value['zoom_below']:
+                name, then, value = 'zoom_below', then['zoom_below'], value['zoom_below']
             elif name == 'token_threshold':  # the flag is in grey levels
                 then, value = (round(v * 255 * max(settings['preprocessing']['std']), 3) for v in (then, value))
             raise SettingsError(f'{output} was started with --{name} {_flag(then)}, now it is '

@@ -125,7 +125,7 @@ def read_pictures(sources: Sequence[Source], preprocessing: PreprocessingConfig 
 
     Raises DataError naming a message that can't be decoded or is missing.
     """
-    fitted = preprocessing and dataclasses.replace(preprocessing, reference='none')
+    fitted = preprocessing and dataclasses.replace(preprocessing, reference='none', zoom_below=0.0)
     by_bag: dict[Path, list[int]] = {}
     for position, source in enumerate(sources):
         by_bag.setdefault(source.path, []).append(position)

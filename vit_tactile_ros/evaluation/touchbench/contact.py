@@ -20,6 +20,7 @@ from vit_tactile_ros.evaluation.touchbench.features import BORDER, BORDER_SHARE
 from vit_tactile_ros.evaluation.touchbench.scores import Items, Result, TaskResult
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.closer import look_closer
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
 from vit_tactile_ros.inference.touch_events import NO_CONTACT
@@ -29,7 +30,9 @@ MARGIN = 2  # frames beside the begin and end of a contact that are not judged: 
 LEVELS = ((0, 3), (3, 5), (5, 8), (8, 12), (12, 256))  # grey levels of the touched frames
 OFFSETS = ((0, 1.5), (1.5, 6), (6, 256))  # grey levels, mean over the image, that another clip's reference is off
 LEAST_LEVEL = 5  # grey levels of the touched frames that the score counts
-Judge = Callable[[Sequence[NDArray[np.uint8]], NDArray[np.float32]], NDArray[np.bool_]]  # frames, reference -> touched
+# Frames, their reference, and the camera's images of the frames where the network may look closer -> touched
+Judge = Callable[[Sequence[NDArray[np.uint8]], NDArray[np.float32], 'Sequence[NDArray[np.uint8]] | None'],
+                 NDArray[np.bool_]]
 
 
 class Clip:
@@ -37,7 +40,10 @@ class Clip:
 
     def __init__(self, path: Path, contacts: list[tuple[int, int]], classifier: TactileClassifier) -> None:
         self.name = path.stem
-        self.frames = [classifier.fit(image) for image in images_of(path)]
+        looks = classifier.preprocessing.zoom_below > 0
+        read = [(classifier.fit(image), np.array(image) if looks else None) for image in images_of(path)]
+        self.frames = [fitted for fitted, _ in read]
+        self.images = [image for _, image in read if image is not None] if looks else None
         self.reference: NDArray[np.float32] = np.asarray(
             np.mean(self.frames[:REFERENCE_FRAMES], axis=0, dtype=np.float64), np.float32)
         numbers = np.arange(len(self.frames))
@@ -71,9 +77,13 @@ def peak(frame: NDArray[np.uint8], reference: NDArray[np.float32]) -> float:
     return float(np.abs(cv2.blur(frame.astype(np.float32) - reference, (5, 5))).max())
 
 
-def is_touched(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float32], classifier: TactileClassifier,
-               tau: float, gate: bool) -> NDArray[np.bool_]:
-    """Whether the prediction is contact, for each of these fitted frames in the order of time."""
+def is_touched(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float32],
+               images: Sequence[NDArray[np.uint8]] | None, classifier: TactileClassifier, tau: float, gate: bool,
+               ) -> NDArray[np.bool_]:
+    """Whether the prediction is contact, for each of these fitted frames in the order of time.
+
+    images: the same as the camera gave them; None: the network always sees the whole image.
+    """
     monitor = ReferenceMonitor(Reference(fixed=np.rint(reference).astype(np.uint8)))
     found = np.zeros(len(frames), bool)
     thresholds = classifier.thresholds(tau)
@@ -83,7 +93,10 @@ def is_touched(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float3
             if monitor.is_untouched and classifier.untouched(thresholds):
                 continue
         seen = monitor.reference.frame if gate else reference
-        decision, = classifier.classify([frame], [seen], thresholds,
+        assert seen is not None
+        closer = None if images is None else look_closer(images[number], frame, seen, classifier.preprocessing)
+        decision, = classifier.classify([closer.image if closer else frame], [closer.reference if closer else seen],
+                                        thresholds,
                                         touch_odds=[monitor.touch_odds] if gate else None)
         found[number] = decision.class_name != NO_CONTACT
     return found
@@ -91,8 +104,8 @@ def is_touched(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float3
 
 def judged(clips: Sequence[Clip], judge: Judge, title: str = '', border: bool = False) -> list[NDArray[np.bool_]]:
     """Which frames of each clip are judged touched, with its own reference; border: where only that is shown."""
-    return [judge(clip.border if border else clip.frames, clip.reference) for clip in tqdm(
-        clips, title, leave=False, file=sys.stderr, disable=not title or not sys.stderr.isatty())]
+    return [judge(clip.border, clip.reference, None) if border else judge(clip.frames, clip.reference, clip.images)
+            for clip in tqdm(clips, title, leave=False, file=sys.stderr, disable=not title or not sys.stderr.isatty())]
 
 
 def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: Judge) -> dict[str, Any]:
@@ -112,12 +125,14 @@ def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: J
                 late.append(int(seen[0]))
             else:
                 unnoticed.append(clip.name)
-        untouched = [clip.frames[row] for row in np.flatnonzero(clip.judged & ~clip.touched)[::10]]
+        rows = np.flatnonzero(clip.judged & ~clip.touched)[::10]
+        untouched = [clip.frames[row] for row in rows]
+        images = None if clip.images is None else [clip.images[row] for row in rows]
         for other in clips:
             if other is not clip:
                 off = float(np.abs(other.reference - clip.reference).mean())
                 span = next(f'{low:g} to {high:g} off' for low, high in OFFSETS if low <= off < high)
-                false[span] += judge(untouched, other.reference).tolist()
+                false[span] += judge(untouched, other.reference, images).tolist()
     share = lambda found: {name: {'share': round(float(np.mean(v)), 4), 'n': len(v)}  # noqa: E731
                            for name, v in found.items() if v}
     return {'missed touched frames, by grey levels': share(missed), 'false touches, by reference': share(false),

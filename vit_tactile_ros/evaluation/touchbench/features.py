@@ -117,7 +117,8 @@ class Descriptions:
         """
         preprocessing = features.preprocessing
         if control == REFERENCE:
-            table, preprocessing = references_as_images(table), replace(preprocessing, reference='none')
+            table, preprocessing = references_as_images(table), replace(
+                preprocessing, reference='none', zoom_below=0.0)
         pairs = [_pair(touch) for touch in table.touches]
         key = (features.key, control)
         if key not in self._known:
