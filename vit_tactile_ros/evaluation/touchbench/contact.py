@@ -22,7 +22,7 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
-from vit_tactile_ros.inference.touch_events import NO_CONTACT
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, TouchTracker
 
 STEP_NS = 40_000_000  # between two frames
 MARGIN = 2  # frames beside the begin and end of a contact that are not judged: the eye does not see it sooner
@@ -72,20 +72,25 @@ def peak(frame: NDArray[np.uint8], reference: NDArray[np.float32]) -> float:
 
 
 def is_touched(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float32], classifier: TactileClassifier,
-               tau: float, gate: bool) -> NDArray[np.bool_]:
-    """Whether the prediction is contact, for each of these fitted frames in the order of time."""
+               tau: float, gate: bool, events: bool = False) -> NDArray[np.bool_]:
+    """Whether the prediction is contact, for each of these fitted frames in the order of time.
+
+    events: whether a touch is reported, from the frame that decides ONSET to the one that decides RELEASE.
+    """
+    tracker = TouchTracker(classifier.class_names, len(classifier.exits))
     monitor = ReferenceMonitor(Reference(fixed=np.rint(reference).astype(np.uint8)))
     found = np.zeros(len(frames), bool)
     thresholds = classifier.thresholds(tau)
     for number, frame in enumerate(frames):
         if gate:
             monitor.check(frame, number * STEP_NS)
-            if monitor.is_untouched and classifier.untouched(thresholds):
-                continue
-        seen = monitor.reference.frame if gate else reference
-        decision, = classifier.classify([frame], [seen], thresholds,
-                                        touch_odds=[monitor.touch_odds] if gate else None)
-        found[number] = decision.class_name != NO_CONTACT
+        decision = classifier.untouched(thresholds) if gate and monitor.is_untouched else None
+        if decision is None:
+            seen = monitor.reference.frame if gate else reference
+            decision, = classifier.classify([frame], [seen], thresholds,
+                                            touch_odds=[monitor.touch_odds] if gate else None)
+        tracker.update(number * STEP_NS, decision.probabilities, decision.exit_index)
+        found[number] = (tracker.state if events else decision.class_name) != NO_CONTACT
     return found
 
 
@@ -95,9 +100,9 @@ def judged(clips: Sequence[Clip], judge: Judge, title: str = '', border: bool = 
         clips, title, leave=False, file=sys.stderr, disable=not title or not sys.stderr.isatty())]
 
 
-def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: Judge) -> dict[str, Any]:
-    """Shares of missed and false frames; `called` are those judged touched. Untouched ones are judged again with the
-    references of all other clips."""
+def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: Judge | None) -> dict[str, Any]:
+    """Shares of missed and false frames; `called` are those judged touched. Untouched ones are judged again by `judge`
+    with the references of all other clips."""
     missed: dict[str, list[bool]] = defaultdict(list)
     false: dict[str, list[bool]] = defaultdict(list)
     late, unnoticed = [], []
@@ -113,7 +118,7 @@ def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: J
             else:
                 unnoticed.append(clip.name)
         untouched = [clip.frames[row] for row in np.flatnonzero(clip.judged & ~clip.touched)[::10]]
-        for other in clips:
+        for other in clips if judge is not None else ():
             if other is not clip:
                 off = float(np.abs(other.reference - clip.reference).mean())
                 span = next(f'{low:g} to {high:g} off' for low, high in OFFSETS if low <= off < high)
