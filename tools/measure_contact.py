@@ -33,8 +33,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--tau', type=float, default=1.0, help='exit threshold; 1: all blocks (default: 1)')
     parser.add_argument('--no_gate', action='store_true', help='each frame alone, by the network')
     parser.add_argument('--events', action='store_true',
-                        help='frames count as touched while a touch is reported, from its ONSET to its RELEASE; without '
-                             'the references of other clips')
+                        help='frames count as touched while a touch is reported, from its ONSET to its RELEASE; '
+                             'without the references of other clips')
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     classifier = TactileClassifier(load_checkpoint(arguments.checkpoint or shipped_checkpoint()), engine='auto')

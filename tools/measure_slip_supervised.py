@@ -2,8 +2,8 @@
 
     python tools/measure_slip_supervised.py --grasps gelsight_slip/grasps.csv --cache runs/slip_supervised
 
-A ViT-Tiny from random weights, and our network from random ones and from those of the checkpoint: the same images, steps
-and rule. The input is that of the checkpoint, difference and change over time; the reference that of untouched.py.
+A ViT-Tiny from random weights, and our network from those of the checkpoint and from random ones: the same images,
+steps and rule. The input is that of the checkpoint, difference and change over time; the reference of untouched.py.
 Every image after the lift has the label of its grasp; outcomes, then objects, then clips are drawn equally often, so
 neither the length of a clip nor the number of an image is seen. A clip's score is the largest mean over 2 s of the log
 odds that its object slips, after the lift (`slip.sustained`); threshold, folds and figures are those of `slip.judge`.
@@ -88,7 +88,8 @@ def read_clips(grasps: Grasps, preprocessing: PreprocessingConfig, cache: Path) 
 def vit_tiny_of(checkpoint: Checkpoint) -> nn.Module:
     config = checkpoint.model.config
     model = VitTiny(config.image_size, 2)
-    model.patch_embed['proj'] = nn.Conv2d(config.channels, config.width, config.patch_size, config.patch_size)
+    first = model.patch_embed['proj']
+    model.patch_embed['proj'] = nn.Conv2d(config.channels, first.out_channels, first.kernel_size, first.stride)
     return model
 
 

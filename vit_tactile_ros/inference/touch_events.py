@@ -67,8 +67,8 @@ class EventSettings:
     def __post_init__(self) -> None:
         for name, low, high in (('confidence', 0.5, 1), ('contact_rate', 0, 100), ('class_rate', 0, 100),
                                 ('state_rate', 0, 100), ('slip_share', 0, 1), ('slip_threshold', 0, 1),
-                                ('lost_threshold', 0, 1), ('weight', 0, 1), ('contact_weight', 0, 1), ('state_weight', 0, 1), ('floor', 0, 0.1),
-                                ('max_gap', 0, math.inf)):
+                                ('lost_threshold', 0, 1), ('weight', 0, 1), ('contact_weight', 0, 1),
+                                ('state_weight', 0, 1), ('floor', 0, 0.1), ('max_gap', 0, math.inf)):
             value = getattr(self, name)
             if not low < value < high and not ('weight' in name and value == 1):
                 raise UserError(f'{name} is {value}; must be above {low} and below {high}')
@@ -110,9 +110,9 @@ class TouchTracker:
     of each class. The evidence for a change must outweigh its low prior rate, so decisions have a hysteresis in seconds
     that does not depend on the frame rate.
 
-    Contact is decided before the class: the log odds of contact of each frame, times `contact_weight`, are added up until
-    they reach those of `confidence` (a sequential probability ratio test, Wald 1945), so that clear frames need two
-    and faint ones more. The odds are those of the probabilities, since half of the training images show no contact.
+    Contact is decided before the class: the log odds of contact of each frame, times `contact_weight`, are added up
+    until they reach those of `confidence` (a sequential probability ratio test, Wald 1945), so that two clear frames
+    are enough and faint ones need more. Half of the training images show no contact, so the odds are the evidence.
 
     If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
     of the class: stable and moving alternate within one touch, and are not what an object is. With evidence of the

@@ -118,8 +118,8 @@ def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: J
             else:
                 unnoticed.append(clip.name)
         untouched = [clip.frames[row] for row in np.flatnonzero(clip.judged & ~clip.touched)[::10]]
-        for other in clips if judge is not None else ():
-            if other is not clip:
+        for other in clips:
+            if judge is not None and other is not clip:
                 off = float(np.abs(other.reference - clip.reference).mean())
                 span = next(f'{low:g} to {high:g} off' for low, high in OFFSETS if low <= off < high)
                 false[span] += judge(untouched, other.reference).tolist()
