@@ -60,7 +60,7 @@ class EventSettings:
     slip_threshold: float = SLIP_THRESHOLD  # probability of slip, 0..1, at which it begins
     lost_threshold: float = LOST_THRESHOLD  # probability that no object is held, 0..1, at which it is reported
     weight: float = 0.5  # exponent of each frame's probabilities: neighbouring frames share their errors, 0..1
-    contact_weight: float = 0.8  # the same of contact against none; from 0.85 on one frame at 25 Hz could begin a touch
+    contact_weight: float = 0.8  # the same of contact against none; from 0.89 on one frame at 25 Hz could begin a touch
     floor: float = 0.001  # smallest probability that one frame may give a class, so that none is decisive alone
     max_gap: float = 0.5  # s between two frames, above which the stream was interrupted; more for slow streams
 
