@@ -27,3 +27,7 @@ def test_two_clips(tmp_path, capsys):
     assert sum(level['n'] for level in missed.values()) == 2 * 6 and not any(v['share'] for v in missed.values())
     assert false['own'] == {'share': 0, 'n': 2 * 14} and false['0 to 1.5 off'] == {'share': 0, 'n': 2 * 2}
     assert contacts == {'n': 2, 'unnoticed': [], 'frames late, median and p90': [0, 0]}
+    main(['--clips', str(tmp_path), '--contacts', str(tmp_path / 'contacts.csv'), '--tau', '0.5', '--events'])
+    missed, false, contacts = json.loads(capsys.readouterr().out.splitlines()[-1]).values()
+    assert not any(v['share'] for v in missed.values()) and false == {'own': {'share': 0, 'n': 2 * 14}}
+    assert contacts['n'] == 2 and contacts['frames late, median and p90'] == [1, 1]  # ONSET needs a second frame

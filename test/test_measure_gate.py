@@ -1,10 +1,16 @@
-"""The command that measures the gate, on two real clips."""
+"""The command that measures the gate, on two real clips and on simulated single images."""
 
 import json
 from pathlib import Path
 
-from measure_gate import main
+import cv2
+import numpy as np
+from measure_gate import against_own_reference, main
 from real_data import real_data
+
+from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
 
 CONTACTS = Path(__file__).parent / 'helpers' / 'contacts_by_eye.csv'
 
@@ -20,3 +26,17 @@ def test_real_clips(tmp_path, capsys):
     assert untouched['gated'] > 0.85 * untouched['frames'] > 50
     assert all(row['gated'] == 0 for peak, row in found['gate']['touched'].items() if peak != '0-5')
     assert found['gate']['first contact, frames later'] == {'0': 2}
+
+
+def test_single_images(tmp_path):
+    """A clear press and an untouched image, each against the no-contact image of the same gel."""
+    rng = np.random.default_rng(1)
+    unit = SensorUnit(GELSIGHT, rng)
+    press = sample_contact('sphere', GELSIGHT, rng, depth_fraction=0.9)
+    for name, contact in (('press', press), ('untouched', None), ('reference', None)):
+        cv2.imwrite(str(tmp_path / f'{name}.png'), unit.render(contact, rng)[:, :, ::-1])
+    (tmp_path / 'labels.csv').write_text('image,reference\npress.png,reference.png\nuntouched.png,reference.png\n')
+    found = against_own_reference(tmp_path, TactileClassifier(load_checkpoint(shipped_checkpoint()), threads=1))
+    assert found['12-256'] == {'gated': 0, 'images': 1} and found['0-5'] == {'gated': 1, 'images': 1}
+    assert found['missed at 12-256'] == {'network alone': 0, 'with the odds': 0, 'images': 1}
+    assert sum(row['with the odds'] for key, row in found.items() if key.startswith('missed')) == 1

@@ -35,14 +35,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--checkpoint', type=Path, help='default: the shipped one')
     parser.add_argument('--tau', type=float, default=1.0, help='exit threshold; 1: all blocks (default: 1)')
     parser.add_argument('--no_gate', action='store_true', help='each frame alone, by the network')
+    parser.add_argument('--events', action='store_true',
+                        help='frames count as touched while a touch is reported, from its ONSET to its RELEASE; '
+                             'without the references of other clips')
     arguments = parser.parse_args(argv)
     torch.set_num_threads(1)
     classifier = TactileClassifier(load_checkpoint(arguments.checkpoint or shipped_checkpoint()), engine='auto')
     contacts = contacts_of(arguments.contacts)
     clips = [Clip(arguments.clips / name, spans, classifier) for name, spans in contacts.items()]
-    judge = partial(is_touched, classifier=classifier, tau=arguments.tau, gate=not arguments.no_gate)
-    found = measure(clips, judged(clips, judge), judge)
-    report(found)
+    judge = partial(is_touched, classifier=classifier, tau=arguments.tau, gate=not arguments.no_gate,
+                    events=arguments.events)
+    report(measure(clips, judged(clips, judge), None if arguments.events else judge))
 
 
 if __name__ == '__main__':

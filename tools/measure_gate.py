@@ -22,12 +22,15 @@ import numpy as np
 import torch
 
 from vit_tactile_ros.evaluation.touchbench.clips import contacts_of, message_of
+from vit_tactile_ros.evaluation.touchbench.contact import LEVELS
+from vit_tactile_ros.evaluation.touchbench.contact import peak as level_of
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.decode import decode
 from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
+from vit_tactile_ros.inference.touch_events import NO_CONTACT
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -197,8 +200,14 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def against_own_reference(folder: Path, classifier: TactileClassifier) -> dict[str, Any]:
-    """Touched images against the no-contact image of their press, with the noise that the gate starts with."""
+    """Touched images against the no-contact image of their press: which exit at the gate, and which are missed.
+
+    At the gate: by the peak, with the noise that it starts with. Missed, by the level of contact.py, at full depth: by
+    the network alone, and after the no-contact image has shown that the reference fits, with the odds of a touch.
+    """
     found: dict[str, list[bool]] = defaultdict(list)
+    missed: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    tau = classifier.thresholds(1.0)
     with (folder / 'labels.csv').open(newline='', encoding='utf-8') as text:
         for row in csv.DictReader(text):
             reference = fit(read_image(folder / row['reference']), classifier.preprocessing)
@@ -208,7 +217,18 @@ def against_own_reference(folder: Path, classifier: TactileClassifier) -> dict[s
             peak = peaks(pair, np.array([False, False, False, True]))[-1]
             low, high = next((low, high) for low, high in PEAKS if low <= peak < high)
             found[f'{low}-{high}'].append(sensor.update(message_of(image), 1).is_untouched)
-    return {key: {'gated': int(np.sum(rows)), 'images': len(rows)} for key, rows in sorted(found.items())}
+            seen = SensorFrames(Reference(1, reference), classifier.preprocessing)
+            seen.update(message_of(reference), 1)
+            odds = seen.update(message_of(image), 40_000_001).touch_odds
+            first = np.asarray(reference, np.float32)
+            nothing = [d.class_name == NO_CONTACT for d in classifier.classify(
+                [image] * 2, [first] * 2, tau, touch_odds=[1.0, odds])]
+            low, high = next((low, high) for low, high in LEVELS if low <= level_of(image, first) < high)
+            missed[f'{low}-{high}'].append((nothing[0], nothing[1]))
+    rows = {key: {'gated': int(np.sum(rows)), 'images': len(rows)} for key, rows in sorted(found.items())}
+    return rows | {f'missed at {key}': dict(zip(('network alone', 'with the odds'), np.sum(one, axis=0).tolist(),
+                                                strict=True)) | {'images': len(one)}
+                   for key, one in sorted(missed.items())}
 
 
 if __name__ == '__main__':

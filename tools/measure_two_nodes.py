@@ -19,6 +19,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,16 @@ TICKS = os.sysconf('SC_CLK_TCK')
 
 @contextlib.contextmanager
 def started(checkpoints: dict[str, Path], folder: Path) -> Iterator[dict[str, NodeProcess]]:
-    """Active nodes by kind, as reflex.launch.py starts them."""
-    with contextlib.ExitStack() as nodes:
-        yield {kind: nodes.enter_context(NodeProcess(
-            kind, NAMESPACE, {'checkpoint': str(checkpoint), 'silence_timeout': 3600.0}, folder / kind,
-            arguments=REMAPPED if kind == SLIP else ())) for kind, checkpoint in checkpoints.items()}
+    """Active nodes by kind, as reflex.launch.py starts them: at the same time."""
+    nodes = {kind: NodeProcess(kind, NAMESPACE, {'checkpoint': str(checkpoint), 'silence_timeout': 3600.0},
+                               folder / kind, arguments=REMAPPED if kind == SLIP else ())
+             for kind, checkpoint in checkpoints.items()}
+    with contextlib.ExitStack() as running:
+        with ThreadPoolExecutor() as pool:
+            entered = [pool.submit(running.enter_context, node) for node in nodes.values()]
+        for one in entered:
+            one.result()
+        yield nodes
 
 
 def wait_matched(observer: Node, topics: Iterable[str]) -> None:
@@ -99,13 +105,13 @@ def measure(checkpoints: dict[str, Path], seconds: float) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('--seconds', type=float, default=30.0, help='s of each measurement, 3 or more (default: 30)')
+    parser.add_argument('--seconds', type=float, default=30.0, help='s of each measurement, 1 or more (default: 30)')
     parser.add_argument('--shapes', type=Path, default=MODELS / 'tactile_shapes.safetensors', help='checkpoint')
     parser.add_argument('--slip', type=Path, default=MODELS / 'tactile_slip.safetensors', help='checkpoint of states')
     parser.add_argument('--skip_alone', action='store_true', help='measure both together only')
     arguments = parser.parse_args(argv)
-    if arguments.seconds < 3:
-        parser.error(f'--seconds is {arguments.seconds:g}; must be at least 3')
+    if arguments.seconds < 1:
+        parser.error(f'--seconds is {arguments.seconds:g}; must be at least 1')
     os.environ.setdefault('ROS_AUTOMATIC_DISCOVERY_RANGE', 'LOCALHOST')
     both = {SHAPES: arguments.shapes.absolute(), SLIP: arguments.slip.absolute()}
     rclpy.init()

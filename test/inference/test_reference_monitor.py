@@ -169,10 +169,23 @@ def test_a_start_in_mid_grasp():
     assert len(two.notes) == 1 and 'as in a grasp' in two.notes[0] and two.frames.monitor.health.level == 1
 
 
-def test_one_disturbed_image_of_the_reference():
+@pytest.mark.parametrize('presses', [(0, 0, 12, 0, 0), (0, 0, 0, 12, 20)])
+def test_a_touch_that_begins_while_the_reference_is_captured(presses):
+    """It became part of the reference, and for 2 s no difference counted as a touch: four contacts were missed."""
+    one = stream()
+    for press in presses:
+        one.see(1, press=press)
+    assert not one.frames.monitor.is_doubtful and not one.notes
+    still = stream()
+    still.see(5)
+    assert np.abs(one.frames.reference.frame - still.frames.reference.frame).mean() < 1
+    assert one.see(1).is_untouched and one.see(1, press=12).touch_odds > 10
+
+
+def test_disturbed_images_of_the_reference():
     """The warning ends once nothing has touched for 2 s; other warnings are not hidden by it."""
     one = stream()
-    for press in (0, 0, 12, 0, 0):
+    for press in (0, 5, 0, 5, 2.5):
         one.see(1, press=press)
     assert 'as in a grasp' in one.notes[0]
     assert one.see(80).is_untouched and one.frames.monitor.health.text == 'fits'

@@ -162,13 +162,17 @@ def test_motion_starts_again():
     """An image of another view, or from before a gap, taken for motion."""
     frames = some_frames(1, picture(9), config=MOTION)
     frames.update(message(picture(1)), 0)
+    texts = []
     for pixels, stamp, cause in ((picture(2, 48, 64), 40, 'resolution'), (picture(3, 48, 64), 400, 'motion'),
                                  (picture(4, 48, 64), 300, 'motion')):
         frame = frames.update(message(pixels), stamp * MS)
         assert frame.previous is frame.image and causes(frame) == [cause]
+        texts.append(frame.notes[0].text)
     assert frames.motion_gaps == 2
-    assert frame.notes[0].text == ('by its stamp, the previous image is more than 0.20 s older, or newer; the motion '
-                                   'of this image is taken as zero')
+    assert texts[1] == ('the last image was 0.36 s ago by its stamp, at most 0.20 s are allowed (5 Hz): the camera is '
+                        'slower, images were lost, or the node lags (see superseded in /diagnostics); the motion of '
+                        'this image is taken as zero')
+    assert texts[2] == 'the stamp went back by 0.10 s; the motion of this image is taken as zero'
 
 
 def test_a_broken_image_is_not_the_one_before():

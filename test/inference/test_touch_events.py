@@ -28,7 +28,7 @@ def predictions(classes: str, certainty: float = 0.98) -> list[np.ndarray]:
     for name in classes:
         row = np.full(3, (1 - certainty) / 2)
         row['nse'.find(name)] = certainty
-        rows.append(np.full(3, 1 / 3) if name == '?' else row)
+        rows.append(np.array([0.5, 0.25, 0.25]) if name == '?' else row)
     return rows
 
 
@@ -91,6 +91,19 @@ def test_no_touch(classes):
 def test_one_odd_frame_changes_nothing(noise):
     events = events_of('n' * 10 + 's' * 10 + noise + 's' * 10 + 'n' * 10)
     assert kinds(events) == [ONSET, SETTLED, RELEASE] and events[-1].class_id == 1
+
+
+@pytest.mark.parametrize('certainty', [0.9, 0.99])
+def test_contact_does_not_wait_for_its_class(certainty):
+    """Each frame counted as contact only as far as it agreed about the class: four clear ones were not enough."""
+    rows = [np.array([0.98, *[0.002] * 10])] * 10
+    for name in range(1, 5):
+        row = np.full(11, (1 - certainty) / 10)
+        row[name] = certainty
+        rows.append(row)
+    tracker = TouchTracker(('no_contact', *map(str, range(10))), 3)
+    events = [event for i, row in enumerate(rows) for event in tracker.update(at(i), row, -1 if i < 10 else 0)]
+    assert kinds(events) == [ONSET] and (events[0].first_stamp, events[0].stamp) == (at(10), at(11))
 
 
 def test_class_changes():
@@ -157,8 +170,11 @@ def test_belief_is_a_probability():
                            [ends, move / 2, stay + move / 2]])
     for i in range(200):
         row = rng.dirichlet([0.3, 0.3, 0.3])
-        belief = (belief @ transition if i else belief) * np.clip(row, settings.floor, None) ** settings.weight
-        belief /= belief.sum()
+        belief = belief @ transition if i else belief
+        nothing, none = belief[0], np.clip(row[0], settings.floor, 1 - settings.floor)
+        belief = belief * np.clip(row, settings.floor, None) ** settings.weight
+        odds = (1 - nothing) / nothing * ((1 - none) / none) ** settings.contact_weight
+        belief = np.array([1, *odds * belief[1:] / belief[1:].sum()]) / (1 + odds)
         tracker.update(at(i), row, 0)
         assert tracker.contact == pytest.approx(1 - belief[0], abs=1e-9)
 

@@ -266,8 +266,11 @@ class SensorFrames:
         gaps = motion.gaps
         previous = motion.update(image, stamp_ns)
         if motion.gaps > gaps:
-            notes.append(Note('motion', f'by its stamp, the previous image is more than {motion.farthest:.2f} s older, '
-                                        'or newer; the motion of this image is taken as zero'))
+            why = (f'the stamp went back by {-motion.step:.2f} s' if motion.step < 0 else
+                   f'the last image was {motion.step:.2f} s ago by its stamp, at most {motion.farthest:.2f} s are '
+                   f'allowed ({1 / motion.farthest:g} Hz): the camera is slower, images were lost, or the node '
+                   'lags (see superseded in /diagnostics)')
+            notes.append(Note('motion', f'{why}; the motion of this image is taken as zero'))
         return previous
 
     def _check_colour(self, image: Image, notes: list[Note]) -> None:

@@ -34,6 +34,7 @@ class Motion:
         self._images: list[Image] = []
         self._newest: int | None = None  # stamp of the last image, kept or not
         self.gaps = 0
+        self.step = 0.0  # s from the stamp of the last image but one to that of the last one
 
     @property
     def farthest(self) -> float:
@@ -54,6 +55,7 @@ class Motion:
         if newest is not None and not newest <= stamp_ns <= stamps[-1] + FARTHEST * self._interval:
             self.gaps += 1
             self._drop(len(stamps))
+        self.step = 0.0 if newest is None else (stamp_ns - newest) / 1e9
         self._newest = stamp_ns
         oldest = stamp_ns - self._ages[-1]
         while len(stamps) > 1 and stamps[1] <= oldest:  # the second one is nearer, also for all later images

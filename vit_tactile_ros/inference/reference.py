@@ -70,6 +70,10 @@ class Reference:
         else:
             self._mean = followed
 
+    def replace(self, mean: NDArray[np.floating]) -> None:
+        """Another mean, (h, w, 3), of those of the gathered frames that belong together."""
+        self._mean = _planar(mean)
+
     def update(self, frame: Image) -> bool:
         """Add a fitted frame to the mean while it is being gathered; True if this frame completed it."""
         if self.is_complete:

@@ -55,7 +55,7 @@ class ReferenceMonitor:
         self.is_settled = False  # for SETTLING s nothing has touched since the reference was captured
         self._drift = drift
         self._stored = stored
-        self._gathered: list[Cells] = []
+        self._gathered: list[Image] = []
         self._seen: NDArray[np.float32] | None = None  # the frame of the reference that _cells is of
         self._cells: Cells | None = None
         self._forget()
@@ -126,18 +126,26 @@ class ReferenceMonitor:
 
     def gather(self, image: Image) -> list[Note]:
         """A frame that has become part of the reference."""
-        self._gathered.append(to_cells(image))
+        self._gathered.append(image)
         if not self.reference.is_complete:
             return []
-        cells = np.stack(self._gathered)
-        self._gathered.clear()
+        notes, images, cells = [], self._gathered, np.stack([to_cells(one) for one in self._gathered])
+        self._gathered = []
         ranges = cells.max(axis=0) - cells.min(axis=0)
-        # A noisy sensor varies everywhere.
-        self._has_moved = bool(ranges.max() > max(_MOVED, 5 * float(np.median(ranges))))
+        most = max(_MOVED, 5 * float(np.median(ranges)))  # a noisy sensor varies everywhere
+        self._has_moved = bool(ranges.max() > most)
+        if self._has_moved:  # unless most of the frames are alike: a touch that was short, or began late
+            alike = np.abs(cells - np.median(cells, axis=0)).max(axis=(1, 2, 3)) <= most / 2
+            if alike.sum() > len(alike) / 2:
+                self._has_moved, cells = False, cells[alike]
+                self.reference.replace(np.mean([one for one, is_kept in zip(images, alike, strict=True) if is_kept],
+                                               axis=0, dtype=np.float32))
+                notes.append(Note('reference', f'{(~alike).sum()} of the {len(alike)} frames of the reference differ '
+                                               'from the others and are left out of it', is_warning=False))
         self.gate.restart(cells.var(axis=0).mean(axis=-1))
         self.version += 1
         if not self._has_moved:
-            return []
+            return notes
         self.health = MOVED
         return [self._health_note()]
 

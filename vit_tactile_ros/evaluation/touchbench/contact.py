@@ -23,7 +23,7 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.closer import look_closer
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
-from vit_tactile_ros.inference.touch_events import NO_CONTACT
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, TouchTracker
 
 STEP_NS = 40_000_000  # between two frames
 MARGIN = 2  # frames beside the begin and end of a contact that are not judged: the eye does not see it sooner
@@ -79,26 +79,28 @@ def peak(frame: NDArray[np.uint8], reference: NDArray[np.float32]) -> float:
 
 def is_touched(frames: Sequence[NDArray[np.uint8]], reference: NDArray[np.float32],
                images: Sequence[NDArray[np.uint8]] | None, classifier: TactileClassifier, tau: float, gate: bool,
-               ) -> NDArray[np.bool_]:
+               events: bool = False) -> NDArray[np.bool_]:
     """Whether the prediction is contact, for each of these fitted frames in the order of time.
 
     images: the same as the camera gave them; None: the network always sees the whole image.
+    events: whether a touch is reported, from the frame that decides ONSET to the one that decides RELEASE.
     """
+    tracker = TouchTracker(classifier.class_names, len(classifier.exits))
     monitor = ReferenceMonitor(Reference(fixed=np.rint(reference).astype(np.uint8)))
     found = np.zeros(len(frames), bool)
     thresholds = classifier.thresholds(tau)
     for number, frame in enumerate(frames):
         if gate:
             monitor.check(frame, number * STEP_NS)
-            if monitor.is_untouched and classifier.untouched(thresholds):
-                continue
-        seen = monitor.reference.frame if gate else reference
-        assert seen is not None
-        closer = None if images is None else look_closer(images[number], frame, seen, classifier.preprocessing)
-        decision, = classifier.classify([closer.image if closer else frame], [closer.reference if closer else seen],
-                                        thresholds,
-                                        touch_odds=[monitor.touch_odds] if gate else None)
-        found[number] = decision.class_name != NO_CONTACT
+        decision = classifier.untouched(thresholds) if gate and monitor.is_untouched else None
+        if decision is None:
+            seen = monitor.reference.frame if gate else reference
+            assert seen is not None
+            closer = None if images is None else look_closer(images[number], frame, seen, classifier.preprocessing)
+            decision, = classifier.classify([closer.image if closer else frame], [closer.reference if closer else seen],
+                                            thresholds, touch_odds=[monitor.touch_odds] if gate else None)
+        tracker.update(number * STEP_NS, decision.probabilities, decision.exit_index)
+        found[number] = (tracker.state if events else decision.class_name) != NO_CONTACT
     return found
 
 
@@ -108,9 +110,9 @@ def judged(clips: Sequence[Clip], judge: Judge, title: str = '', border: bool = 
             for clip in tqdm(clips, title, leave=False, file=sys.stderr, disable=not title or not sys.stderr.isatty())]
 
 
-def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: Judge) -> dict[str, Any]:
-    """Shares of missed and false frames; `called` are those judged touched. Untouched ones are judged again with the
-    references of all other clips."""
+def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: Judge | None) -> dict[str, Any]:
+    """Shares of missed and false frames; `called` are those judged touched. Untouched ones are judged again by `judge`
+    with the references of all other clips."""
     missed: dict[str, list[bool]] = defaultdict(list)
     false: dict[str, list[bool]] = defaultdict(list)
     late, unnoticed = [], []
@@ -129,7 +131,7 @@ def measure(clips: Sequence[Clip], called: Sequence[NDArray[np.bool_]], judge: J
         untouched = [clip.frames[row] for row in rows]
         images = None if clip.images is None else [clip.images[row] for row in rows]
         for other in clips:
-            if other is not clip:
+            if judge is not None and other is not clip:
                 off = float(np.abs(other.reference - clip.reference).mean())
                 span = next(f'{low:g} to {high:g} off' for low, high in OFFSETS if low <= off < high)
                 false[span] += judge(untouched, other.reference, images).tolist()
