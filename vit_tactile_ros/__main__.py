@@ -17,6 +17,7 @@ COMMANDS = {
         'demo': 'two simulated fingers, classified live by the ROS 2 node',
     },
     'train': {
+        'pretrain': 'learn from recordings without labels, to train from the result',
         'train': 'train a network on labelled touches, or on simulated ones',
         'tune': 'search for good training settings',
         'cross_validate': 'train and test on groups kept apart (objects, recordings)',
