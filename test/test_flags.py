@@ -23,6 +23,7 @@ from vit_tactile_ros import (
     extract,
     fit_sensor,
     flags,
+    pretrain,
     replay,
     sweep,
     touchbench,
@@ -41,6 +42,7 @@ COMMANDS = {
     'average': (average, average.AverageRequest, {}), 'benchmark': (benchmark, benchmark.BenchmarkRequest, {}),
     'demo': (demo, demo.DemoSettings, {}), 'extract': (extract, extract.ExtractRequest, {}),
     'compare': (compare, compare.CompareRequest, {}), 'fit_sensor': (fit_sensor, fit_sensor.FitRequest, {}),
+    'pretrain': (pretrain, pretrain.PretrainRequest, pretrain.FLAGS),
     'replay': (replay, replay.ReplayRequest, {}), 'touchbench': (touchbench, touchbench.TouchbenchRequest, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
@@ -101,7 +103,7 @@ def test_what_is_printed_is_parsed_to_the_same(name):
 def test_defaults_are_not_printed(name):
     _, settings, own = COMMANDS[name]
     required = {'average': {'checkpoints': (Path('a'), Path('b')), 'output': Path('c')}, 'calibrate': {'check': 1},
-                'cross_validate': {'output': Path('c'), 'data': 'd'},
+                'cross_validate': {'output': Path('c'), 'data': 'd'}, 'pretrain': {'data': ('d',)},
                 'extract': {'bags': (Path('a'),), 'output': Path('b')},
                 'compare': {'a': Path('a'), 'b': Path('b')}, 'replay': {'bags': (Path('a'),)},
                 'fit_sensor': {'output': Path('a.json'), 'from_table': Path('b')}}.get(name, {})

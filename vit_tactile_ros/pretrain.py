@@ -26,7 +26,7 @@ from vit_tactile_ros.data.unlabelled import Recordings, read_recordings
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import HIDDEN, REQUIRED, flag
 from vit_tactile_ros.foundation.errors import UserError, check_least
-from vit_tactile_ros.model import PreprocessingConfig, Provenance
+from vit_tactile_ros.model import UNLABELLED, ModelConfig, PreprocessingConfig, Provenance
 from vit_tactile_ros.training.batches import resized, shuffled
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import (
@@ -39,7 +39,7 @@ from vit_tactile_ros.training.datasets import (
 from vit_tactile_ros.training.distributed import Processes, from_first
 from vit_tactile_ros.training.initialise import Start, start_from_all, start_told
 from vit_tactile_ros.training.loop import fit
-from vit_tactile_ros.training.masked import CLASS_NAMES, MaskedPatches, MaskedViT, Masking
+from vit_tactile_ros.training.masked import MaskedPatches, MaskedViT, Masking
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
 from vit_tactile_ros.training.start_run import run_folder, run_training
 from vit_tactile_ros.training.stopping import Stop
@@ -90,13 +90,16 @@ class PretrainRequest:
         check_least(self, workers=0, every=1, epoch_size=1)
         if SIMULATOR in self.data and len(self.data) > 1:
             raise UserError(f'data is {" ".join(self.data)}; must be recordings, or {SIMULATOR} alone')
+        if odd := [path for path in self.data if path.startswith('-')]:
+            raise UserError(f'data is {odd[0]}; must be ./{odd[0]}, so that it is not read as a flag')
         if not 0 <= self.validation < 1:
             raise UserError(f'validation is {self.validation}; must be from 0 to below 1')
         if self.task == 'states':
             raise UserError('task is states, which shows motion; must be another one')
         if not self.is_simulated:
             self.simulated(DataSource(self.data[0]))  # refuses what is for simulated touches
-        self.config.weights(len(self.start.exits)) if self.start.exits else None
+        if not self.start.init:  # otherwise the checkpoint determines the number of exits
+            self.config.weights(len(self.start.exits or ModelConfig().exits))
 
     @property
     def is_simulated(self) -> bool:
@@ -121,7 +124,7 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
     config, start = request.config, request.start
     output = run_folder(request.output, request.use_wandb, processes)
     checkpoints = start.load()
-    architecture = dataclasses.replace(start.architecture(checkpoints, len(CLASS_NAMES)), token_threshold=0.0)
+    architecture = dataclasses.replace(start.architecture(checkpoints, len(UNLABELLED)), token_threshold=0.0)
     config.weights(len(architecture.exits))
     preprocessing = choose_preprocessing(None, architecture.image_size, 'difference',
                                          checkpoints[0] if checkpoints else None)
@@ -135,8 +138,8 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
     torch.manual_seed(config.seed)
     model = MaskedViT(architecture)
     if checkpoints:
-        drawn = start_from_all(model, checkpoints, CLASS_NAMES)
-        logger.info('%s', start_told(checkpoints, start.origin, architecture, CLASS_NAMES,
+        drawn = start_from_all(model, checkpoints, UNLABELLED)
+        logger.info('%s', start_told(checkpoints, start.origin, architecture, UNLABELLED,
                                      [part for part in drawn if not part.startswith(('head', 'the heads'))]))
     output = from_first(output, processes)  # another process may have started in another second
     logger.info('%d of %d patches are hidden; %s; writes to %s', architecture.num_patches - objective.count,
@@ -145,7 +148,7 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
     provenance = Provenance(flags.command_of('pretrain', request, flags=FLAGS), data.description)
     fit(model, Examples(data.train, data.validation, data.order), recipe,
         Machine(device, request.workers, processes),
-        RunOutput(output, CLASS_NAMES, settings, provenance, request.use_wandb), stop=stop, objective=objective)
+        RunOutput(output, UNLABELLED, settings, provenance, request.use_wandb), stop=stop, objective=objective)
     if processes.first:
         written = output / 'checkpoint.safetensors'
         print(f'pretrain: wrote {written}')

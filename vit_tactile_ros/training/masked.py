@@ -28,7 +28,6 @@ from vit_tactile_ros.model.vit import Block, Stage, initialise, position_embeddi
 from vit_tactile_ros.training.inputs import Inputs
 from vit_tactile_ros.training.objective import Place
 
-CLASS_NAMES = ('unlabelled',)  # of a checkpoint whose classifiers have learned nothing
 FLOOR = 2.0  # grey levels: a patch with less contrast is not scaled up to that of the others, since it shows noise
 VALIDATION_BATCH = 64
 
