@@ -93,7 +93,7 @@ def test_ctrl_c_saves_and_the_same_command_resumes(finished, recordings, tmp_pat
                 time.sleep(0.05)
                 running.send_signal(signal.SIGINT)
                 break
-        _, err = running.communicate(timeout=60)
+        _, err = running.communicate(timeout=300)
     assert running.returncode == 130
     assert re.search(r'pretrain: stopped; \S+ holds .* the same command with --output \S+ resumes from there', err), err
     done = load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors').provenance.metrics['epoch']

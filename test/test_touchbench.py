@@ -51,10 +51,10 @@ def test_two_checkpoints_are_compared_at_the_same_block(tmp_path, checkpoint, ca
     write_presses_of_objects(tmp_path / 'data')
     flags = ['--data', str(tmp_path / 'data'), '--tasks', 'roughness', '--folds', '2', '--seeds', '1', '--methods',
              'handmade', 'checkpoint', '--checkpoint', str(checkpoint), '--against', str(checkpoint)]
-    scores = {}
-    for metric in ('accuracy', 'log_loss'):
-        assert touchbench.main([*flags, '--metric', metric]) == 0
-        task = json.loads(capsys.readouterr().out.splitlines()[-1])['tasks']['roughness']
+    assert touchbench.main([*flags, '--metrics', 'accuracy', 'log_loss']) == 0
+    tasks = json.loads(capsys.readouterr().out.splitlines()[-1])['tasks']
+    assert list(tasks) == ['roughness', 'roughness, log_loss']
+    for task in tasks.values():
         results = {result['method']: result for result in task['results']}
         assert list(results) == ['against, block 1', 'against, block 2', 'handmade', 'checkpoint, block 1',
                                  'checkpoint, block 2']
@@ -62,7 +62,8 @@ def test_two_checkpoints_are_compared_at_the_same_block(tmp_path, checkpoint, ca
             ours, theirs = results[f'checkpoint, block {block}'], results[f'against, block {block}']
             assert ours['score'] == theirs['score'] and ours['controls'] == theirs['controls']
             assert list(ours['gain'].values()) == [0, 0, 0] and theirs['gain'] is None
-        scores[metric] = results['handmade']['score']['value'], task['chance']
+    (right, chance), (loss, constant) = (
+        (task['results'][2]['score']['value'], task['chance']) for task in tasks.values())
     (right, chance), (loss, constant) = scores['accuracy'], scores['log_loss']
     assert right > chance and 0 < loss < constant and constant == pytest.approx(-np.log(chance), abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""Pre-train on recordings without labels: parts of each touch are hidden, and the network predicts them.
+"""Pre-train on recordings without labels: the network learns which images show the same touch, or draws hidden parts.
 
 Start `train` or `cross_validate` from the result with --init, and measure its frozen features with `touchbench
 --checkpoint`. The checkpoint has no classes. Give recordings of your own sensor: videos, bags, folders of images; only
@@ -14,15 +14,16 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.augment_config import Augmentation
-from vit_tactile_ros.data.frames import Frames
 from vit_tactile_ros.data.simulated import Task
 from vit_tactile_ros.data.source import SIMULATOR, DataSource
-from vit_tactile_ros.data.unlabelled import Recordings, read_recordings
+from vit_tactile_ros.data.unlabelled import Numbered, Recordings, read_recordings
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import HIDDEN, REQUIRED, flag
 from vit_tactile_ros.foundation.errors import UserError, check_least
@@ -40,15 +41,18 @@ from vit_tactile_ros.training.distributed import Processes, from_first
 from vit_tactile_ros.training.initialise import Start, start_from_all, start_told
 from vit_tactile_ros.training.loop import fit
 from vit_tactile_ros.training.masked import MaskedPatches, MaskedViT, Masking
+from vit_tactile_ros.training.objective import Objective
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
 from vit_tactile_ros.training.start_run import run_folder, run_training
 from vit_tactile_ros.training.stopping import Stop
+from vit_tactile_ros.training.views import DescribingViT, TwoViews, pairs
 
 logger = logging.getLogger('vit_tactile_ros.pretrain')  # also when it is __main__
+Method = Literal['views', 'masked']
 EXAMPLES = (
     '--data recordings --init shipped --epochs 10 --output runs/pre',
     '--data a.mp4 b.mcap presses --topic /left/image_raw --every 2 --output runs/pre',
-    '--data simulator --task imprints --epochs 10 --output runs/pre',
+    '--data recordings --method masked --epochs 100 --output runs/pre',
 )
 # They are about labels, or have no effect here.
 FLAGS = {name: HIDDEN for name in (
@@ -65,6 +69,11 @@ class PretrainRequest:
     data: tuple[str, ...] = flag(REQUIRED, "videos, bags, folders of images, or folders of these; 'simulator' for "
                                            'simulated touches', 'PATH')
     output: Path | None = None  # None: a folder named after the time
+    method: Method = flag('views', 'views: two images of a touch, varied differently, get the same description at every '
+                                   'exit, those of other recordings another one; masked: some patches are hidden, and '
+                                   'every exit draws them, which needs ten times the examples or more')
+    reach: int = flag(5, 'with views, the second image is up to so many used images before or after the first; 0: the '
+                         'same image')
     masking: Masking = Masking()
     config: TrainingConfig = TrainingConfig(epochs=10, lr=5e-4)
     augmentation: Augmentation = Augmentation()
@@ -87,7 +96,7 @@ class PretrainRequest:
     use_wandb: bool = False
 
     def __post_init__(self) -> None:
-        check_least(self, workers=0, every=1, epoch_size=1)
+        check_least(self, workers=0, every=1, epoch_size=1 if self.method == 'masked' else 2, reach=0)
         if SIMULATOR in self.data and len(self.data) > 1:
             raise UserError(f'data is {" ".join(self.data)}; must be recordings, or {SIMULATOR} alone')
         if odd := [path for path in self.data if path.startswith('-')]:
@@ -130,21 +139,23 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
                                          checkpoints[0] if checkpoints else None)
     if preprocessing.motion_interval:
         raise UserError(f'init is {start.origin}, whose input has motion; must be a network of single images')
-    objective = MaskedPatches(request.masking, architecture, preprocessing, config.seed)
     source = DataSource() if request.is_simulated else DataSource(request.data[0])
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
+    objective: Objective = (
+        MaskedPatches(request.masking, architecture, preprocessing, config.seed) if request.method == 'masked' else
+        TwoViews(recipe.augment, config.batch_size, config.seed))
     data = _data(request, preprocessing, processes.first)
 
     torch.manual_seed(config.seed)
-    model = MaskedViT(architecture)
+    model = (MaskedViT if request.method == 'masked' else DescribingViT)(architecture)
     if checkpoints:
         drawn = start_from_all(model, checkpoints, UNLABELLED)
         logger.info('%s', start_told(checkpoints, start.origin, architecture, UNLABELLED,
                                      [part for part in drawn if not part.startswith(('head', 'the heads'))]))
     output = from_first(output, processes)  # another process may have started in another second
-    logger.info('%d of %d patches are hidden; %s; writes to %s', architecture.num_patches - objective.count,
-                architecture.num_patches, data.description, output)
-    settings = data.settings | {'init': start.origin} | dataclasses.asdict(request.masking)
+    logger.info('%s; writes to %s', data.description, output)
+    settings = data.settings | {'init': start.origin, 'method': request.method, 'touched': request.masking.touched} | (
+        {'hidden': request.masking.hidden} if request.method == 'masked' else {'reach': request.reach})
     provenance = Provenance(flags.command_of('pretrain', request, flags=FLAGS), data.description)
     fit(model, Examples(data.train, data.validation, data.order), recipe,
         Machine(device, request.workers, processes),
@@ -158,20 +169,30 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
 
 
 def _data(request: PretrainRequest, preprocessing: PreprocessingConfig, progress: bool) -> TrainingData:
+    config = request.config
     if request.is_simulated:
-        return prepare_data(None, request.simulated(), preprocessing, request.config, request.workers,
-                            progress=progress)
-    paths = tuple(Path(path) for path in request.data)
-    found = read_recordings(Recordings(paths, request.masking.touched, request.every, request.topic,
-                                       request.reference_image), preprocessing, progress)
-    train, validation = found.parts(request.validation, request.config.seed)
-    held: Frames | None = validation if len(validation) else None
-    settings = {'data': ' '.join(request.data), 'every': request.every, 'validation': request.validation,
-                'epoch_size': request.epoch_size, 'images': f'{len(found)}, {found.digest}'}
-    order = request.epoch_size and resized(shuffled(len(train), request.config.seed), request.epoch_size)
-    return TrainingData(train, held, lambda: None, order or None,
-                        f'{" ".join(request.data)}: {len(train)} images with a touch for training, {len(validation)} '
-                        f'for validation, of {len(set(found.groups))} recordings', settings)
+        data = prepare_data(None, request.simulated(), preprocessing, config, request.workers, progress=progress)
+        assert data.validation is not None
+        data = dataclasses.replace(data, train=Numbered(data.train), validation=Numbered(data.validation))
+        groups, reach = np.arange(len(data.train)), 0  # type: ignore[arg-type]
+    else:
+        paths = tuple(Path(path) for path in request.data)
+        found = read_recordings(Recordings(paths, request.masking.touched, request.every, request.topic,
+                                           request.reference_image), preprocessing, progress)
+        train, validation = found.parts(request.validation, config.seed)
+        groups, reach = found.groups[train.indices], request.reach
+        size = request.epoch_size
+        order = shuffled(len(train), config.seed)
+        data = TrainingData(
+            train, validation if len(validation) else None, lambda: None, resized(order, size) if size else order,
+            f'{" ".join(request.data)}: {len(train)} images with a touch for training, {len(validation)} for '
+            f'validation, of {len(set(found.groups))} recordings',
+            {'data': ' '.join(request.data), 'every': request.every, 'validation': request.validation,
+             'epoch_size': size, 'images': f'{len(found)}, {found.digest}'})
+    if request.method == 'views':
+        assert data.order is not None
+        data = dataclasses.replace(data, order=pairs(data.order, groups, reach, config.seed))
+    return data
 
 
 if __name__ == '__main__':

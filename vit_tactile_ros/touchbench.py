@@ -56,7 +56,7 @@ EXAMPLES = (
     '--data data --output runs/touchbench',
     '--data data --tasks roughness bumps --methods handmade checkpoint --checkpoint runs/mine/checkpoint.safetensors',
     '--data data --tasks roughness --methods checkpoint --checkpoint runs/pre/checkpoint.safetensors --against before.safetensors '
-    '--metric log_loss',
+    '--metrics accuracy log_loss',
 )
 
 
@@ -72,9 +72,9 @@ class TouchbenchRequest:
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     against: Path | None = flag(None, 'also measure this checkpoint, and show the gain of --checkpoint over it, at the '
                                       'same block, instead of over handmade; roughness to object_gel', 'CHECKPOINT')
-    metric: Metric = flag('accuracy', 'score of roughness to object_gel: accuracy as --list says, or log_loss: minus '
-                                      'the log probability of the right class, nats per press or frame, which varies '
-                                      'less; lower is better, and a gain is what it is lower by')
+    metrics: tuple[Metric, ...] = flag(('accuracy',), 'scores of roughness to object_gel: accuracy as --list says; '
+                                       'log_loss: minus the log probability of the right class, nats per press or '
+                                       'frame, which varies less; lower is better, and a gain is what it is lower by')
     slip_checkpoint: Path | None = flag(None, 'checkpoint of states, for the task slip; default: the shipped one')
     contacts: Path | None = flag(None, 'contacts of the clips, as a CSV of clip,first,last; default: contacts.csv '
                                        'beside them', 'CSV')
@@ -116,9 +116,10 @@ def main(argv: list[str] | None = None) -> int:
     found = []
     for name in names:
         with only_errors('vit_tactile_ros.data'):  # rows of other parts and without a label are skipped on purpose
-            result = _measure(request, name, known)
-        _print(console, result)
-        found.append(result)
+            results = _measure(request, name, known)
+        for result in results:
+            _print(console, result)
+        found += results
     if request.output:
         save_figure(touchbench_figure(found), request.output / FIGURE)
         print(f'wrote {FIGURE} to {request.output}')
@@ -127,17 +128,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _measure(request: TouchbenchRequest, name: str, known: features.Descriptions) -> TaskResult:
+def _measure(request: TouchbenchRequest, name: str, known: features.Descriptions) -> list[TaskResult]:
     data, seeds = request.data, range(request.seeds)
     path = request.checkpoint or shipped_checkpoint()
     if name == 'slip':
-        return slip_task(data / 'gelsight_slip' / 'grasps.csv', request.slip_checkpoint or shipped_checkpoint(SLIP),
-                         request.methods, seeds)
+        return [slip_task(data / 'gelsight_slip' / 'grasps.csv', request.slip_checkpoint or shipped_checkpoint(SLIP),
+                          request.methods, seeds)]
     if name == 'shape':
-        return shape_task(data / 'gelsight_calibration', load_checkpoint(path))
+        return [shape_task(data / 'gelsight_calibration', load_checkpoint(path))]
     if name == 'contact':
-        return contact_task(data / 'gelsight_clips', _contacts(request),
-                            TactileClassifier(load_checkpoint(path), engine='auto', threads=1), request.methods)
+        return [contact_task(data / 'gelsight_clips', _contacts(request),
+                             TactileClassifier(load_checkpoint(path), engine='auto', threads=1), request.methods)]
     task: LabelledTask
     if name in ('object', 'object_gel'):
         task = object_task(data / 'gelsight_grasps', name, 'test_pose' if name == 'object' else 'cross_gel')
@@ -147,7 +148,7 @@ def _measure(request: TouchbenchRequest, name: str, known: features.Descriptions
             'checkpoint': lambda: features.pooled(load_checkpoint(path))}
     against = request.against and features.pooled(load_checkpoint(request.against), 'against')
     return measure(task, [make() for method, make in made.items() if method in request.methods], seeds, known,
-                   request.metric, against or None)
+                   request.metrics, against or None)
 
 
 def _contacts(request: TouchbenchRequest) -> Path:

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from vit_tactile_ros.data.augment import to_input
 from vit_tactile_ros.data.bags.find import is_recording, natural
 from vit_tactile_ros.data.folders import IMAGE_SUFFIXES, is_picture, reference_in
-from vit_tactile_ros.data.frames import remove_own
+from vit_tactile_ros.data.frames import Frames, remove_own
 from vit_tactile_ros.data.recorded_images import recorded_images, recorded_topic
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.data.video import VIDEOS
@@ -55,9 +55,9 @@ class Recordings:
 
 
 class RecordedTouches(Dataset[Example]):
-    """Touched images as (frame, reference, 0): uint8 (h, w, 3) each, fitted by `preprocess.fit`, in a temporary file.
+    """Touched images as (frame, reference, number of the recording): uint8 (h, w, 3) each, fitted by `preprocess.fit`, in a temporary file.
 
-    `groups` has the number of the recording of each. The file is removed with the dataset; TMPDIR sets its folder.
+    `groups` has these numbers. The file is removed with the dataset; TMPDIR sets its folder.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], images: NDArray[np.int64], references: NDArray[np.int64],
@@ -77,7 +77,7 @@ class RecordedTouches(Dataset[Example]):
             raise IndexError(f'index is {index}; must be 0 to {len(self) - 1}')
         frame, reference = (torch.from_numpy(np.array(self._pixels[rows[index]]))
                             for rows in (self._images, self._references))
-        return frame, reference, 0
+        return frame, reference, int(self.groups[index])
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker that is spawned opens the file itself; only the process that made the file removes it.
@@ -95,6 +95,20 @@ class RecordedTouches(Dataset[Example]):
         is_held = np.isin(self.groups, held)
         train, validation = (Subset(self, np.flatnonzero(rows).tolist()) for rows in (~is_held, is_held))
         return train, validation
+
+
+class Numbered(Dataset[Example]):
+    """`frames` with their number in the place of the label."""
+
+    def __init__(self, frames: Frames) -> None:
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.frames)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int) -> Example:
+        frame, reference, _ = self.frames[index]
+        return frame, reference, index
 
 
 def read_recordings(source: Recordings, preprocessing: PreprocessingConfig, progress: bool) -> RecordedTouches:

@@ -27,6 +27,7 @@ from vit_tactile_ros.model.tokens import patch_differences
 from vit_tactile_ros.model.vit import Block, Stage, initialise, position_embedding
 from vit_tactile_ros.training.inputs import Inputs
 from vit_tactile_ros.training.objective import Place
+from vit_tactile_ros.training.unlabelled_network import with_classifiers
 
 FLOOR = 2.0  # grey levels: a patch with less contrast is not scaled up to that of the others, since it shows noise
 VALIDATION_BATCH = 64
@@ -106,13 +107,6 @@ class MaskedViT(ViTTactile):
             x = cast(Stage, stage).blocks(x)
             drawn.append(cast(Stage, stage).head(x, shown))
         return drawn
-
-    def with_classifiers(self) -> ViTTactile:
-        """The trunk and new classifiers, of one class, with the norms of the decoders; in eval mode on the CPU."""
-        network = ViTTactile(self.config)
-        ours, theirs = self.state_dict(), network.state_dict()
-        network.load_state_dict({name: ours.get(name, theirs[name]) for name in theirs})
-        return network.eval()
 
 
 def without_hidden(images: Tensor, shown: Tensor, patch: int) -> Tensor:
@@ -199,7 +193,7 @@ class MaskedPatches:
         return 'explained of hidden patches ' + ', '.join(f'block {b} {metrics[f"explained_block_{b}"]:.3f}' for b in exits)
 
     def result(self, average: ViTTactile) -> ViTTactile:
-        return cast(MaskedViT, average).with_classifiers()
+        return with_classifiers(average)
 
 
 def _batches(frames: Frames, progress: str) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
