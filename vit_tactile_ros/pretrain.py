@@ -23,6 +23,7 @@ from vit_tactile_ros import flags
 from vit_tactile_ros.data.augment_config import Augmentation
 from vit_tactile_ros.data.simulated import Task
 from vit_tactile_ros.data.source import SIMULATOR, DataSource
+from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.data.unlabelled import Numbered, Recordings, read_recordings
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import HIDDEN, REQUIRED, flag
@@ -71,7 +72,7 @@ class PretrainRequest:
     output: Path | None = None  # None: a folder named after the time
     method: Method = flag('views', 'views: two images of a touch, varied differently, get the same description at every '
                                    'exit, those of other recordings another one; masked: some patches are hidden, and '
-                                   'every exit draws them, which needs ten times the examples or more')
+                                   'every exit draws them, which learns more slowly')
     reach: int = flag(5, 'with views, the second image is up to so many used images before or after the first; 0: the '
                          'same image')
     masking: Masking = Masking()
@@ -181,6 +182,9 @@ def _data(request: PretrainRequest, preprocessing: PreprocessingConfig, progress
                                            request.reference_image), preprocessing, progress)
         train, validation = found.parts(request.validation, config.seed)
         groups, reach = found.groups[train.indices], request.reach
+        if request.method == 'views' and len(set(groups)) < 2:
+            raise DataError(f'{" ".join(request.data)}: one recording shows a touch, and views are told from those of '
+                            'other recordings: give more of them, or --method masked')
         size = request.epoch_size
         order = shuffled(len(train), config.seed)
         data = TrainingData(

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import torch
+
 from vit_tactile_ros.model import ViTTactile
 
 
 def with_classifiers(trained: ViTTactile) -> ViTTactile:
-    """The trunk of a network whose heads are others, and new classifiers with their norms; in eval mode on the CPU."""
-    network = ViTTactile(trained.config)
-    ours, theirs = trained.state_dict(), network.state_dict()
-    network.load_state_dict({name: ours.get(name, theirs[name]) for name in theirs})
+    """The trunk of a network whose heads are others, and classifiers of zeros with their norms; in eval mode.
+
+    The weights are not copied, and no random numbers are drawn, so that a resumed run stays the same.
+    """
+    network = ViTTactile.without_weights(trained.config)
+    ours = trained.state_dict()
+    network.take_weights({name: ours[name] if name in ours else torch.zeros(tensor.shape)
+                          for name, tensor in network.state_dict().items()})
     return network.eval()
