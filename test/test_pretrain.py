@@ -19,8 +19,8 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.training.initialise import weights_by_block
 
-TINY = ['--exits', '1', '2', '--image_size', '64', '96', '--feature_map_dim', '16', '--batch_size', '4', '--epochs', '2',
-        '--every', '1', '--workers', '0', '--device', 'cpu']
+TINY = ['--exits', '1', '2', '--image_size', '64', '96', '--feature_map_dim', '16', '--batch_size', '4', '--epochs',
+        '2', '--every', '1', '--workers', '0', '--device', 'cpu']
 
 
 @pytest.fixture(scope='module')
@@ -72,9 +72,9 @@ def test_train_starts_from_it(finished, tmp_path, capsys):
 
 
 def test_it_starts_from_shipped_weights(recordings, tmp_path, capsys):
-    assert pretrain.main(['--data', str(recordings), '--init', 'shipped', '--exits', '1', '--epochs', '1', '--batch_size', '8',
-                          '--method', 'masked', '--lr', '0', '--every', '3', '--workers', '0', '--device', 'cpu', '--output',
-                          str(tmp_path)]) == 0
+    flags = ['--exits', '1', '--epochs', '1', '--batch_size', '8', '--method', 'masked', '--lr', '0', '--every', '3',
+             '--workers', '0', '--device', 'cpu', '--output', str(tmp_path)]
+    assert pretrain.main(['--data', str(recordings), '--init', 'shipped', *flags]) == 0
     out = capsys.readouterr().out
     assert 'starts from' in out and 'random weights' not in out and 'explained of hidden patches block 1' in out
     shipped = weights_by_block(load_checkpoint(shipped_checkpoint()).model)

@@ -18,6 +18,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from vit_tactile_ros import flags
 from vit_tactile_ros.data.augment_config import Augmentation
@@ -70,9 +71,9 @@ class PretrainRequest:
     data: tuple[str, ...] = flag(REQUIRED, "videos, bags, folders of images, or folders of these; 'simulator' for "
                                            'simulated touches', 'PATH')
     output: Path | None = None  # None: a folder named after the time
-    method: Method = flag('views', 'views: two images of a touch, varied differently, get the same description at every '
-                                   'exit, those of other recordings another one; masked: some patches are hidden, and '
-                                   'every exit draws them, which learns more slowly')
+    method: Method = flag('views', 'views: two images of a touch, varied differently, get the same description at '
+                                   'every exit, those of other recordings another one; masked: some patches are '
+                                   'hidden, and every exit draws them, which learns more slowly')
     reach: int = flag(5, 'with views, the second image is up to so many used images before or after the first; 0: the '
                          'same image')
     masking: Masking = Masking()
@@ -115,7 +116,7 @@ class PretrainRequest:
     def is_simulated(self) -> bool:
         return self.data == (SIMULATOR,)
 
-    def simulated(self, source: DataSource = DataSource()) -> TrainingSource:
+    def simulated(self, source: DataSource) -> TrainingSource:
         return TrainingSource(source, epoch_size=self.epoch_size, validation_size=self.validation_size, task=self.task,
                               rendered=self.rendered, distinct=self.distinct)
 
@@ -171,8 +172,10 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
 
 def _data(request: PretrainRequest, preprocessing: PreprocessingConfig, progress: bool) -> TrainingData:
     config = request.config
+    groups: NDArray[np.int64]
     if request.is_simulated:
-        data = prepare_data(None, request.simulated(), preprocessing, config, request.workers, progress=progress)
+        data = prepare_data(None, request.simulated(DataSource()), preprocessing, config, request.workers,
+                            progress=progress)
         assert data.validation is not None
         data = dataclasses.replace(data, train=Numbered(data.train), validation=Numbered(data.validation))
         groups, reach = np.arange(len(data.train)), 0  # type: ignore[arg-type]

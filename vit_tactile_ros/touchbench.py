@@ -55,7 +55,8 @@ EXAMPLES = (
     '--list',
     '--data data --output runs/touchbench',
     '--data data --tasks roughness bumps --methods handmade checkpoint --checkpoint runs/mine/checkpoint.safetensors',
-    '--data data --tasks roughness --methods checkpoint --checkpoint runs/pre/checkpoint.safetensors --against before.safetensors '
+    '--data data --tasks roughness --methods checkpoint --checkpoint runs/pre/checkpoint.safetensors '
+    '--against before.safetensors '
     '--metrics accuracy log_loss',
 )
 

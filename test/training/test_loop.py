@@ -373,7 +373,8 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_epoch(tmp_path, monkeyp
     train(tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     if fault == 'loss':
-        monkeypatch.setattr(objective, 'exit_losses', lambda logits, *_: torch.stack([o.sum() * math.nan for o in logits]))
+        monkeypatch.setattr(objective, 'exit_losses', lambda logits, *_: torch.stack(
+            [o.sum() * math.nan for o in logits]))
     else:
         monkeypatch.setattr(torch.nn.utils, 'clip_grad_norm_', lambda parameters, limit: torch.tensor(math.inf))
     with pytest.raises(TrainingError, match='at step 6 the loss is .* lower --lr .*holds the last complete epoch, 2'):

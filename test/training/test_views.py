@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from toy_training import CONFIG, PREPROCESSING, Colours, fit_toy
+from toy_training import CONFIG, Colours, fit_toy
 
 from vit_tactile_ros.data.augment_config import AugmentConfig
 from vit_tactile_ros.foundation.errors import UserError

@@ -34,7 +34,8 @@ def read_folders(folder: Path) -> list[NamedTouch]:
     if has_parts:
         if strange := [part.name for part in parts if part_of(part.name) is None]:
             raise DataError(f'{folder} holds train/ and {strange[0]}/; besides train/ only val/ and test/ are allowed')
-        touches = [touch for part in parts for touch in _read_part(part, part_of(part.name) or '', reference_in(folder))]
+        above = reference_in(folder)
+        touches = [touch for part in parts for touch in _read_part(part, part_of(part.name) or '', above)]
     else:
         touches = _read_part(folder, '', None)
     _warn_of_others(folder, [c for part in parts for c in _subfolders(part)] if has_parts else parts)
@@ -87,7 +88,10 @@ def _pictures(folder: Path) -> list[Path]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether it is an image by its name. A broken link counts too: reading it reports an error, whereas ignoring it would lose the image silently."""
+    """Whether it is an image by its name.
+
+    A broken link counts too: reading it reports an error, whereas ignoring it would lose the image silently.
+    """
     return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
             and (path.is_file() or (path.is_symlink() and not path.exists())))
 

@@ -55,9 +55,10 @@ class Recordings:
 
 
 class RecordedTouches(Dataset[Example]):
-    """Touched images as (frame, reference, number of the recording): uint8 (h, w, 3) each, fitted by `preprocess.fit`, in a temporary file.
+    """Touched images as (frame, reference, number of the recording), in a temporary file.
 
-    `groups` has these numbers. The file is removed with the dataset; TMPDIR sets its folder.
+    Images are uint8 (h, w, 3), fitted by `preprocess.fit`; `groups` has the numbers.
+    The file is removed with the dataset; TMPDIR sets its folder.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], images: NDArray[np.int64], references: NDArray[np.int64],
@@ -137,8 +138,8 @@ def read_recordings(source: Recordings, preprocessing: PreprocessingConfig, prog
             empty.append(path)
     told = ' '.join(map(str, source.paths))
     if not store.images:
-        raise DataError(f'{told}: no image of {len(found)} recordings shows a touch of more than {source.touched:g} grey '
-                        'levels; lower --touched, or give the reference with --reference_image')
+        raise DataError(f'{told}: no image of {len(found)} recordings shows a touch of more than {source.touched:g} '
+                        'grey levels; lower --touched, or give the reference with --reference_image')
     if empty:
         logger.warning('%d of %d recordings show no touch, the first is %s', len(empty), len(found), empty[0])
     return store.finished()
@@ -178,10 +179,10 @@ def _read(path: Path, top: Path, source: Recordings, fixed: Image | None, prepro
     if fixed is None and path.is_dir() and not is_recording(path):
         inside = [folder for folder in (path, *path.parents) if folder == top or top in folder.parents]
         named = next((found for folder in inside if (found := reference_in(folder))), None)
-        fixed = named and fit(read_image(named.path), preprocessing)
+        fixed = fit(read_image(named.path), preprocessing) if named else None
     if fixed is None:
         first = [fit(image, preprocessing) for image in itertools.islice(images, REFERENCE_FRAMES)]
-        fixed = np.round(np.mean(first, axis=0)).astype(np.uint8)
+        fixed = np.asarray(np.round(np.mean(first, axis=0)), np.uint8)
     return fixed, (fit(image, preprocessing) for image in itertools.islice(images, 0, None, every))
 
 
@@ -230,5 +231,6 @@ class _Store:
     def finished(self) -> RecordedTouches:
         self._file.close()
         self._remove.detach()
-        rows = (np.array(row, np.int64) for row in (self.images, self.references, self.groups))
-        return RecordedTouches(self._path, (self._count, *self._shape), *rows, self._digest.hexdigest()[:12])
+        images, references, groups = (np.array(row, np.int64) for row in (self.images, self.references, self.groups))
+        return RecordedTouches(self._path, (self._count, *self._shape), images, references, groups,
+                               self._digest.hexdigest()[:12])

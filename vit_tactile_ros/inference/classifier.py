@@ -58,8 +58,8 @@ class TactileClassifier:
         `threads` is the number of CPU threads of the whole process; 0 measures whether more than one is faster.
         """
         if checkpoint.class_names == UNLABELLED:
-            raise UserError('this checkpoint was pre-trained without labels and has no classes: train it on labels first, '
-                            'with --init and its path')
+            raise UserError('this checkpoint was pre-trained without labels and has no classes: train it on labels '
+                            'first, with --init and its path')
         torch_device = select_device(device)
         if torch_device.type == 'cpu':
             cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

@@ -66,8 +66,9 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
         objective: Objective | None = None) -> ViTTactile:
     """Train `model` and return the moving average of its weights, in eval mode on the CPU.
 
-    objective: what is learned; None: the classes of the examples. With `output`, a run that was killed resumes from its last complete epoch. `on_epoch` is called after every epoch
-    with the number of epochs done and their metrics; what it raises ends the training.
+    objective: what is learned; None: the classes of the examples. With `output`, a run that was killed resumes from its
+    last complete epoch. `on_epoch` is called after every epoch with the number of epochs done and their metrics; what
+    it raises ends the training.
 
     When a stop is requested, the step is finished and the state saved, so that the resumed run gives the same result as
     an uninterrupted one. All processes end after the same step, whichever process received the signal. A

@@ -130,7 +130,8 @@ def targets(images: Tensor, patch: int, floor: float) -> Tensor:
     floor: a standard deviation, in units of the images, that is added (by squares), so that flat patches stay small.
     """
     rows, columns = images.shape[2] // patch, images.shape[3] // patch
-    pixels = images.view(*images.shape[:2], rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5).flatten(1, 2).flatten(2)
+    split = images.view(*images.shape[:2], rows, patch, columns, patch)
+    pixels = split.permute(0, 2, 4, 1, 3, 5).flatten(1, 2).flatten(2)
     pixels = pixels - pixels.mean(dim=2, keepdim=True)
     return pixels / (pixels.square().mean(dim=2, keepdim=True) + floor**2).sqrt()
 
@@ -190,7 +191,8 @@ class MaskedPatches:
         return {f'explained_block_{block}': share for block, share in zip(average.config.exits, explained, strict=True)}
 
     def told(self, metrics: dict[str, float], exits: tuple[int, ...]) -> str:
-        return 'explained of hidden patches ' + ', '.join(f'block {b} {metrics[f"explained_block_{b}"]:.3f}' for b in exits)
+        return 'explained of hidden patches ' + ', '.join(
+            f'block {b} {metrics[f"explained_block_{b}"]:.3f}' for b in exits)
 
     def result(self, average: ViTTactile) -> ViTTactile:
         return with_classifiers(average)

@@ -42,7 +42,8 @@ class Projector(nn.Module):
 
     def forward(self, x: Tensor, weights: Tensor | None = None) -> Tensor:
         x = self.norm(x)
-        mean = x.mean(dim=1) if weights is None else (weights.unsqueeze(1) @ x).squeeze(1) / weights.sum(1, keepdim=True)
+        mean = x.mean(dim=1) if weights is None else (
+            (weights.unsqueeze(1) @ x).squeeze(1) / weights.sum(dim=1, keepdim=True))
         return F.normalize(self.project(mean).float(), dim=1)
 
 

@@ -111,7 +111,7 @@ def predict(task: LabelledTask, vectors: NDArray[np.float32], method: str, seeds
 
 def measure(task: LabelledTask, methods: Sequence[Features], seeds: Sequence[int], known: Descriptions,
             metrics: Sequence[Metric] = ('accuracy',), against: Features | None = None) -> list[TaskResult]:
-    """Every method on the touches and on the controls, for each of the metrics; later ones are compared with `handmade`.
+    """Every method on the touches and on the controls, for each of the metrics; compared with `handmade`.
 
     against: further features, that of `methods` whose names end in the same block are compared with instead.
     """
