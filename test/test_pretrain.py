@@ -72,8 +72,8 @@ def test_train_starts_from_it(finished, tmp_path, capsys):
 
 
 def test_it_starts_from_shipped_weights(recordings, tmp_path, capsys):
-    flags = ['--exits', '1', '--epochs', '1', '--batch_size', '8', '--method', 'masked', '--lr', '0', '--every', '3',
-             '--workers', '0', '--device', 'cpu', '--output', str(tmp_path)]
+    flags = ['--exits', '1', '--epochs', '1', '--batch_size', '8', '--method', 'masked', '--lr', '0', '--validation',
+             '0.25', '--every', '3', '--workers', '0', '--device', 'cpu', '--output', str(tmp_path)]
     assert pretrain.main(['--data', str(recordings), '--init', 'shipped', *flags]) == 0
     out = capsys.readouterr().out
     assert 'starts from' in out and 'random weights' not in out and 'explained of hidden patches block 1' in out
