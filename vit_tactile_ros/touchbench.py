@@ -54,10 +54,8 @@ OF_METHOD: dict[str, tuple[str, ...]] = {
 EXAMPLES = (
     '--list',
     '--data data --output runs/touchbench',
-    '--data data --tasks roughness bumps --methods handmade checkpoint --checkpoint runs/mine/checkpoint.safetensors',
-    '--data data --tasks roughness --methods checkpoint --checkpoint runs/pre/checkpoint.safetensors '
-    '--against before.safetensors '
-    '--metrics accuracy log_loss',
+    '--data data --tasks roughness bumps --methods checkpoint --checkpoint runs/mine/checkpoint.safetensors '
+    '--against before.safetensors --metrics accuracy log_loss',
 )
 
 
@@ -73,7 +71,7 @@ class TouchbenchRequest:
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     against: Path | None = flag(None, 'also measure this checkpoint, and show the gain of --checkpoint over it, at the '
                                       'same block, instead of over handmade; roughness to object_gel', 'CHECKPOINT')
-    metrics: tuple[Metric, ...] = flag(('accuracy',), 'scores of roughness to object_gel: accuracy as --list says; '
+    metrics: tuple[Metric, ...] = flag(('accuracy',), 'scores of roughness to object_gel: accuracy as in --list; '
                                        'log_loss: minus the log probability of the right class, nats per press or '
                                        'frame, which varies less; lower is better, and a gain is what it is lower by')
     slip_checkpoint: Path | None = flag(None, 'checkpoint of states, for the task slip; default: the shipped one')
