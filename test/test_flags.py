@@ -24,6 +24,7 @@ from vit_tactile_ros import (
     fit_sensor,
     flags,
     predict,
+    pretrain,
     replay,
     sweep,
     to_bag,
@@ -44,6 +45,7 @@ COMMANDS = {
     'demo': (demo, demo.DemoSettings, {}), 'extract': (extract, extract.ExtractRequest, {}),
     'compare': (compare, compare.CompareRequest, {}), 'fit_sensor': (fit_sensor, fit_sensor.FitRequest, {}),
     'predict': (predict, predict.PredictRequest, {}), 'to_bag': (to_bag, to_bag.BagRequest, {}),
+    'pretrain': (pretrain, pretrain.PretrainRequest, pretrain.FLAGS),
     'replay': (replay, replay.ReplayRequest, {}), 'touchbench': (touchbench, touchbench.TouchbenchRequest, {})}
 CHOICES = {'engines': ('torch', 'openvino'), 'sensors': ('digit', 'gelsight'), 'splits': ('test=a,b', "train=c d's"),
            'init': ('shipped', 'a b.safetensors'), 'data': ('simulator', 'my touches', './simulator', '-odd'),
@@ -104,7 +106,7 @@ def test_what_is_printed_is_parsed_to_the_same(name):
 def test_defaults_are_not_printed(name):
     _, settings, own = COMMANDS[name]
     required = {'average': {'checkpoints': (Path('a'), Path('b')), 'output': Path('c')}, 'calibrate': {'check': 1},
-                'cross_validate': {'output': Path('c'), 'data': 'd'},
+                'cross_validate': {'output': Path('c'), 'data': 'd'}, 'pretrain': {'data': ('d',)},
                 'extract': {'bags': (Path('a'),), 'output': Path('b')},
                 'compare': {'a': Path('a'), 'b': Path('b')}, 'replay': {'bags': (Path('a'),)},
                 'predict': {'images': (Path('a'),)}, 'to_bag': {'recording': Path('a'), 'output': Path('b')},

@@ -46,6 +46,27 @@ def test_every_score_has_its_controls_beside_it(tmp_path, checkpoint, capsys):
     assert cv2.imread(str(tmp_path / 'out' / 'touchbench.png')).std() > 5
 
 
+def test_two_checkpoints_are_compared_at_the_same_block(tmp_path, checkpoint, capsys):
+    """A gain over hand-made features where that over another checkpoint was asked for, or over another block of it."""
+    write_presses_of_objects(tmp_path / 'data')
+    flags = ['--data', str(tmp_path / 'data'), '--tasks', 'roughness', '--folds', '2', '--seeds', '1', '--methods',
+             'handmade', 'checkpoint', '--checkpoint', str(checkpoint), '--against', str(checkpoint)]
+    assert touchbench.main([*flags, '--metrics', 'accuracy', 'log_loss']) == 0
+    tasks = json.loads(capsys.readouterr().out.splitlines()[-1])['tasks']
+    assert list(tasks) == ['roughness', 'roughness, log_loss']
+    for task in tasks.values():
+        results = {result['method']: result for result in task['results']}
+        assert list(results) == ['against, block 1', 'against, block 2', 'handmade', 'checkpoint, block 1',
+                                 'checkpoint, block 2']
+        for block in (1, 2):
+            ours, theirs = results[f'checkpoint, block {block}'], results[f'against, block {block}']
+            assert ours['score'] == theirs['score'] and ours['controls'] == theirs['controls']
+            assert list(ours['gain'].values()) == [0, 0, 0] and theirs['gain'] is None
+    (right, chance), (loss, constant) = (
+        (task['results'][2]['score']['value'], task['chance']) for task in tasks.values())
+    assert 0 <= right <= 1 and loss > 0 and constant == pytest.approx(-np.log(chance), abs=1e-3)
+
+
 def test_contact_frame_by_frame(tmp_path, checkpoint, capsys):
     """Touches in the middle are found by their level, and not where only the border is shown."""
     lines, folder = ['clip,first,last'], tmp_path / 'data' / 'gelsight_clips'

@@ -26,7 +26,7 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import PreprocessingConfig, load_checkpoint
 from vit_tactile_ros.simulator import CLASS_NAMES, GELSIGHT, sample_example, save_sensor
-from vit_tactile_ros.training import datasets
+from vit_tactile_ros.training import datasets, start_run
 from vit_tactile_ros.training.distributed import Processes
 from vit_tactile_ros.training.state_file import pack, unpack
 
@@ -269,7 +269,7 @@ def test_sensors_that_cannot_be_had(tmp_path, capsys, flags, said):
 
 def test_what_goes_wrong_in_another_process_is_said(monkeypatch, capsys):
     """A run of several processes that ends without a word, as only the first may speak."""
-    monkeypatch.setattr(train, 'join', lambda _: (Processes(1, 2), torch.device('cpu')))
+    monkeypatch.setattr(start_run, 'join', lambda _: (Processes(1, 2), torch.device('cpu')))
 
     def fails(*_):
         logging.getLogger('vit_tactile_ros').warning('said by the first one')

@@ -18,6 +18,7 @@ COMMANDS = {
         'predict': 'classify image files and videos: class, confidence, exit',
     },
     'train': {
+        'pretrain': 'learn from recordings without labels, to train from the result',
         'train': 'train a network on labelled touches, or on simulated ones',
         'tune': 'search for good training settings',
         'cross_validate': 'train and test on groups kept apart (objects, recordings)',

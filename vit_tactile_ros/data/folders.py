@@ -34,7 +34,8 @@ def read_folders(folder: Path) -> list[NamedTouch]:
     if has_parts:
         if strange := [part.name for part in parts if part_of(part.name) is None]:
             raise DataError(f'{folder} holds train/ and {strange[0]}/; besides train/ only val/ and test/ are allowed')
-        touches = [touch for part in parts for touch in _read_part(part, part_of(part.name) or '', _reference(folder))]
+        above = reference_in(folder)
+        touches = [touch for part in parts for touch in _read_part(part, part_of(part.name) or '', above)]
     else:
         touches = _read_part(folder, '', None)
     _warn_of_others(folder, [c for part in parts for c in _subfolders(part)] if has_parts else parts)
@@ -46,7 +47,7 @@ def read_folders(folder: Path) -> list[NamedTouch]:
 
 def has_pictures(folder: Path) -> bool:
     """Whether the folder or a subfolder contains an image."""
-    return any(_is_picture(path) for path in folder.rglob('*'))
+    return any(is_picture(path) for path in folder.rglob('*'))
 
 
 def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouch]:
@@ -55,16 +56,16 @@ def _read_part(folder: Path, split: str, above: Source | None) -> list[NamedTouc
         raise DataError(f'{folder} has no folders; {_LAYOUT}')
     if stray := [path for path in _pictures(folder) if path.stem.lower() != 'reference']:
         raise DataError(f'{stray[0]} is not in a class folder; {_LAYOUT}')
-    above = _reference(folder) or above
+    above = reference_in(folder) or above
     touches = []
     for class_folder in classes:
-        reference = _reference(class_folder) or above
+        reference = reference_in(class_folder) or above
         found = [NamedTouch(Source(path), reference, class_folder.name, '', split)
                  for path in _pictures(class_folder) if path.stem.lower() != 'reference']
         for group in _subfolders(class_folder):
-            own = _reference(group) or reference
+            own = reference_in(group) or reference
             found += [NamedTouch(Source(path), own, class_folder.name, group.name, split)
-                      for path in _files_below(group) if _is_picture(path) and path.stem.lower() != 'reference']
+                      for path in _files_below(group) if is_picture(path) and path.stem.lower() != 'reference']
         if not found:
             raise DataError(f'class folder {class_folder} has no images ({", ".join(IMAGE_SUFFIXES)}); '
                             'add some, or remove the folder')
@@ -77,16 +78,20 @@ def _grouped_by_name(touch: NamedTouch) -> NamedTouch:
     return dataclasses.replace(touch, group=group)
 
 
-def _reference(folder: Path) -> Source | None:
+def reference_in(folder: Path) -> Source | None:
+    """The image named reference in it."""
     return next((Source(path) for path in _pictures(folder) if path.stem.lower() == 'reference'), None)
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if _is_picture(path))
+    return sorted(path for path in folder.iterdir() if is_picture(path))
 
 
-def _is_picture(path: Path) -> bool:
-    """A broken link counts too: reading it reports an error, whereas ignoring it would lose the image silently."""
+def is_picture(path: Path) -> bool:
+    """Whether it is an image by its name.
+
+    A broken link counts too: reading it reports an error, whereas ignoring it would lose the image silently.
+    """
     return (path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith('.')
             and (path.is_file() or (path.is_symlink() and not path.exists())))
 
@@ -100,7 +105,7 @@ def _files_below(folder: Path) -> list[Path]:
 def _warn_of_others(origin: Path, class_folders: list[Path]) -> None:
     """One line that counts the files that are not images by their suffix, so that none is ignored silently."""
     others = [path for folder in class_folders for path in _files_below(folder)
-              if path.is_file() and not _is_picture(path) and path.name.lower() not in _IGNORED]
+              if path.is_file() and not is_picture(path) and path.name.lower() not in _IGNORED]
     if not others:
         return
     kinds = Counter(path.suffix.lower() or 'without a suffix' for path in others)

@@ -148,7 +148,7 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
 
     def _fill(self, progress: bool | None) -> None:
         folder = tempfile.mkdtemp(prefix='touch_frames_')
-        self._remove = weakref.finalize(self, _remove_own, folder, os.getpid())
+        self._remove = weakref.finalize(self, remove_own, folder, os.getpid())
         self._path = Path(folder) / 'pixels'
         size = int(np.prod(self._shape))
         try:
@@ -230,6 +230,7 @@ def _share(found: list[bool | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _remove_own(folder: str, process: int) -> None:
+def remove_own(folder: str, process: int) -> None:
+    """Remove the folder if this is still the process that made it."""
     if os.getpid() == process:  # a forked worker has inherited the finalizer
         shutil.rmtree(folder, ignore_errors=True)

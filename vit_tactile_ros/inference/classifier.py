@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.closer import look_closer
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.select import make_runtime
@@ -20,7 +21,7 @@ from vit_tactile_ros.inference.preprocess import Input, fit, normalise
 from vit_tactile_ros.inference.runtime import Precision, Runtime, fastest_thread_count, select_device
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.touch_events import NO_CONTACT, are_states
-from vit_tactile_ros.model import GREY_SHARE, Checkpoint, Hurry, compute_shares, thresholds
+from vit_tactile_ros.model import GREY_SHARE, UNLABELLED, Checkpoint, Hurry, compute_shares, thresholds
 from vit_tactile_ros.model.tokens import Group, choose_tokens, kept_shares, touched_images
 
 Image = NDArray[np.uint8]
@@ -49,13 +50,17 @@ class TactileClassifier:
     def __init__(self, checkpoint: Checkpoint, device: str = 'auto',
                  precision: Precision | Literal['auto'] = 'float32', threads: int = 0,
                  engine: str | None = None) -> None:
-        """Raises UserError for a device that does not exist, or a precision or engine that can't run here.
+        """Raises UserError for a device that does not exist, a precision or engine that can't run here, or a checkpoint
+        that was pre-trained without labels.
 
         `engine` and `precision` are those of `engines.select.make_runtime`. engine None is plain torch, so that the
         figures of offline commands are comparable, but 'auto' if the precision is 'int8' or 'auto'.
 
         `threads` is the number of CPU threads of the whole process; 0 measures whether more than one is faster.
         """
+        if checkpoint.class_names == UNLABELLED:
+            raise UserError('this checkpoint was pre-trained without labels and has no classes: train it on labels '
+                            'first, with --init and its path')
         torch_device = select_device(device)
         if torch_device.type == 'cpu':
             cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1

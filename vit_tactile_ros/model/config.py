@@ -211,6 +211,7 @@ class Calibration:
         return kept[-1]
 
 
+UNLABELLED = ('unlabelled',)  # class names of a network that was pre-trained without labels
 GREY_SHARE = 'grey_share'  # of the training images, in `Provenance.metrics`
 
 

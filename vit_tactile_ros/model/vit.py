@@ -164,7 +164,7 @@ class ViTTactile(nn.Module):
         self.token_threshold = config.token_threshold  # training varies it
         self.temperatures: tuple[float, ...] = (1.0,) * len(config.exits)
         self.tau = tau
-        self.apply(_initialise)
+        self.apply(initialise)
 
     @staticmethod
     def without_weights(config: ModelConfig, tau: float | Sequence[float] = 0.8) -> ViTTactile:
@@ -229,7 +229,8 @@ class ViTTactile(nn.Module):
                 module.redraw_features()
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
+    """Draw the weights of one module, for `nn.Module.apply`."""
     if isinstance(module, nn.Linear):
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)

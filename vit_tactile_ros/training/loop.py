@@ -21,7 +21,6 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from vit_tactile_ros.data.frames import Frames
-from vit_tactile_ros.evaluation.outputs import collect_outputs
 from vit_tactile_ros.foundation.errors import RunError
 from vit_tactile_ros.inference.runtime import computes_in_bfloat16
 from vit_tactile_ros.model import Calibration, Checkpoint, ViTTactile, save_checkpoint
@@ -30,8 +29,9 @@ from vit_tactile_ros.training.batches import EpochBatches, Order, balanced, make
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.distributed import Processes, from_first, sum_over_processes
 from vit_tactile_ros.training.inputs import Inputs
-from vit_tactile_ros.training.loss import exit_losses, scaled_exit_gradients
+from vit_tactile_ros.training.loss import scaled_exit_gradients
 from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
+from vit_tactile_ros.training.objective import Classification, Objective, Place
 from vit_tactile_ros.training.optimizer import (
     average_decay,
     freeze,
@@ -62,11 +62,13 @@ class Stopped(KeyboardInterrupt):
 
 
 def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine, output: RunOutput | None = None, *,
-        on_epoch: Callable[[int, dict[str, float]], None] | None = None, stop: Stop | None = None) -> ViTTactile:
+        on_epoch: Callable[[int, dict[str, float]], None] | None = None, stop: Stop | None = None,
+        objective: Objective | None = None) -> ViTTactile:
     """Train `model` and return the moving average of its weights, in eval mode on the CPU.
 
-    With `output`, a run that was killed resumes from its last complete epoch. `on_epoch` is called after every epoch
-    with the number of epochs done and their metrics; what it raises ends the training.
+    objective: what is learned; None: the classes of the examples. With `output`, a run that was killed resumes from its
+    last complete epoch. `on_epoch` is called after every epoch with the number of epochs done and their metrics; what
+    it raises ends the training.
 
     When a stop is requested, the step is finished and the state saved, so that the resumed run gives the same result as
     an uninterrupted one. All processes end after the same step, whichever process received the signal. A
@@ -85,7 +87,7 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
             torch.set_flush_denormal(True)
             stack.callback(torch.set_flush_denormal, False)
         folder = stack.enter_context(RunFolder(output.folder)) if output and processes.first else None
-        run = _Run(model, examples, recipe, machine, stop)
+        run = _Run(model, examples, recipe, machine, stop, objective or Classification(config))
         stack.enter_context(scaled_exit_gradients(run.model, config.exit_gradient))
         settings = recipe.settings(run.model.config, output.settings if output else {})
         state = from_first(folder.load() if folder else None, processes)
@@ -115,7 +117,7 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
                 taken = time.monotonic() - begun
                 left = taken / max(run.epoch - first_epoch, share) * (config.epochs - run.epoch)
                 logger.info('epoch %d/%d: loss %.3f%s, %.0f s, %s left', run.epoch, config.epochs, loss,
-                            _accuracies(run.model, metrics), time.monotonic() - started, _duration(left))
+                            _figures(run, metrics), time.monotonic() - started, _duration(left))
                 if on_epoch:
                     on_epoch(run.epoch, {'loss': loss, **metrics})
         except StopAsked:
@@ -140,18 +142,20 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
         except OSError as error:  # of the epoch's files or of the logs
             raise SaveError(f'epoch {max(run.epoch, 1)} could not be written: {error}; {_saved(folder)}'
                             ) from error
-        return run.average.cpu().eval()
+        return run.objective.result(run.average.cpu().eval())
 
 
 class _Run:
     """Everything that changes while a model is trained."""
 
-    def __init__(self, model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine, stop: Stop) -> None:
+    def __init__(self, model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine, stop: Stop,
+                 objective: Objective) -> None:
         config, device = recipe.config, machine.device
         self.model = model.to(device).train()
         self.average = copy.deepcopy(self.model).eval()
         freeze(self.model, config.freeze)
         self.config = config
+        self.objective = objective
         self.preprocessing = recipe.preprocessing
         self.device = device
         self.processes = machine.processes
@@ -243,16 +247,15 @@ class _Run:
         losses = torch.zeros_like(self.weights)
         if batch is not None:
             frames, references, labels = batch
-            inputs = self.inputs(frames, references, self.epoch, i, own_rows(size, self.processes).start)
+            place = Place(self.epoch, i, own_rows(size, self.processes).start)
+            inputs = self.inputs(frames, references, *place)
             if step == 0 and self.log:
                 self.log.pictures('inputs', inputs, self.preprocessing, step)
             self._last_inputs = inputs
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                logits = self.model(inputs)
-                teacher = self._teacher(inputs)
+                outputs = self.objective.outputs(self.model, self.average, inputs, place)
             # This process's part of the mean over the whole batch, so that the sum over processes is that mean.
-            losses = exit_losses(logits, labels.to(self.device, non_blocking=True), self.config.distillation,
-                                 self.config.distillation_temperature, self.config.label_smoothing, teacher)
+            losses = self.objective.losses(outputs, labels.to(self.device, non_blocking=True))
             losses = losses * (len(labels) / size)
             (losses * self.weights).sum().backward()
         gradients = [_gradient(p) for p in self.model.parameters() if p.requires_grad]
@@ -263,14 +266,6 @@ class _Run:
         self.optimizer.step()
         move_average(self.average, self.model, average_decay(step, self.config.ema))
         return torch.cat((losses, norm.detach().reshape(1), asked))
-
-    @torch.no_grad()
-    def _teacher(self, inputs: Tensor) -> Tensor | None:
-        """The logits of the last exit of the moving average, if it is the teacher."""
-        if self.config.teacher == 'last' or not self.config.distillation:
-            return None
-        *_early, last = self.average.stages(inputs)
-        return last
 
     def _read(self, row: list[float], step: int) -> float:
         """Log the figures of a step; returns its weighted loss. Raises TrainingError if it is not finite."""
@@ -309,10 +304,8 @@ class _Run:
                                   for name, value in zip(('query', 'key'), pair, strict=True)}, last_step)
             self.watch.look(rms)
         if validation_frames is not None:
-            outputs = collect_outputs(self.average, validation_frames, self.preprocessing, self.device,
-                                      self.config.batch_size, 'validation' if progress else '')
-            metrics = {f'accuracy_block_{block}': float(right.mean())
-                       for block, right in zip(outputs.exits, outputs.right, strict=True)}
+            metrics = self.objective.validate(self.average, validation_frames, self.preprocessing, self.device,
+                                              'validation' if progress else '')
             if self.log:
                 self.log.scalars({f'validation/{name}': a for name, a in metrics.items()}, last_step)
         return metrics
@@ -341,8 +334,8 @@ def _gradient(parameter: torch.nn.Parameter) -> Tensor:
 def _save(folder: RunFolder, run: _Run, output: RunOutput, settings: dict[str, Any], metrics: dict[str, float]) -> None:
     provenance = dataclasses.replace(output.provenance, created=date.today().isoformat(),
                                      metrics=output.provenance.metrics | metrics | {'epoch': run.epoch})
-    save_checkpoint(folder.checkpoint, Checkpoint(copy.deepcopy(run.average).cpu(), run.preprocessing,
-                                                  output.class_names, Calibration(), provenance))
+    save_checkpoint(folder.checkpoint, Checkpoint(run.objective.result(copy.deepcopy(run.average).cpu()),
+                                                  run.preprocessing, output.class_names, Calibration(), provenance))
     # Last: a run killed in between repeats the epoch; in the other order it would lose the checkpoint of the epoch.
     _save_state(folder, run, output, settings)
 
@@ -371,11 +364,8 @@ def _saved(folder: RunFolder | None) -> str:
     return folder.told() if folder else 'no output folder was given, so nothing is saved'
 
 
-def _accuracies(model: ViTTactile, metrics: dict[str, float]) -> str:
-    if not metrics:
-        return ''
-    return ', validation accuracy ' + ', '.join(f'block {b} {metrics[f"accuracy_block_{b}"]:.3f}'
-                                                for b in model.config.exits)
+def _figures(run: _Run, metrics: dict[str, float]) -> str:
+    return f', {run.objective.told(metrics, run.model.config.exits)}' if metrics else ''
 
 
 def _duration(seconds: float) -> str:

@@ -10,7 +10,7 @@ from toy_objects import write_presses_of_objects
 
 from vit_tactile_ros.data.split import Split
 from vit_tactile_ros.evaluation.touchbench.features import BORDER, REFERENCE, TOUCH, Descriptions, pixels
-from vit_tactile_ros.evaluation.touchbench.labelled import predict, property_task
+from vit_tactile_ros.evaluation.touchbench.labelled import METRICS, predict, property_task
 
 
 @pytest.fixture(scope='module')
@@ -43,6 +43,13 @@ def test_the_evidence_of_a_press_is_averaged(task):
     vectors, = Descriptions().of(pixels(), task.table, TOUCH)
     rows, _ = predict(task, vectors, 'pixels', (0,))
     assert [str(task.touches[row]) for row in rows] == sorted(set(task.touches.tolist()))
+
+
+def test_the_log_loss_is_of_probabilities_that_sum_to_one():
+    """Mean log probabilities of several frames, which do not sum to one, scored as they are."""
+    evidence, labels = np.log([[0.2, 0.2], [0.1, 0.3]]), np.array([0, 1])
+    assert METRICS['log_loss'](evidence, labels) == pytest.approx(-np.log([0.5, 0.75]))
+    assert METRICS['accuracy'](evidence, labels).tolist() == [1, 1]
 
 
 def test_controls_do_not_show_the_touch(task, tmp_path):

@@ -83,8 +83,8 @@ def pixels() -> Features:
     return Features(('pixels',), 'pixels 1', PreprocessingConfig(image_size=(30, 40), reference='difference'), compute)
 
 
-def pooled(checkpoint: Checkpoint) -> Features:
-    """Mean, deviation and maximum over the tokens at each exit of the frozen network."""
+def pooled(checkpoint: Checkpoint, name: str = 'checkpoint') -> Features:
+    """Mean, deviation and maximum over the tokens at each exit of the frozen network, called `name`."""
     model, own = checkpoint.model.eval(), checkpoint.preprocessing
 
     @torch.inference_mode()
@@ -98,7 +98,7 @@ def pooled(checkpoint: Checkpoint) -> Features:
             found.append(torch.cat((tokens.mean(dim=1), tokens.std(dim=1), tokens.amax(dim=1)), dim=1).numpy())
         return found
 
-    return Features(tuple(f'checkpoint, block {block}' for block in model.config.exits),
+    return Features(tuple(f'{name}, block {block}' for block in model.config.exits),
                     f'pooled 1 {fingerprint(checkpoint)}', replace(own, reference='difference'), compute)
 
 

@@ -27,9 +27,10 @@ def touchbench_figure(found: Sequence[TaskResult]) -> Figure:
                       label='controls' if not place else None)
         axes.set_yticks(range(len(task.results)), [result.method for result in task.results])
         axes.set_ylim(len(task.results) - 0.4, -0.6)
-        axes.set_xlim(0, 1.02)
+        shown = [value for r in task.results for value in (r.score.value, r.score.high, *r.controls.values())]
+        axes.set_xlim(0, 1.02 * max([1.0, *(value for value in shown if not math.isnan(value))]))
         axes.set_title(f'{task.task} ({task.items} items, {task.groups} groups)', fontsize=10, loc='left')
         axes.grid(axis='x', alpha=0.3)
     panels[0].legend(loc='lower right', bbox_to_anchor=(1.0, 1.0), ncols=3, frameon=False, fontsize=9)
-    panels[-1].set_xlabel('score, 0 to 1; bars: 95 % intervals over groups')
+    panels[-1].set_xlabel('score (log loss: nats, lower is better); bars: 95 % intervals over groups')
     return figure

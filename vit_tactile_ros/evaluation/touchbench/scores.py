@@ -72,8 +72,8 @@ class Result:
     method: str
     score: Estimate
     controls: Mapping[str, float]  # the same score where the method does not see the touch
-    gain: Estimate | None = None  # over the hand-made features, on the same items
-    by_group: Mapping[str, float] = field(default_factory=dict)  # share that is right
+    gain: Estimate | None = None  # over hand-made features or another checkpoint, on the same items; above 0: better
+    by_group: Mapping[str, float] = field(default_factory=dict)  # the mean of each
 
 
 @dataclass(frozen=True)
