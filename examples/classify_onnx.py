@@ -55,16 +55,21 @@ class Classifier:
         how, (height, width) = self.how.get('zoom'), fitted.shape[:2]
         if not how:
             return fitted, reference
-        difference = fitted.astype(np.float32) - reference
+        step = max(1, min(height, width) // how['side'])  # a contact is searched for in a reduced image
+        rows, columns = height // step, width // step
+        reduced, still = (cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA) for picture in (
+            fitted, np.ascontiguousarray(reference, np.float32)))
+        difference = reduced.astype(np.float32) - still
         sample = difference[2::4, 2::4].reshape(-1, 3)
         light = np.partition(sample, len(sample) // 2, axis=0)[len(sample) // 2]
-        strength = np.abs(cv2.GaussianBlur(difference, (0, 0), min(height, width) / how['side']) - light).max(axis=2)
-        count = max(1, round(how['peak'] * height * width / (how['side'] * how['side'] * 4 / 3)))
+        strength = np.abs(cv2.GaussianBlur(difference, (0, 0), min(rows, columns) / how['side']) - light).max(axis=2)
+        count = max(1, round(how['peak'] * rows * columns / (how['side'] * how['side'] * 4 / 3)))
         peak = float(np.partition(strength, -count, axis=None)[-count])
         if how['strong'] * peak < how['noise']:
             return fitted, reference
         found = cv2.moments(np.maximum(strength - np.float32(how['strong'] * peak), 0))
-        spread = ((found['mu20'] + found['mu02']) / found['m00'] / 2) ** 0.5 / min(height, width)
+        spread = ((found['mu20'] + found['mu02']) / found['m00'] / 2) ** 0.5 / min(rows, columns)
+        centre = (found['m01'] / found['m00'] + 0.5) / rows, (found['m10'] / found['m00'] + 0.5) / columns
         whole = self.view(image)
         most = min(whole.shape[0] / height, whole.shape[1] / width)  # the part has at least as many px as the input
         wanted = next((zoom for zoom in how['zooms'] if zoom * spread >= how['to']), how['zooms'][-1])
@@ -72,7 +77,6 @@ class Classifier:
         if spread >= how['below'] or zoom * spread < how['below']:
             return fitted, reference
         rows, columns = (round(side / zoom) for side in whole.shape[:2])
-        centre = (found['m01'] / found['m00'] + 0.5) / height, (found['m10'] / found['m00'] + 0.5) / width
         top, left = (min(max(round(c * side - length / 2), 0), side - length)
                      for c, side, length in zip(centre, whole.shape[:2], (rows, columns), strict=True))
         share = rows / whole.shape[0], columns / whole.shape[1]

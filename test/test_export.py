@@ -115,7 +115,7 @@ def test_the_example_looks_closer_as_our_classifier_does(tmp_path):
     assert export.main(['--checkpoint', str(path), '--output', str(network), '--size', '8']) == 0
     y, x = np.mgrid[:320, :240]  # portrait: it is rotated
     still = np.stack([90 + y // 8, 100 + x // 8, 110 + (x + y) // 16], axis=2).astype(np.uint8)
-    bumps = [70 * np.exp(-((y - 90 - 9 * n)**2 + (x - 150)**2) / (2 * size**2)) for n, size in enumerate((3, 4, 5, 40))]
+    bumps = [70 * np.exp(-((y - 90 - 9 * n)**2 + (x - 150)**2) / (2 * size**2)) for n, size in enumerate((5, 6, 7, 40))]
     images = [still] * 5 + [np.clip(still + bump[..., None], 0, 255).astype(np.uint8) for bump in bumps]
     write_video(video, images, 30.0)
     reader, read = cv2.VideoCapture(str(video)), []

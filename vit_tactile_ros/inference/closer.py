@@ -79,19 +79,23 @@ def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | I
 
 def find_spot(fitted: Image, reference: NDArray[np.floating] | Image) -> Spot | None:
     """The strong differences to the reference, anywhere in the image; None if they may be noise."""
-    height, width = fitted.shape[:2]
-    # By OpenCV, which takes a third of the time of numpy; a reference has one channel after the other in memory.
-    plain = cv2.merge([np.ascontiguousarray(reference[..., channel], np.float32) for channel in range(3)])
-    difference = cv2.subtract(fitted, plain, dtype=cv2.CV_32F)
-    sample = difference[2::4, 2::4].reshape(-1, 3)
-    light = np.partition(sample, len(sample) // 2, axis=0)[len(sample) // 2]  # a change everywhere is not a contact
-    planes = cv2.split(difference)
+    # Larger inputs are reduced first: a contact is searched for at 96 to 191 px.
+    step = max(1, min(fitted.shape[:2]) // _SIDE)
+    height, width = fitted.shape[0] // step, fitted.shape[1] // step
+    planes = []
+    for channel in range(3):  # each by itself: that is how a reference lies in memory
+        still = np.ascontiguousarray(reference[..., channel], np.float32)
+        now = cv2.extractChannel(fitted, channel)
+        if step > 1:
+            now, still = (cv2.resize(plane, (width, height), interpolation=cv2.INTER_AREA) for plane in (now, still))
+        planes.append(cv2.subtract(now, still, dtype=cv2.CV_32F))
+    light = [_median(plane[2::4, 2::4]) for plane in planes]  # a change everywhere is not a contact
     least = NOISE / STRONG
     # No blurred difference is above the largest one, so nothing has to be blurred in most untouched images.
-    if not any(abs(edge - float(light[c])) >= least for c in range(3) for edge in cv2.minMaxLoc(planes[c])[:2]):
+    if not any(abs(edge - light[c]) >= least for c in range(3) for edge in cv2.minMaxLoc(planes[c])[:2]):
         return None
     sigma = min(height, width) / _SIDE
-    parts = [cv2.absdiff(cv2.GaussianBlur(planes[c], (0, 0), sigma), float(light[c])) for c in range(3)]
+    parts = [cv2.absdiff(cv2.GaussianBlur(planes[c], (0, 0), sigma), light[c]) for c in range(3)]
     strength = cv2.max(cv2.max(parts[0], parts[1]), parts[2])
     count = max(1, round(_PEAK * height * width / (_SIDE * _SIDE * 4 / 3)))
     peak = float(np.partition(strength, -count, axis=None)[-count])
@@ -100,7 +104,14 @@ def find_spot(fitted: Image, reference: NDArray[np.floating] | Image) -> Spot | 
     found = cv2.moments(np.maximum(strength - np.float32(STRONG * peak), 0))
     area = found['m00']
     spread = math.sqrt((found['mu20'] + found['mu02']) / area / 2)
-    return Spot(found['m01'] / area, found['m10'] / area, spread / min(height, width))
+    row = (found['m01'] / area + 0.5) * fitted.shape[0] / height - 0.5
+    column = (found['m10'] / area + 0.5) * fitted.shape[1] / width - 0.5
+    return Spot(row, column, spread / min(height, width))
+
+
+def _median(values: NDArray[np.floating]) -> float:
+    """The upper one of two."""
+    return float(np.partition(values, values.size // 2, axis=None)[values.size // 2])
 
 
 def _start(centre: float, length: int, whole: int) -> int:
