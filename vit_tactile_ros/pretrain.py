@@ -68,8 +68,8 @@ class PretrainRequest:
     output: Path | None = None  # None: a folder named after the time
     reach: int = flag(5, 'the second image of a touch is at most this many used images before or after the first; 0: '
                          'the same image')
-    touched: float = flag(4.0, 'only images in which at least three patches differ from the reference by more than this '
-                               'many grey levels are used, 0 to below 128', 'LEVELS')
+    touched: float = flag(4.0, 'only images in which at least three patches differ from the reference by more than '
+                               'this many grey levels are used, 0 to below 128', 'LEVELS')
     config: TrainingConfig = TrainingConfig(epochs=10, lr=5e-4)
     augmentation: Augmentation = Augmentation()
     start: Start = Start()
