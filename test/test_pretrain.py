@@ -1,11 +1,8 @@
 """The command of pre-training end to end on toy sizes: what it writes, how it resumes, what starts from it."""
 
-import os
+import itertools
 import re
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -18,6 +15,7 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.training.initialise import weights_by_block
+from vit_tactile_ros.training.views import TwoViews
 
 TINY = ['--exits', '1', '2', '--image_size', '64', '96', '--feature_map_dim', '16', '--batch_size', '4', '--epochs',
         '2', '--every', '1', '--workers', '0', '--device', 'cpu']
@@ -72,39 +70,40 @@ def test_train_starts_from_it(finished, tmp_path, capsys):
 
 
 def test_it_starts_from_shipped_weights(recordings, tmp_path, capsys):
-    flags = ['--exits', '1', '--epochs', '1', '--batch_size', '8', '--method', 'masked', '--lr', '0', '--validation',
-             '0.25', '--every', '3', '--workers', '0', '--device', 'cpu', '--output', str(tmp_path)]
+    flags = ['--exits', '1', '--epochs', '1', '--batch_size', '4', '--lr', '0', '--validation', '0.25',
+             '--every', '3', '--workers', '0', '--device', 'cpu', '--output', str(tmp_path)]
     assert pretrain.main(['--data', str(recordings), '--init', 'shipped', *flags]) == 0
     out = capsys.readouterr().out
-    assert 'starts from' in out and 'random weights' not in out and 'explained of hidden patches block 1' in out
+    assert 'starts from' in out and 'random weights' not in out and 'second view found block 1' in out
     shipped = weights_by_block(load_checkpoint(shipped_checkpoint()).model)
     ours = weights_by_block(load_checkpoint(tmp_path / 'checkpoint.safetensors').model)
     assert torch.equal(ours['block 1.mlp.0.weight'], shipped['block 1.mlp.0.weight'])
 
 
-def test_ctrl_c_saves_and_the_same_command_resumes(finished, recordings, tmp_path):
+def test_ctrl_c_saves_and_the_same_command_resumes(finished, recordings, tmp_path, monkeypatch, capsys):
+    """Ctrl-C lost the epoch that it interrupted, or other pairs, heads or weights after it."""
     flags = ['--data', str(recordings), '--validation', '0.25', '--output', str(tmp_path / 'run'), *TINY]
-    flags[flags.index('--epochs') + 1] = '300'
-    command = [sys.executable, '-u', '-m', 'vit_tactile_ros.pretrain', *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env=os.environ | {'OMP_NUM_THREADS': '1'}) as running:
-        for line in running.stdout:
-            if 'epoch 1/300' in line:
-                time.sleep(0.05)
-                running.send_signal(signal.SIGINT)
-                break
-        _, err = running.communicate(timeout=300)
-    assert running.returncode == 130
-    assert re.search(r'pretrain: stopped; \S+ holds .* the same command with --output \S+ resumes from there', err), err
-    done = load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors').provenance.metrics['epoch']
-    flags[flags.index('--epochs') + 1] = str(int(done) + 1)
+    losses, steps = TwoViews.losses, itertools.count(1)
+
+    def interrupted(*arguments):
+        if next(steps) == 7:  # of 5 an epoch
+            signal.raise_signal(signal.SIGINT)
+        return losses(*arguments)
+
+    monkeypatch.setattr(TwoViews, 'losses', interrupted)
+    assert pretrain.main(flags) == 130
+    said = r'pretrain: stopped; \S+ holds .* step 2 of epoch 2: the same command with --output \S+ resumes from there'
+    assert re.search(said, err := capsys.readouterr().err), err
     assert pretrain.main(flags) == 0
-    assert load_checkpoint(tmp_path / 'run' / 'checkpoint.safetensors').provenance.metrics['epoch'] == done + 1
+    assert next(steps) == 11  # no step was repeated
+    ours, whole = (load_checkpoint(run / 'checkpoint.safetensors') for run in (tmp_path / 'run', finished))
+    assert ours.provenance.metrics == whole.provenance.metrics
+    for name, tensor in whole.model.state_dict().items():
+        assert torch.equal(ours.model.state_dict()[name], tensor), name
 
 
 @pytest.mark.parametrize(('flags', 'said'), (
-    (['--hidden', '1'], '--hidden is 1.0; must be above 0 and below 1'),
-    (['--method', 'masked', '--hidden', '0.99'], 'hidden is 0.99, which shows 0 of the 24 patches'),
+    (['--touched', '128'], '--touched is 128.0; must be from 0 to below 128 grey levels'),
     (['--task', 'imprints'], '--task is imprints, which is for simulated touches'),
     (['--data', 'simulator', 'a.mp4'], '--data is simulator a.mp4; must be recordings, or simulator alone'),
     (['--validation', '1'], '--validation is 1.0; must be from 0 to below 1'),
@@ -119,11 +118,13 @@ def test_what_is_wrong_is_said_before_anything_is_written(recordings, tmp_path, 
     assert not (tmp_path / 'run').exists()
 
 
-def test_one_recording_has_nothing_to_differ_from(recordings, tmp_path, capsys):
-    flags = ['--data', str(recordings / 'a.avi'), *TINY, '--output', str(tmp_path / 'run')]
-    assert pretrain.main(flags) == 2
-    assert 'one recording shows a touch, and views are told from those of other recordings' in capsys.readouterr().err
-    assert pretrain.main([*flags, '--method', 'masked']) == 0
+@pytest.mark.parametrize(('videos', 'validation'), (('a', '0.1'), ('ab', '0.5')))
+def test_one_recording_has_nothing_to_differ_from(recordings, tmp_path, capsys, videos, validation):
+    """With two, of which one validates, only one was said to show a touch."""
+    flags = ['--data', *(str(recordings / f'{name}.avi') for name in videos), '--validation', validation]
+    assert pretrain.main([*flags, *TINY, '--output', str(tmp_path / 'run')]) == 2
+    said = f': 1 of {len(videos)} recordings with a touch is for training; must be at least 2, since touches are told'
+    assert said in capsys.readouterr().err
 
 
 def test_simulated_touches(tmp_path, capsys):

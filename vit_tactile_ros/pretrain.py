@@ -1,4 +1,4 @@
-"""Pre-train on recordings without labels: the network learns which images show the same touch, or draws hidden parts.
+"""Pre-train on recordings without labels: the network learns which images show the same touch.
 
 Start `train` or `cross_validate` from the result with --init, and measure its frozen features with `touchbench
 --checkpoint`. The checkpoint has no classes. Give recordings of your own sensor: videos, bags, folders of images; only
@@ -14,7 +14,6 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -42,19 +41,15 @@ from vit_tactile_ros.training.datasets import (
 from vit_tactile_ros.training.distributed import Processes, from_first
 from vit_tactile_ros.training.initialise import Start, start_from_all, start_told
 from vit_tactile_ros.training.loop import fit
-from vit_tactile_ros.training.masked import MaskedPatches, MaskedViT, Masking
-from vit_tactile_ros.training.objective import Objective
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
 from vit_tactile_ros.training.start_run import run_folder, run_training
 from vit_tactile_ros.training.stopping import Stop
 from vit_tactile_ros.training.views import DescribingViT, TwoViews, pairs
 
 logger = logging.getLogger('vit_tactile_ros.pretrain')  # also when it is __main__
-Method = Literal['views', 'masked']
 EXAMPLES = (
     '--data recordings --init shipped --epochs 10 --output runs/pre',
     '--data a.mp4 b.mcap presses --topic /left/image_raw --every 2 --output runs/pre',
-    '--data recordings --method masked --epochs 100 --output runs/pre',
 )
 # They are about labels, or have no effect here.
 FLAGS = {name: HIDDEN for name in (
@@ -71,12 +66,10 @@ class PretrainRequest:
     data: tuple[str, ...] = flag(REQUIRED, "videos, bags, folders of images, or folders of these; 'simulator' for "
                                            'simulated touches', 'PATH')
     output: Path | None = None  # None: a folder named after the time
-    method: Method = flag('views', 'views: two images of a touch, varied differently, get the same description at '
-                                   'every exit, those of other recordings another one; masked: some patches are '
-                                   'hidden, and every exit draws them, which learns more slowly')
-    reach: int = flag(5, 'with views, the second image is up to so many used images before or after the first; 0: the '
-                         'same image')
-    masking: Masking = Masking()
+    reach: int = flag(5, 'the second image of a touch is at most this many used images before or after the first; 0: '
+                         'the same image')
+    touched: float = flag(4.0, 'only images in which at least three patches differ from the reference by more than '
+                               'this many grey levels are used, 0 to below 128', 'LEVELS')
     config: TrainingConfig = TrainingConfig(epochs=10, lr=5e-4)
     augmentation: Augmentation = Augmentation()
     start: Start = Start()
@@ -98,7 +91,9 @@ class PretrainRequest:
     use_wandb: bool = False
 
     def __post_init__(self) -> None:
-        check_least(self, workers=0, every=1, epoch_size=1 if self.method == 'masked' else 2, reach=0)
+        check_least(self, workers=0, every=1, epoch_size=2, reach=0)
+        if not 0 <= self.touched < 128:
+            raise UserError(f'touched is {self.touched}; must be from 0 to below 128 grey levels')
         if SIMULATOR in self.data and len(self.data) > 1:
             raise UserError(f'data is {" ".join(self.data)}; must be recordings, or {SIMULATOR} alone')
         if odd := [path for path in self.data if path.startswith('-')]:
@@ -143,21 +138,18 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
         raise UserError(f'init is {start.origin}, whose input has motion; must be a network of single images')
     source = DataSource() if request.is_simulated else DataSource(request.data[0])
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
-    objective: Objective = (
-        MaskedPatches(request.masking, architecture, preprocessing, config.seed) if request.method == 'masked' else
-        TwoViews(recipe.augment, config.batch_size, config.seed))
+    objective = TwoViews(recipe.augment, config.batch_size, config.seed)
     data = _data(request, preprocessing, processes.first)
 
     torch.manual_seed(config.seed)
-    model = (MaskedViT if request.method == 'masked' else DescribingViT)(architecture)
+    model = DescribingViT(architecture)
     if checkpoints:
         drawn = start_from_all(model, checkpoints, UNLABELLED)
         logger.info('%s', start_told(checkpoints, start.origin, architecture, UNLABELLED,
                                      [part for part in drawn if not part.startswith(('head', 'the heads'))]))
     output = from_first(output, processes)  # another process may have started in another second
     logger.info('%s; writes to %s', data.description, output)
-    settings = data.settings | {'init': start.origin, 'method': request.method, 'touched': request.masking.touched} | (
-        {'hidden': request.masking.hidden} if request.method == 'masked' else {'reach': request.reach})
+    settings = data.settings | {'init': start.origin, 'touched': request.touched, 'reach': request.reach}
     provenance = Provenance(flags.command_of('pretrain', request, flags=FLAGS), data.description)
     fit(model, Examples(data.train, data.validation, data.order), recipe,
         Machine(device, request.workers, processes),
@@ -181,13 +173,14 @@ def _data(request: PretrainRequest, preprocessing: PreprocessingConfig, progress
         groups, reach = np.arange(len(data.train)), 0  # type: ignore[arg-type]
     else:
         paths = tuple(Path(path) for path in request.data)
-        found = read_recordings(Recordings(paths, request.masking.touched, request.every, request.topic,
+        found = read_recordings(Recordings(paths, request.touched, request.every, request.topic,
                                            request.reference_image), preprocessing, progress)
         train, validation = found.parts(request.validation, config.seed)
         groups, reach = found.groups[train.indices], request.reach
-        if request.method == 'views' and len(set(groups)) < 2:
-            raise DataError(f'{" ".join(request.data)}: one recording shows a touch, and views are told from those of '
-                            'other recordings: give more of them, or --method masked')
+        if len(set(groups)) < 2:
+            raise DataError(f'{" ".join(request.data)}: 1 of {len(set(found.groups))} recordings with a touch is for '
+                            'training; must be at least 2, since touches are told from those of other recordings: give '
+                            'more recordings, or lower --validation')
         size = request.epoch_size
         order = shuffled(len(train), config.seed)
         data = TrainingData(
@@ -196,10 +189,8 @@ def _data(request: PretrainRequest, preprocessing: PreprocessingConfig, progress
             f'validation, of {len(set(found.groups))} recordings',
             {'data': ' '.join(request.data), 'every': request.every, 'validation': request.validation,
              'epoch_size': size, 'images': f'{len(found)}, {found.digest}'})
-    if request.method == 'views':
-        assert data.order is not None
-        data = dataclasses.replace(data, order=pairs(data.order, groups, reach, config.seed))
-    return data
+    assert data.order is not None
+    return dataclasses.replace(data, order=pairs(data.order, groups, reach, config.seed))
 
 
 if __name__ == '__main__':

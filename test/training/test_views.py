@@ -1,4 +1,4 @@
-"""Two views of a touch: what is contrasted with what, and that `fit` learns it and resumes."""
+"""Two views of a touch: what is contrasted with what, and that `fit` learns it."""
 
 import dataclasses
 import math
@@ -13,11 +13,9 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.model import UNLABELLED, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.batches import shuffled
 from vit_tactile_ros.training.config import TrainingConfig
-from vit_tactile_ros.training.loop import Stopped
 from vit_tactile_ros.training.views import TEMPERATURE, DescribingViT, TwoViews, contrast, pairs
 
 ONE_CLASS = dataclasses.replace(CONFIG, num_classes=1)
-SETTINGS = TrainingConfig(batch_size=16, epochs=3, lr=3e-3, ema=0.9, precision='float32')
 AUGMENT = AugmentConfig.none()
 
 
@@ -28,19 +26,6 @@ class Recorded(Colours):
         super().__init__(size, seed)
         order = np.argsort(self.labels, kind='stable')
         self.frames, self.references, self.labels = self.frames[order], self.references[order], self.labels[order]
-
-
-def train(output=None, frames=None, validation=None, config=SETTINGS, **others):
-    frames = frames or Recorded(36)
-    torch.manual_seed(0)
-    return fit_toy(output, DescribingViT(ONE_CLASS), frames, validation, config, class_names=UNLABELLED,
-                   objective=TwoViews(AUGMENT, config.batch_size, config.seed), augment=AUGMENT,
-                   order=pairs(shuffled(len(frames), 0), frames.labels, 2, 0), **others)
-
-
-def equal(first, second):
-    first, second = first.state_dict(), second.state_dict()
-    return all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_the_loss_is_that_of_its_definition():
@@ -76,9 +61,13 @@ def test_a_batch_without_pairs_to_compare_is_refused(batch_size):
 
 def test_it_learns_which_images_show_the_same(tmp_path):
     """The loss falls, the second view of other images is found, and the checkpoint has the trained trunk."""
-    seen = []
-    average = train(tmp_path, Recorded(48), Recorded(30, seed=1), dataclasses.replace(SETTINGS, epochs=6),
-                    on_epoch=lambda epoch, metrics: seen.append(metrics))
+    seen, frames = [], Recorded(48)
+    config = TrainingConfig(batch_size=16, epochs=6, lr=3e-3, ema=0.9, precision='float32')
+    torch.manual_seed(0)
+    average = fit_toy(tmp_path, DescribingViT(ONE_CLASS), frames, Recorded(30, seed=1), config, class_names=UNLABELLED,
+                      objective=TwoViews(AUGMENT, config.batch_size, config.seed), augment=AUGMENT,
+                      order=pairs(shuffled(len(frames), 0), frames.labels, 2, 0),
+                      on_epoch=lambda epoch, metrics: seen.append(metrics))
     assert seen[-1]['loss'] < 0.5 * seen[0]['loss']
     assert seen[-1]['found_block_2'] == 1
     checkpoint = load_checkpoint(tmp_path / 'checkpoint.safetensors', UNLABELLED)
@@ -87,19 +76,3 @@ def test_it_learns_which_images_show_the_same(tmp_path):
     for name, tensor in average.state_dict().items():
         if '.classify.' not in name:
             torch.testing.assert_close(checkpoint.model.state_dict()[name], tensor, atol=1e-3, rtol=1e-3)
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
-    asked = 0
-
-    class Interrupted(Recorded):
-        def __getitem__(self, index):
-            nonlocal asked
-            asked += 1
-            if asked == 60:  # in the second epoch
-                raise KeyboardInterrupt
-            return super().__getitem__(index)
-
-    with pytest.raises(Stopped, match='holds the last complete epoch, 1:'):
-        train(tmp_path, Interrupted(36))
-    assert equal(train(tmp_path), train())

@@ -31,7 +31,7 @@ from vit_tactile_ros.training.distributed import Processes, from_first, sum_over
 from vit_tactile_ros.training.inputs import Inputs
 from vit_tactile_ros.training.loss import scaled_exit_gradients
 from vit_tactile_ros.training.monitoring import CollapseWatch, RunLog, query_key_rms
-from vit_tactile_ros.training.objective import Classification, Objective, Place
+from vit_tactile_ros.training.objective import Classification, Objective
 from vit_tactile_ros.training.optimizer import (
     average_decay,
     freeze,
@@ -247,13 +247,12 @@ class _Run:
         losses = torch.zeros_like(self.weights)
         if batch is not None:
             frames, references, labels = batch
-            place = Place(self.epoch, i, own_rows(size, self.processes).start)
-            inputs = self.inputs(frames, references, *place)
+            inputs = self.inputs(frames, references, self.epoch, i, own_rows(size, self.processes).start)
             if step == 0 and self.log:
                 self.log.pictures('inputs', inputs, self.preprocessing, step)
             self._last_inputs = inputs
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bfloat16):
-                outputs = self.objective.outputs(self.model, self.average, inputs, place)
+                outputs = self.objective.outputs(self.model, self.average, inputs)
             # This process's part of the mean over the whole batch, so that the sum over processes is that mean.
             losses = self.objective.losses(outputs, labels.to(self.device, non_blocking=True))
             losses = losses * (len(labels) / size)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,18 +14,10 @@ from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.loss import exit_losses
 
 
-class Place(NamedTuple):
-    """Which examples of a run a batch is, so that random numbers are a function of it."""
-
-    epoch: int
-    step: int  # of the epoch
-    first_row: int  # of this process's rows in the batch of all processes
-
-
 class Objective(Protocol):
     """What a network learns and how it is judged; `training.loop.fit` does the rest."""
 
-    def outputs(self, model: ViTTactile, average: ViTTactile, inputs: Tensor, place: Place) -> Any:
+    def outputs(self, model: ViTTactile, average: ViTTactile, inputs: Tensor) -> Any:
         """What `losses` needs, computed by the network, under autocast; average: the moving average of its weights."""
 
     def losses(self, outputs: Any, labels: Tensor) -> Tensor:
@@ -48,8 +40,7 @@ class Classification:
     def __init__(self, config: TrainingConfig) -> None:
         self.config = config
 
-    def outputs(self, model: ViTTactile, average: ViTTactile, inputs: Tensor, place: Place,
-                ) -> tuple[list[Tensor], Tensor | None]:
+    def outputs(self, model: ViTTactile, average: ViTTactile, inputs: Tensor) -> tuple[list[Tensor], Tensor | None]:
         """The logits of each exit and of the teacher."""
         return model(inputs), self._teacher(average, inputs)
 

@@ -21,8 +21,6 @@ from vit_tactile_ros.model import ModelConfig, PreprocessingConfig, ViTTactile
 from vit_tactile_ros.model.vit import initialise
 from vit_tactile_ros.training.batches import Order
 from vit_tactile_ros.training.inputs import Inputs
-from vit_tactile_ros.training.objective import Place
-from vit_tactile_ros.training.unlabelled_network import with_classifiers
 
 TEMPERATURE = 0.1  # of the similarities: that of Chen et al. for small batches
 SIZE = 64  # numbers of a description
@@ -62,11 +60,10 @@ class TwoViews:
     def __init__(self, augment: AugmentConfig, batch_size: int, seed: int) -> None:
         """Raises UserError for a batch without pairs, or with one, which has nothing to differ from."""
         if batch_size % 2 or batch_size < 4:
-            raise UserError(f'batch_size is {batch_size}; must be even and at least 4 with --method views: each touch '
-                            'has two rows')
+            raise UserError(f'batch_size is {batch_size}; must be even and at least 4: each touch has two rows')
         self.augment, self.seed = augment, seed
 
-    def outputs(self, model: ViTTactile, average: ViTTactile, inputs: Tensor, place: Place) -> list[Tensor]:
+    def outputs(self, model: ViTTactile, average: ViTTactile, inputs: Tensor) -> list[Tensor]:
         return list(model.stages(inputs))
 
     def losses(self, outputs: list[Tensor], labels: Tensor) -> Tensor:
@@ -95,7 +92,15 @@ class TwoViews:
         return 'second view found ' + ', '.join(f'block {b} {metrics[f"found_block_{b}"]:.3f}' for b in exits)
 
     def result(self, average: ViTTactile) -> ViTTactile:
-        return with_classifiers(average)
+        """The trunk, and classifiers of zeros with their norms, in eval mode.
+
+        The weights are not copied, and no random numbers are drawn, so that a resumed run stays the same.
+        """
+        network = ViTTactile.without_weights(average.config)
+        ours = average.state_dict()
+        network.take_weights({name: ours[name] if name in ours else torch.zeros(tensor.shape)
+                              for name, tensor in network.state_dict().items()})
+        return network.eval()
 
 
 def contrast(descriptions: Tensor, recordings: Tensor) -> Tensor:
