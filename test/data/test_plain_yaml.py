@@ -13,6 +13,12 @@ def test_plain_values():
     assert load_yaml('a: &x [1]\nb: *x', has_aliases=True) == {'a': [1], 'b': [1]} and load_yaml('') is None
 
 
+def test_lists_as_launch_ros_writes_them():
+    """Refused: the node warned that the parameters of every list argument of `ros2 launch` were ignored."""
+    assert load_yaml('/**:\n  ros__parameters:\n    sensors: !!python/tuple\n    - left\n    - right\n') == {
+        '/**': {'ros__parameters': {'sensors': ['left', 'right']}}}
+
+
 def test_words_and_numbers_are_those_of_ros():
     """YAML 1.1 has 1:30 as 90, 1_000 as 1000, a date, and True for the key `on`; test/ros/test_start.py compares with
     the parser of ROS itself."""
@@ -25,7 +31,7 @@ def test_words_and_numbers_are_those_of_ros():
 
 @pytest.mark.parametrize('text', (
     '[' * 5000, '- ' * 5000 + 'a', '{a: ' * 5000, 'a: &x {b: *x}',
-    '!!python/object:os.system x',
+    '!!python/object:os.system x', '!!python/tuple x', '!!python/tuple {a: b}', '!!python/object/apply:os.getcwd []',
     '!!int x', '!!timestamp x', '? [a]\n: b', 'a: b: c', '--- a\n--- b', '\0', '%'))
 def test_other_values_are_refused_at_once(text):
     """5 s for 5,000 brackets; RecursionError for a value that holds itself; other errors for odd tags."""

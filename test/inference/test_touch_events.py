@@ -93,6 +93,27 @@ def test_one_odd_frame_changes_nothing(noise):
     assert kinds(events) == [ONSET, SETTLED, RELEASE] and events[-1].class_id == 1
 
 
+@pytest.mark.parametrize('rate', [60, 30, 20, 14, 10, 5])
+@pytest.mark.parametrize('lost', [0, 1, 2, 5])
+def test_one_odd_frame_is_no_touch_at_any_rate(rate, lost):
+    """Below 14 Hz, and after two lost images at 30 Hz, one wrong image began a touch, or ended one."""
+    for odd, classes in (('s', 'n'), ('n', 's')):
+        tracker, events = TouchTracker(NAMES, 3), []
+        stamp = START
+        for name in classes * 40 + odd + classes * 10:
+            stamp += round(1e9 / rate) * (1 + lost * (name == odd)) if (1 + lost) / rate < 0.5 else round(1e9 / rate)
+            row, = predictions(name, 0.999)
+            events += tracker.update(stamp, row, -1 if name == 'n' and classes == 'n' else 0)
+        assert [kind for kind in kinds(events) if kind != SETTLED] == [ONSET] * (classes == 's')
+
+
+@pytest.mark.parametrize('rate', [60, 30, 10, 5])
+def test_two_clear_frames_are_enough(rate):
+    """A touch of two images in a slow stream, and its end, that are never reported."""
+    events = events_of('n' * 20 + 'ss' + 'nn', 0.999, round(1e9 / rate))
+    assert [kind for kind in kinds(events) if kind != SETTLED] == [ONSET, RELEASE]
+
+
 @pytest.mark.parametrize('certainty', [0.9, 0.99])
 def test_contact_does_not_wait_for_its_class(certainty):
     """Each frame counted as contact only as far as it agreed about the class: four clear ones were not enough."""

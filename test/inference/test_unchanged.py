@@ -81,3 +81,9 @@ def test_a_stamp_that_goes_back_and_a_network_with_motion():
     assert stream.see(40) == [False]
     assert not any(Stream(motion=(0.08, 1)).see(40, 40, 40))
     assert not any(Stream(finds_unchanged=False).see(40, 40, 40))
+
+
+def test_stamps_that_stand_still():
+    """A driver that stamps every image alike: one result for ever, since no time seemed to pass."""
+    stream = Stream()
+    assert not any(stream.see(*[40] * 5, step=0))

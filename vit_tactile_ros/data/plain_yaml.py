@@ -21,6 +21,7 @@ _TRUE = {'y', 'Y', 'yes', 'Yes', 'YES', 'true', 'True', 'TRUE', 'on', 'On', 'ON'
 _FALSE = {'n', 'N', 'no', 'No', 'NO', 'false', 'False', 'FALSE', 'off', 'Off', 'OFF'}
 _NULL = {'', '~', 'null', 'Null', 'NULL'}
 _STRING = ('!', 'tag:yaml.org,2002:str')
+_TUPLE = 'tag:yaml.org,2002:python/tuple'  # how launch_ros writes the lists of its parameter files, and rcl reads them
 _INTEGER = re.compile(r'[-+]?(0[xX][0-9a-fA-F]+|0[0-7]*|[1-9][0-9]*)')
 # The optional part begins with the point: if digits could be of either part, a long number with a letter after it would
 # take a time that grows with the square of its length.
@@ -37,7 +38,7 @@ def read_yaml(path: Path, has_aliases: bool = False) -> Any:
 
 
 def load_yaml(text: str, has_aliases: bool = False) -> Any:
-    """The value of a YAML text without tags. Raises only ValueError, with one line.
+    """The value of a YAML text without tags, apart from that of lists of launch_ros. Raises only ValueError, with one line.
 
     has_aliases: allow them; then a value may hold itself, and a few lines may stand for millions: do not walk it.
     """
@@ -68,7 +69,7 @@ def _value(event: Any, events: Iterator[Any], anchors: dict[str, Any] | None, de
         return anchors[event.anchor or '']
     if depth > MAX_DEPTH:
         raise yaml.YAMLError('nested too deeply')
-    if event.tag not in (None, *_STRING):
+    if event.tag not in (None, *_STRING) and not (event.tag == _TUPLE and isinstance(event, yaml.SequenceStartEvent)):
         raise yaml.YAMLError(f'a tag {event.tag}')
     value: Any
     if isinstance(event, yaml.ScalarEvent):

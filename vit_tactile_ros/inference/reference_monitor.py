@@ -134,14 +134,15 @@ class ReferenceMonitor:
         ranges = cells.max(axis=0) - cells.min(axis=0)
         most = max(_MOVED, 5 * float(np.median(ranges)))  # a noisy sensor varies everywhere
         self._has_moved = bool(ranges.max() > most)
-        if self._has_moved:  # unless most of the frames are alike: a touch that was short, or began late
+        if self._has_moved:  # unless the first and most of the others are alike, as where a touch begins
             alike = np.abs(cells - np.median(cells, axis=0)).max(axis=(1, 2, 3)) <= most / 2
-            if alike.sum() > len(alike) / 2:
+            if alike.sum() > len(alike) / 2 and alike[0]:
                 self._has_moved, cells = False, cells[alike]
                 self.reference.replace(np.mean([one for one, is_kept in zip(images, alike, strict=True) if is_kept],
                                                axis=0, dtype=np.float32))
                 notes.append(Note('reference', f'{(~alike).sum()} of the {len(alike)} frames of the reference differ '
-                                               'from the others and are left out of it', is_warning=False))
+                                               'from the first one and most others and are left out of it; if '
+                                               'something touched in the first one, capture the reference again'))
         self.gate.restart(cells.var(axis=0).mean(axis=-1))
         self.version += 1
         if not self._has_moved:

@@ -19,6 +19,7 @@ from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 # alone; with it, releases came a frame later, and not one false release fewer (docs/results/touch_events.md).
 GATE_EVIDENCE = 0.99
 MAX_STEP = 0.2  # s; in a slower stream every frame would be as likely to end the contact as not
+_MARGIN = 0.8  # of the odds with which one frame alone would begin or end a touch in a stream that had settled
 NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
 UNKNOWN = 'unknown'  # the class of a touch that is like none of the other classes, if the checkpoint has it
 SLIP = 'slip'
@@ -60,7 +61,7 @@ class EventSettings:
     slip_threshold: float = SLIP_THRESHOLD  # probability of slip, 0..1, at which it begins
     lost_threshold: float = LOST_THRESHOLD  # probability that no object is held, 0..1, at which it is reported
     weight: float = 0.5  # exponent of each frame's probabilities: neighbouring frames share their errors, 0..1
-    contact_weight: float = 0.8  # the same of contact against none; from 0.89 on one frame at 25 Hz could begin a touch
+    contact_weight: float = 0.8  # the same of contact against none
     floor: float = 0.001  # smallest probability that one frame may give a class, so that none is decisive alone
     max_gap: float = 0.5  # s between two frames, above which the stream was interrupted; more for slow streams
 
@@ -113,6 +114,7 @@ class TouchTracker:
     Contact is decided before the class: the log odds of contact of each frame, times `contact_weight`, are added up
     until they reach those of `confidence` (a sequential probability ratio test, Wald 1945), so that two clear frames
     are enough and faint ones need more. Half of the training images show no contact, so the odds are the evidence.
+    One frame alone never begins or ends a touch, however long ago the one before was, unless the stream starts with it.
 
     If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
     of the class: stable and moving alternate within one touch, and are not what an object is. With evidence of the
@@ -150,6 +152,7 @@ class TouchTracker:
         self._touch: _Touch | None = None
         self._touches = 0
         self._step = 0.0  # s between the last two frames
+        self._most = math.inf  # odds of contact that one frame may give
         self._since: int | None = None  # first stamp of the frames that contradict the present state
         self._exits: Counter[int] = Counter()  # of those frames, before an onset
         self._candidate: tuple[int, int] | None = None  # the leading class, and the stamp since which it leads
@@ -181,7 +184,7 @@ class TouchTracker:
             events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))
         self._touch = self._since = self._candidate = self._stamp = self._slip_since = self._lost_at = None
         self._exits.clear()
-        self._belief, self._held = self._stationary, None
+        self._belief, self._held, self._most = self._stationary, None, math.inf
         return events
 
     def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int,
@@ -234,7 +237,8 @@ class TouchTracker:
     def _see_contact(self, before: float, nothing: float) -> None:
         """Contact by its own odds, whatever its class; `before` and `nothing`: probability of none, in the frame."""
         nothing = min(max(nothing, self.settings.floor), 1 - self.settings.floor)
-        odds = (1 - before) / before * ((1 - nothing) / nothing) ** self.settings.contact_weight
+        evidence = ((1 - nothing) / nothing) ** self.settings.contact_weight
+        odds = (1 - before) / before * min(max(evidence, 1 / self._most), self._most)
         self._belief[self._nothing] = 0.0
         self._belief *= odds / (1 + odds) / self._belief.sum()
         self._belief[self._nothing] = 1 / (1 + odds)
@@ -261,6 +265,7 @@ class TouchTracker:
         """The belief `step` s later: contact begins or ends at contact_rate, its class changes at its rate."""
         old, settings = self._belief, self.settings
         ends = -math.expm1(-settings.contact_rate * step)
+        self._most = _MARGIN * settings.confidence / (1 - settings.confidence) * (1 - ends) / ends
         changes = -math.expm1(-self._change_rate * step)
         nothing = old[self._nothing]
         others = 1 - nothing

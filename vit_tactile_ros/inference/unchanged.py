@@ -28,7 +28,7 @@ class Unchanged:
             self._cells = None
             return False
         if (self._cells is not None and self._cells.shape == cells.shape
-                and 0 <= stamp_ns - self._stamp <= LONGEST * 1e9
+                and 0 < stamp_ns - self._stamp <= LONGEST * 1e9  # stamps that repeat show no time
                 and monitor.gate.change(cells - self._cells) < THRESHOLD):
             return True
         self._cells, self._stamp = cells, stamp_ns
