@@ -118,6 +118,15 @@ def test_an_integer_in_a_file_is_a_number(start, tmp_path):
     assert node.stop() in (0, 130)
 
 
+def test_a_list_as_launch_writes_it(start, tmp_path):
+    """launch_ros gives lists a tag: the node told that the file, which it used, was ignored."""
+    path = tmp_path / 'launch_params'
+    path.write_text('/**:\n  ros__parameters:\n    sensors: !!python/tuple\n    - left\n    - right\n')
+    node = start('simulator_node', '--params-file', str(path))
+    node.wait_for_output('sensors is not a parameter of this node')  # so the section was found
+    assert node.stop() in (0, 130) and 'has no parameters' not in node.output
+
+
 def test_a_file_for_another_node(start, tmp_path):
     """A file whose section names another node changes nothing, and nothing told so."""
     path = write(tmp_path, '/left/tactile_simulator', rate=5.0)

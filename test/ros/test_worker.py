@@ -217,3 +217,31 @@ def test_images_that_exit_at_the_gate_are_results_in_time(tiny_checkpoint, monke
     worker._classify(taken)
     assert [d.exit_block for d in decisions] == [0] and shown == decisions
     assert worker.steering.level < before
+
+
+def test_a_result_is_not_repeated_for_an_image_after_one_that_failed(tiny_checkpoint, monkeypatch):
+    """The result of an image before that one, which shows something else, or of the checkpoint before."""
+    classifier = TactileClassifier(load_checkpoint(tiny_checkpoint), 'cpu', threads=1)
+    frames = sensor_frames([''], [''], 5, classifier.preprocessing, classifier.expects_grey)
+    sensor, decisions, logger = Sensor('', frames['']), [], rclpy.logging.get_logger('repeats')
+    worker = ClassificationWorker(classifier, [sensor], lambda: (0.9, 0.9),
+                                  lambda _sensor, _image, decision: decisions.append(decision) or 0.01,
+                                  logger, ThrottledLog(logger))
+    update, classify, computed = sensor.frames.update, classifier.classify, []
+    monkeypatch.setattr(classifier, 'classify', lambda *given: computed.append(1) or classify(*given))
+
+    def see(is_unchanged: bool) -> int:
+        """How many images the network has seen after this one."""
+        monkeypatch.setattr(sensor.frames, 'update', lambda *given: update(*given)._replace(is_unchanged=is_unchanged))
+        sensor.receive(image(1), 0.0, lambda: 1)
+        with sensor.lock:
+            taken = [(sensor, sensor.take())]
+        worker._classify(taken)
+        return len(computed)
+
+    assert [see(False), see(True), see(True)] == [1, 1, 1] and len(decisions) == 3
+    with monkeypatch.context() as broken:
+        broken.setattr(classifier, 'classify', lambda *_: 1 / 0)
+        see(False)
+    assert len(decisions) == 3
+    assert [see(True), see(True)] == [2, 2] and len(decisions) == 5

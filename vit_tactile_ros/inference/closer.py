@@ -1,7 +1,8 @@
 """A contact that covers a small part of the image, cut out of the camera's image so that the network sees it enlarged.
 
 A checkpoint asks for it (`PreprocessingConfig.zoom_below`). The part depends only on the image and its no-contact
-reference, never on earlier images, so that the live node, replay and training see the same.
+reference, so that the live node, replay and training see the same; but an image of a sensor that its gate recognises as
+untouched is never enlarged (`SensorFrames.update`).
 """
 
 from __future__ import annotations
