@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import cv2
+import measure_gate
 import numpy as np
-from measure_gate import against_own_reference, main
+from measure_gate import against_own_reference, at_the_gate, main
 from real_data import real_data
 
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import GELSIGHT, SensorUnit, sample_contact
 
@@ -40,3 +42,16 @@ def test_single_images(tmp_path):
     assert found['12-256'] == {'gated': 0, 'images': 1} and found['0-5'] == {'gated': 1, 'images': 1}
     assert found['missed at 12-256'] == {'network alone': 0, 'with the odds': 0, 'images': 1}
     assert sum(row['with the odds'] for key, row in found.items() if key.startswith('missed')) == 1
+
+
+def test_the_peak_is_of_the_whole_image(monkeypatch):
+    """The peak of a part, enlarged, minus whole images: every small contact would be a strong one."""
+    y, x = np.mgrid[:480, :640]
+    still = np.full((480, 640, 3), 110, np.uint8)
+    bump = 60 * np.exp(-((y - 150)**2 + (x - 420)**2) / (2 * 10**2))
+    clip = [(still, 'no_contact')] * 6 + [((still + bump[..., None]).astype(np.uint8), 'contact')]
+    classifier, seen, peaks = TactileClassifier(load_checkpoint(shipped_checkpoint()), threads=1), [], measure_gate.peaks
+    assert classifier.preprocessing.zoom_below > 0  # or nothing is shown
+    monkeypatch.setattr(measure_gate, 'peaks', lambda frames, touched: seen.append(frames) or peaks(frames, touched))
+    at_the_gate({'clip': clip}, classifier, 25.0)
+    np.testing.assert_array_equal(seen[0], [fit(image, classifier.preprocessing) for image, _ in clip])

@@ -157,6 +157,34 @@ def test_the_reference_is_named(touches, tmp_path, capsys):
     assert code == 2 and 'short.avi has 3 usable images, fewer than the 5 of its no-contact reference' in err
 
 
+def test_two_references(touches, tmp_path, capsys):
+    """The reference of the first folder was that of the second, too, which is of another sensor."""
+    gel, ball = ((touches / f'{name}.png').read_bytes() for name in ('gel', 'ball_1'))
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / 'reference.png').write_bytes(gel)
+        (tmp_path / folder / f'{folder}.png').write_bytes(ball)
+    folders = (tmp_path / 'a', tmp_path / 'b')
+    for flags in ((), ('--rate', 25)):
+        assert [row['class_name'] for row in rows_of(capsys, *folders, *flags)] == ['sphere'] * 2
+    (tmp_path / 'b' / 'reference.png').write_bytes(ball)
+    for flags in ((), ('--rate', 25)):
+        code, lines, err = run(capsys, *folders, *flags)
+        assert code == 2 and lines == [] and f'{tmp_path / "b" / "reference.png"} is another reference than' in err
+    assert len(rows_of(capsys, *folders, '--reference', touches / 'gel.png')) == 2
+
+
+def test_the_reference_beside_a_stream(touches, tmp_path, capsys):
+    """With --rate, reference.png was an image of the stream, and the first images were the reference."""
+    for name, source in {'0': 'ball_1', '1': 'ball_2', 'reference': 'gel'}.items():
+        (tmp_path / f'{name}.png').write_bytes((touches / f'{source}.png').read_bytes())
+    code, lines, err = run(capsys, tmp_path, '--rate', 25, '--json')
+    assert code == 0 and f'{tmp_path / "reference.png"} is the reference' in err
+    assert [json.loads(line)['image'] for line in lines] == [0, 1]
+    assert json.loads(lines[0])['class_name'] == 'sphere'
+    assert len(rows_of(capsys, tmp_path, '--rate', 25, '--reference', touches / 'gel.png')) == 2
+
+
 def test_what_is_unusual_is_noted(touches, tmp_path, capsys):
     """The reference of another gel, or a grey camera: wrong classes without a word."""
     image = cv2.imread(str(touches / 'ball_1.png'))

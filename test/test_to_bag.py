@@ -82,3 +82,14 @@ def test_what_it_refuses(tmp_path, capsys):
             run(capsys, clip, '--output', tmp_path / 'b', flag, value)
         assert f'{flag} is ' in capsys.readouterr().err
     assert not (tmp_path / 'b').exists()
+
+
+def test_the_folder_that_it_runs_in(tmp_path, monkeypatch, capsys):
+    """A traceback: '.' has no name, beside which a temporary folder could be made."""
+    clip = write_clip(tmp_path / 'touch.avi', 4)
+    (tmp_path / 'empty').mkdir()
+    monkeypatch.chdir(tmp_path / 'empty')
+    for output in ('.', tmp_path / 'empty'):
+        code, _, err = run(capsys, clip, '--output', output)
+        assert code == 2 and 'the folder that this runs in; give a new one' in err
+    assert not list((tmp_path / 'empty').iterdir())

@@ -60,7 +60,7 @@ def at_the_gate(clips: dict[str, list[Frame]], classifier: TactileClassifier, ra
         gated = np.array([frame.is_untouched for frame in made])
         nothing = np.array([d.class_id == 0 for d in classifier.classify(
             [f.image for f in made], [f.reference for f in made], classifier.thresholds(TAU))])
-        peak = peaks(np.stack([f.image for f in made]).astype(np.float32), touched)
+        peak = peaks(np.stack([f.whole_image for f in made]).astype(np.float32), touched)
         judged = np.arange(len(made)) >= REFERENCE_FRAMES
         untouched[0] += int((gated & ~touched & judged).sum())
         untouched[1] += int((~touched & judged).sum())

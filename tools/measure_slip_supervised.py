@@ -5,8 +5,9 @@
 A ViT-Tiny from random weights, and our network from those of the checkpoint and from random ones: the same images,
 steps and rule. The input is that of the checkpoint, difference and change over time; the reference of untouched.py.
 Every image after the lift has the label of its grasp; outcomes, then objects, then clips are drawn equally often, so
-neither the length of a clip nor the number of an image is seen. A clip's score is the largest mean over 2 s of the log
-odds that its object slips, after the lift (`slip.sustained`); threshold, folds and figures are those of `slip.judge`.
+training sees neither the length of a clip nor the number of an image. A clip's score is the largest mean over 2 s of
+the log odds that its object slips, after the lift (`slip.sustained`): a maximum over more windows in a longer clip, so
+it tends to grow with the length ('mean, not an alarm' beside it does not); threshold, folds and figures are those of `slip.judge`.
 Control: each image is its own previous one. The last line is JSON.
 """
 

@@ -134,6 +134,9 @@ def _reference(request: PredictRequest, found: Inputs, classifier: TactileClassi
     """
     if request.reference:
         return read_image(request.reference)
+    if found.rivals:
+        raise UserError(f'{found.rivals[0]} is another reference than {found.reference}; run predict once for each, or '
+                        'give the one of all images with --reference')
     if found.reference:
         _note(f'{found.reference} is the reference, the gel without contact')
         return read_image(found.reference)

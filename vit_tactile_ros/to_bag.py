@@ -63,6 +63,10 @@ def parse_arguments(argv: list[str] | None = None) -> BagRequest:
 def main(argv: list[str] | None = None) -> int:
     request = parse_arguments(argv)
     check_unused(request.output)
+    if request.output.resolve() == Path.cwd():
+        # The finished bag replaces the folder: a shell that is in it would see the old one, which is empty.
+        raise UserError(f'output is {request.output}, the folder that this runs in; give a new one, such as '
+                        '--output bag')
     check_folder_writable(request.output, create=False)
     if is_recording(request.recording):
         raise UserError(f'{request.recording} is a bag already; must be a video or a folder of images')

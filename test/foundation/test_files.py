@@ -138,8 +138,9 @@ def test_files_are_written_by_one_writer():
     """Temporary names that can be guessed, modes that ignore the umask, incomplete files."""
     forbidden = re.compile(r'os\.replace|os\.rename|\.rename\(|\.replace\((?:path|folder|current|target)\)|mkstemp|'
                            r'NamedTemporary|chmod|\.tmp\b|(?<!functools)\.partial\b|0o644|save_file')
-    # Keeps the state before the current one, and removes what earlier releases left under a name of theirs.
-    allowed = {'foundation/files.py', 'training/state.py'}
+    # One keeps the state before the current one, and removes what earlier releases left under a name of theirs; the
+    # other moves files within a folder of `folder_written_whole`.
+    allowed = {'foundation/files.py', 'training/state.py', 'data/bags/writing.py'}
     found = [f'{path.relative_to(PACKAGE)}:{number}: {line.strip()}'
              for path in sorted(PACKAGE.rglob('*.py')) if str(path.relative_to(PACKAGE)) not in allowed
              for number, line in enumerate(path.read_text(encoding='utf-8').splitlines(), 1) if forbidden.search(line)]

@@ -76,6 +76,16 @@ def test_a_speck_stays_as_it_is():
     assert closer_of(pressed(1.5)) is None
 
 
+@pytest.mark.parametrize(('radius', 'scale', 'most'), [(6, 1, 4.0), (10, 150 / 480, 1.5)])
+def test_a_spot_that_no_zoom_makes_large_enough(radius, scale, most):
+    """A part in which the contact is still smaller than any of the training: even 4 times larger, or as far as the
+    camera's image allows."""
+    image = pressed(radius * scale, (150 * scale, 420 * scale), round(480 * scale), round(640 * scale))
+    spot = find_spot(fit(image, ZOOMED), fit(gel(*image.shape[:2]), ZOOMED))
+    assert spot is not None and 0.4 * ZOOMED.zoom_below < most * spot.spread < ZOOMED.zoom_below
+    assert closer_of(image) is None
+
+
 def test_noise_light_and_faint_contacts_are_no_spots():
     """A grain of noise enlarged four times: an untouched gel would become a touch."""
     rng, still = np.random.default_rng(0), fit(gel(), PLAIN)

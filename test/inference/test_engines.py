@@ -475,3 +475,19 @@ def test_signals_are_handled_after_runtimes_have_come_and_gone():
     """OpenVINO leaves a freed stack for signal handlers: a node that dies of Ctrl-C or of a child's end."""
     ended = subprocess.run([sys.executable, '-c', SIGNAL_AFTER_RUNTIMES], capture_output=True, text=True, timeout=120)
     assert (ended.returncode, ended.stdout) == (0, 'handled\n'), ended.stderr
+
+
+@pytest.mark.parametrize(('reason', 'may_pass'), [('CUDA error: out of memory', True),
+                                                  ('operation not permitted when stream is capturing', False)])
+def test_memory_of_a_gpu_that_another_program_has(monkeypatch, reason, may_pass):
+    """The node ended for ever, although the memory was free a moment later."""
+    from vit_tactile_ros.foundation.errors import PassingError, UserError
+    from vit_tactile_ros.inference.engines import cuda_graph
+
+    def capture(*_):
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(cuda_graph, 'CudaGraphRuntime', capture)
+    with pytest.raises(UserError, match=reason) as raised:
+        select.CUDA_ENGINES['cuda_graph'](select.Request(None, torch.device('cpu'), 'float32', 1))
+    assert isinstance(raised.value, PassingError) == may_pass

@@ -373,3 +373,16 @@ def test_real_first_contacts():
         first, last = int(row['first']), int(row['last'])
         assert np.mean(untouched[5:first]) > 0.8
         assert not any(untouched[first + 1:last - 1]), row['clip']
+
+
+@pytest.mark.parametrize(('count', 'kept'), [(15, 15), (16, 0)])
+def test_a_long_reference_keeps_no_whole_images(count, kept):
+    """1000 frames of 96x128 px were kept, 37 MB for each sensor; frames that differ are left out of up to 15."""
+    frames = SensorFrames(Reference(count), CONFIG)
+    stream = Stream(frames)
+    stream.see(count - 1)
+    assert sum(image is not None for _, image in frames.monitor._gathered) == max(0, kept - 1)
+    stream.see(1, press=60.0)
+    has_left_out = np.abs(frames.reference.frame - GEL).max() < 3
+    assert has_left_out == bool(kept) and (frames.monitor.health.level > 0) != has_left_out
+    assert not frames.monitor._gathered

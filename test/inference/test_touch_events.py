@@ -373,3 +373,24 @@ def test_an_object_that_is_lost():
     assert tracker.state == 'no_contact'  # the object is held again, or nothing touches; "not held" stayed
     assert not tracker.update(at(9), nothing, 0, SlipEvidence(nothing, 2.0))
     assert kinds(tracker.update(at(10), nothing, 0, SlipEvidence(nothing, 2.3))) == [LOST]
+
+
+def test_states_have_no_odds_of_contact_of_their_own():
+    """Contact of a held object decided as that of shapes, in fewer frames: another delay than was measured for slip."""
+    certain = np.array([0.1, 0.3, 0.3, 0.3])
+    rows = [states('n')[0]] * 10 + [certain] * 10
+    tracker, settings = TouchTracker(STATES, 3), EventSettings()
+    for n, row in enumerate(rows):
+        tracker.update(at(n), row, 0)
+        if n == 9:
+            belief = tracker._belief.copy()
+    # The same by hand: the belief is that of Bayes' rule over the states, and nothing else.
+    shares = np.array([0, *[(1 - settings.slip_share) / 2] * 2, settings.slip_share])
+    ends, changes = (-np.expm1(-rate * STEP / 1e9) for rate in (settings.contact_rate, settings.state_rate))
+    for row in rows[10:]:
+        nothing = belief[0]
+        belief = belief * (1 - ends) * (1 - changes) + (ends * nothing + (1 - ends) * changes * (1 - nothing)) * shares
+        belief[0] = nothing * (1 - ends) + ends * (1 - nothing)
+        belief *= row**settings.state_weight
+        belief /= belief.sum()
+    assert tracker.contact == pytest.approx(1 - belief[0], rel=1e-9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 
 import pytest
 from live_nodes import wait_until
@@ -12,6 +13,7 @@ from rclpy.lifecycle import TransitionCallbackReturn
 from std_msgs.msg import Header
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.model import load_checkpoint
 from vit_tactile_ros.ros.guard import CallbackGuard
 from vit_tactile_ros.ros.lifecycle import ExplainingLifecycleNode
 from vit_tactile_ros.ros.qos_events import QosEvents
@@ -31,6 +33,33 @@ def test_a_bug_has_a_traceback_and_a_mistake_has_not(client, capfd, error, is_bu
     logged = capfd.readouterr().err
     assert f'cannot configure: {"Traceback" if is_bug else error}' in logged
     assert ('in step' in logged) == is_bug and str(error) in logged
+
+
+def load(path: Path) -> None:
+    if path.name == 'junk':
+        path.write_text('junk')
+    load_checkpoint(path)
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize(('step', 'is_mistaken'), [
+    (lambda folder: fail(UserError('tau is 7')), True),
+    (lambda folder: fail(ValueError('a bug')), False),
+    (lambda folder: fail(OSError(28, 'No space left on device')), False),
+    (lambda folder: load(folder / 'none.safetensors'), True),
+    (lambda folder: load(folder / 'junk'), True),
+    (lambda folder: load(folder / 'not_mounted' / 'one.safetensors'), False)])
+def test_what_a_restart_may_cure(client, tmp_path, step, is_mistaken):
+    """A checkpoint on a disk that is mounted a moment later ended the node for ever."""
+    node = ExplainingLifecycleNode('lifecycle')
+    node.transition('configure', lambda: step(tmp_path), lambda: None)
+    assert node.is_mistaken is is_mistaken
+    node.transition('configure', lambda: None)
+    assert not node.is_mistaken
+    node.destroy_node()
 
 
 def test_what_was_destroyed_is_forgotten(client):

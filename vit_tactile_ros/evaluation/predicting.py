@@ -66,6 +66,7 @@ class Inputs:
 
     files: list[Path] = field(default_factory=list)  # images, and streams, in the order in which they were given
     reference: Path | None = None  # an image without contact beside them
+    rivals: list[Path] = field(default_factory=list)  # others beside them, with another content
     problems: list[str] = field(default_factory=list)  # paths that are none of these
 
     @property
@@ -91,14 +92,28 @@ def find_inputs(paths: Sequence[Path], are_consecutive: bool) -> Inputs:
             _look_into(path, found)
         else:
             found.files.append(path)
+            for file in files_in(path, IMAGE_SUFFIXES) if path.is_dir() else ():
+                if _is_reference(file):
+                    _take_reference(file, found)
     return found
+
+
+def _is_reference(file: Path) -> bool:
+    return file.stem.lower() == 'reference' and not is_stream(file)  # as in a folder of training images
+
+
+def _take_reference(file: Path, found: Inputs) -> None:
+    if found.reference is None:
+        found.reference = file
+    elif file.read_bytes() != found.reference.read_bytes():
+        found.rivals.append(file)
 
 
 def _look_into(folder: Path, found: Inputs) -> None:
     suffixes = (*IMAGE_SUFFIXES, *VIDEOS)
     for file in (files := files_in(folder, suffixes)):
-        if file.stem.lower() == 'reference' and not is_stream(file):  # as in a folder of training images
-            found.reference = found.reference or file
+        if _is_reference(file):
+            _take_reference(file, found)
         else:
             found.files.append(file)
     if not files:
@@ -187,7 +202,7 @@ class Predictor:
             if not path.is_dir():
                 yield from enumerate(images_of(path))
                 return
-            for number, file in enumerate(images_in(path)):
+            for number, file in enumerate(file for file in images_in(path) if not _is_reference(file)):
                 try:
                     yield number, read_image(file)
                 except UserError as error:

@@ -31,6 +31,10 @@ def check_least(settings: object, **least: int) -> None:
             raise UserError(f'{name} is {value}; must be at least {smallest}')
 
 
+class PassingError(UserError):
+    """May pass without a change of the input, for instance a folder that is not mounted yet: nodes are started again."""
+
+
 class MissingPackageError(UserError):
     """An optional package that is not installed; the message names the extra to install."""
 

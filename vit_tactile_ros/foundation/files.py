@@ -65,6 +65,8 @@ def folder_written_whole(folder: str | Path) -> Iterator[Path]:
     for a WriteError in the block; removes the temporary folder after any exception.
     """
     folder = Path(folder)
+    if not folder.name:
+        raise WriteError(folder, OSError(None, 'has no name; give the name of a new folder'))
     temporary = temporary_beside(folder)
     try:
         try:

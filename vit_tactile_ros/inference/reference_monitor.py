@@ -23,6 +23,7 @@ _MAX_STEP = 0.5  # s between two frames; more is an interruption, which says not
 
 START_FRAMES = 5  # frames after a start with a given reference, of which one should match it
 _MOVED = 4.0  # grey levels by which a cell may vary among the frames that become the reference
+_COMPARED = 15  # most frames of a reference that are kept whole, to leave some of them out
 _EVERYWHERE = 0.9  # share of the cells; only a touch of the whole gel differs so widely
 UNFIT_WARNING, UNFIT_ERROR = 5.0, 30.0  # s that everything differs
 TOUCHED_WARNING = 60.0  # s without an untouched frame
@@ -55,7 +56,7 @@ class ReferenceMonitor:
         self.is_settled = False  # for SETTLING s nothing has touched since the reference was captured
         self._drift = drift
         self._stored = stored
-        self._gathered: list[Image] = []
+        self._gathered: list[tuple[Cells, Image | None]] = []
         self._seen: NDArray[np.float32] | None = None  # the frame of the reference that _cells is of
         self._cells: Cells | None = None
         self._forget()
@@ -126,15 +127,16 @@ class ReferenceMonitor:
 
     def gather(self, image: Image) -> list[Note]:
         """A frame that has become part of the reference."""
-        self._gathered.append(image)
+        self._gathered.append((to_cells(image), image if self.reference.num_frames <= _COMPARED else None))
         if not self.reference.is_complete:
             return []
-        notes, images, cells = [], self._gathered, np.stack([to_cells(one) for one in self._gathered])
+        notes, images = [], [image for _, image in self._gathered if image is not None]
+        cells = np.stack([one for one, _ in self._gathered])
         self._gathered = []
         ranges = cells.max(axis=0) - cells.min(axis=0)
         most = max(_MOVED, 5 * float(np.median(ranges)))  # a noisy sensor varies everywhere
         self._has_moved = bool(ranges.max() > most)
-        if self._has_moved:  # unless the first and most of the others are alike, as where a touch begins
+        if self._has_moved and images:  # unless the first and most of the others are alike, as where a touch begins
             alike = np.abs(cells - np.median(cells, axis=0)).max(axis=(1, 2, 3)) <= most / 2
             if alike.sum() > len(alike) / 2 and alike[0]:
                 self._has_moved, cells = False, cells[alike]

@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from vit_tactile_ros.foundation.errors import UserError, shown
+from vit_tactile_ros.foundation.errors import PassingError, UserError, shown
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.foundation.strict_json import build, joined, parse_json
 from vit_tactile_ros.model.config import (
@@ -52,6 +52,10 @@ Section = TypeVar('Section', ModelConfig, PreprocessingConfig, Calibration, Prov
 
 class CheckpointError(UserError):
     """An unusable checkpoint; the message names the file, the field and what would be right."""
+
+
+class MissingFolderError(CheckpointError, PassingError):
+    """The folder of a checkpoint does not exist: not mounted yet, or a mistake."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +107,9 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
     path = Path(path)
     with _reading(path):
         if not path.is_file():
+            if not path.parent.exists():
+                raise MissingFolderError(f'{path}: no such file, because the folder {path.parent} does not exist; give '
+                                         'the path of a .safetensors checkpoint')
             raise CheckpointError(f'{path}: no such file; give the path of a .safetensors checkpoint')
         file = path.open('rb')
     with file:

@@ -16,7 +16,7 @@ from rclpy.lifecycle import LifecycleNode, TransitionCallbackReturn
 from rclpy.qos_overriding_options import InvalidQosOverridesError
 from rclpy.waitable import Waitable
 
-from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.errors import PassingError, UserError
 from vit_tactile_ros.ros.start import reason_of
 
 RCLError = rclpy_implementation.RCLError
@@ -60,8 +60,9 @@ class ExplainingLifecycleNode(LifecycleNode):
             step()
             return TransitionCallbackReturn.SUCCESS
         except Exception as error:
-            # An OSError may pass: a disk that is full, or not mounted yet.
-            self.is_mistaken = isinstance(error, USERS_ERRORS) and not isinstance(error, OSError)
+            # These may pass: a full disk; the folder of the checkpoint is not mounted yet; a GPU that is out of memory.
+            # A file that is missing in a folder that exists, or has the wrong content, is a mistake.
+            self.is_mistaken = isinstance(error, USERS_ERRORS) and not isinstance(error, (OSError, PassingError))
             self._explain(name, error)
             if undo is None:
                 return TransitionCallbackReturn.ERROR

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vit_tactile_ros.foundation.errors import MissingPackageError, UserError
+from vit_tactile_ros.foundation.errors import MissingPackageError, PassingError, UserError
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.choice import Choice, conditions, keep_choice, kept_choice
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
@@ -67,7 +67,8 @@ def _cuda_graph(request: Request) -> Runtime:
     try:
         return CudaGraphRuntime(request.model, request.device, request.precision)
     except RuntimeError as error:  # an operation that can't be captured, or out of memory
-        raise UserError(f"the capture of CUDA graphs failed: {error}: use engine 'torch'") from error
+        kind = PassingError if 'out of memory' in str(error) else UserError  # another program may release its memory
+        raise kind(f"the capture of CUDA graphs failed: {error}: use engine 'torch'") from error
 
 
 def _openvino(request: Request) -> Runtime:
