@@ -95,7 +95,8 @@ def test_an_earlier_report_is_removed(tmp_path, replay, checkpoint, capsys):
         (out / name).touch()
     assert replay(bag)[0] == 0
     # Not what a user may have corrected, or put there.
-    assert {path.name for path in out.iterdir()} == {'frames.csv', 'frames.json', 'summary.json', 'touches.csv', 'my.png'}
+    assert {path.name for path in out.iterdir()} == {'frames.csv', 'frames.json', 'summary.json', 'touches.csv',
+                                                     'my.png'}
     assert main([str(bag), '--checkpoint', str(checkpoint), '--output', str(out), '--labels',
                  str(out / 'touches.csv')]) == 2
     assert 'touches.csv, which this replay would overwrite: rename it' in capsys.readouterr().err

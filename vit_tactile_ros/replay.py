@@ -1,9 +1,10 @@
 """Run bags offline through the network: predictions, confidences, times.
 
 Reads rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and
-summary.json to --output, in place of the files of an earlier replay there, of which the report is removed. With a checkpoint that has the class no_contact it also writes events.csv and touches.csv;
---labels reads the latter. The last line printed is the summary. The exit status is 0 only if all requested inputs were
-found. With --live the images are also sent to the real node, at --speed, and both results are compared.
+summary.json to --output, in place of those of an earlier replay, whose report is removed. With a checkpoint that has
+the class no_contact it also writes events.csv and touches.csv; --labels reads the latter. The last line printed is the
+summary. The exit status is 0 only if all requested inputs were found. With --live the images are also sent to the real
+node, at --speed, and both results are compared.
 """
 
 from __future__ import annotations

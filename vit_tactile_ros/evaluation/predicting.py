@@ -49,12 +49,13 @@ class Predicted:
     def row(self, class_names: Sequence[str]) -> dict[str, Any]:
         """The values by name, as `predict` writes them."""
         decision = self.decision
-        return {'file': str(self.file), 'image': self.number, 'seconds': None if self.seconds is None else round(self.seconds, 6),
+        shares = zip(class_names, decision.probabilities, strict=True)
+        return {'file': str(self.file), 'image': self.number,
+                'seconds': None if self.seconds is None else round(self.seconds, 6),
                 'class_name': decision.class_name, 'confidence': round(decision.confidence, 6),
                 'exit_block': decision.exit_block, 'is_gated': self.is_gated,
                 'compute_share': round(decision.compute_share, 6), 'zoom': self.frame.zoom,
-                'probabilities': {name: round(float(share), 6) for name, share in zip(class_names, decision.probabilities,
-                                                                            strict=True)}}
+                'probabilities': {name: round(float(share), 6) for name, share in shares}}
 
     def annotated(self, classifier: TactileClassifier) -> Annotated:
         name = self.file.name if self.number is None else f'{self.file.name} {self.number}'

@@ -134,9 +134,10 @@ def _exits_and_times(table: FrameTable, folder: Path) -> dict[str, Any]:
     found = {'exits': _plot(exits_figure(table, f'share of each exit at tau {_tau(table)}'), folder, 'exits.png',
                             'Share of each exit: over all frames, by sensor and by prediction')}
     if np.isfinite(table.inference_time).any():
-        found['latency'] = _plot(latency_figure(table, 'time in the network, image by image: '
-                                                      f'{np.isfinite(table.inference_time).sum()} of {len(table)} frames'), folder, 'latency.png',
-                                 'Distribution of the time in the network, by exit')
+        timed = np.isfinite(table.inference_time).sum()
+        found['latency'] = _plot(
+            latency_figure(table, f'time in the network, image by image: {timed} of {len(table)} frames'), folder,
+            'latency.png', 'Distribution of the time in the network, by exit')
     return found
 
 

@@ -52,5 +52,5 @@ def latency(table: FrameTable) -> dict[str, Any] | None:
     times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
     if not len(times):
         return None
-    return {'p50': float(np.percentile(times, 50)), 'p99': float(np.percentile(times, 99)) if len(times) >= FEW_TIMES else None,
-            'n': len(times)}
+    return {'p50': float(np.percentile(times, 50)),
+            'p99': float(np.percentile(times, 99)) if len(times) >= FEW_TIMES else None, 'n': len(times)}
