@@ -87,6 +87,21 @@ def test_several_bags_sensors_and_times(tmp_path, replay):
     np.testing.assert_allclose(table.seconds[:10], 0.5 + 0.1 * np.arange(10), atol=1e-9)
 
 
+def test_an_earlier_report_is_removed(tmp_path, replay, checkpoint, capsys):
+    """The report and figures of an earlier replay stayed beside the new frames.csv."""
+    bag, out = write_bag(tmp_path / 'b', {'left': LABELS}), tmp_path / 'out'
+    out.mkdir()
+    for name in ('report.html', 'exits.png', 'timeline_07.png', 'events.csv', 'touches.csv', 'my.png'):
+        (out / name).touch()
+    assert replay(bag)[0] == 0
+    # Not what a user may have corrected, or put there.
+    assert {path.name for path in out.iterdir()} == {'frames.csv', 'frames.json', 'summary.json', 'touches.csv',
+                                                     'my.png'}
+    assert main([str(bag), '--checkpoint', str(checkpoint), '--output', str(out), '--labels',
+                 str(out / 'touches.csv')]) == 2
+    assert 'touches.csv, which this replay would overwrite: rename it' in capsys.readouterr().err
+
+
 def test_a_reference_file(tmp_path, replay):
     import cv2
 

@@ -27,6 +27,7 @@ from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import UserError, one_line
 from vit_tactile_ros.foundation.files import check_writable
+from vit_tactile_ros.foundation.words import counted
 from vit_tactile_ros.inference.annotation import side_by_side
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.image_file import read_image, write_png
@@ -78,11 +79,13 @@ def main(argv: list[str] | None = None) -> int:
     if request.picture:
         check_writable(request.picture)
     cv2.setNumThreads(1)
+    found = find_inputs(request.images, request.rate > 0)
+    problems = _Problems(found.problems)
+    if not found.files:
+        raise UserError('there is nothing to classify')
     checkpoint = load_checkpoint(request.checkpoint or shipped_checkpoint())
     given = request.tau or (checkpoint.calibration.tau,)
     tau = thresholds(given[0] if len(given) == 1 else given, len(checkpoint.model.config.exits))
-    found = find_inputs(request.images, request.rate > 0)
-    problems = _Problems(found.problems)
     classifier = TactileClassifier(checkpoint, request.device, threads=1)
     if classifier.preprocessing.motion_interval and found.images:
         raise UserError(f'{found.images[0]}: this checkpoint needs motion, the change since the image '
@@ -100,8 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         _note(note)
     show.finish()
     if problems.count:
-        print(f'predict: {problems.count} problem{"s" if problems.count > 1 else ""}, see above; {show.count} images '
-              'were classified', file=sys.stderr)
+        print(f'predict: {counted(problems.count, "problem")}, see above; '
+              f'{counted(show.count, "image was", "images were")} classified', file=sys.stderr)
     elif not show.count:
         raise UserError('no image was classified; give an image besides the reference')
     return 2 if problems.count else 0
@@ -147,6 +150,7 @@ def _reference(request: PredictRequest, found: Inputs, classifier: TactileClassi
     if not images:
         return None
     if len(images) == 1:
+        read_image(images[0])  # names a file that is no image first
         raise UserError(f'{images[0]}: this checkpoint compares an image with one of the same sensor without contact; '
                         'give that one, too: --reference gel.png')
     for image in images:
@@ -174,7 +178,7 @@ class _Output:
         names = (_name(file, 9999 if is_stream(file) else None, 99.0) for file in found.files)
         self._width = max(map(len, names), default=0)
         self._classes: Counter[str] = Counter()
-        self._gated, self._compute = 0, 0.0
+        self._gated, self._enlarged, self._compute = 0, 0, 0.0
         self._kept: list[Predicted] = []
         self._every = 1
 
@@ -200,6 +204,7 @@ class _Output:
         self.count += 1
         self._classes[decision.class_name] += 1
         self._gated += one.is_gated
+        self._enlarged += one.frame.zoom > 1
         self._compute += decision.compute_share
 
     def _keep(self, one: Predicted) -> None:
@@ -212,7 +217,8 @@ class _Output:
     def finish(self) -> None:
         if self.count and not (self._request.json or self._request.csv):
             classes = ', '.join(f'{count} {name}' for name, count in self._classes.most_common())
-            print(f'{self.count} images: {classes}; the gate decided {self._gated}; compute '
+            enlarged = f'enlarged {self._enlarged}; ' if self._enlarged else ''
+            print(f'{counted(self.count, "image")}: {classes}; the gate decided {self._gated}; {enlarged}compute '
                   f'{self._compute / self.count:.0%} of the full network')
         if self._request.picture and self._kept:
             chosen = np.linspace(0, len(self._kept) - 1, min(DRAWN, len(self._kept))).round().astype(int)

@@ -1,9 +1,10 @@
 """Run bags offline through the network: predictions, confidences, times.
 
 Reads rosbag2 (sqlite3, mcap) and rosbag1, split, compressed or damaged. Writes frames.csv, a row per frame, and
-summary.json to --output. With a checkpoint that has the class no_contact it also writes events.csv and touches.csv;
---labels reads the latter. The last line printed is the summary. The exit status is 0 only if all requested inputs were
-found. With --live the images are also sent to the real node, at --speed, and both results are compared.
+summary.json to --output, in place of those of an earlier replay, whose report is removed. With a checkpoint that has
+the class no_contact it also writes events.csv and touches.csv; --labels reads the latter. The last line printed is the
+summary. The exit status is 0 only if all requested inputs were found. With --live the images are also sent to the real
+node, at --speed, and both results are compared.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from vit_tactile_ros.evaluation.recordings.cluster import replay_on_cluster
 from vit_tactile_ros.evaluation.recordings.events import Touch, find_touches_and_lost, write_events
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed, ReplaySettings, replay
+from vit_tactile_ros.evaluation.recordings.report_files import remove_report
 from vit_tactile_ros.evaluation.recordings.summary import summarise
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import MissingPackageError, UserError, check_least
 from vit_tactile_ros.foundation.files import check_folder_writable, written_whole
 from vit_tactile_ros.foundation.memory import return_freed_memory
+from vit_tactile_ros.foundation.words import counted
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.engines.select import engine_names
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
@@ -140,6 +143,9 @@ def parse_arguments(argv: list[str] | None = None) -> ReplayRequest:
 def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     check_folder_writable(arguments.output)
+    if arguments.labels and arguments.labels.resolve() == (arguments.output / 'touches.csv').resolve():
+        raise UserError(f'labels is {arguments.labels}, which this replay would overwrite: rename it, or give another '
+                        '--output')
     if (store := arguments.reference_store) and not store.is_dir():
         raise UserError(f'reference_store {store} is not a folder; must be that of adapt --store, or of the parameter '
                         'reference_store of the node')
@@ -156,6 +162,7 @@ def main(argv: list[str] | None = None) -> int:
     for result in results:  # only the joined one is needed from here on
         result.table = result.table.subset(np.empty(0, np.int64))
     table.write_csv(arguments.output / 'frames.csv')
+    _remove_earlier(arguments, NO_CONTACT in table.class_names)
     touches, lost = find_touches_and_lost(table, arguments.events()) if NO_CONTACT in table.class_names else (None, [])
     summary = {'checkpoint': str(path)} | summarise(results, table, touches, seconds, missing)
     if touches is not None:
@@ -196,6 +203,14 @@ def _giving_memory_back(progress: Callable[[int], Any], every: int = 64) -> Call
             return_freed_memory()
 
     return update
+
+
+def _remove_earlier(arguments: ReplayRequest, has_events: bool) -> None:
+    """Remove what an earlier replay wrote to the folder and this one does not replace; touches.csv may have been
+    corrected by hand."""
+    remove_report(arguments.output)
+    if not has_events:
+        (arguments.output / 'events.csv').unlink(missing_ok=True)
 
 
 def _report(arguments: ReplayRequest, path: Path, bags: list[Path], table: FrameTable, touches: list[Touch],
@@ -303,20 +318,23 @@ def _play_live(arguments: ReplayRequest, path: Path, settings: ReplaySettings, b
 def _print(summary: dict[str, Any]) -> None:
     percent = {True: '-', False: '{:.2%}'}
     accuracy = percent[summary['accuracy'] is None].format(summary['accuracy'] or 0.0)
-    print(f'{summary["images"]} images of {summary["bags"]} bags in {summary["seconds"]:.1f} s, '
+    print(f'{counted(summary["images"], "image")} of {counted(summary["bags"], "bag")} in {summary["seconds"]:.1f} s, '
           f'{sum(summary["rejected"].values())} rejected; {summary["labelled"]} labelled, accuracy {accuracy}')
     for sensor, figures in summary['sensors'].items():
         rates = ', '.join(f'{"gate" if block == "0" else f"block {block}"} {rate:.1%}'
                           for block, rate in figures['exit_rates'].items())
-        print(f'  {sensor or "(unnamed sensor)"}: {figures["frames"]} frames; {rates}; '
+        print(f'  {sensor or "(unnamed sensor)"}: {counted(figures["frames"], "frame")}; {rates}; '
               f'compute {figures["compute_share"]:.1%}')
+    seen = [f'{summary[name]} {name}' for name in ('enlarged', 'unchanged') if summary[name]]
+    if seen:
+        print(f'  of these frames: {", ".join(seen)}')
     for live in summary.get('live', ()):
         print(f'  live, {live["bag"]}: {live["answered"]} of {live["sent"]} classified, '
               f'{live["superseded"]} superseded; of {live["common"]} frames {live["class_differs"]} with another '
               f'class, {live["exit_differs"]} with another exit than offline; probabilities within '
               f'{live["probability_difference"]:.1g}')
     if touches := summary['touches']:
-        text = f'  {touches["touches"]} touches'
+        text = f'  {counted(touches["touches"], "touch", "touches")}'
         if count := touches['labelled_touches']:
             text += (f'; of {count} labelled ones {touches["found"]} found once, {touches["split"]} split, '
                      f'{touches["missed"]} missed; {touches["false"]} false')
@@ -327,16 +345,17 @@ def _print(summary: dict[str, Any]) -> None:
             text += f'; onset error at most {touches["onset_error"]["max"]:.2f} s'
         print(text)
         if slips := touches['slips']:
-            text = f'  {slips["slips"]} slips'
+            text = f'  {counted(slips["slips"], "slip")}'
             if slips['labelled_slips']:
                 text += (f'; of {slips["labelled_slips"]} labelled ones {slips["found"]} found, {slips["missed"]} '
                          f'missed; {slips["false"]} false')
             if slips['delay'] is not None:
                 text += f'; delay {slips["delay"]["p50"]:.2f} s median'
             print(text)
-    if summary['latency_ms']:
-        print('  one image alone: {p50:.2f} ms median, {p99:.2f} ms 99 % (n={n}), {cores} cores'.format(
-            **summary['latency_ms'], cores=os.cpu_count()))
+    if latency := summary['latency_ms']:
+        p99 = '' if latency['p99'] is None else f', {latency["p99"]:.2f} ms 99 %'
+        print(f'  one image alone: {latency["p50"]:.2f} ms median{p99} (n={latency["n"]} of {summary["classified"]} '
+              f'frames), {os.cpu_count()} cores')
 
 
 if __name__ == '__main__':

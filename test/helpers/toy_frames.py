@@ -23,7 +23,7 @@ def toy_frames(frames: int = 40, seed: int = 0, classes: int = 4) -> FrameTable:
         touch=np.array([f'toy/{s}/{n // 5}' if lab >= 0 else '' for s, n, lab in zip(sensor, number, label)], np.str_),
         logits=logits, exit_index=np.zeros(frames, np.int64), class_id=np.zeros(frames, np.int64),
         confidence=np.zeros(frames, np.float32), touch_odds=1.0 + number % 7 / 3,
-        kept_share=0.25 + number % 4 / 4,
+        kept_share=0.25 + number % 4 / 4, zoom=1.0 + number % 3,
         inference_time=np.full(frames, np.nan),
         class_names=tuple(f'class {i}' for i in range(classes)), exits=(4, 8, 12), compute_shares=(0.34, 0.67, 1.0),
         temperatures=(1.3, 1.1, 0.9), tau=(0.7, 0.7))

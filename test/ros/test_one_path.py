@@ -222,7 +222,7 @@ def test_unchanged_images_in_live_and_replay(tmp_path, tau):
         assert [d.exit_index for d in live] == table.exit_index.tolist()
         np.testing.assert_allclose(np.stack([d.probabilities for d in live]), table.probabilities, atol=1e-5)
         repeated = [n for n, d in enumerate(live) if d.exit_index >= 0 and d.compute_share == 0]
-        assert repeated == np.flatnonzero((table.kept_share == 0) & (table.exit_index >= 0)).tolist()
+        assert repeated == np.flatnonzero(table.is_unchanged).tolist()
         assert repeated == ([7, 8, 9, 11, 12, 15] if skip and tau < 1 else [])
         for number in repeated:
             assert np.array_equal(live[number].probabilities, live[number - 1].probabilities)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from vit_tactile_ros.data.video import VIDEOS, images_of, rate_of
 from vit_tactile_ros.evaluation.recordings.sensor_notes import sensor_notes
 from vit_tactile_ros.evaluation.touchbench.clips import message_of
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.foundation.words import counted
 from vit_tactile_ros.inference.annotation import Annotated
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
+from vit_tactile_ros.inference.closer import is_limited
 from vit_tactile_ros.inference.colour import GREY_NOTE
 from vit_tactile_ros.inference.frames import Frame, SensorFrames
 from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
@@ -47,11 +49,13 @@ class Predicted:
     def row(self, class_names: Sequence[str]) -> dict[str, Any]:
         """The values by name, as `predict` writes them."""
         decision = self.decision
-        return {'file': str(self.file), 'image': self.number, 'seconds': self.seconds,
-                'class_name': decision.class_name, 'confidence': decision.confidence,
-                'exit_block': decision.exit_block, 'is_gated': self.is_gated, 'compute_share': decision.compute_share,
-                'probabilities': {name: float(share) for name, share in zip(class_names, decision.probabilities,
-                                                                            strict=True)}}
+        shares = zip(class_names, decision.probabilities, strict=True)
+        return {'file': str(self.file), 'image': self.number,
+                'seconds': None if self.seconds is None else round(self.seconds, 6),
+                'class_name': decision.class_name, 'confidence': round(decision.confidence, 6),
+                'exit_block': decision.exit_block, 'is_gated': self.is_gated,
+                'compute_share': round(decision.compute_share, 6), 'zoom': self.frame.zoom,
+                'probabilities': {name: round(float(share), 6) for name, share in shares}}
 
     def annotated(self, classifier: TactileClassifier) -> Annotated:
         name = self.file.name if self.number is None else f'{self.file.name} {self.number}'
@@ -138,6 +142,8 @@ class Predictor:
         self._gate = gate
         self._grey = self._unfit = self._images = 0
         self._sizes: set[tuple[int, int]] = set()
+        self._limited = 0  # images of which the resolution limits the enlargement
+        self._limited_sizes: set[tuple[int, int]] = set()
 
     def predict(self, path: Path, rate: float = 0.0) -> Iterator[Predicted]:
         """The predictions for an image file, which is judged by itself, or for a video or a folder, as for a sensor.
@@ -158,6 +164,7 @@ class Predictor:
         self._sizes.add((image.shape[0], image.shape[1]))
         self._grey += frames.grey_images
         self._unfit += frames.monitor.is_unfit
+        self._count_limited(frame, image)
         yield Predicted(path, None, None, frame, self._decide(frame))
 
     def _stream(self, path: Path, rate: float) -> Iterator[Predicted]:
@@ -165,6 +172,7 @@ class Predictor:
         frames = self._frames()
         for number, image in self._images_of(path):
             frame = frames.update(message_of(image), round((1 + number * step) * 1e9))
+            self._count_limited(frame, image)
             yield Predicted(path, number, number * step, frame, self._decide(frame))
         if frames.shortage:
             self.problems.append(f'{path} {frames.shortage}')
@@ -178,10 +186,20 @@ class Predictor:
             self.notes.append(f'{self._unfit} of {self._images} images differ from the reference nearly everywhere, or '
                               'in their light: the reference is of another gel, light or camera, or the whole gel is '
                               'pressed')
+        if self._limited:
+            self.notes.append(f'{counted(self._limited, "image shows", "images show")} a contact that covers a small '
+                              f'part; the resolution ({_listed(self._limited_sizes)} px) limits the enlargement: give '
+                              'images of the full resolution of the camera')
         if self._reference is not None and (others := sorted(self._sizes - {self._reference.shape[:2]})):
             height, width = self._reference.shape[:2]
             self.notes.append(f'the reference has {width}x{height} px, and there are images of '
-                              f'{", ".join(f"{w}x{h}" for h, w in others)} px: both must show the same view')
+                              f'{_listed(others)} px: both must show the same view')
+
+    def _count_limited(self, frame: Frame, image: Image) -> None:
+        if (not frame.is_untouched and frame.reference is not None
+                and is_limited(frame.closer, frame.image, frame.reference, self._classifier.preprocessing)):
+            self._limited += 1
+            self._limited_sizes.add((image.shape[0], image.shape[1]))
 
     def _frames(self) -> SensorFrames:
         classifier = self._classifier
@@ -209,3 +227,8 @@ class Predictor:
                     self.problems.append(str(error))
         except UserError as error:
             self.problems.append(str(error))
+
+
+def _listed(sizes: Iterable[tuple[int, int]]) -> str:
+    """Of (height, width)."""
+    return ', '.join(f'{width}x{height}' for height, width in sorted(sizes))

@@ -38,7 +38,7 @@ class Annotated:
     decision: Decision
     class_names: Sequence[str]
     exits: Sequence[int]  # blocks
-    age: float | None  # s from the image to its result
+    age: float | None  # s from the image to its result; None: not drawn
     touch: str  # state of the touch; empty if it is not followed
     sensor: str
     closer: Closer | None = None  # where the part is; None: the whole image
@@ -126,12 +126,12 @@ def _facts(canvas: Image, content: Annotated, left: int, top: int) -> None:
         _box(canvas, x, top, round(width), BAR, _FIRST if ran else _TRACK)
         _text(canvas, f'block {block}' if width > 60 else f'{block}', (x + 6, top + ROW - 10),
               _TEXT if ran else _FAINT)
-    latency = '-' if content.age is None else f'{1e3 * content.age:.1f} ms'
     tau = f'tau {decision.tau[decision.exit_index]:.2f}' if 0 <= decision.exit_index < len(decision.tau) else ''
     if decision.exit_block == 0:
         tau = 'exit: gate'
-    _text(canvas, latency, (left + 6, top + 2 * ROW - 10), _TEXT)
-    _text(canvas, tau, (left + PANEL // 2, top + 2 * ROW - 10), _FAINT)
+    if content.age is not None:
+        _text(canvas, f'{1e3 * content.age:.1f} ms', (left + 6, top + 2 * ROW - 10), _TEXT)
+    _text(canvas, tau, (left + (6 if content.age is None else PANEL // 2), top + 2 * ROW - 10), _FAINT)
     if content.touch:
         touches = content.touch != 'no_contact'
         y = top + 2 * ROW

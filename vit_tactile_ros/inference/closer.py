@@ -39,6 +39,7 @@ class Closer(NamedTuple):
     image: Image  # (h, w, 3), in place of the fitted image
     reference: Image  # (h, w, 3), in place of the fitted reference
     zoom: float  # one of ZOOMS
+    wanted: float  # the same, if the camera's image had enough px
     box: tuple[float, float, float, float]  # top, left, height, width of the part; shares of the fitted image, 0..1
 
 
@@ -66,16 +67,31 @@ def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | I
     if spot is None or spot.spread >= config.zoom_below:
         return None
     (height, width), size = config.image_size, camera_size(image.shape, config)
-    most = min(size[0] / height, size[1] / width)
-    wanted = next((zoom for zoom in ZOOMS if zoom * spot.spread >= config.zoom_to), ZOOMS[-1])
-    zoom = max((zoom for zoom in ZOOMS if zoom <= min(wanted, most)), default=0.0)
+    wanted = _wanted(spot, config)
+    zoom = max((zoom for zoom in ZOOMS if zoom <= min(wanted, size[0] / height, size[1] / width)), default=0.0)
     if zoom * spot.spread < config.zoom_below:  # also where no zoom is possible
         return None
     rows, columns = round(size[0] / zoom), round(size[1] / zoom)
     window = Window(_start((spot.row + 0.5) / height, rows, size[0]),
                     _start((spot.column + 0.5) / width, columns, size[1]), rows, columns)
     box = (window.top / size[0], window.left / size[1], rows / size[0], columns / size[1])
-    return Closer(enlarge(image, config, window), _interpolated(reference, box), zoom, box)
+    return Closer(enlarge(image, config, window), _interpolated(reference, box), zoom, wanted, box)
+
+
+def is_limited(closer: Closer | None, fitted: Image, reference: NDArray[np.floating] | Image,
+               config: PreprocessingConfig) -> bool:
+    """Whether a camera's image of more px would enlarge a contact more; closer: what `look_closer` gave for the others.
+
+    fitted, reference: only used where closer is None.
+    """
+    if closer is not None:
+        return closer.zoom < closer.wanted
+    spot = find_spot(fitted, reference) if config.zoom_below else None
+    return spot is not None and spot.spread < config.zoom_below <= _wanted(spot, config) * spot.spread
+
+
+def _wanted(spot: Spot, config: PreprocessingConfig) -> float:
+    return next((zoom for zoom in ZOOMS if zoom * spot.spread >= config.zoom_to), ZOOMS[-1])
 
 
 def find_spot(fitted: Image, reference: NDArray[np.floating] | Image) -> Spot | None:

@@ -58,6 +58,11 @@ class Frame(NamedTuple):
     whole: Image | None = None  # the whole image, fitted, where `image` is a part of it
 
     @property
+    def zoom(self) -> float:
+        """Of the part that the network sees; 1: the whole image."""
+        return 1.0 if self.closer is None else self.closer.zoom
+
+    @property
     def whole_image(self) -> Image:
         """Fitted, uint8 RGB (h, w, 3)."""
         return self.image if self.whole is None else self.whole

@@ -26,6 +26,7 @@ from vit_tactile_ros.ros.camera.sources import (
     Pace,
     device_frames,
     folder_frames,
+    held_back,
     stored_rate,
     video_frames,
 )
@@ -34,6 +35,7 @@ from vit_tactile_ros.ros.messages import image_message
 from vit_tactile_ros.ros.run import run_node
 from vit_tactile_ros.ros.start import StartError
 from vit_tactile_ros.ros.status import status_of
+from vit_tactile_ros.ros.subscribers import wait_for_subscribers
 from vit_tactile_ros.ros.throttle import ThrottledLog
 from vit_tactile_ros.ros.topics import OVERRIDABLE_QOS, image_qos, topic
 from vit_tactile_ros.ros.transport import publisher_profile
@@ -55,6 +57,7 @@ class TactileCameraNode(Node):
         self._rate = self._profile.rate
         self._size = ''
         self._known = 0, 0
+        self._waits = False
         open_frames = (self._files(Path(values['video']).expanduser(), values) if values['video'] else
                        self._device(find, values['serial']) if values['serial'] else
                        self._device(existing, values['device']))
@@ -90,7 +93,19 @@ class TactileCameraNode(Node):
         # A profile's rate is that of its camera; a video has its own recorded rate.
         self._rate = values['rate'] or stored or self._profile.rate or DEFAULT_RATE
         frames = folder_frames if path.is_dir() else video_frames
-        return lambda wait: frames(path, self._profile, values['loop'], Pace(self._rate, wait))
+
+        def opened(wait: Callable[[float], bool]) -> Frames:
+            pace = Pace(self._rate, wait)
+            found = frames(path, self._profile, values['loop'], pace)
+            return held_back(found, lambda: self._await_subscriber(wait), pace) if not self._reader.images else found
+        return opened
+
+    def _await_subscriber(self, wait: Callable[[float], bool]) -> None:
+        """A file has a start, which the first subscriber must not miss: the untouched gel, for a classifier."""
+        self._waits = True
+        self.get_logger().info(f'waits for a subscriber of {self._images.topic_name} before the first image')
+        wait_for_subscribers([self._images], wait)
+        self._waits = False
 
     def _publish(self, frame: Frame) -> None:
         """Called by the reader, in its thread."""
@@ -111,7 +126,9 @@ class TactileCameraNode(Node):
         self._known = reader.failed_reads, reader.reconnects
         errors: list[str] = [reader.failure] if reader.failure else []
         warnings: list[str] = []
-        if reader.problem and not reader.has_ended:
+        if self._waits:
+            pass  # no images, as intended
+        elif reader.problem and not reader.has_ended:
             (warnings if reader.problem == NOT_OPENED else errors).append(reader.problem)
         elif failed or reconnected:
             warnings.append(f'since the last report: failed reads {failed}, reconnects {reconnected}')
@@ -121,6 +138,7 @@ class TactileCameraNode(Node):
         self._diagnostics.publish(DiagnosticArray(
             header=Header(stamp=self.get_clock().now().to_msg()), status=[status_of(
                 f'{name}: camera', values, errors, warnings,
+                f'waits for a subscriber of {self._images.topic_name}' if self._waits else
                 'the video has ended' if reader.has_ended else 'publishing', self._source)]))
 
     def finish(self) -> None:

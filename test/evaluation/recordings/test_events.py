@@ -30,7 +30,7 @@ def stream(predicted: str, labels: str = '', sensor: str = 'left', names=NAMES) 
         index=order, stamp=START + order * STEP, received=START + order * STEP, seconds=order * STEP / 1e9, label=label,
         touch=np.where(label < 0, '', [f'bag/{sensor}/{run}' for run in runs]), logits=logits, exit_index=order * 0,
         class_id=order * 0, confidence=np.zeros(count, np.float32), touch_odds=np.ones(count),
-        kept_share=np.ones(count), inference_time=np.full(count, np.nan),
+        kept_share=np.ones(count), zoom=np.ones(count), inference_time=np.full(count, np.nan),
         class_names=names, exits=(4,), compute_shares=(1.0,), temperatures=(1.0,), tau=())
     return table.decided(1.0)
 

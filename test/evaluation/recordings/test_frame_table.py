@@ -61,7 +61,7 @@ def test_evidence_of_motion_that_is_none(tmp_path, column, value):
         FrameTable.read_csv(tmp_path / 'frames.csv')
 
 
-@pytest.mark.parametrize('name', ['touch_odds', 'kept_share'])
+@pytest.mark.parametrize('name', ['touch_odds', 'kept_share', 'zoom'])
 def test_a_file_of_an_older_version_lacks_a_column(tmp_path, name):
     table = toy_frames(12)
     table.write_csv(path := tmp_path / 'frames.csv')

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from vit_tactile_ros.evaluation.figures import BLUE, ORANGE
 from vit_tactile_ros.evaluation.recordings.events import Touch
-from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.frame_table import FEW_TIMES, FrameTable
 from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
 
 # Okabe and Ito 2008, distinct for colour-blind people; the markers are distinct without colour.
@@ -66,7 +66,8 @@ def sweep_figure(points: Sequence[SweepPoint], tau: float, is_labelled: bool, ti
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=1 if axes is upper else 0, symbol=' %'))
         axes.grid(alpha=0.3)
         middle, span = (max(values) + min(values)) / 2, max(max(values) - min(values), 0.02) * 1.15
-        axes.set_ylim(middle - span / 2, middle + span / 2)
+        margin = 0.01 * span  # of the points at 100 %, no share is above
+        axes.set_ylim(middle - span / 2, min(middle + span / 2, 1.0 + margin))
     upper.annotate(f'tau {tau:g}', (tau, 1.0), (3, 3), xycoords=('data', 'axes fraction'), textcoords='offset points',
                    fontsize=8)
     lower.set_xlabel('tau')
@@ -158,7 +159,7 @@ def latency_figure(table: FrameTable, title: str) -> Figure:
     axes = figure.subplots()
     axes.hist([np.minimum(times[exits == index], highest) for index in range(len(table.exits))], edges, stacked=True,
               color=_colours(len(table.exits)), label=[f'block {block}' for block in table.exits])
-    for quantile, name in ((50, 'median'), (99, 'p99')):
+    for quantile, name in ((50, 'median'), *([(99, 'p99')] if len(times) >= FEW_TIMES else [])):
         at = float(np.percentile(times, quantile))
         axes.axvline(at, color='black', linestyle='--', linewidth=1)
         axes.annotate(f'{name} {at:.1f}', (at, 1.0), (2, 2), xycoords=('data', 'axes fraction'),

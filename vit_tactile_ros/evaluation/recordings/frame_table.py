@@ -23,11 +23,13 @@ from vit_tactile_ros.inference.touch_events import NO_CONTACT, STATES
 from vit_tactile_ros.model import thresholds
 
 UNLABELLED = -1
+FEW_TIMES = 100  # below so many, the 99th percentile is only the largest
 _COLUMNS: dict[str, Any] = {
     'bag': np.str_, 'sensor': np.str_, 'topic': np.str_, 'index': np.int64, 'stamp': np.int64, 'received': np.int64,
     'seconds': np.float64, 'label': np.int64, 'touch': np.str_, 'exit_index': np.int64, 'class_id': np.int64,
-    'confidence': np.float32, 'touch_odds': np.float64, 'kept_share': np.float64, 'inference_time': np.float64}
-_LATER = ('touch_odds', 'kept_share')  # columns that the files of older versions do not have; NaN there
+    'confidence': np.float32, 'touch_odds': np.float64, 'kept_share': np.float64, 'zoom': np.float64,
+    'inference_time': np.float64}
+_LATER = ('touch_odds', 'kept_share', 'zoom')  # columns that the files of older versions do not have; NaN there
 
 _MOTION = tuple(f'motion_{name}' for name in (*STATES, 'lost_odds'))  # columns of recordings with such evidence
 
@@ -62,6 +64,7 @@ class FrameTable:
     confidence: NDArray[np.float32]  # (N,) 0..1
     touch_odds: NDArray[np.float64]  # (N,) 1 or more, from the reference, and in the logits; NaN: not known
     kept_share: NDArray[np.float64]  # (N,) of the patches that the network computes, 0..1; NaN: not known
+    zoom: NDArray[np.float64]  # (N,) of the part that the network sees; 1: the whole image; NaN: not known
     inference_time: NDArray[np.float64]  # (N,) s, one frame with early exit, as live; NaN if not measured
     class_names: tuple[str, ...]
     exits: tuple[int, ...]  # 1-based block that each exit follows
@@ -96,6 +99,11 @@ class FrameTable:
     def is_gated(self) -> NDArray[np.bool_]:
         """Whether the gate decided, so that live no block runs, (N,); the logits are those of the network anyway."""
         return self.exit_index == GATE_EXIT_INDEX
+
+    @property
+    def is_unchanged(self) -> NDArray[np.bool_]:
+        """Whether the result is that of an earlier image (`skip_unchanged`), for which nothing is computed, (N,)."""
+        return (self.kept_share == 0) & ~self.is_gated
 
     @property
     def exit_blocks(self) -> NDArray[np.int64]:

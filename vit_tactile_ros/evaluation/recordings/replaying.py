@@ -83,6 +83,7 @@ class Row(NamedTuple):
     touch: str
     is_gated: bool
     touch_odds: float  # from the difference to the reference, and in the logits; 1 without the gate
+    zoom: float = 1.0  # of the part that the network sees; 1: the whole image
     slip: SlipEvidence | None = None
     is_unchanged: bool = False  # it gets the logits of the last frame of its sensor of which this is False
 
@@ -250,7 +251,7 @@ class _Collected:
             return replace(self.empty, rejections=rejections)
         count = min(len(self._rows), len(self._logits), len(self._times))  # Ctrl-C may have come between two appends
         *columns, slips, _unchanged = zip(*self._rows[:count])
-        sensor, topic, index, stamp, received, label, touch, gated, odds = map(np.array, columns)
+        sensor, topic, index, stamp, received, label, touch, gated, odds, zoom = map(np.array, columns)
         motion = None if all(one is None for one in slips) else np.stack([
             np.full(len(STATES) + 1, np.nan, np.float32) if one is None else
             np.append(one.states, np.float32(one.lost)) for one in slips])
@@ -259,7 +260,8 @@ class _Collected:
             received=received, seconds=(received - self.start) / 1e9, label=label, touch=touch.astype(np.str_),
             logits=np.stack(self._logits[:count], axis=1), exit_index=np.where(gated, GATE_EXIT_INDEX, 0),
             class_id=index, confidence=np.zeros(count, np.float32),
-            touch_odds=odds, kept_share=np.array(self._kept[:count]), inference_time=np.array(self._times[:count]),
+            touch_odds=odds, kept_share=np.array(self._kept[:count]), zoom=zoom,
+            inference_time=np.array(self._times[:count]),
             class_names=self.empty.class_names, exits=self.empty.exits, compute_shares=self.empty.compute_shares,
             temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections, motion=motion)
         return replace(table.decided(table.tau), inference_time=table.inference_time)
@@ -291,8 +293,8 @@ def _batches(recording: Recording, selection: Selection, settings: ReplaySetting
                                 gain=frame.gain))
         rows.append(Row(sensor, found.topic, index, frame.stamp_ns, found.received,
                         *truth.of(sensor, found.received, message.header.stamp),
-                        gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0, frame.slip,
-                        frame.is_unchanged))
+                        gate and frame.is_untouched, frame.touch_odds if settings.gate else 1.0, frame.zoom,
+                        frame.slip, frame.is_unchanged))
         if len(rows) == settings.batch_size:
             yield np.stack(inputs), rows, read
             inputs, rows, read = [], [], 0

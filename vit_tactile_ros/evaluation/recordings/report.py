@@ -26,12 +26,12 @@ from vit_tactile_ros.evaluation.recordings.figures import (
     sweep_recording,
     timeline_figure,
 )
-from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.frame_table import FEW_TIMES, FrameTable
 from vit_tactile_ros.evaluation.recordings.mistakes import Mistake, fetch_mistakes, worst_mistakes
+from vit_tactile_ros.evaluation.recordings.report_files import PAGE, remove_report
 from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
 
-PAGE = 'report.html'
 SWEPT = tuple(round(float(t), 3) for t in np.arange(0.3, 1.0001, 0.02))
 LISTED = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 MAX_TIMELINES = 24  # more would make the page slow in a browser
@@ -55,8 +55,7 @@ def write_report(table: FrameTable, folder: Path, *, title: str, bags: Mapping[s
     rejections and missing inputs are shown. Raises OSError if the folder cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob('timeline_*.png'), *folder.glob('mistake_*.png')):  # of an earlier report
-        old.unlink()
+    remove_report(folder)
     labelled = table.subset(table.is_labelled)
     context: dict[str, Any] = {
         'title': title, 'facts': dict(facts or {}), 'missing': list(missing), 'rejections': table.rejections,
@@ -102,7 +101,8 @@ def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, 
     times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
     if len(times):
         found.append((f'{np.median(times):.2f} ms', 'in the network, median',
-                      f'p99 {np.percentile(times, 99):.2f} ms; {len(times):,} frames timed'))
+                      (f'p99 {np.percentile(times, 99):.2f} ms; ' if len(times) >= FEW_TIMES else '')
+                      + f'{len(times):,} of {len(table):,} frames timed'))
     if table.rejections:
         found.append((f'{sum(r.count for r in table.rejections):,}', 'messages rejected', 'listed below'))
     return found
@@ -134,8 +134,10 @@ def _exits_and_times(table: FrameTable, folder: Path) -> dict[str, Any]:
     found = {'exits': _plot(exits_figure(table, f'share of each exit at tau {_tau(table)}'), folder, 'exits.png',
                             'Share of each exit: over all frames, by sensor and by prediction')}
     if np.isfinite(table.inference_time).any():
-        found['latency'] = _plot(latency_figure(table, 'time in the network, image by image'), folder, 'latency.png',
-                                 'Distribution of the time in the network, by exit')
+        timed = np.isfinite(table.inference_time).sum()
+        found['latency'] = _plot(
+            latency_figure(table, f'time in the network, image by image: {timed} of {len(table)} frames'), folder,
+            'latency.png', 'Distribution of the time in the network, by exit')
     return found
 
 

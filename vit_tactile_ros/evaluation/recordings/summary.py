@@ -10,7 +10,7 @@ import numpy as np
 
 from vit_tactile_ros.evaluation.metrics import balanced_accuracy
 from vit_tactile_ros.evaluation.recordings.events import Touch, judge_touches
-from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.evaluation.recordings.frame_table import FEW_TIMES, FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import Replayed
 from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
 
@@ -25,7 +25,7 @@ def summarise(results: Sequence[Replayed], table: FrameTable, touches: Sequence[
     return {
         'bags': len(results), 'images': images, 'classified': len(table), 'rejected': dict(rejected),
         'rejected_examples': [f'{r.bag} {r.topic}: {r.reason}, {r.example}' for r in table.rejections[:10]],
-        **judged(table),
+        **judged(table), 'unchanged': int(table.is_unchanged.sum()), 'enlarged': int((table.zoom > 1).sum()),
         'sensors': {str(sensor): judged(part) | {'latency_ms': latency(part)} for sensor, part in (
             (sensor, table.subset(table.sensor == sensor)) for sensor in np.unique(table.sensor))},
         'tau': list(table.tau), 'frames_per_s': images / seconds if seconds else None, 'seconds': seconds,
@@ -47,8 +47,10 @@ def judged(table: FrameTable) -> dict[str, Any]:
 
 
 def latency(table: FrameTable) -> dict[str, Any] | None:
-    """ms of one frame with early exit, from input ready to decision; None if nothing was timed."""
+    """ms of one frame with early exit, from input ready to decision; None if nothing was timed. p99: None if few were.
+    """
     times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
     if not len(times):
         return None
-    return {'p50': float(np.percentile(times, 50)), 'p99': float(np.percentile(times, 99)), 'n': len(times)}
+    return {'p50': float(np.percentile(times, 50)),
+            'p99': float(np.percentile(times, 99)) if len(times) >= FEW_TIMES else None, 'n': len(times)}

@@ -64,7 +64,8 @@ def _override(name: str, description: str, check: Callable[[Any], str]) -> Param
 RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     _rule('serial', '', 'USB serial number of the camera. Give one of serial, device and video.', _is_text),
     _rule('device', '', 'Path of the camera: /dev/video0, or a link in /dev/v4l/by-path.', _is_path),
-    _rule('video', '', 'Video file, or folder of images, that is played as a camera.', _is_path),
+    _rule('video', '', 'Video file, or folder of images, that is played as a camera as soon as someone subscribes.',
+          _is_path),
     _rule('loop', False, 'Repeat the video or folder; otherwise the node exits at its end.', is_bool, False),
     _rule('profile', 'generic', f'Settings of a kind of sensor: {", ".join(PROFILES)}.', _is_profile, False),
     _rule('camera_name', '', "'left' publishes left/image_raw, to which tactile_classifier subscribes if sensors is "

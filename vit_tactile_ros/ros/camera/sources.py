@@ -153,6 +153,18 @@ def _capture_time(stamp: float, now: float) -> float:
 # Files
 
 
+def held_back(frames: Frames, hold: Callable[[], object], pace: Callable[[], float]) -> Frames:
+    """`frames`, of which the first image waits until `hold` returns. Read before that: a file without images is told at
+    once."""
+    for frame in frames:
+        if isinstance(frame, Frame):
+            hold()
+            yield Frame(frame.image, pace())
+            break
+        yield frame
+    yield from frames
+
+
 def stored_rate(path: Path) -> float:
     """The rate of a video, 0 if it stores none and for a folder. Raises CameraError for what cannot be played."""
     if path.is_dir():

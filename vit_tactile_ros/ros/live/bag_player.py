@@ -27,6 +27,7 @@ from vit_tactile_ros.data.prefetch import Prefetch
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.msg import TactileClassification
 from vit_tactile_ros.ros.start import init_ros
+from vit_tactile_ros.ros.subscribers import wait_for_subscribers
 from vit_tactile_ros.ros.transport import publisher_profile
 
 WAIT = 30.0  # s for the node to be found
@@ -73,12 +74,8 @@ class Player:
             self._arrival.notify_all()
 
     def wait_for_node(self) -> None:
-        end = time.monotonic() + WAIT
-        while not all(publisher.get_subscription_count() for publisher in self.publishers.values()):
-            if time.monotonic() > end:
-                raise SystemExit(f'bag_player: the node was not found within {WAIT:g} s')
-            time.sleep(0.01)
-        time.sleep(0.5)  # discovery in the other direction, which cannot be observed
+        if not wait_for_subscribers(self.publishers.values(), timeout=WAIT):
+            raise SystemExit(f'bag_player: the node was not found within {WAIT:g} s')
 
     def close(self) -> None:
         """Join the thread: rclpy aborts the process if the executor is running at exit."""
