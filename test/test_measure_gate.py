@@ -50,7 +50,8 @@ def test_the_peak_is_of_the_whole_image(monkeypatch):
     still = np.full((480, 640, 3), 110, np.uint8)
     bump = 60 * np.exp(-((y - 150)**2 + (x - 420)**2) / (2 * 10**2))
     clip = [(still, 'no_contact')] * 6 + [((still + bump[..., None]).astype(np.uint8), 'contact')]
-    classifier, seen, peaks = TactileClassifier(load_checkpoint(shipped_checkpoint()), threads=1), [], measure_gate.peaks
+    classifier = TactileClassifier(load_checkpoint(shipped_checkpoint()), threads=1)
+    seen, peaks = [], measure_gate.peaks
     assert classifier.preprocessing.zoom_below > 0  # or nothing is shown
     monkeypatch.setattr(measure_gate, 'peaks', lambda frames, touched: seen.append(frames) or peaks(frames, touched))
     at_the_gate({'clip': clip}, classifier, 25.0)

@@ -7,8 +7,8 @@ steps and rule. The input is that of the checkpoint, difference and change over 
 Every image after the lift has the label of its grasp; outcomes, then objects, then clips are drawn equally often, so
 training sees neither the length of a clip nor the number of an image. A clip's score is the largest mean over 2 s of
 the log odds that its object slips, after the lift (`slip.sustained`): a maximum over more windows in a longer clip, so
-it tends to grow with the length ('mean, not an alarm' beside it does not); threshold, folds and figures are those of `slip.judge`.
-Control: each image is its own previous one. The last line is JSON.
+it tends to grow with the length ('mean, not an alarm' beside it does not); threshold, folds and figures are those of
+`slip.judge`. Control: each image is its own previous one. The last line is JSON.
 """
 
 from __future__ import annotations

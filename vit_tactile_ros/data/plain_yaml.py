@@ -38,7 +38,7 @@ def read_yaml(path: Path, has_aliases: bool = False) -> Any:
 
 
 def load_yaml(text: str, has_aliases: bool = False) -> Any:
-    """The value of a YAML text without tags, apart from that of lists of launch_ros. Raises only ValueError, with one line.
+    """The value of a YAML text without tags (but launch_ros's of lists). Raises only ValueError, with one line.
 
     has_aliases: allow them; then a value may hold itself, and a few lines may stand for millions: do not walk it.
     """

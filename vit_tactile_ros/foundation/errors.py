@@ -32,7 +32,7 @@ def check_least(settings: object, **least: int) -> None:
 
 
 class PassingError(UserError):
-    """May pass without a change of the input, for instance a folder that is not mounted yet: nodes are started again."""
+    """May pass without a change of the input, as a folder that is not mounted yet: nodes are started again."""
 
 
 class MissingPackageError(UserError):
