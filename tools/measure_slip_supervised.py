@@ -19,6 +19,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ from vit_tactile_ros.evaluation.touchbench.slip import (
     read_grasps,
 )
 from vit_tactile_ros.evaluation.touchbench.untouched import recurring_references
+from vit_tactile_ros.foundation.files import written_whole
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import Checkpoint, PreprocessingConfig, ViTTactile, load_checkpoint
 from vit_tactile_ros.training.optimizer import learning_rate
@@ -74,16 +76,20 @@ class Clips:
 def read_clips(grasps: Grasps, preprocessing: PreprocessingConfig, cache: Path) -> Clips:
     """From the cache, which is filled first if it is empty."""
     cache.mkdir(parents=True, exist_ok=True)
-    small, images = cache / 'clips.npz', cache / 'images.npy'
-    if not small.is_file():
+    images, references, first = (cache / f'{name}.npy' for name in ('images', 'references', 'first'))
+    if not first.is_file():  # the last one that is written
         clips = [read_clip(file, preprocessing)[::KEPT] for file in grasps.files]
-        first = np.cumsum([0, *map(len, clips)])
-        np.save(images, np.concatenate(clips))
+        lengths = np.cumsum([0, *map(len, clips)])
+        keep(images, np.concatenate(clips))
         del clips  # 2 GB
-        np.savez(small, first=first,
-                 references=np.stack(recurring_references(grasps, preprocessing)))
-    found = np.load(small)
-    return Clips(np.load(images, mmap_mode='r'), found['first'], found['references'], preprocessing)
+        keep(references, np.stack(recurring_references(grasps, preprocessing)))
+        keep(first, lengths)
+    return Clips(*(np.lib.format.open_memmap(path, 'r') for path in (images, first, references)), preprocessing)
+
+
+def keep(path: Path, values: NDArray[Any]) -> None:
+    with written_whole(path) as temporary:
+        np.lib.format.open_memmap(temporary, 'w+', values.dtype, values.shape)[:] = values
 
 
 def vit_tiny_of(checkpoint: Checkpoint) -> nn.Module:

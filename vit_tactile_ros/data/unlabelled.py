@@ -213,8 +213,8 @@ class _Store:
         self._digest = hashlib.sha256()
         self._folder = tempfile.mkdtemp(prefix='recorded_touches_')
         self._remove = weakref.finalize(self, remove_own, self._folder, os.getpid())
-        self._path = Path(self._folder) / 'pixels'
-        self._file = self._path.open('wb')
+        self._path = temporary = Path(self._folder) / 'pixels'
+        self._file = temporary.open('wb')
 
     def add(self, image: Image) -> int:
         """The row of the image; raises DataError when the disk is full."""
