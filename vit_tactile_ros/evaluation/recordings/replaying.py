@@ -228,9 +228,8 @@ class _Collected:
         for place, row in enumerate(rows):
             if row.is_unchanged and (last := self._last.get(row.sensor)) is not None:
                 logits[:, place], kept[place] = last, 0.0  # nothing is computed for it in the node
-            else:
-                self._last.pop(row.sensor, None)
             if not np.isfinite(logits[:, place]).all():
+                self._last.pop(row.sensor, None)  # an earlier result must not be repeated after it
                 self.reject(row.topic, 'not finite', row.number, row.received,
                             ValueError('the outputs of the network are not finite'))
                 continue

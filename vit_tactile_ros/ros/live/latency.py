@@ -33,6 +33,7 @@ from vit_tactile_ros.ros.messages import compressed_message, image_message
 from vit_tactile_ros.ros.run import fastest_executor, spin_once
 from vit_tactile_ros.ros.sensor import RECENT
 from vit_tactile_ros.ros.start import init_ros
+from vit_tactile_ros.ros.subscribers import wait_for_subscribers
 from vit_tactile_ros.ros.transport import publisher_profile
 
 FOUND_TIMEOUT = 30.0  # s until a node's topics and services are found and respond
@@ -161,13 +162,9 @@ class _Camera:
                           for n in namespaces]
         for n in namespaces:
             self._node.create_subscription(TactileClassification, f'{n}/tactile', self._on_result, results)
-        end = time.monotonic() + FOUND_TIMEOUT
-        while not (all(p.get_subscription_count() for p in self._publishers)
-                   and all(c.service_is_ready() for c in self._captures)):
-            if time.monotonic() > end:
-                raise RunError(f'a node was not found within {FOUND_TIMEOUT:g} s; is ROS_DOMAIN_ID the same?')
-            self._spin(0.05)
-        self._spin(0.5)  # discovery in the other direction, which cannot be observed
+        if not (wait_for_subscribers(self._publishers, self._spin, FOUND_TIMEOUT)
+                and all(capture.wait_for_service(FOUND_TIMEOUT) for capture in self._captures)):
+            raise RunError(f'a node was not found within {FOUND_TIMEOUT:g} s; is ROS_DOMAIN_ID the same?')
 
     def close(self) -> None:
         self._executor.shutdown()
