@@ -16,7 +16,9 @@ from toy_clips import write_video
 from vit_tactile_ros import predict, to_bag
 from vit_tactile_ros import replay as replay_command
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
+from vit_tactile_ros.inference import closer
 from vit_tactile_ros.inference.classifier import TactileClassifier
+from vit_tactile_ros.inference.closer import find_spot
 from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.model.shipped import shipped_checkpoint as shipped
@@ -189,8 +191,11 @@ def test_the_reference_beside_a_stream(touches, tmp_path, capsys):
     assert len(rows_of(capsys, tmp_path, '--rate', 25, '--reference', touches / 'gel.png')) == 2
 
 
-def test_small_contacts_are_told(capsys, tmp_path):
-    """Enlarged contacts were only in the picture; at a low resolution a small ball was a corner without a word."""
+def test_small_contacts_are_told(capsys, tmp_path, monkeypatch):
+    """Enlarged contacts were only in the picture; at a low resolution a small ball was a corner without a word.
+
+    Images that stay whole were searched twice.
+    """
     rng = np.random.default_rng(5)
     unit = SensorUnit(GELSIGHT, rng, variation=0)
     speck = unit.render(Contact('sphere', 0.6, radius_mm=1.0), rng)
@@ -203,10 +208,12 @@ def test_small_contacts_are_told(capsys, tmp_path):
                                                                 interpolation=cv2.INTER_AREA)[..., ::-1])
     row, = rows_of(capsys, tmp_path / '640')
     assert row['zoom'] > 1
+    searched: list[None] = []
+    monkeypatch.setattr(closer, 'find_spot', lambda *images: (searched.append(None), find_spot(*images))[1])
     code, lines, err = run(capsys, tmp_path / '640')
     assert code == 0 and '; enlarged 1; compute' in lines[-1] and 'resolution' not in err
     row, = rows_of(capsys, tmp_path / '128')
-    assert row['zoom'] == 1
+    assert row['zoom'] == 1 and len(searched) == 2  # once per image
     code, lines, err = run(capsys, tmp_path / '128')
     assert code == 0 and 'enlarged' not in lines[-1]
     assert '1 image shows a contact that covers a small part; the resolution (128x96 px) limits' in err

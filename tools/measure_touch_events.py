@@ -93,13 +93,14 @@ def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: 
                           slip_network=shipped_slip_network(classifier.class_names) if motion else None,
                           finds_unchanged=skip_unchanged)
     decisions: list[Decision] = []
-    labels, slips = [], []
+    labels, slips, unchanged = [], [], []
     for image, label in frames:
         frame = sensor.update(message_of(image), 10**9 + round(1e9 * len(labels) / rate))
         # The image before is in the same touch: the gate would have ended what is_unchanged compares with.
         decisions.append(decisions[-1] if frame.is_unchanged else
                          decision(classifier, frame, classifier.thresholds(0.95), gate))
         labels.append(label)
+        unchanged.append(frame.is_unchanged)
         if frame.slip is not None:
             slips.append([*frame.slip.states, frame.slip.lost])
     count = len(labels)
@@ -118,7 +119,7 @@ def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: 
         stamp=stamps, received=stamps, seconds=order / rate, label=np.array(classes),
         touch=np.array([f'{name}/{run}' for run in runs]), logits=logits,
         exit_index=np.array([d.exit_index for d in decisions]), class_id=probabilities.argmax(axis=1),
-        confidence=probabilities.max(axis=1), touch_odds=np.full(count, np.nan), kept_share=np.full(count, np.nan),
+        confidence=probabilities.max(axis=1), touch_odds=np.full(count, np.nan), kept_share=np.where(unchanged, 0.0, np.nan),
         zoom=np.full(count, np.nan), inference_time=np.full(count, np.nan), class_names=tuple(names),
         exits=classifier.exits, compute_shares=classifier.compute_shares, temperatures=(1.0,) * exits,
         tau=classifier.thresholds(0.95), motion=np.array(slips, np.float32) if slips else None)

@@ -394,3 +394,44 @@ def test_states_have_no_odds_of_contact_of_their_own():
         belief *= row**settings.state_weight
         belief /= belief.sum()
     assert tracker.contact == pytest.approx(1 - belief[0], rel=1e-9)
+
+
+def settled_after(repeated: int, certainty: float = 0.9) -> tuple[list[EventKind], int]:
+    """The events of a touch whose class each computed frame shows, followed by so many repeated ones; frames until the
+    class has settled."""
+    tracker = TouchTracker(NAMES, 3)
+    found: list[TouchEvent] = []
+    classes = 'n' * 10 + 's' * 20
+    for i, row in enumerate(predictions(classes, certainty)):
+        is_repeated = i > 10 and (i - 10) % (repeated + 1) != 0
+        found += tracker.update(at(i), row, 0, is_repeated=is_repeated)
+    settled = next((e for e in found if e.kind == SETTLED), None)
+    return kinds(found), -1 if settled is None else (settled.stamp - at(10)) // STEP
+
+
+def test_a_repeated_result_is_no_evidence_of_the_class():
+    """With skip_unchanged, one wrong result that was repeated for half a second settled the class of the touch."""
+    tracker = TouchTracker(NAMES, 3)
+    for i, row in enumerate(predictions('n' * 10 + 's', 0.7)):
+        tracker.update(at(i), row, 0)
+    belief = tracker._belief[1] / tracker.contact
+    for i in range(11, 26):
+        row, = predictions('s', 0.7)
+        events = tracker.update(at(i), row, 0, is_repeated=True)
+        assert SETTLED not in kinds(events) and tracker._belief[1] / tracker.contact == pytest.approx(belief)
+        assert tracker._belief.sum() == pytest.approx(1)
+    assert tracker.state == 'contact' and tracker.contact > 0.95  # the images show that it goes on
+    counts = [settled_after(repeated) for repeated in (0, 1, 3)]
+    assert all(found == [ONSET, SETTLED] for found, _ in counts)
+    first = counts[0][1]
+    assert [frames for _, frames in counts] == [first, 2 * first, 4 * first] and first > 0
+
+
+def test_a_touch_of_repeated_results_begins_and_ends_as_usual():
+    """Only the class waits for results that are computed."""
+    tracker, found = TouchTracker(NAMES, 3), []
+    for i, row in enumerate(predictions('n' * 10 + 's' * 20 + 'n' * 10)):
+        found += tracker.update(at(i), row, 0, is_repeated=11 <= i < 30)
+    usual = events_of('n' * 10 + 's' * 20 + 'n' * 10)
+    assert [(e.kind, e.stamp, e.first_stamp, e.frames) for e in found if e.kind != SETTLED] == [
+        (e.kind, e.stamp, e.first_stamp, e.frames) for e in usual if e.kind != SETTLED]

@@ -20,7 +20,6 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.words import counted
 from vit_tactile_ros.inference.annotation import Annotated
 from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
-from vit_tactile_ros.inference.closer import is_limited
 from vit_tactile_ros.inference.colour import GREY_NOTE
 from vit_tactile_ros.inference.frames import Frame, SensorFrames
 from vit_tactile_ros.inference.gate import GATE_EXIT_BLOCK
@@ -196,8 +195,7 @@ class Predictor:
                               f'{_listed(others)} px: both must show the same view')
 
     def _count_limited(self, frame: Frame, image: Image) -> None:
-        if (not frame.is_untouched and frame.reference is not None
-                and is_limited(frame.closer, frame.image, frame.reference, self._classifier.preprocessing)):
+        if frame.is_limited:
             self._limited += 1
             self._limited_sizes.add((image.shape[0], image.shape[1]))
 

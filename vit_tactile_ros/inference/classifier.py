@@ -42,6 +42,7 @@ class Decision:
     compute_share: float  # of the full depth's multiply-adds, times the share of patches that were computed, 0..1
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
     slip: SlipEvidence | None = None  # of the motion, for classes that are states
+    is_repeated: bool = False  # the result of an earlier frame
 
 
 class TactileClassifier:
@@ -113,7 +114,9 @@ class TactileClassifier:
 
         None if the network has to decide: with all thresholds at 1, no image exits early.
         """
-        return replace(decision, compute_share=0.0, inference_time=0.0) if min(tau, default=1.0) < 1 else None
+        if min(tau, default=1.0) >= 1:
+            return None
+        return replace(decision, compute_share=0.0, inference_time=0.0, is_repeated=True)
 
     def evidence(self, touch_odds: Sequence[float] | None) -> NDArray[np.float32] | None:
         """Log likelihoods of the classes from the odds of a touch of each frame (`Frame.touch_odds`), (B, C).

@@ -43,6 +43,13 @@ class Closer(NamedTuple):
     box: tuple[float, float, float, float]  # top, left, height, width of the part; shares of the fitted image, 0..1
 
 
+class Search(NamedTuple):
+    """What `search` found."""
+
+    closer: Closer | None  # None: the network sees the whole image
+    is_limited: bool  # a camera's image of more px would enlarge the contact more
+
+
 def constants(config: PreprocessingConfig) -> dict[str, float | tuple[float, ...]] | None:
     """What a program needs that looks closer as `look_closer` does; None: it must not."""
     return {'below': config.zoom_below, 'to': config.zoom_to, 'zooms': ZOOMS, 'strong': STRONG, 'noise': NOISE,
@@ -51,7 +58,12 @@ def constants(config: PreprocessingConfig) -> dict[str, float | tuple[float, ...
 
 def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | Image, config: PreprocessingConfig,
                 ) -> Closer | None:
-    """The part of a frame, uint8 (H, W, 3), around a small contact; None if the network sees the whole image.
+    """As `search`."""
+    return search(image, fitted, reference, config).closer
+
+
+def search(image: Image, fitted: Image, reference: NDArray[np.floating] | Image, config: PreprocessingConfig) -> Search:
+    """The part of a frame, uint8 (H, W, 3), around a small contact.
 
     fitted: the same frame after `preprocess.fit`; reference: fitted, (h, w, 3) in grey levels. The zoom is the smallest
     of ZOOMS with which the spread reaches `zoom_to`, but the part has at least as many px as the input; where that does
@@ -60,34 +72,23 @@ def look_closer(image: Image, fitted: Image, reference: NDArray[np.floating] | I
     (docs/results/learning.md). Raises ValueError for other shapes.
     """
     if not config.zoom_below:
-        return None
+        return Search(None, False)
     if fitted.shape != reference.shape or fitted.shape != (*config.image_size, 3):
         raise ValueError(f'fitted is {fitted.shape} and reference {reference.shape}; must be {(*config.image_size, 3)}')
     spot = find_spot(fitted, reference)
     if spot is None or spot.spread >= config.zoom_below:
-        return None
+        return Search(None, False)
     (height, width), size = config.image_size, camera_size(image.shape, config)
     wanted = _wanted(spot, config)
     zoom = max((zoom for zoom in ZOOMS if zoom <= min(wanted, size[0] / height, size[1] / width)), default=0.0)
     if zoom * spot.spread < config.zoom_below:  # also where no zoom is possible
-        return None
+        return Search(None, wanted * spot.spread >= config.zoom_below)
     rows, columns = round(size[0] / zoom), round(size[1] / zoom)
     window = Window(_start((spot.row + 0.5) / height, rows, size[0]),
                     _start((spot.column + 0.5) / width, columns, size[1]), rows, columns)
     box = (window.top / size[0], window.left / size[1], rows / size[0], columns / size[1])
-    return Closer(enlarge(image, config, window), _interpolated(reference, box), zoom, wanted, box)
-
-
-def is_limited(closer: Closer | None, fitted: Image, reference: NDArray[np.floating] | Image,
-               config: PreprocessingConfig) -> bool:
-    """Whether a camera's image of more px would enlarge a contact more; closer: what `look_closer` gave for the others.
-
-    fitted, reference: only used where closer is None.
-    """
-    if closer is not None:
-        return closer.zoom < closer.wanted
-    spot = find_spot(fitted, reference) if config.zoom_below else None
-    return spot is not None and spot.spread < config.zoom_below <= _wanted(spot, config) * spot.spread
+    return Search(Closer(enlarge(image, config, window), _interpolated(reference, box), zoom, wanted, box),
+                  zoom < wanted)
 
 
 def _wanted(spot: Spot, config: PreprocessingConfig) -> float:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vit_tactile_ros.inference.closer import Closer, look_closer
+from vit_tactile_ros.inference.closer import Closer, search
 from vit_tactile_ros.inference.colour import GREY_NOTE, is_grey
 from vit_tactile_ros.inference.decode import UNDEFINED_ORDER, decode
 from vit_tactile_ros.inference.gate import to_cells
@@ -56,6 +56,7 @@ class Frame(NamedTuple):
     is_unchanged: bool = False  # it shows the same touch as the last image of which this is False
     closer: Closer | None = None  # None: the network sees the whole image
     whole: Image | None = None  # the whole image, fitted, where `image` is a part of it
+    is_limited: bool = False  # a camera's image of more px would enlarge a small contact more
 
     @property
     def zoom(self) -> float:
@@ -167,9 +168,11 @@ class SensorFrames:
                       is_unchanged=is_unchanged)
         if self._preprocessing is None or reference is None or frame.is_untouched:  # untouched: nothing to look at
             return frame
-        closer = look_closer(camera_image, image, reference, self._preprocessing)
-        return frame if closer is None else frame._replace(image=closer.image, reference=closer.reference,
-                                                            closer=closer, whole=image)
+        closer, is_limited = search(camera_image, image, reference, self._preprocessing)
+        if closer is None:
+            return frame._replace(is_limited=True) if is_limited else frame
+        return frame._replace(image=closer.image, reference=closer.reference, closer=closer, whole=image,
+                              is_limited=is_limited)
 
     @property
     def motion_gaps(self) -> int:

@@ -116,6 +116,9 @@ class TouchTracker:
     are enough and faint ones need more. Half of the training images show no contact, so the odds are the evidence.
     One frame alone never begins or ends a touch, however long ago the one before was, unless the stream starts with it.
 
+    A repeated result (`Decision.is_repeated`) is evidence of contact, which its image shows, but not of the class: which
+    class within contact stays as it is.
+
     If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
     of the class: stable and moving alternate within one touch, and are not what an object is. With evidence of the
     motion, a second model of the same rates follows the states within contact; contact stays with the network and the
@@ -188,17 +191,18 @@ class TouchTracker:
         return events
 
     def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int,
-               slip: SlipEvidence | None = None) -> list[TouchEvent]:
+               slip: SlipEvidence | None = None, is_repeated: bool = False) -> list[TouchEvent]:
         """The events that this frame decides.
 
         stamp: ns. One before the last frame's, or more than `max_gap` and three times the last interval after it,
         interrupts the stream; a repeated one is ignored. probabilities: (C,), sum 1. slip: of the motion, for classes
-        that are states: which state it is within contact. Contact is that of the network or the gate. Raises
-        ValueError for evidence that is not finite.
+        that are states: which state it is within contact. Contact is that of the network or the gate. is_repeated: the
+        network computed the probabilities for an earlier frame. Raises ValueError for evidence that is not finite.
         """
         if slip is not None and (not np.isfinite(slip.states).all() or math.isinf(slip.lost)):
             raise ValueError(f'the evidence of slip is {slip}; must be finite, apart from lost before it is known')
         events: list[TouchEvent] = []
+        last = self._belief
         if self._stamp is not None:
             step = (stamp - self._stamp) / 1e9
             if step == 0:
@@ -207,6 +211,7 @@ class TouchTracker:
                 self._predict(min(step, MAX_STEP))
             else:
                 events += self.reset()
+                last = self._belief
             self._step = min(step, 4 * self.settings.max_gap)  # after a gap, the next one is a gap too
         self._stamp = stamp
         if exit_index == GATE_EXIT_INDEX:
@@ -215,6 +220,8 @@ class TouchTracker:
         before, self._belief = self._belief, self._seen(self._belief, probabilities)
         if self._slip is None:
             self._see_contact(float(before[self._nothing]), float(probabilities[self._nothing]))
+        if is_repeated:
+            self._keep_class(last)
         touches = probabilities[self._nothing] < 0.5  # what this frame alone shows
         events += self._follow(stamp, touches, exit_index)
         if self._slip is not None:
@@ -242,6 +249,13 @@ class TouchTracker:
         self._belief[self._nothing] = 0.0
         self._belief *= odds / (1 + odds) / self._belief.sum()
         self._belief[self._nothing] = 1 / (1 + odds)
+
+    def _keep_class(self, last: NDArray[np.float64]) -> None:
+        """Contact as it is now; the classes within contact in the proportions of the belief `last`."""
+        contact = self.contact
+        nothing = self._belief[self._nothing]
+        self._belief = last * (contact / (1 - last[self._nothing]))
+        self._belief[self._nothing] = nothing
 
     def _see_motion(self, slip: SlipEvidence) -> bool:
         """Whether the evidence of this frame alone is for slip, within contact."""

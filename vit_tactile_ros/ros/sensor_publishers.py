@@ -91,7 +91,7 @@ class SensorPublishers:
             self._tracker.slip_threshold = self._slip_threshold()
             self._tracker.lost_threshold = self._lost_threshold()
             self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index,
-                                                      decision.slip), frame_id)
+                                                      decision.slip, decision.is_repeated), frame_id)
             if self.touch_state == NOT_HELD:
                 self.touch_state = self._tracker.state
 
