@@ -19,7 +19,7 @@ FORBIDDEN = {
     'hub.load', 'markupsafe.Markup', 'extractall'}
 # What writes into files that nobody else reads, or of which half is of use.
 WRITERS = {
-    'foundation/files.py': 'the probe', 'training/state.py': 'the lock', 'data/frames.py': 'a temporary folder',
+    'foundation/files.py': 'the probe', 'training/state.py': 'the lock', 'data/pixel_file.py': 'a temporary folder',
     'data/bags/recording.py': 'a temporary folder', 'data/rendered.py': 'each example has a checksum',
     'ros/live/node_process.py': 'the log and parameters of a process',
     'ros/demo/session.py': 'the null device'}

@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 from toy_touches import picture, write_csv, write_folders, write_picture
 
-from vit_tactile_ros.data import frames
+from vit_tactile_ros.data import frames, pixel_file
 from vit_tactile_ros.data.frames import TouchFrames, grey_shares
 from vit_tactile_ros.data.simulated import SimulatedTouches, draw_shape
 from vit_tactile_ros.data.touches import DataError, load_touches
@@ -77,7 +77,7 @@ def test_workers_share_the_cache(table, context):
 
 
 def test_the_cache_goes_with_the_dataset(table, tmp_path, monkeypatch):
-    monkeypatch.setattr(frames.tempfile, 'tempdir', str(tmp_path))
+    monkeypatch.setattr(pixel_file.tempfile, 'tempdir', str(tmp_path))
     touches = TouchFrames(table, DIFFERENCE)
     copy = pickle.loads(pickle.dumps(touches))
     assert len(list(tmp_path.glob('touch_frames_*'))) == 1
@@ -100,8 +100,8 @@ def test_a_full_disk_says_so(table, monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, 'No space left on device')
 
-    monkeypatch.setattr(frames.tempfile, 'tempdir', str(tmp_path))
-    monkeypatch.setattr(frames.os, 'posix_fallocate', full)
+    monkeypatch.setattr(pixel_file.tempfile, 'tempdir', str(tmp_path))
+    monkeypatch.setattr(pixel_file.os, 'posix_fallocate', full)
     with pytest.raises(DataError, match='No space left on device; make room, or set TMPDIR'):
         TouchFrames(table, DIFFERENCE)
     assert not list(tmp_path.glob('touch_frames_*'))

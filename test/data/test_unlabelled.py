@@ -1,10 +1,15 @@
 """Recordings without labels: which images are used, and with which reference."""
 
+import gc
+import pickle
+
 import cv2
 import numpy as np
 import pytest
+import torch
 from toy_clips import write_video
 
+from vit_tactile_ros.data import pixel_file
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.data.unlabelled import Recordings, read_recordings
 from vit_tactile_ros.model import PreprocessingConfig
@@ -79,3 +84,33 @@ def test_what_cannot_be_used_is_said(tmp_path):
     write_video(tmp_path / 'a.avi', [touched(0)] * 20)
     with pytest.raises(DataError, match='no image of 1 recordings shows a touch of more than 4 grey levels'):
         read(tmp_path)
+
+
+def test_the_temporary_file(tmp_path, monkeypatch):
+    """A worker of training that is spawned opens it again; only the process that made it removes it."""
+    (tmp_path / 'temporary').mkdir()
+    monkeypatch.setattr(pixel_file.tempfile, 'tempdir', str(tmp_path / 'temporary'))
+    write_video(tmp_path / 'a.avi', [touched(0)] * 6 + [touched(40 + i) for i in range(4)])
+    found = read(tmp_path / 'a.avi', every=1)
+    copy = pickle.loads(pickle.dumps(found))
+    for own, other in zip(map(found.__getitem__, range(4)), map(copy.__getitem__, range(4)), strict=True):
+        assert torch.equal(own[0], other[0]) and torch.equal(own[1], other[1]) and own[2] == other[2]
+    assert not torch.equal(found[0][0], found[3][0])
+    found[0][0].zero_()
+    assert found[0][0].any()  # an item is its own
+    del copy
+    gc.collect()
+    assert found[1][0].any() and len(list((tmp_path / 'temporary').iterdir())) == 1
+    del found
+    gc.collect()
+    assert not list((tmp_path / 'temporary').iterdir())
+
+
+def test_a_full_disk_says_so(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, 'No space left on device')
+
+    write_video(tmp_path / 'a.avi', [touched(0)] * 6 + [touched(40)] * 6)
+    monkeypatch.setattr(pixel_file.PixelFile, 'append', full)
+    with pytest.raises(DataError, match='No space left on device after 0 images of 9 KB; make room, set TMPDIR'):
+        read(tmp_path / 'a.avi')

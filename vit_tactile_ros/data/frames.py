@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
-import shutil
 import sys
-import tempfile
-import weakref
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +16,7 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from vit_tactile_ros.data.bags.touches import read_pictures
+from vit_tactile_ros.data.pixel_file import PixelFile
 from vit_tactile_ros.data.table import DataError, Source, TouchTable, UnreadableImages, previous_of
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.closer import Closer, find_spot, look_closer
@@ -72,9 +69,7 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         self._image_rows = np.array([row_of[touch.image] for touch in table.touches], np.int64)
         self._reference_rows = np.array([-1 if source is None else row_of[source] for source in references], np.int64)
         self._previous_rows = np.array([[row_of[source] for source in sources] for sources in previous], np.int64)
-        self._shape = (len(self._sources), *preprocessing.image_size, 3)
-        self._pixels: Image | None = None
-        self._path: Path | None = None
+        self._pixels: PixelFile | None = None
         self._closer: dict[tuple[int, int], Closer] = {}  # of rows of an image and its reference
         if cache and len(table):
             self._fill(progress)
@@ -97,18 +92,10 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
         frame = torch.cat((frame, *views), dim=2)
         return frame, reference, int(self.labels[index])
 
-    def __getstate__(self) -> dict[str, Any]:
-        # A worker that is spawned opens the file itself; only the process that made the file removes it.
-        return {k: v for k, v in self.__dict__.items() if k not in ('_pixels', '_remove')}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._pixels = None if self._path is None else np.memmap(self._path, np.uint8, 'r', shape=self._shape)
-
     def _picture(self, row: int) -> Image:
         # A copy, because the cache and the messages of bags must not be modified.
         if self._pixels is not None:
-            return np.array(self._pixels[row])
+            return self._pixels[row]
         return np.array(next(iter(read_fitted([self._sources[row]], self.preprocessing)))[1])
 
     def _closer_of(self, image_row: int, reference_row: int) -> Closer | None:
@@ -147,26 +134,19 @@ class TouchFrames(Dataset[tuple[Tensor, Tensor, int]]):
             raise UnreadableImages(self.table.origin, broken, len(self._sources))
 
     def _fill(self, progress: bool | None) -> None:
-        folder = tempfile.mkdtemp(prefix='touch_frames_')
-        self._remove = weakref.finalize(self, remove_own, folder, os.getpid())
-        self._path = Path(folder) / 'pixels'
-        size = int(np.prod(self._shape))
+        pixels = PixelFile('touch_frames_', self.preprocessing.image_size)
+        count = len(self._sources)
         try:
-            with self._path.open('wb') as file:
-                # Allocated now: a full disk would kill the process while it writes to the mapping.
-                if hasattr(os, 'posix_fallocate'):
-                    os.posix_fallocate(file.fileno(), 0, size)
-                else:
-                    file.truncate(size)
+            pixels.reserve(count)
         except OSError as error:
-            self._remove()
-            raise DataError(f'{self.table.origin}: the fitted images take {size / 1e6:.0f} MB in {folder}: '
+            pixels.remove()
+            size = 3 * math.prod(self.preprocessing.image_size) * count
+            raise DataError(f'{self.table.origin}: the fitted images take {size / 1e6:.0f} MB in {pixels.folder}: '
                             f'{error.strerror}; make room, or set TMPDIR to another folder') from error
-        pixels = np.memmap(self._path, np.uint8, 'r+', shape=self._shape)
         try:
             self._read_all(progress, 'reading images', pixels.__setitem__)
         except BaseException:
-            self._remove()
+            pixels.remove()
             raise
         self._pixels = pixels
 
@@ -228,9 +208,3 @@ def _share(found: list[bool | None]) -> float | None:
     """The share of grey ones among those where it could be determined."""
     known = [grey for grey in found if grey is not None]
     return sum(known) / len(known) if known else None
-
-
-def remove_own(folder: str, process: int) -> None:
-    """Remove the folder if this is still the process that made it."""
-    if os.getpid() == process:  # a forked worker has inherited the finalizer
-        shutil.rmtree(folder, ignore_errors=True)

@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
-import os
 import sys
-import tempfile
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +21,12 @@ from tqdm import tqdm
 from vit_tactile_ros.data.augment import to_input
 from vit_tactile_ros.data.bags.find import is_recording, natural
 from vit_tactile_ros.data.folders import IMAGE_SUFFIXES, is_picture, reference_in
-from vit_tactile_ros.data.frames import Frames, remove_own
+from vit_tactile_ros.data.frames import Frames
+from vit_tactile_ros.data.pixel_file import PixelFile
 from vit_tactile_ros.data.recorded_images import recorded_images, recorded_topic
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.data.video import VIDEOS
+from vit_tactile_ros.foundation.words import counted
 from vit_tactile_ros.inference.image_file import read_image
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
@@ -61,14 +60,13 @@ class RecordedTouches(Dataset[Example]):
     The file is removed with the dataset; TMPDIR sets its folder.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], images: NDArray[np.int64], references: NDArray[np.int64],
-                 groups: NDArray[np.int64], digest: str) -> None:
-        """path: of the file with the pixels, whose folder belongs to the dataset."""
-        self.groups = groups
-        self.digest = digest  # of all images
-        self._path, self._shape, self._images, self._references = path, shape, images, references
-        self._remove = weakref.finalize(self, remove_own, str(path.parent), os.getpid())
-        self._pixels = np.memmap(path, np.uint8, 'r', shape=shape)
+    def __init__(self, size: tuple[int, int]) -> None:
+        """size: (h, w) of the images in px. `add` adds images."""
+        self._pixels = PixelFile('recorded_touches_', size)
+        self._digest = hashlib.sha256()
+        self._images: list[int] = []  # rows
+        self._references: list[int] = []
+        self._groups: list[int] = []
 
     def __len__(self) -> int:
         return len(self._images)
@@ -76,17 +74,39 @@ class RecordedTouches(Dataset[Example]):
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor, int]:
         if not 0 <= index < len(self):
             raise IndexError(f'index is {index}; must be 0 to {len(self) - 1}')
-        frame, reference = (torch.from_numpy(np.array(self._pixels[rows[index]]))
+        frame, reference = (torch.from_numpy(self._pixels[rows[index]])
                             for rows in (self._images, self._references))
-        return frame, reference, int(self.groups[index])
+        return frame, reference, self._groups[index]
+
+    @property
+    def groups(self) -> NDArray[np.int64]:
+        """(N,)"""
+        return np.array(self._groups, np.int64)
+
+    @property
+    def digest(self) -> str:
+        """Of all images."""
+        return self._digest.hexdigest()[:12]
 
     def __getstate__(self) -> dict[str, Any]:
-        # A worker that is spawned opens the file itself; only the process that made the file removes it.
-        return {k: v for k, v in self.__dict__.items() if k not in ('_pixels', '_remove')}
+        return self.__dict__ | {'_digest': None}  # cannot be pickled; a worker only reads
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._pixels = np.memmap(self._path, np.uint8, 'r', shape=self._shape)
+    def add_reference(self, image: Image) -> int:
+        """Its row, for `add`; raises DataError for a full disk."""
+        try:
+            row = self._pixels.append(image)
+        except OSError as error:
+            raise DataError(f'{self._pixels.folder}: {error.strerror} after {counted(len(self._pixels), "image")} of '
+                            f'{image.nbytes / 1e3:.0f} KB; make room, set TMPDIR to another folder, or raise --every'
+                            ) from error
+        self._digest.update(np.ascontiguousarray(image))
+        return row
+
+    def add(self, image: Image, reference: int, group: int) -> None:
+        """reference: the row of one; raises DataError for a full disk."""
+        self._images.append(self.add_reference(image))
+        self._references.append(reference)
+        self._groups.append(group)
 
     def parts(self, share: float, seed: int) -> tuple[Subset[Example], Subset[Example]]:
         """Images for training and for validation, of other recordings: about this share of them; at least one trains.
@@ -122,27 +142,25 @@ def read_recordings(source: Recordings, preprocessing: PreprocessingConfig, prog
     found = list(dict.fromkeys(each for path in source.paths for each in _find(path)))
     threshold = token_threshold(source.touched, preprocessing)
     fixed = None if source.reference_image is None else fit(read_image(source.reference_image), preprocessing)
-    store = _Store(preprocessing.image_size)
+    store = RecordedTouches(preprocessing.image_size)
     empty = []
     for number, (path, top) in enumerate(tqdm(found, 'reading recordings', unit='recording', leave=False,
                                               file=sys.stderr, disable=not (progress and sys.stderr.isatty()))):
-        before = len(store.images)
+        before = len(store)
         reference, images = _read(path, top, source, fixed, preprocessing)
-        row = store.add(reference)
+        row = store.add_reference(reference)
         for batch in _chunks(images, BATCH):
             for image in _touched(batch, reference, preprocessing, threshold):
-                store.images.append(store.add(image))
-                store.references.append(row)
-                store.groups.append(number)
-        if len(store.images) == before:
+                store.add(image, row, number)
+        if len(store) == before:
             empty.append(path)
     told = ' '.join(map(str, source.paths))
-    if not store.images:
+    if not len(store):
         raise DataError(f'{told}: no image of {len(found)} recordings shows a touch of more than {source.touched:g} '
                         'grey levels; lower --touched, or give the reference with --reference_image')
     if empty:
         logger.warning('%d of %d recordings show no touch, the first is %s', len(empty), len(found), empty[0])
-    return store.finished()
+    return store
 
 
 def _find(path: Path) -> Iterator[tuple[Path, Path]]:
@@ -199,38 +217,3 @@ def _touched(images: Sequence[Image], reference: Image, preprocessing: Preproces
 def _chunks(images: Iterator[Image], size: int) -> Iterator[list[Image]]:
     while chunk := list(itertools.islice(images, size)):
         yield chunk
-
-
-class _Store:
-    """A temporary file to which images are added."""
-
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.images: list[int] = []
-        self.references: list[int] = []
-        self.groups: list[int] = []
-        self._shape = (*size, 3)
-        self._count = 0
-        self._digest = hashlib.sha256()
-        self._folder = tempfile.mkdtemp(prefix='recorded_touches_')
-        self._remove = weakref.finalize(self, remove_own, self._folder, os.getpid())
-        self._path = temporary = Path(self._folder) / 'pixels'
-        self._file = temporary.open('wb')
-
-    def add(self, image: Image) -> int:
-        """The row of the image; raises DataError when the disk is full."""
-        data = np.ascontiguousarray(image).tobytes()
-        try:
-            self._file.write(data)
-        except OSError as error:
-            raise DataError(f'{self._path}: {error.strerror} after {self._count} images of {len(data) / 1e3:.0f} KB; '
-                            'make room, set TMPDIR to another folder, or raise --every') from error
-        self._digest.update(data)
-        self._count += 1
-        return self._count - 1
-
-    def finished(self) -> RecordedTouches:
-        self._file.close()
-        self._remove.detach()
-        images, references, groups = (np.array(row, np.int64) for row in (self.images, self.references, self.groups))
-        return RecordedTouches(self._path, (self._count, *self._shape), images, references, groups,
-                               self._digest.hexdigest()[:12])
