@@ -23,6 +23,7 @@ ARGUMENTS = {
     'precision': ('', "'float32', 'bfloat16', 'int8' (calibrated checkpoints) or 'auto'; default: from params_file"),
     'tau': ('', "exit threshold, 0 to 1, or one per early exit; default: from params_file, else the checkpoint's"),
     'max_accuracy_drop': ('', 'accepted accuracy drop, instead of tau; default: from params_file'),
+    'skip_unchanged': ('', "'true': an image that shows the same touch keeps the result; default: from params_file"),
     'image_transport': ('', "'raw' or 'compressed'; default: from params_file"),
     'namespace': ('', 'namespace of the node and its relative topics'),
     'name': ('tactile_classifier', 'name of the node, as in params_file'),
@@ -43,7 +44,7 @@ def start_node(context):
     for name in ('checkpoint', 'device', 'engine', 'precision', 'image_transport'):
         if given[name]:
             parameters[name] = given[name]
-    for name in ('tau', 'max_accuracy_drop', 'autostart'):
+    for name in ('tau', 'max_accuracy_drop', 'skip_unchanged', 'autostart'):
         if given[name]:
             value = load_yaml(given[name])
             # ROS takes lists of one type only: tau:='[0.9, 1]' is meant as [0.9, 1.0].

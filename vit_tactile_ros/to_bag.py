@@ -27,6 +27,7 @@ from vit_tactile_ros.foundation.command_flags import REQUIRED, flag
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.foundation.files import check_folder_writable
 from vit_tactile_ros.foundation.names import check_topic
+from vit_tactile_ros.foundation.words import counted
 
 EXAMPLES = (
     'press.mp4 --output bags/press',
@@ -78,7 +79,7 @@ def main(argv: list[str] | None = None) -> int:
     images = with_progress(recorded_images(request.recording, rate=request.rate), f'reading {request.recording.name}')
     count = write_bag(request.output, images, topic, start=time.time_ns(), frame_id=request.frame_id,
                       storage=request.storage, compressed=request.compressed)
-    print(f'wrote {count} images on {topic} to {request.output}; to classify them: vit-tactile replay {request.output}')
+    print(f'wrote {counted(count, "image")} on {topic} to {request.output}; to classify them: vit-tactile replay {request.output}')
     print(json.dumps({'bag': str(request.output), 'topic': topic, 'images': count}))
     return 0
 

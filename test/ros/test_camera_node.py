@@ -259,6 +259,7 @@ def test_qos_overrides_are_those_of_this_topic(node_of):
     ({'serial': 'D20025', 'camera_name': '/left'}, "camera_name is '/left'; must be a name"),
     ({'serial': 'D20025', 'exposure': 'auto'}, "exposure is 'auto'; must be a number"),
     ({'seriol': 'D20025'}, 'seriol is not a parameter of this node; did you mean serial?'),
+    ({'sensor': 'digit'}, 'sensor is not a parameter of this node; its parameters are '),
 ])
 def test_a_mistake_is_one_line(camera, parameters, message):
     node = camera(**parameters)

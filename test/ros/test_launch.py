@@ -49,13 +49,14 @@ def kill(process: subprocess.Popen, executable: str) -> None:
 def test_tactile_launch_passes_its_arguments(launch, client, tiny_checkpoint):
     """Every argument reaches the node; what is not given comes from the parameter file."""
     launch('tactile.launch.py', sensors='[left, right]', checkpoint=tiny_checkpoint, tau='[1, 0]', device='cpu',
-           namespace='hand')
+           namespace='hand', skip_unchanged='true')
     results = client.listen('/hand/right/tactile')
     client.send_until(image(3), lambda: results, 'a result', '/hand/right/image_raw')
     assert list(results[0].tau) == [1.0, 0.0]
     assert results[0].sensor == 'right'
     node = '/hand/tactile_classifier'
     assert client.get_parameter_of('device', node) == 'cpu'
+    assert client.get_parameter_of('skip_unchanged', node) is True  # was ignored without a word
     assert client.get_parameter_of('diagnostics_period', node) == 1.0
 
 

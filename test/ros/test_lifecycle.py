@@ -51,9 +51,12 @@ def fail(error: Exception) -> None:
     (lambda folder: fail(OSError(28, 'No space left on device')), False),
     (lambda folder: load(folder / 'none.safetensors'), True),
     (lambda folder: load(folder / 'junk'), True),
-    (lambda folder: load(folder / 'not_mounted' / 'one.safetensors'), False)])
+    (lambda folder: load(folder / 'not_mounted' / 'one.safetensors'), False),
+    (lambda folder: load(Path('/mnt/not_mounted/one.safetensors')), False),
+    (lambda folder: load(Path(__file__).parent / 'typo' / 'one.safetensors'), True)])
 def test_what_a_restart_may_cure(client, tmp_path, step, is_mistaken):
-    """A checkpoint on a disk that is mounted a moment later ended the node for ever."""
+    """A checkpoint on a disk that is mounted a moment later ended the node for ever, and a typo in the name of its
+    folder restarted it for ever."""
     node = ExplainingLifecycleNode('lifecycle')
     node.transition('configure', lambda: step(tmp_path), lambda: None)
     assert node.is_mistaken is is_mistaken

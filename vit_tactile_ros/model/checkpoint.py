@@ -50,12 +50,16 @@ FIELDS = ('format', 'version', 'model', 'preprocessing', 'class_names', 'calibra
 Section = TypeVar('Section', ModelConfig, PreprocessingConfig, Calibration, Provenance)
 
 
+# Where systems mount disks, also at folders that exist only while they are mounted.
+MOUNT_PLACES = ('/mnt', '/media', '/run/media', '/net', '/Volumes')
+
+
 class CheckpointError(UserError):
     """An unusable checkpoint; the message names the file, the field and what would be right."""
 
 
 class MissingFolderError(CheckpointError, PassingError):
-    """The folder of a checkpoint does not exist: not mounted yet, or a mistake."""
+    """The folder of a checkpoint does not exist, but may be on a disk that is not mounted yet."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,16 @@ class Checkpoint:
     calibration: Calibration = field(default_factory=Calibration)
     provenance: Provenance = field(default_factory=Provenance)
     digest: str = ''  # of the file that it was read from; '': of none, or one of an earlier version
+
+
+def may_be_mounted(folder: Path) -> bool:
+    """Whether a disk may be mounted at or below this folder, which exists: it is empty, or where disks are mounted."""
+    if any(folder.is_relative_to(place) for place in MOUNT_PLACES):
+        return True
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # for instance an automounter that can't reach its server
+        return True
 
 
 def save_checkpoint(path: str | Path, checkpoint: Checkpoint, dtype: torch.dtype = torch.float16) -> None:
@@ -108,8 +122,10 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
     with _reading(path):
         if not path.is_file():
             if not path.parent.exists():
-                raise MissingFolderError(f'{path}: no such file, because the folder {path.parent} does not exist; give '
-                                         'the path of a .safetensors checkpoint')
+                there = next(folder for folder in path.absolute().parents if folder.exists())
+                kind = MissingFolderError if may_be_mounted(there) else CheckpointError
+                raise kind(f'{path}: no such file, because the folder {path.parent} does not exist ({there} does); give '
+                           'the path of a .safetensors checkpoint')
             raise CheckpointError(f'{path}: no such file; give the path of a .safetensors checkpoint')
         file = path.open('rb')
     with file:

@@ -16,6 +16,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
+from vit_tactile_ros.foundation.words import counted
 from vit_tactile_ros.ros.camera.devices import CameraError, existing, find
 from vit_tactile_ros.ros.camera.parameters import RULES, SOURCES, declared
 from vit_tactile_ros.ros.camera.reader import NOT_OPENED, CameraReader
@@ -144,7 +145,7 @@ class TactileCameraNode(Node):
     def finish(self) -> None:
         self._reader.stop()
         if self.is_done:
-            self.get_logger().info(f'{self._source} has ended after {self._reader.images} images')
+            self.get_logger().info(f'{self._source} has ended after {counted(self._reader.images, "image")}')
         self._report()
         if self.is_done:
             time.sleep(LAST_MESSAGES)

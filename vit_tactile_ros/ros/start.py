@@ -94,9 +94,9 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
     for unknown in sorted(overrides):
         if node.has_parameter(unknown) or unknown.startswith('qos_overrides.'):
             continue
-        text = f'{unknown} is not a parameter of this node' + nearest(unknown, declared)
+        text = f'{unknown} is not a parameter of this node' + (hint := nearest(unknown, declared))
         if unknown in own:
-            raise StartError(f'{own[unknown]}: {text}')
+            raise StartError(f'{own[unknown]}: {text}' + ('' if hint else f'; its parameters are {", ".join(declared)}'))
         warnings.append(f'{text} (ignored: it may be meant for another node of its section)')
     return warnings
 
