@@ -89,7 +89,7 @@ def test_warnings_have_the_name_of_the_command_and_come_once(tmp_path):
 
 @pytest.mark.parametrize(('words', 'message'), [
     (['predict', 'gell.png', '--json'], 'gell.png does not exist; did you mean gel.png?; must be an image'),
-    (['predict', 'gel.png', '--reference', 'none/a.png'], '--reference: none/a.png does not exist, and neither does its'),
+    (['predict', 'gel.png', '--reference', 'none/a.png'], '--reference: none/a.png does not exist, and neither'),
     (['replay', 'gel.png', 'no.mcap'], 'no.mcap does not exist; must be a bag'),
     (['train', '--init', 'shipped', 'gel.png', 'x.safetensors'], '--init: x.safetensors does not exist; must be'),
     (['train', '--data=no'], '--data: no does not exist; must be a folder'),
@@ -105,8 +105,8 @@ def test_a_wrong_path_is_told_before_the_imports(words, message, tmp_path, monke
 
 
 @pytest.mark.parametrize('words', [
-    ['predict', 'no.png', 'gel.png'], ['train', '--data', 'simulator', '--reference', 'gel'], ['replay', '--help', 'no'],
-    ['train', '--init', 'shipped', '--output', 'new'], ['predict', 'gel.png', '--picture', 'new.png'], ['demo']])
+    ['predict', 'no.png', 'gel.png'], ['train', '--data', 'simulator', '--reference', 'gel'],
+    ['replay', '--help', 'no'], ['train', '--init', 'shipped', '--output', 'new'], ['predict', 'gel.png', '--picture', 'new.png'], ['demo']])
 def test_other_words_are_left_to_the_command(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'gel.png').touch()

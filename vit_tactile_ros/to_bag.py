@@ -79,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     images = with_progress(recorded_images(request.recording, rate=request.rate), f'reading {request.recording.name}')
     count = write_bag(request.output, images, topic, start=time.time_ns(), frame_id=request.frame_id,
                       storage=request.storage, compressed=request.compressed)
-    print(f'wrote {counted(count, "image")} on {topic} to {request.output}; to classify them: vit-tactile replay {request.output}')
+    print(f'wrote {counted(count, "image")} on {topic} to {request.output}; to classify them: '
+          f'vit-tactile replay {request.output}')
     print(json.dumps({'bag': str(request.output), 'topic': topic, 'images': count}))
     return 0
 

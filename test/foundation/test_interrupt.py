@@ -44,7 +44,7 @@ def test_while_a_command_is_imported(tmp_path, module):
 
 @pytest.mark.parametrize(('command', 'module'), [
     (['-m', 'vit_tactile_ros.train'], 'numpy'), (['-m', 'vit_tactile_ros.train'], 'torch._C'),
-    (['-m', 'vit_tactile_ros', 'sweep'], 'cv2'), (['-m', 'vit_tactile_ros.latency', 'x'], 'yaml')])
+    (['-m', 'vit_tactile_ros', 'sweep'], 'cv2'), (['-m', 'vit_tactile_ros.latency', __file__], 'yaml')])
 def test_ctrl_c_while_importing_is_quiet(command, module):
     """A traceback of dozens of lines out of torch, or an import that swallowed the Ctrl-C and continued."""
     running = subprocess.Popen([sys.executable, '-X', 'importtime', *command], stdout=subprocess.DEVNULL,

@@ -20,7 +20,8 @@ def test_no_result_outlives_its_network(tiny_checkpoint, is_refused):
 
     checkpoint = load_checkpoint(tiny_checkpoint)
     old, new = (TactileClassifier(checkpoint, 'cpu', threads=1) for _ in range(2))
-    frames = [sensor_frames(['left', 'right'], [''], 5, old.preprocessing, True, finds_unchanged=True) for _ in range(2)]
+    frames = [sensor_frames(['left', 'right'], [''], 5, old.preprocessing, True, finds_unchanged=True)
+              for _ in range(2)]
     sensors = [Sensor(name, own) for name, own in frames[0].items()]
     last = old.untouched((0.5, 0.5)) or object()
     for sensor in sensors:

@@ -5,24 +5,37 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 import rclpy
 from live_nodes import TIMEOUT
+from node_forker import forked
 from rclpy.node import Node
 
 from vit_tactile_ros.data.plain_yaml import load_yaml
+from vit_tactile_ros.ros.live.node_process import launched
 from vit_tactile_ros.ros.start import parameters_in
 
 
-def ended(module: str, *words: str, **environment: str) -> str:
-    """The output of a node that ends with status 2 and without a traceback."""
-    done = subprocess.run([sys.executable, '-m', f'vit_tactile_ros.ros.{module}', *words], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=TIMEOUT,
-                          env=os.environ | environment)
-    assert done.returncode == 2, done.stdout
-    assert 'Traceback' not in done.stdout
-    return done.stdout
+def ended(module: str, *words: str, fresh: bool = False) -> str:
+    """The output of a node that ends with status 2 and without a traceback. fresh: started as a user does."""
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / 'log'
+        node = launched(module, list(words), log, (sys.executable,)) if fresh else forked(module, words, log)
+        status = node.wait(TIMEOUT)
+        told = log.read_text(errors='replace')
+    assert status == 2, told
+    assert 'Traceback' not in told
+    return told
+
+
+@pytest.mark.parametrize('module', ['classifier_node', 'simulator_node'])
+def test_the_same_in_a_fresh_process(module):
+    """The others are forks of a process that has imported everything."""
+    words = ('--ros-args', '-p', 'tua:=5.0')
+    assert ended(module, *words, fresh=True) == ended(module, *words)
 
 
 @pytest.mark.parametrize(('module', 'words', 'told'), [

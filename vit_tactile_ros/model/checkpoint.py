@@ -124,8 +124,8 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
             if not path.parent.exists():
                 there = next(folder for folder in path.absolute().parents if folder.exists())
                 kind = MissingFolderError if may_be_mounted(there) else CheckpointError
-                raise kind(f'{path}: no such file, because the folder {path.parent} does not exist ({there} does); give '
-                           'the path of a .safetensors checkpoint')
+                raise kind(f'{path}: no such file, because the folder {path.parent} does not exist ({there} does); '
+                           'give the path of a .safetensors checkpoint')
             raise CheckpointError(f'{path}: no such file; give the path of a .safetensors checkpoint')
         file = path.open('rb')
     with file:

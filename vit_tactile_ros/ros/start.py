@@ -96,7 +96,8 @@ def check_parameters(node: Node, args: Sequence[str] | None = None) -> list[str]
             continue
         text = f'{unknown} is not a parameter of this node' + (hint := nearest(unknown, declared))
         if unknown in own:
-            raise StartError(f'{own[unknown]}: {text}' + ('' if hint else f'; its parameters are {", ".join(declared)}'))
+            known = '' if hint else f'; its parameters are {", ".join(declared)}'
+            raise StartError(f'{own[unknown]}: {text}{known}')
         warnings.append(f'{text} (ignored: it may be meant for another node of its section)')
     return warnings
 
