@@ -120,7 +120,8 @@ def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: 
         touch=np.array([f'{name}/{run}' for run in runs]), logits=logits,
         exit_index=np.array([d.exit_index for d in decisions]), class_id=probabilities.argmax(axis=1),
         confidence=probabilities.max(axis=1), touch_odds=np.full(count, np.nan),
-        kept_share=np.where(unchanged, 0.0, np.nan), zoom=np.full(count, np.nan), inference_time=np.full(count, np.nan), class_names=tuple(names),
+        kept_share=np.where(unchanged, 0.0, np.nan), zoom=np.full(count, np.nan),
+        inference_time=np.full(count, np.nan), class_names=tuple(names),
         exits=classifier.exits, compute_shares=classifier.compute_shares, temperatures=(1.0,) * exits,
         tau=classifier.thresholds(0.95), motion=np.array(slips, np.float32) if slips else None)
 

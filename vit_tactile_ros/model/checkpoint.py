@@ -74,12 +74,15 @@ class Checkpoint:
     digest: str = ''  # of the file that it was read from; '': of none, or one of an earlier version
 
 
-def may_be_mounted(folder: Path) -> bool:
-    """Whether a disk may be mounted at or below this folder, which exists: it is empty, or where disks are mounted."""
-    if any(folder.is_relative_to(place) for place in MOUNT_PLACES):
+def may_be_mounted(path: Path, there: Path) -> bool:
+    """Whether a missing path may be on a disk that is mounted later; there: the nearest folder that exists.
+
+    It is where systems mount disks, or that folder is empty, as the place of a disk is until it is mounted.
+    """
+    if any(path.absolute().is_relative_to(place) for place in MOUNT_PLACES):
         return True
     try:
-        return not any(folder.iterdir())
+        return not any(there.iterdir())
     except OSError:  # for instance an automounter that can't reach its server
         return True
 
@@ -123,7 +126,7 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
         if not path.is_file():
             if not path.parent.exists():
                 there = next(folder for folder in path.absolute().parents if folder.exists())
-                kind = MissingFolderError if may_be_mounted(there) else CheckpointError
+                kind = MissingFolderError if may_be_mounted(path, there) else CheckpointError
                 raise kind(f'{path}: no such file, because the folder {path.parent} does not exist ({there} does); '
                            'give the path of a .safetensors checkpoint')
             raise CheckpointError(f'{path}: no such file; give the path of a .safetensors checkpoint')
