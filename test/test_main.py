@@ -106,7 +106,8 @@ def test_a_wrong_path_is_told_before_the_imports(words, message, tmp_path, monke
 
 @pytest.mark.parametrize('words', [
     ['predict', 'no.png', 'gel.png'], ['train', '--data', 'simulator', '--reference', 'gel'],
-    ['replay', '--help', 'no'], ['train', '--init', 'shipped', '--output', 'new'], ['predict', 'gel.png', '--picture', 'new.png'], ['demo']])
+    ['replay', '--help', 'no'], ['train', '--init', 'shipped', '--output', 'new'],
+    ['predict', 'gel.png', '--picture', 'new.png'], ['demo']])
 def test_other_words_are_left_to_the_command(words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'gel.png').touch()
