@@ -29,8 +29,9 @@ from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import Contact, SensorConfig, SensorUnit, load_sensor
-from vit_tactile_ros.simulator.example import _resized, any_sensor, randomise
+from vit_tactile_ros.simulator.example import any_sensor, randomise, resized
 from vit_tactile_ros.simulator.sampling import sample_contact
+from vit_tactile_ros.simulator.small import taut
 
 sys.path.insert(0, str(Path(__file__).parent))
 from measure_adapt import presses_of
@@ -63,11 +64,6 @@ def profile(difference: Difference) -> NDArray[np.float64]:
     return np.array(strength) / max(max(strength), 1e-9)
 
 
-def taut(config: SensorConfig, times: int) -> SensorConfig:
-    spreads = tuple(spread for spread in config.gel.spread_mm for _ in range(times))
-    return dataclasses.replace(config, gel=dataclasses.replace(config.gel, spread_mm=spreads))
-
-
 def touch(config: SensorConfig, contact: Contact, rng: np.random.Generator, variation: float = 1.0) -> Pair:
     unit = SensorUnit(config, rng, variation)
     return unit.render(contact, rng), unit.reference
@@ -98,7 +94,7 @@ def simulated_touches(count: int) -> dict[str, list[Pair]]:
             fine = found[f'{name}, relaxed {times}, 640x480'] = []
             for _ in range(count):
                 config = dataclasses.replace(taut(randomise(any_sensor(None, rng), rng), times), markers=None)
-                sharp = _resized(config, max(WIDTH, HEIGHT) / max(config.width, config.height))
+                sharp = resized(config, max(WIDTH, HEIGHT) / max(config.width, config.height))
                 at = rng.uniform(-2, 2, 2).tolist()
                 contact = (Contact('sphere', depth, radius_mm=radius, x_mm=at[0], y_mm=at[1]) if radius else
                            sample_contact('corner', config, rng))

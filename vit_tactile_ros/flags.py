@@ -69,9 +69,10 @@ SHARED: dict[str, Flags] = {
         'epoch_size': Flag('examples in an epoch; default: all images, or {default} simulated touches'),
         'validation_size': Flag('simulated touches for validation; default: {default}'),
         'task': Flag('what simulated touches show and the network learns: shapes of contacts, with the class '
-                     'unknown for other objects (indenters: without it; shapes_wide: smaller balls too, on more '
-                     'different sensors); imprints: letters, sizes, counts of bumps, pairs and fine textures, 52 '
-                     'classes; or states from motion (no_contact, stable, moving, slip)'),
+                     'unknown for other objects (indenters: without it; shapes_small: small contacts too, shown '
+                     'enlarged; shapes_wide: smaller balls too, on more different sensors); imprints: letters, sizes, '
+                     'counts of bumps, pairs and fine textures, 52 classes; or states from motion (no_contact, stable, '
+                     'moving, slip)'),
         'rendered': Flag('folder for rendered simulated touches, which later epochs and runs read', 'FOLDER'),
         'distinct': Flag('number of different simulated touches, which are repeated; needs --rendered; default: new '
                          'ones in every epoch'),

@@ -9,6 +9,7 @@ from typing import Literal
 import cv2
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -22,20 +23,25 @@ from vit_tactile_ros.simulator import (
     STATE_NAMES,
     UNKNOWN,
     SensorConfig,
+    draw_small,
     sample_example,
     sample_imprint_example,
+    sample_small_example,
     sample_state_example,
 )
 
-Task = Literal['shapes', 'shapes_wide', 'indenters', 'states', 'imprints']
+Task = Literal['shapes', 'shapes_small', 'shapes_wide', 'indenters', 'states', 'imprints']
 TASKS: dict[Task, tuple[str, ...]] = {
-    'shapes': (*CLASS_NAMES, UNKNOWN), 'shapes_wide': (*CLASS_NAMES, UNKNOWN), 'indenters': CLASS_NAMES,
-    'states': STATE_NAMES, 'imprints': IMPRINT_NAMES}
+    'shapes': (*CLASS_NAMES, UNKNOWN), 'shapes_small': (*CLASS_NAMES, UNKNOWN),
+    'shapes_wide': (*CLASS_NAMES, UNKNOWN), 'indenters': CLASS_NAMES, 'states': STATE_NAMES,
+    'imprints': IMPRINT_NAMES}
 # Of the simulated shapes. In use a sensor is untouched most of the time; a network that was trained with all classes
 # equally often (1 in 10) took drift and noise of real sensors for contact.
 UNTOUCHED_SHARE = 0.5
 IMPRINT_UNTOUCHED_SHARE = 0.1  # of the task imprints, which is there to compare networks on touches
 UNKNOWN_SHARE = 0.25  # of the simulated touches of the task shapes
+SMALL_SHARE = 0.25  # of the touches of the task shapes_small; more than half of them are enlarged within the tries
+SMALL_TRIES = 4
 STATE_INTERVAL = 0.08  # s between the two images that show a state; Sparsh looks back as far
 
 
@@ -63,18 +69,23 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     slips. States are equally frequent. Of the shapes, the share UNTOUCHED_SHARE has no contact; of the others,
     UNKNOWN_SHARE is unknown (not of the task 'indenters') and the rest equally frequent, but for balls of the task
     'shapes_wide', twice as frequent, from smaller ones on, and on more different sensors (`sample_example`). Of the
-    imprints, IMPRINT_UNTOUCHED_SHARE has no contact, and the rest is equally frequent. With motion, the frame is
-    (h, w, 6) or more, with earlier images; only states move. The reference is zeros if the preprocessing does not use
-    one, as in `frames.TouchFrames`.
+    task 'shapes_small', examples are those of 'shapes', to the bit, but for up to SMALL_SHARE of the touches: these are
+    small contacts, drawn up to SMALL_TRIES times until one is shown enlarged (`sample_small_example`). Of the imprints,
+    IMPRINT_UNTOUCHED_SHARE has no contact, and the rest is equally frequent. With motion, the frame is (h, w, 6) or
+    more, with earlier images; only states move. The reference is zeros if the preprocessing does not use one, as in
+    `frames.TouchFrames`.
     `sensors`: those that touches are drawn from; default: all of the package.
     """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,
                  sensors: Sequence[SensorConfig] | None = None, task: Task = 'shapes') -> None:
-        """Raises DataError for motion with a task other than 'states'."""
+        """Raises DataError for motion with a task other than 'states', and for small contacts without `zoom_below`."""
         if preprocessing.motion_interval and task != 'states':
             raise DataError('the simulated shapes are single images, and the input of this network '
                             'has motion: give labelled touches with --data, or train with --task states')
+        if task == 'shapes_small' and not preprocessing.zoom_below:
+            raise DataError('the task shapes_small shows small contacts enlarged, and the input of this network is '
+                            'always the whole image: give --zoom_below 0.05, or train with --task shapes')
         if size < 1:
             raise ValueError(f'size is {size}; must be at least 1')
         if sensors is not None and not sensors:
@@ -95,6 +106,8 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         rng = np.random.default_rng((self.seed, index))
         if self.task != 'states':
             name = draw_shape(rng, self.task)
+            if self.task == 'shapes_small' and name != CLASS_NAMES[0] and (small := self._small(index)):
+                return small
             image, reference, class_id = (
                 sample_imprint_example(rng, name, self.sensors) if self.task == 'imprints' else
                 sample_example(rng, sensors=self.sensors, class_name=name, wide=self.task == 'shapes_wide'))
@@ -108,6 +121,22 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         if self.preprocessing.reference == 'none':
             return frame, torch.zeros_like(frame[..., :3]), class_id
         still = fit(reference, self.preprocessing)
-        if closer := look_closer(image, frame[..., :3].numpy(), still, self.preprocessing):
-            return torch.from_numpy(closer.image), torch.from_numpy(closer.reference), class_id
-        return frame, torch.from_numpy(still), class_id
+        return self._enlarged(image, frame, still, class_id) or (frame, torch.from_numpy(still), class_id)
+
+    def _small(self, index: int) -> tuple[Tensor, Tensor, int] | None:
+        """The example in place of the touch with this index if it is a small contact; None: it stays as it is."""
+        rng = np.random.default_rng((self.seed, index, 1))  # so that the others stay those of the task shapes
+        if rng.random() >= SMALL_SHARE:
+            return None
+        name = draw_small(rng)
+        for _ in range(SMALL_TRIES):
+            image, reference, class_id = sample_small_example(rng, name, self.sensors)
+            frame, still = torch.from_numpy(fit(image, self.preprocessing)), fit(reference, self.preprocessing)
+            if enlarged := self._enlarged(image, frame, still, class_id):
+                return enlarged
+        return None
+
+    def _enlarged(self, image: NDArray[np.uint8], frame: Tensor, still: NDArray[np.uint8], class_id: int,
+                  ) -> tuple[Tensor, Tensor, int] | None:
+        closer = look_closer(image, frame[..., :3].numpy(), still, self.preprocessing)
+        return closer and (torch.from_numpy(closer.image), torch.from_numpy(closer.reference), class_id)

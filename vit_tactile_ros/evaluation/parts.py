@@ -85,7 +85,7 @@ def _simulated(name: str, size: int, seed: int, checkpoint: Checkpoint) -> Part:
     for index in range(min(size, 5)):
         frame, reference, label = touches[index]
         digest.update(frame.numpy().tobytes() + reference.numpy().tobytes() + bytes([label]))
-    used = f' of the task {tasks[0]}; {", ".join(tasks[1:])} has the same classes' if tasks[1:] else ''
+    used = f' of the task {tasks[0]}; {" and ".join(tasks[1:])} have the same classes' if tasks[1:] else ''
     return Part(size, f'{size} simulated touches ({name}, seed {start}{used})',
                 f'simulated {start} {size} {digest.hexdigest()}', lambda: touches)
 

@@ -16,6 +16,7 @@ from .sampling import sample_contact
 from .sensor import Gel, Glow, Light, Markers, SensorConfig
 from .sensor_file import SensorFileError, load_sensor, save_sensor, sensor_names
 from .sequence import TouchSequence
+from .small import draw_small, sample_small_example
 from .state_example import sample_state_example
 from .unit import SensorUnit
 
@@ -24,5 +25,6 @@ DIGIT = load_sensor('digit')
 
 __all__ = ['CLASS_NAMES', 'Contact', 'DIGIT', 'GELSIGHT', 'Gel', 'Glow', 'GrippedObject', 'HandlingSequence',
            'IMPRINT_NAMES', 'Light', 'Markers', 'STATE_NAMES', 'SensorConfig', 'SensorFileError', 'SensorUnit',
-           'TouchSequence', 'UNKNOWN', 'load_sensor', 'sample_contact', 'sample_example', 'sample_imprint',
-           'sample_imprint_example', 'sample_state_example', 'save_sensor', 'sensor_names']
+           'TouchSequence', 'UNKNOWN', 'draw_small', 'load_sensor', 'sample_contact', 'sample_example',
+           'sample_imprint', 'sample_imprint_example', 'sample_small_example', 'sample_state_example', 'save_sensor',
+           'sensor_names']

@@ -98,11 +98,16 @@ def _sensors() -> tuple[SensorConfig, ...]:
 
 def any_sensor(sensors: Sequence[SensorConfig] | None, rng: np.random.Generator) -> SensorConfig:
     """One of the sensors, or of those of the package, at one of the usual camera resolutions."""
+    return resized(sensor_of(sensors, rng), float(rng.choice(_RESOLUTIONS)))
+
+
+def sensor_of(sensors: Sequence[SensorConfig] | None, rng: np.random.Generator) -> SensorConfig:
+    """One of the sensors, or of those of the package."""
     sensors = _sensors() if sensors is None else sensors
-    return _resized(sensors[int(rng.integers(len(sensors)))], float(rng.choice(_RESOLUTIONS)))
+    return sensors[int(rng.integers(len(sensors)))]
 
 
-def _resized(config: SensorConfig, factor: float) -> SensorConfig:
+def resized(config: SensorConfig, factor: float) -> SensorConfig:
     """The same sensor with its camera at another resolution."""
     return dataclasses.replace(config, height=round(config.height * factor), width=round(config.width * factor),
                                mm_per_px=config.mm_per_px / factor, lens_blur_px=config.lens_blur_px * factor)

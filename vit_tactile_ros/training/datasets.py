@@ -232,7 +232,7 @@ def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config:
                   # None, as in the states of runs from before there was a choice
                   'sensors': sensors and [sensor_key(c) for c in sensors],
                   # As before there were tasks, whose classes differ.
-                  **({'task': data.task} if data.task in ('states', 'shapes_wide') else {})})
+                  **({'task': data.task} if data.task in ('states', 'shapes_small', 'shapes_wide') else {})})
 
 
 def _note_grey(train: Frames) -> float:
