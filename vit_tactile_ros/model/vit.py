@@ -259,8 +259,8 @@ def create_vit_tactile(
 
     `tau` is the exit threshold, 0 to 1, one number or one per early exit; `feature_map_dim` the number of random
     features per head; `image_size` (height, width) in px; `channels` 3, with motion 3 more per earlier image; `queries`
-    the number of learned vectors by which each exit weighs the tokens (0: equally); `added_exits` whether each exit adds
-    its logits to those of the exit before. Raises UserError with the name of the wrong argument.
+    the number of learned vectors by which each exit weighs the tokens (0: equally); `added_exits` whether each exit
+    adds its logits to those of the exit before. Raises UserError with the name of the wrong argument.
     """
     config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,
                          image_size=image_size, exits=exits, depth=exits[-1] if exits else 12, stem=stem,

@@ -76,9 +76,8 @@ class Start:
         start = checkpoints[0].model.config if checkpoints else ModelConfig(**self.DEFAULTS)
         asked: dict[str, Any] = {
             'image_size': self.image_size, 'attention': self.attention, 'feature_map_dim': self.feature_map_dim,
-            'stem': self.stem, 'queries': self.queries,
-            'added_exits': self.added_exits or None, 'exits': self.exits or None,
-            'depth': self.exits[-1] if self.exits else None}
+            'stem': self.stem, 'queries': self.queries, 'added_exits': self.added_exits or None,
+            'exits': self.exits or None, 'depth': self.exits[-1] if self.exits else None}
         return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})
 
     def for_inputs(self, architecture: ModelConfig, preprocessing: PreprocessingConfig) -> ModelConfig:
