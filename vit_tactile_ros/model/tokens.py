@@ -65,7 +65,8 @@ class Tokens(NamedTuple):
     logits: Tensor | None = None  # (b, C), of the exit before, where the next one adds its own; otherwise None
 
     def subset(self, rows: Tensor) -> Tokens:
-        return Tokens(*(None if part is None else part[rows] for part in self))
+        weights, logits = (None if part is None else part[rows] for part in (self.weights, self.logits))
+        return Tokens(self.values[rows], weights, logits)
 
 
 def token_counts(patches: int) -> tuple[int, ...]:

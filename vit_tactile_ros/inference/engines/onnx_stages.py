@@ -71,7 +71,7 @@ def write_stages(model: ViTTactile, folder: Path) -> list[Path]:
     config = model.config
     paths = []
     for index in range(len(config.exits)):
-        shapes = {IMAGES: (config.channels, *config.image_size)} if index == 0 else {
+        shapes: dict[str, tuple[int, ...]] = {IMAGES: (config.channels, *config.image_size)} if index == 0 else {
             TOKENS: (config.num_patches, config.width)}
         if index and config.added_exits:
             shapes[LOGITS_BEFORE] = (config.num_classes,)
@@ -123,9 +123,10 @@ class OnnxStages:
         """See `runtime.Runtime`; computes all patches, whatever `groups` says."""
         def run(index: int, tokens: Tokens) -> tuple[Tokens, Tensor]:
             session = self._sessions[index]
-            inputs = [entry.name for entry in session.get_inputs()]
-            values = {IMAGES if index == 0 else TOKENS: tokens.values, LOGITS_BEFORE: tokens.logits}
-            logits, *rest = map(torch.from_numpy, session.run(None, {name: values[name].numpy() for name in inputs}))
+            inputs = {IMAGES if index == 0 else TOKENS: tokens.values.numpy()}
+            if tokens.logits is not None and len(session.get_inputs()) > 1:
+                inputs[LOGITS_BEFORE] = tokens.logits.numpy()
+            logits, *rest = map(torch.from_numpy, session.run(None, inputs))
             return Tokens(rest[0], None, logits) if rest else tokens, logits
 
         yield from run_stages([(torch.arange(len(images)), Tokens(images, None))], len(self._sessions), run,
