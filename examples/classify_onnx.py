@@ -100,10 +100,14 @@ class Classifier:
 
     def classify(self, values):
         """Class, confidence and the block of the exit: stage by stage, until the confidence reaches tau."""
+        logits = None
         for number, (stage, session) in enumerate(zip(self.about['stages'], self.sessions, strict=True)):
-            logits, *tokens = session.run(stage['outputs'], {stage['input']: values})
-            logits = logits[0] / np.float32(stage['temperature'])
-            probabilities = np.exp(logits - logits.max())
+            inputs = {stage['input']: values}
+            if 'logits_input' in stage:  # the stage adds to the logits of the exit before
+                inputs[stage['logits_input']] = logits
+            logits, *tokens = session.run(stage['outputs'], inputs)
+            scaled = logits[0] / np.float32(stage['temperature'])
+            probabilities = np.exp(scaled - scaled.max())
             probabilities /= probabilities.sum()
             best = int(probabilities.argmax())
             if not tokens or (self.tau[number] < 1 and probabilities[best] >= np.float32(self.tau[number])):

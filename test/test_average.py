@@ -55,6 +55,9 @@ def test_strangers_are_refused(tmp_path, capsys):
     save(second, seed=1)
     assert main([str(first), str(second), '--output', str(tmp_path / 'x.safetensors')]) == 2
     assert 'trained from the other' in capsys.readouterr().err
+    save(second, dataclasses.replace(CONFIG, added_exits=True))
+    assert main([str(first), str(second), '--output', str(tmp_path / 'x.safetensors')]) == 2
+    assert 'of one add to the exit before' in capsys.readouterr().err
     save(second, names=('a', 'c'))
     assert main([str(first), str(second), '--output', str(tmp_path / 'x.safetensors')]) == 2
     assert 'a, c' in capsys.readouterr().err

@@ -52,7 +52,8 @@ def save_toy(path: Path, seed: int = 0, **changes) -> Path:
     torch.manual_seed(seed)
     model = ViTTactile(ModelConfig(**{'num_classes': 3, 'width': 48, 'heads': 3, 'depth': 2, 'exits': (1, 2),
                                       'image_size': (32, 48), 'feature_map_dim': 32, 'stem': 'convolution',
-                                      'channels': 9, 'queries': 2} | changes)).eval()
+                                      'channels': 9, 'queries': 2,
+                                      'added_exits': True} | changes)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn_like(parameter)
@@ -108,7 +109,7 @@ def _message(image: np.ndarray) -> object:
 
 def test_the_example_looks_closer_as_our_classifier_does(tmp_path):
     """Small contacts whole in the program that users copy: another class than the node's."""
-    checkpoint = load_checkpoint(save_toy(tmp_path / 'plain.safetensors', channels=3))
+    checkpoint = load_checkpoint(save_toy(tmp_path / 'plain.safetensors', channels=3, added_exits=False))
     path = tmp_path / 'zoomed.safetensors'
     save_checkpoint(path, replace(checkpoint, preprocessing=replace(checkpoint.preprocessing, zoom_below=0.05)))
     network, video = tmp_path / 'network', tmp_path / 'touch.avi'
@@ -168,6 +169,7 @@ def test_what_is_written(exported):
     assert sorted(path.name for path in network.iterdir()) == ['network.json', 'stage_0.onnx', 'stage_1.onnx']
     assert about['fingerprint'] == fingerprint(loaded) and about['class_names'] == list(NAMES)
     assert [(stage['exit_block'], stage['temperature']) for stage in about['stages']] == [(1, 0.7), (2, 1.3)]
+    assert [stage.get('logits_input') for stage in about['stages']] == [None, 'logits_before']
     assert about['tau'] == [0.6] and about['bounds'][0]['tau'] == [0.55] and about['gate']['threshold'] == 3.0
     assert about['checked']['largest_difference'] < about['checked']['tolerance'] == 1e-4
     halves = about['checked']['decisions'][1]

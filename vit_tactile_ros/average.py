@@ -66,6 +66,9 @@ def average(checkpoints: list[Checkpoint]) -> int:
         if (other.class_names, other.preprocessing) != (first.class_names, first.preprocessing):
             raise UserError(f'one has the classes {", ".join(first.class_names)} and {first.preprocessing}, another '
                             f'{", ".join(other.class_names)} and {other.preprocessing}; they must be the same')
+        if other.model.config.added_exits != first.model.config.added_exits:
+            raise UserError('the exits of one add to the exit before, those of another predict alone; average only '
+                            'checkpoints of which one was trained from the other')
     sources = [weights_by_block(other.model) for other in others]
     averaged = 0
     for name, tensor in weights_by_block(first.model).items():

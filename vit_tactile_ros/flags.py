@@ -91,6 +91,8 @@ SHARED: dict[str, Flags] = {
                       '{default}; 12 alone is a plain ViT', 'BLOCK'),
         'queries': Flag('learned vectors of each head, each of which gives a weighted mean of the tokens; 0: the plain '
                         'mean; default: that of --init, or {default}'),
+        'added_exits': Flag('each exit adds its logits to those of the exit before, which it corrects; default: as '
+                            '--init, otherwise each exit predicts alone'),
         'image_size': Flag('input size in px, multiples of 16; default: that of --init, or {default}', HEIGHT_WIDTH),
         'token_threshold': Flag(f'{TOKEN_THRESHOLD}; default: that of --init, or {{default}}'),
     },

@@ -54,7 +54,7 @@ EXAMPLES = (
 # They are about labels, or have no effect here.
 FLAGS = {name: HIDDEN for name in (
     'balance', 'distillation', 'teacher', 'distillation_temperature', 'label_smoothing', 'freeze', 'exit_gradient',
-    'queries', 'token_threshold')} | {name: flags.SHARED['TrainingRequest'][name] for name in (
+    'queries', 'added_exits', 'token_threshold')} | {name: flags.SHARED['TrainingRequest'][name] for name in (
         'output', 'device', 'workers', 'use_wandb')} | {name: flags.SHARED['TrainingSource'][name] for name in (
             'task', 'rendered', 'distinct')}
 
@@ -130,7 +130,8 @@ def _pretrain(request: PretrainRequest, processes: Processes, device: torch.devi
     config, start = request.config, request.start
     output = run_folder(request.output, request.use_wandb, processes)
     checkpoints = start.load()
-    architecture = dataclasses.replace(start.architecture(checkpoints, len(UNLABELLED)), token_threshold=0.0)
+    architecture = dataclasses.replace(start.architecture(checkpoints, len(UNLABELLED)), token_threshold=0.0,
+                                       added_exits=False)
     config.weights(len(architecture.exits))
     preprocessing = choose_preprocessing(None, architecture.image_size, 'difference',
                                          checkpoints[0] if checkpoints else None)

@@ -79,7 +79,8 @@ FLAGS = {
     # Searched, or as train has them.
     **dict.fromkeys(('lr', 'head_lr_factor', 'warmup', 'weight_decay', 'loss_weights', 'distillation', 'teacher',
                      'exit_gradient', 'distillation_temperature', 'label_smoothing', 'freeze', 'ema', 'precision',
-                     'augment_strength', 'attention', 'stem', 'feature_map_dim', 'queries'), HIDDEN),
+                     'augment_strength', 'attention', 'stem', 'feature_map_dim', 'queries',
+                     'added_exits'), HIDDEN),
 }
 
 

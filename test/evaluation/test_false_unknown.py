@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 from toy_outputs import ToyFrames, toy_checkpoint
 
@@ -61,8 +62,11 @@ def test_only_with_the_class_and_with_touches_of_others():
     assert not can_be_bounded(found.subset(np.flatnonzero((found.labels == 0) | (found.labels == 3))))
 
 
-def test_the_network_predicts_as_the_shifted_outputs():
+@pytest.mark.parametrize('added', (False, True))
+def test_the_network_predicts_as_the_shifted_outputs(added):
+    """With added exits, a shift that adds up from exit to exit."""
     checkpoint = toy_checkpoint(names=NAMES)
+    checkpoint = dataclasses.replace(checkpoint, model=checkpoint.model.changed(added_exits=added))
     before = collect_outputs(checkpoint.model, ToyFrames(), checkpoint.preprocessing, class_names=NAMES)
     shift(checkpoint.model, NAMES, -1.5)
     after = collect_outputs(checkpoint.model, ToyFrames(), checkpoint.preprocessing, class_names=NAMES)

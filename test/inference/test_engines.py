@@ -44,6 +44,8 @@ VARIANTS = {
     'motion': {'channels': 6},
     'queries': {'queries': 3},
     'queries, tokens': {'queries': 3, 'token_threshold': 0.1},
+    'added exits': {'added_exits': True},
+    'added exits, tokens': {'added_exits': True, 'token_threshold': 0.1},
     'no norm': {'attention': 'favor_softmax', 'qk_norm': False},
     'relu, tokens': {'attention': 'favor_relu', 'token_threshold': 0.1},
     'softmax features, tokens': {'attention': 'favor_softmax', 'token_threshold': 0.1},
@@ -172,11 +174,13 @@ def test_one_image_is_computed_as_openvino_computes_it_alone(precision):
             assert np.array_equal(logits.numpy(), expected) and torch.equal(logits, same)
 
 
+@pytest.mark.parametrize('added', (False, True))
 @pytest.mark.parametrize('threshold', (0.0, 0.1))
 @torch.inference_mode()
-def test_openvino_goes_on_with_the_rows_that_are_sent(threshold):
-    """Rows taken from the wrong stage's tokens, in the wrong order, or from memory that the next run overwrites."""
-    model = toy_model(token_threshold=threshold)
+def test_openvino_goes_on_with_the_rows_that_are_sent(threshold, added):
+    """Rows taken from the wrong stage's tokens, in the wrong order, or from memory that the next run overwrites; logits
+    of an exit added to those of another image."""
+    model = toy_model(token_threshold=threshold, added_exits=added)
     engine, reference = OpenVinoRuntime(model).stages, model.stages
     images = varied(6, model)
     got, wanted = engine(images), reference(images)
@@ -185,6 +189,7 @@ def test_openvino_goes_on_with_the_rows_that_are_sent(threshold):
     torch.testing.assert_close(first, next(wanted), atol=2e-5, rtol=1e-4)
     for rows in (torch.tensor([4, 1, 2]), torch.tensor([2])):
         torch.testing.assert_close(got.send(rows), wanted.send(rows), atol=2e-5, rtol=1e-4)
+    assert torch.equal(first, kept)
     list(engine(torch.randn(6, 3, 32, 48)))
     assert torch.equal(first, kept)
 

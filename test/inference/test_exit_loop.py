@@ -14,8 +14,8 @@ from vit_tactile_ros.model import Hurry, ModelConfig, ViTTactile, early_exit
 TEMPERATURES = (1.2, 0.9, 1.1)
 
 
-@pytest.fixture(scope='module', params=({}, {'token_threshold': 0.1, 'queries': 2}),
-                ids=('all patches', 'tokens and queries'))
+@pytest.fixture(scope='module', params=({}, {'token_threshold': 0.1, 'queries': 2, 'added_exits': True}),
+                ids=('all patches', 'tokens, queries and added exits'))
 def model(request):
     torch.manual_seed(0)
     model = ViTTactile(ModelConfig(num_classes=4, image_size=(32, 64), width=48, depth=3, exits=(1, 2, 3),

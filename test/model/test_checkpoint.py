@@ -223,20 +223,20 @@ def test_files_from_before_there_was_motion_are_read(path, version):
 
 
 @pytest.mark.parametrize('version', ('2', '3'))
-def test_files_from_before_there_were_queries_are_read(path, version):
+def test_files_from_before_there_were_queries_and_added_exits_are_read(path, version):
     """A released checkpoint that no longer loads, or whose heads are others."""
     before = load_checkpoint(path).model
-    rewrite(path, metadata=lambda m: set_field('model', queries=...)(m) | {'version': version})
+    rewrite(path, metadata=lambda m: set_field('model', queries=..., added_exits=...)(m) | {'version': version})
     read = load_checkpoint(path).model
-    assert read.config.queries == 0
+    assert read.config.queries == 0 and read.config.added_exits is False
     assert_predicts_as(read, before)
 
 
-def test_queries_are_kept(tmp_path):
-    written = some_checkpoint(dataclasses.replace(CONFIG, queries=2))
+def test_queries_and_added_exits_are_kept(tmp_path):
+    written = some_checkpoint(dataclasses.replace(CONFIG, queries=2, added_exits=True))
     save_checkpoint(tmp_path / 'c.safetensors', written, torch.float32)
     read = load_checkpoint(tmp_path / 'c.safetensors').model
-    assert read.config.queries == 2
+    assert read.config.queries == 2 and read.config.added_exits
     assert_predicts_as(read, written.model)
 
 
@@ -593,6 +593,7 @@ def test_absurd_names_are_refused_in_a_short_line(path, section, text, part):
     ('provenance', 'metrics', {'a\n': []}, "metadata provenance.metrics.'a\\n' is []; must be of type float"),
     ('provenance', 'command', ['x'], "metadata provenance.command is ['x']; must be of type str"),
     ('model', 'queries', 1.5, 'metadata model.queries is 1.5; must be of type int'),
+    ('model', 'added_exits', 1, 'metadata model.added_exits is 1; must be of type bool'),
     ('model', 'queries', True, 'metadata model.queries is True; must be of type int'),
     ('model', 'exits', [1, 2, 10**400], 'metadata model.exits[2] is 1000'),
     ('model', 'exits', list(range(1, 50_000)), 'must be a list of at most 10000'),

@@ -78,10 +78,11 @@ def test_equal_tokens_with_weights_are_one_token(attention, queries):
         torch.testing.assert_close(stage(tokens, weights)[1], stage(repeated)[1], atol=1e-4, rtol=1e-3)
 
 
+@pytest.mark.parametrize('added', (False, True))
 @torch.inference_mode()
-def test_no_image_depends_on_its_batch():
+def test_no_image_depends_on_its_batch(added):
     """Live, two sensors are classified together; replay must give each the same result as alone."""
-    model = small_model(image_size=SIZE, token_threshold=THRESHOLD)
+    model = small_model(image_size=SIZE, token_threshold=THRESHOLD, added_exits=added)
     images = touched([set(), range(30), {0, 1, 2}, range(12), {5}, range(48)]) + 0.01 * torch.randn(6, 3, *SIZE)
     assert len(choose_tokens(images, 16, THRESHOLD)) > 2
     together = list(model.stages(images))

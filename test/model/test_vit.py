@@ -56,6 +56,29 @@ def rows_seen(model: ViTTactile) -> list[tuple[int, int]]:
     return seen
 
 
+@torch.no_grad()
+def test_added_exits_are_the_sums_of_the_heads():
+    """An exit added twice, or to another one than that before; a batch is what a sample is alone."""
+    model, alone = small_model(added_exits=True), small_model()
+    alone.load_state_dict(model.state_dict())
+    images = images_of(5)
+    own = torch.stack(list(alone.stages(images)))
+    torch.testing.assert_close(torch.stack(list(model.stages(images))), own.cumsum(dim=0))
+    taus, exits = splitting_taus(model, images)
+    model.tau = taus
+    logits, exit_index = model(images)
+    assert exit_index.tolist() == exits and len(set(exits)) == 3
+    torch.testing.assert_close(logits, own.cumsum(dim=0)[exit_index, torch.arange(5)])
+
+
+def test_heads_before_an_added_exit_learn_from_it():
+    """Sums without the gradient of later exits, the recipe that gains less."""
+    for added in (False, True):
+        model = small_model(added_exits=added).train()
+        model(images_of(2))[-1].square().sum().backward()
+        assert [stage.head.classify.bias.grad is not None for stage in model.stage_modules] == [added, added, True]
+
+
 @pytest.mark.parametrize('attention', KINDS)
 def test_stages_equal_the_full_forward(attention):
     """A training loop that optimises another network than the one that runs stage by stage."""

@@ -158,6 +158,38 @@ def test_fewer_queries_are_refused_where_a_head_would_be_copied():
     start_from(new(exits=(3,), depth=3), checkpoint, CLASS_NAMES)
 
 
+@pytest.mark.parametrize('queries', (0, 4))
+def test_heads_that_predicted_alone_start_as_added_ones(queries):
+    """Sums two or three times as large as the logits were, which training would first have to undo."""
+    model = new(added_exits=True, queries=queries)
+    assert start_from(model, CHECKPOINT, CLASS_NAMES) == []
+    assert 'copied heads add to the exit before' in start_told([CHECKPOINT], 'x', model.config, CLASS_NAMES, [])
+    first, second = logits(CHECKPOINT.model)
+    for got, wanted in zip(logits(model), (first, first + second / 2), strict=True):
+        torch.testing.assert_close(got, wanted, atol=1e-5, rtol=1e-4)
+    again = new(added_exits=True, queries=queries)
+    start_from(again, Checkpoint(model.eval(), PREPROCESSING, CLASS_NAMES), CLASS_NAMES)
+    for got, wanted in zip(logits(again), logits(model), strict=True):
+        assert torch.equal(got, wanted)
+
+
+def test_added_heads_are_refused_without_the_exits_that_they_add_to():
+    """A part of a sum taken for a prediction, in silence."""
+    checkpoint = Checkpoint(new(added_exits=True).eval(), PREPROCESSING, CLASS_NAMES)
+    with pytest.raises(ValueError, match=r'exits are 2; .* adds the exit after block 2 to those after 1: give these'):
+        start_from(new(added_exits=True, exits=(2,)), checkpoint, CLASS_NAMES)
+    with pytest.raises(ValueError, match='added_exits is False; .*: give --added_exits'):
+        start_from(new(), checkpoint, CLASS_NAMES)
+    start_from(new(added_exits=True, exits=(1,), depth=1), checkpoint, CLASS_NAMES)
+    start_from(new(), checkpoint, ('other', 'classes', 'here'))
+
+
+def test_exits_are_added_as_in_the_checkpoint_or_if_asked():
+    checkpoints = [Checkpoint(new(added_exits=added), PREPROCESSING, CLASS_NAMES) for added in (False, True)]
+    assert [[Start(added_exits=asked).architecture([known], 3).added_exits for asked in (False, True)]
+            for known in checkpoints] == [[False, True], [True, True]]
+
+
 def test_queries_are_those_of_the_checkpoint_unless_asked():
     checkpoint = Checkpoint(new(queries=3), PREPROCESSING, CLASS_NAMES)
     assert [Start(queries=asked).architecture([checkpoint], 3).queries for asked in (None, 4, 0)] == [3, 4, 0]

@@ -305,7 +305,7 @@ def test_a_run_from_before_a_setting_goes_on(tmp_path):
     """A week of training that an update of the package makes worthless."""
     train(tmp_path)
     state = unpack((tmp_path / STATE).read_bytes())
-    for name in ('freeze', 'queries', 'head_lr_factor'):
+    for name in ('freeze', 'queries', 'added_exits', 'head_lr_factor'):
         del state['settings'][name]
     (tmp_path / STATE).write_bytes(pack(state))
     train(tmp_path, config=dataclasses.replace(SETTINGS, epochs=SETTINGS.epochs + 1))

@@ -75,7 +75,8 @@ def shifted(outputs: ExitOutputs, value: float) -> ExitOutputs:
 
 
 def shift(model: ViTTactile, class_names: Sequence[str], value: float) -> None:
-    """Add the value to the bias of the class `unknown` at every exit, in place."""
+    """Add the value to the logit of the class `unknown` at every exit, in place."""
     with torch.no_grad():
-        for stage in model.stage_modules:
+        # later exits that add to the first one contain it already
+        for stage in list(model.stage_modules)[:1 if model.config.added_exits else None]:
             cast(Stage, stage).head.classify.bias[list(class_names).index(UNKNOWN)] += value

@@ -12,7 +12,14 @@ import torch
 
 from vit_tactile_ros import __version__
 from vit_tactile_ros.inference import closer
-from vit_tactile_ros.inference.engines.onnx_stages import IMAGES, LOGITS, NEXT_TOKENS, OPSET, TOKENS
+from vit_tactile_ros.inference.engines.onnx_stages import (
+    IMAGES,
+    LOGITS,
+    LOGITS_BEFORE,
+    NEXT_TOKENS,
+    OPSET,
+    TOKENS,
+)
 from vit_tactile_ros.inference.gate import constants
 from vit_tactile_ros.inference.motion import FARTHEST
 from vit_tactile_ros.inference.preprocess import motion_scale, scale_and_shift
@@ -37,7 +44,9 @@ def description(checkpoint: Checkpoint, stages: Sequence[Path], fingerprint: str
         'preprocessing': _preprocessing(checkpoint.preprocessing),
         'stages': [{
             'file': path.name, 'sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
-            'input': TOKENS if index else IMAGES, 'outputs': [LOGITS] if index == last else [LOGITS, NEXT_TOKENS],
+            'input': TOKENS if index else IMAGES,
+            **({'logits_input': LOGITS_BEFORE} if index and config.added_exits else {}),
+            'outputs': [LOGITS] if index == last else [LOGITS, NEXT_TOKENS],
             'exit_block': config.exits[index], 'temperature': temperatures[index], 'compute_share': shares[index],
         } for index, path in enumerate(stages)],
         'tau': list(thresholds(calibration.tau, len(config.exits))),

@@ -41,7 +41,7 @@ VERSION_1: dict[str, dict[str, Any]] = {
 }
 # Fields that files of any version may lack, with their implied values.
 OPTIONAL: dict[str, dict[str, Any]] = {
-    'model': {'channels': 3, 'token_threshold': 0.0, 'queries': 0},
+    'model': {'channels': 3, 'token_threshold': 0.0, 'queries': 0, 'added_exits': False},
     'preprocessing': {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04, 'zoom_below': 0.0,
                       'zoom_to': 0.16},
     'provenance': {'training_part': {}}, 'calibration': {'activation_ranges': []}}

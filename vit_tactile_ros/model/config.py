@@ -52,6 +52,9 @@ class ModelConfig:
     token_threshold: float = 0.0
     # Learned vectors of each head, each of which gives a weighted mean of the tokens; 0: one mean with equal weights.
     queries: int = 0
+    # The logits of an exit are the sum of what its own head gives and the logits of the exit before. Temperatures
+    # divide the sum only.
+    added_exits: bool = False
 
     @property
     def num_patches(self) -> int:

@@ -58,13 +58,15 @@ class Group:
 
 
 class Tokens(NamedTuple):
-    """The tokens of some images between two stages, and how many patches each stands for."""
+    """What some images carry from one stage to the next."""
 
     values: Tensor  # (b, n, width)
-    weights: Tensor | None  # (b, n); None: all patches are there
+    weights: Tensor | None  # (b, n), how many patches each stands for; None: all patches are there
+    logits: Tensor | None = None  # (b, C), of the exit before, where the next one adds its own; otherwise None
 
     def subset(self, rows: Tensor) -> Tokens:
-        return Tokens(self.values[rows], None if self.weights is None else self.weights[rows])
+        weights, logits = (None if part is None else part[rows] for part in (self.weights, self.logits))
+        return Tokens(self.values[rows], weights, logits)
 
 
 def token_counts(patches: int) -> tuple[int, ...]:

@@ -66,17 +66,21 @@ class Head(nn.Module):
 
 
 class Stage(nn.Module):
-    """The blocks up to one exit and its head, (B, N, width) -> (B, N, width), (B, num_classes); weights: (B, N)."""
+    """The blocks up to one exit and its head, (B, N, width) -> (B, N, width), (B, num_classes); weights: (B, N).
+
+    before: logits of the exit before, (B, num_classes), to which the head adds its own.
+    """
 
     def __init__(self, config: ModelConfig, num_blocks: int) -> None:
         super().__init__()
         self.blocks = nn.Sequential(*(Block(config) for _ in range(num_blocks)))
         self.head = Head(config)
 
-    def forward(self, x: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, weights: Tensor | None = None, before: Tensor | None = None) -> tuple[Tensor, Tensor]:
         for block in self.blocks:
             x = block(x, weights)
-        return x, self.head(x, weights)
+        own = self.head(x, weights)
+        return x, own if before is None else before + own
 
 
 class PatchEmbedding(nn.Module):
@@ -214,7 +218,7 @@ class ViTTactile(nn.Module):
 
     def _run(self, index: int, tokens: Tokens) -> tuple[Tokens, Tensor]:
         x, logits = self.stage_modules[index](*tokens)
-        return Tokens(x, tokens.weights), logits
+        return Tokens(x, tokens.weights, logits if self.config.added_exits else None), logits
 
     def forward(self, images: Tensor) -> list[Tensor] | tuple[Tensor, Tensor]:
         if self.training:
@@ -249,17 +253,18 @@ def create_vit_tactile(
     stem: Stem = 'patch',
     channels: int = 3,
     queries: int = 0,
+    added_exits: bool = False,
 ) -> ViTTactile:
     """A ViT-Tiny (patch 16, width 192, 12 blocks, 3 heads) with Performer attention and exits, untrained.
 
     `tau` is the exit threshold, 0 to 1, one number or one per early exit; `feature_map_dim` the number of random
     features per head; `image_size` (height, width) in px; `channels` 3, with motion 3 more per earlier image; `queries`
-    the number of learned vectors by which each exit weighs the tokens (0: equally). Raises UserError with the name of
-    the wrong argument.
+    the number of learned vectors by which each exit weighs the tokens (0: equally); `added_exits` whether each exit
+    adds its logits to those of the exit before. Raises UserError with the name of the wrong argument.
     """
     config = ModelConfig(num_classes=num_classes, feature_map_dim=feature_map_dim, attention=attention,
                          image_size=image_size, exits=exits, depth=exits[-1] if exits else 12, stem=stem,
-                         channels=channels, queries=queries)
+                         channels=channels, queries=queries, added_exits=added_exits)
     return ViTTactile(config, tau)
 
 

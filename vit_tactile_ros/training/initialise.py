@@ -49,6 +49,7 @@ class Start:
     image_size: tuple[int, int] | None = None  # height, width in px
     token_threshold: float | None = None  # grey levels; 0: all patches
     queries: int | None = None  # of each head; 0: the mean of the tokens
+    added_exits: bool = False  # each exit adds to the logits of the exit before; False: as the first checkpoint
 
     def __post_init__(self) -> None:
         for name in self.init:
@@ -75,10 +76,9 @@ class Start:
         start = checkpoints[0].model.config if checkpoints else ModelConfig(**self.DEFAULTS)
         asked: dict[str, Any] = {
             'image_size': self.image_size, 'attention': self.attention, 'feature_map_dim': self.feature_map_dim,
-            'stem': self.stem, 'queries': self.queries, 'exits': self.exits or None,
-            'depth': self.exits[-1] if self.exits else None}
+            'stem': self.stem, 'queries': self.queries, 'added_exits': self.added_exits or None,
+            'exits': self.exits or None, 'depth': self.exits[-1] if self.exits else None}
         return dataclasses.replace(start, num_classes=num_classes, **{k: v for k, v in asked.items() if v is not None})
-
 
     def for_inputs(self, architecture: ModelConfig, preprocessing: PreprocessingConfig) -> ModelConfig:
         """The architecture for these inputs; raises UserError if patches would be dropped without a reference."""
@@ -96,7 +96,8 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
     Blocks are matched by their number, independent of the exits. A head is copied if both networks have an exit after
     the same block, but only the rows of classes that both know by the same name; random features are copied if kernel
     and number are the same. The position embedding is computed, so the image size may differ. Heads that get more
-    queries predict the same. Raises UserError if no block fits, or if heads would get fewer queries.
+    queries predict the same; for heads that become added ones see `as_added`. Raises UserError if no block fits, or if
+    heads would get fewer queries or lose exits that they add to.
     """
     theirs, ours = checkpoint.model.config, model.config
     for name in ('width', 'heads', 'patch_size', 'mlp_ratio', 'qk_norm'):
@@ -109,6 +110,9 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
     source, target = weights_by_block(checkpoint.model), weights_by_block(model)
     if kept and set(theirs.exits) & set(ours.exits):
         source = with_queries(source, theirs.queries, ours.queries)
+        check_added(theirs, ours)
+        if ours.added_exits and not theirs.added_exits:
+            source = as_added(source, ours.exits)
     drawn: dict[str, None] = {}
     for name, tensor in target.items():
         part = name.split('.')[0]
@@ -162,6 +166,33 @@ def with_queries(weights: dict[str, Tensor], theirs: int, ours: int) -> dict[str
     return found
 
 
+def check_added(theirs: ModelConfig, ours: ModelConfig) -> None:
+    """Raises UserError where a head that adds to the exit before would be copied without one of those exits."""
+    if not theirs.added_exits:
+        return
+    if not ours.added_exits:
+        raise UserError('added_exits is False; the heads of a checkpoint to start from add to the exit before, and '
+                        'predict nothing alone: give --added_exits')
+    last = max(set(theirs.exits) & set(ours.exits))
+    if lost := [block for block in theirs.exits if block < last and block not in ours.exits]:
+        raise UserError(f'exits are {" ".join(map(str, ours.exits))}; the checkpoint to start from adds the exit after '
+                        f'block {last} to those after {" ".join(map(str, lost))}: give these too')
+
+
+def as_added(weights: dict[str, Tensor], exits: Sequence[int]) -> dict[str, Tensor]:
+    """`weights_by_block` with heads that add to the exit before, from heads that predict alone.
+
+    The k-th of `exits` gets 1 / k of the logits, so that the sums are about as large as before. The predictions are
+    not the same: no head can take back, from its own tokens, what another gave from earlier ones. The first exit's are.
+    """
+    found = dict(weights)
+    for place, block in enumerate(exits, start=1):
+        for name in (f'head {block}.classify.weight', f'head {block}.classify.bias'):
+            if name in weights:
+                found[name] = weights[name] / place
+    return found
+
+
 def kept_classes(class_names: tuple[str, ...], checkpoint: Checkpoint) -> tuple[str, ...]:
     """The classes whose rows of the heads `start_from` copies, in the order of `class_names`."""
     return tuple(name for name in class_names if name in checkpoint.class_names)
@@ -180,6 +211,8 @@ def start_told(checkpoints: Sequence[Checkpoint], origin: str, model: ModelConfi
         told += f'; classes copied: {", ".join(repr(name) for name in kept)}'
     if model.queries != checkpoints[0].model.config.queries and _ALL_HEADS not in drawn:
         told += f'; the {model.queries} queries of each copied head start with its predictions'
+    if model.added_exits and not checkpoints[0].model.config.added_exits and _ALL_HEADS not in drawn:
+        told += '; copied heads add to the exit before, so the predictions of later exits change a little'
     if others := sorted({c.model.config.attention for c in checkpoints} - {model.attention}):
         told += (f'; attention is {model.attention}, but these weights were trained with {", ".join(others)}: the '
                  'copied blocks must adapt')

@@ -12,7 +12,7 @@ from vit_tactile_ros.foundation.errors import UserError
 INPUTS = {'difference': 'difference', 'none': 'frame'}
 # The values of settings that did not exist when a run was started.
 BEFORE = {'freeze': 0, 'references': '', 'token_threshold': 0.0, 'teacher': 'last', 'exit_gradient': 1.0,
-          'head_lr_factor': 1.0, 'queries': 0}
+          'head_lr_factor': 1.0, 'queries': 0, 'added_exits': False}
 BEFORE_IN_PREPROCESSING = {'motion_interval': 0.0, 'motion_views': 1, 'motion_std': 0.04, 'zoom_below': 0.0,
                            'zoom_to': 0.16}
 

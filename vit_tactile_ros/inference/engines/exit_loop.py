@@ -66,6 +66,8 @@ class _Graphs:
         self.kept = _KeptPatches(backend, shape, dtype) if tokens < config.num_patches else None
         # Input and output of every stage: the stages run one after the other on one stream.
         self.hidden = torch.zeros(size, tokens, config.width, dtype=dtype, device=device)
+        # What the next exit adds its own logits to, if it does.
+        self.logits = torch.zeros(size, classes, dtype=dtype, device=device) if config.added_exits else None
         # Per exit: logits (C), probabilities (C), 1 where the sample exits.
         self.outputs = torch.zeros(exits, size, 2 * classes + 1, device=device)
         self.outputs_host = backend.host_buffer(exits, size, 2 * classes + 1)
@@ -81,9 +83,12 @@ class _Graphs:
                 x = model.embed(self.images.to(dtype)) if index == 0 else self.hidden
                 if index == 0 and self.kept:
                     x = self.kept.take(x)
-                x, logits = model.stage_modules[index](x, self.kept and self.kept.weights)
+                x, logits = model.stage_modules[index](x, self.kept and self.kept.weights,
+                                                       self.logits if index else None)
                 if index < exits - 1:
                     self.hidden.copy_(x)
+                    if self.logits is not None:
+                        self.logits.copy_(logits)
                 logits = logits.float()
                 probabilities = torch.softmax(logits / temperatures[index], dim=-1)
                 reached = exit_score(probabilities).unsqueeze(-1) >= limits[index]
@@ -274,6 +279,8 @@ class ExitLoop:
         with self._backend.stream():
             target.rows[index].copy_(host, non_blocking=True)
             target.hidden.copy_(source.hidden[target.rows[index]])
+            if source.logits is not None and target.logits is not None:
+                target.logits.copy_(source.logits[target.rows[index]])
             if source.kept and target.kept:
                 target.kept.weights.copy_(source.kept.weights[target.rows[index]])
         return smaller

@@ -21,11 +21,15 @@ from vit_tactile_ros.model.tokens import Group, Tokens, run_stages
 
 OPSET = 18  # ONNX Runtime from 1.18 on (of May 2024) reads it
 PACKAGES = ('onnx', 'onnxscript', 'onnxruntime')
-IMAGES, TOKENS, NEXT_TOKENS, LOGITS = 'images', 'tokens', 'next_tokens', 'logits'  # names of inputs and outputs
+# Names of inputs and outputs.
+IMAGES, TOKENS, NEXT_TOKENS, LOGITS, LOGITS_BEFORE = 'images', 'tokens', 'next_tokens', 'logits', 'logits_before'
 
 
 class _ImagesOrTokens(nn.Module):
-    """A stage as it is exported: images or tokens to the logits of its exit and, but for the last one, tokens."""
+    """A stage as it is exported: images or tokens to the logits of its exit and, but for the last one, tokens.
+
+    With added exits, all but the first one also take the logits of the exit before.
+    """
 
     def __init__(self, model: ViTTactile, index: int) -> None:
         super().__init__()
@@ -33,8 +37,8 @@ class _ImagesOrTokens(nn.Module):
         self.stage = model.stage_modules[index]
         self.is_last = index == len(model.stage_modules) - 1
 
-    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        tokens, logits = self.stage(self.embed(x))
+    def forward(self, x: Tensor, before: Tensor | None = None) -> Tensor | tuple[Tensor, Tensor]:
+        tokens, logits = self.stage(self.embed(x), None, before)
         return logits if self.is_last else (logits, tokens)
 
 
@@ -67,16 +71,21 @@ def write_stages(model: ViTTactile, folder: Path) -> list[Path]:
     config = model.config
     paths = []
     for index in range(len(config.exits)):
-        shape = (config.channels, *config.image_size) if index == 0 else (config.num_patches, config.width)
+        shapes: dict[str, tuple[int, ...]] = {IMAGES: (config.channels, *config.image_size)} if index == 0 else {
+            TOKENS: (config.num_patches, config.width)}
+        if index and config.added_exits:
+            shapes[LOGITS_BEFORE] = (config.num_classes,)
         stage = _ImagesOrTokens(model, index).eval()
+        batch = torch.export.Dim('batch')
         names = [LOGITS] if stage.is_last else [LOGITS, NEXT_TOKENS]
         # Without the exporter's remarks about packages that this network does not need.
         with torch.no_grad(), only_errors('torch.onnx'), warnings.catch_warnings():
             warnings.simplefilter('ignore')
             program: Any = torch.onnx.export(
                 # Two: the exporter takes a size of 1 for a constant.
-                stage, (torch.zeros(2, *shape),), input_names=[TOKENS if index else IMAGES], output_names=names,
-                dynamic_shapes=({0: torch.export.Dim('batch')},), opset_version=OPSET, dynamo=True, verbose=False)
+                stage, tuple(torch.zeros(2, *shape) for shape in shapes.values()), input_names=list(shapes),
+                output_names=names, dynamic_shapes=({0: batch},) * len(shapes), opset_version=OPSET, dynamo=True,
+                verbose=False)
         proto = program.model_proto
         _forget_source(proto)
         onnx.checker.check_model(proto)
@@ -114,9 +123,11 @@ class OnnxStages:
         """See `runtime.Runtime`; computes all patches, whatever `groups` says."""
         def run(index: int, tokens: Tokens) -> tuple[Tokens, Tensor]:
             session = self._sessions[index]
-            logits, *rest = map(torch.from_numpy, session.run(None, {session.get_inputs()[0].name:
-                                                                     tokens.values.numpy()}))
-            return Tokens(rest[0], None) if rest else tokens, logits
+            inputs = {IMAGES if index == 0 else TOKENS: tokens.values.numpy()}
+            if tokens.logits is not None and len(session.get_inputs()) > 1:
+                inputs[LOGITS_BEFORE] = tokens.logits.numpy()
+            logits, *rest = map(torch.from_numpy, session.run(None, inputs))
+            return Tokens(rest[0], None, logits) if rest else tokens, logits
 
         yield from run_stages([(torch.arange(len(images)), Tokens(images, None))], len(self._sessions), run,
                               lambda _index, tokens, rows: tokens.subset(rows))

@@ -54,6 +54,7 @@ class OpenVinoRuntime:
         self._image_shape = (model.config.channels, *model.config.image_size)
         ranges = ranges if precision == 'int8' else ()
         self._patch, self._threshold = model.config.patch_size, model.config.token_threshold
+        self._added = model.config.added_exits  # the graphs give what each head adds
         graphs = stage_graphs(model, ranges)
         self._any_batch = compile_graphs(graphs, settings)
         self._counts = token_counts(model.config.num_patches)
@@ -86,9 +87,13 @@ class OpenVinoRuntime:
             (_rows, tokens), = take_tokens(torch.from_numpy(infer(self._embed_one, values)[0]), groups)
             values = tokens.values.numpy()
             weights = [np.ones(values.shape[:2], np.float32) if tokens.weights is None else tokens.weights.numpy()]
+        before: NDArray[np.float32] | None = None
         for request in self._one_image:
             logits, *state = infer(request, values, *weights)
-            yield torch.from_numpy(logits.copy())
+            logits = logits.copy() if before is None else before + logits
+            yield torch.from_numpy(logits)
+            if self._added:
+                before = logits
             if state:
                 values, = state  # stays in the request's memory until its next run
 
@@ -105,9 +110,12 @@ class OpenVinoRuntime:
             requests = self._any_batch if len(inputs[0]) > 1 else self._one_image
             results = infer(requests[index], *inputs)
             logits = torch.from_numpy(results[0].copy())
+            if tokens.logits is not None:
+                logits += tokens.logits
             if len(results) == 1:  # the last stage
                 return tokens, logits
-            return Tokens(torch.from_numpy(results[1].copy() if is_shared else results[1]), tokens.weights), logits
+            return Tokens(torch.from_numpy(results[1].copy() if is_shared else results[1]), tokens.weights,
+                          logits if self._added else None), logits
 
         if self._threshold:
             embedded, = infer(self._embed, images.numpy())

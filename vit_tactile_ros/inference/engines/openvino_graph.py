@@ -29,8 +29,8 @@ def embedding_graph(model: ViTTactile) -> ov.Model:
 
 
 def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Model]:
-    """One graph per exit: images (B, channels, H, W) or tokens (B, N, width) to logits (B, C) and, but for the last
-    one, tokens, float32.
+    """One graph per exit: images (B, channels, H, W) or tokens (B, N, width) to the logits of its own head (B, C) and,
+    but for the last one, tokens, float32.
 
     B is dynamic; H, W and N are those of the model's image size. If the model drops patches, all graphs take tokens,
     of `embedding_graph`, N is dynamic, and a second input, (B, N), has the weights of the tokens. With `ranges`, of
