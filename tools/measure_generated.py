@@ -2,10 +2,11 @@
 
     python tools/measure_generated.py [--sheet FILE.png] [--checkpoint FILE] [--count N]
 
-`generated`: N touches a class (`simulator.sampling.sample_contact`) by `simulator.generated.GeneratedUnit`, each with
-the untouched image of its unit. `simulated`: the same contacts by `SensorUnit`. `untouched`: 10 N pairs without
-contact of as many units; what is predicted other than `no_contact` is a false touch. Per exit: the share of right
-predictions, overall and by class. `not shown`: contacts that were drawn again, because the generator does not show
+`response`: the peak of the change (grey levels) by a square of 5 mm at several depths (mm), given to the generator as
+they are. `generated`: N touches a class (`simulator.sampling.sample_contact`) by `simulator.generated.GeneratedUnit`,
+each with the untouched image of its unit. `simulated`: the same contacts by `SensorUnit`. `untouched`: 10 N pairs
+without contact of as many units; what is predicted other than `no_contact` is a false touch. Per exit: the share of
+right predictions, overall and by class. `not shown`: contacts that were drawn again, because the generator does not show
 them. The sheet has a row a class: height, generated touch, reference, difference twice enlarged, and the same by the
 simulator. The seed is not used by any training. The last line is JSON.
 """
@@ -30,9 +31,18 @@ from vit_tactile_ros.data.picture_generator import picture_generator
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.preprocess import normalise
-from vit_tactile_ros.model import NO_CONTACT, load_checkpoint, shipped_checkpoint
-from vit_tactile_ros.simulator import CLASS_NAMES, UNKNOWN, Contact, SensorUnit, sample_contact
-from vit_tactile_ros.simulator.generated import ContactNotShown, GeneratedUnit, Generator, generated_config
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, UNKNOWN
+from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.simulator import CLASS_NAMES, Contact, SensorUnit, sample_contact
+from vit_tactile_ros.simulator.generated import (
+    PRESS_MM,
+    SIDE_PX,
+    VIEW_MM,
+    ContactNotShown,
+    GeneratedUnit,
+    Generator,
+    generated_config,
+)
 
 sys.path.insert(0, str(Path(__file__).parent))
 from titled_rows import TitledRows
@@ -68,6 +78,14 @@ def touches(generator: Generator, count: int) -> tuple[Pairs, Pairs, list[Contac
     return drawn, rendered, first, missed
 
 
+def response(generator: Generator) -> dict[str, float]:
+    y, x = np.mgrid[-0.5:0.5:SIDE_PX * 1j, -0.5:0.5:SIDE_PX * 1j]
+    square = ((np.abs(x * VIEW_MM[0]) < 2.5) & (np.abs(y * VIEW_MM[1]) < 2.5)).astype(np.float32)
+    still = generator(0 * square)
+    return {f'{depth:g} mm': round(float(np.abs(generator(square * np.float32(depth / PRESS_MM)) - still).max()), 1)
+            for depth in (0.3, 0.6, 1.0, 1.4, 1.8, 2.1)}
+
+
 def untouched(generator: Generator, count: int) -> Pairs:
     config, rng, found = generated_config(), np.random.default_rng(SEED + 1), []
     for _ in range(count):
@@ -77,7 +95,7 @@ def untouched(generator: Generator, count: int) -> Pairs:
 
 
 @torch.inference_mode()
-def right(classifier: TactileClassifier, pairs: Pairs) -> dict[str, Any]:
+def right(classifier: TactileClassifier, exits: Sequence[int], pairs: Pairs) -> dict[str, Any]:
     """By exit: the share of right predictions, overall and by class, with what the others are taken for."""
     names, found = classifier.class_names, {}
     predicted: dict[str, NDArray[np.int64]] = {}
@@ -85,7 +103,7 @@ def right(classifier: TactileClassifier, pairs: Pairs) -> dict[str, Any]:
         seen = [classifier.see(*one) for one in those]
         inputs = torch.from_numpy(np.stack([normalise(*one, classifier.preprocessing) for one in seen]))
         predicted[name] = np.stack([stage.float().argmax(dim=1).numpy() for stage in classifier.runtime.stages(inputs)])
-    for index, block in enumerate(classifier.checkpoint.model.config.exits):
+    for index, block in enumerate(exits):
         row = {}
         for name, classes in predicted.items():
             wrong = [names[c] for c in classes[index] if names[c] != name]
@@ -120,6 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     result = TitledRows()
     try:
         generator = picture_generator()
+        result.report('response', response(generator))
         start = time.process_time()
         drawn, rendered, contacts, missed = touches(generator, arguments.count)
         asked = missed + arguments.count * len(drawn)
@@ -129,8 +148,9 @@ def main(argv: list[str] | None = None) -> int:
             cv2.imwrite(str(arguments.sheet), sheet(drawn, rendered, contacts))
         still = untouched(generator, 10 * arguments.count)
         for path in arguments.checkpoint or [Path(shipped_checkpoint())]:
-            classifier = TactileClassifier(load_checkpoint(path), engine='auto', threads=1)
-            result.report(str(path), {name: right(classifier, pairs) for name, pairs in (
+            checkpoint = load_checkpoint(path)
+            classifier = TactileClassifier(checkpoint, engine='torch', threads=1)
+            result.report(str(path), {name: right(classifier, checkpoint.model.config.exits, pairs) for name, pairs in (
                 ('generated', drawn), ('simulated', rendered), ('untouched', still))})
     except UserError as error:
         print(f'measure_generated: {error}', file=sys.stderr)
