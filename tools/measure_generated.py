@@ -6,7 +6,7 @@
 they are. `generated`: N touches a class (`simulator.sampling.sample_contact`) by `simulator.generated.GeneratedUnit`,
 each with the untouched image of its unit. `simulated`: the same contacts by `SensorUnit`. `untouched`: 10 N pairs
 without contact of as many units; what is predicted other than `no_contact` is a false touch. Per exit: the share of
-right predictions, overall and by class. `not shown`: contacts that were drawn again, because the generator does not show
+right predictions, overall and by class. `not shown`: contacts drawn again, because the generator does not show
 them. The sheet has a row a class: height, generated touch, reference, difference twice enlarged, and the same by the
 simulator. The seed is not used by any training. The last line is JSON.
 """
@@ -59,7 +59,8 @@ def touches(generator: Generator, count: int) -> tuple[Pairs, Pairs, list[Contac
     names = (*CLASS_NAMES[1:], UNKNOWN)
     drawn: Pairs = {name: [] for name in names}
     rendered: Pairs = {name: [] for name in names}
-    first, missed = [], 0
+    first: list[Contact] = []
+    missed = 0
     with tqdm(total=count * len(names), desc='generated', mininterval=1.0, disable=None) as bar:
         for name in names:
             while len(drawn[name]) < count:
@@ -87,7 +88,8 @@ def response(generator: Generator) -> dict[str, float]:
 
 
 def untouched(generator: Generator, count: int) -> Pairs:
-    config, rng, found = generated_config(), np.random.default_rng(SEED + 1), []
+    config, rng = generated_config(), np.random.default_rng(SEED + 1)
+    found: list[Pair] = []
     for _ in range(count):
         unit = GeneratedUnit(config, rng, generator=generator)
         found.append((unit.render(None, rng), unit.reference))
@@ -97,14 +99,15 @@ def untouched(generator: Generator, count: int) -> Pairs:
 @torch.inference_mode()
 def right(classifier: TactileClassifier, exits: Sequence[int], pairs: Pairs) -> dict[str, Any]:
     """By exit: the share of right predictions, overall and by class, with what the others are taken for."""
-    names, found = classifier.class_names, {}
+    names = classifier.class_names
+    found: dict[str, Any] = {}
     predicted: dict[str, NDArray[np.int64]] = {}
     for name, those in pairs.items():
         seen = [classifier.see(*one) for one in those]
         inputs = torch.from_numpy(np.stack([normalise(*one, classifier.preprocessing) for one in seen]))
         predicted[name] = np.stack([stage.float().argmax(dim=1).numpy() for stage in classifier.runtime.stages(inputs)])
     for index, block in enumerate(exits):
-        row = {}
+        row: dict[str, Any] = {}
         for name, classes in predicted.items():
             wrong = [names[c] for c in classes[index] if names[c] != name]
             taken = max(set(wrong), key=wrong.count) if wrong else ''
