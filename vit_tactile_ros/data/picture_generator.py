@@ -106,7 +106,9 @@ def _compiled(network: PictureNetwork, side_px: int) -> Callable[[NDArray[np.flo
             with torch.inference_mode():
                 return network(torch.from_numpy(values)).numpy()
         return with_torch
-    graph = ov.convert_model(network, example_input=example)
+    with torch.inference_mode():  # its check would draw the image twice more, and import torch.distributed
+        traced = torch.jit.trace(network, example, check_trace=False)
+    graph = ov.convert_model(traced, example_input=example)
     graph.reshape(list(example.shape))
     precision = 'bfloat16' if computes_in_bfloat16(torch.device('cpu')) else 'float32'
     request, = compile_graphs([graph], settings_for(precision, threads=1))
