@@ -22,9 +22,9 @@ NAVIGATION = {
                'guides/troubleshooting'],
     'Reference': ['reference/parameters', 'reference/messages', 'reference/commands', 'reference/glossary'],
     'Results': ['results/learning', 'results/touchbench', 'results/performance', 'results/node_latency',
-                'results/touch_events', 'results/slip', 'results/gate', 'results/unknown', 'results/adapt',
-                'results/tokens', 'results/exits', 'results/transport', 'results/coverage', 'results/soak',
-                'results/memory', 'faults'],
+                'results/touch_events', 'results/slip', 'results/gate', 'results/unknown', 'results/generated',
+                'results/adapt', 'results/tokens', 'results/exits', 'results/transport', 'results/coverage',
+                'results/soak', 'results/memory', 'faults'],
     'Development': ['architecture', 'security', 'fuzzing', 'reference/modules'],
 }
 

@@ -219,6 +219,16 @@ def test_settings_that_no_model_has_exit_with_2(tmp_path, capsys, changes, part)
     assert not (tmp_path / 'run').exists()
 
 
+@pytest.mark.parametrize(('words', 'told'), [
+    (['--generated', '1.5', '--rendered', 'touches'], 'generated is 1.5; must be a share from 0 to 1'),
+    (['--generated', '0.2'], 'generated is 0.2, which needs --rendered FOLDER'),
+    (['--generated', '0.2', '--data', 'touches'], 'generated is 0.2, which is for simulated touches')])
+def test_generated_images_that_cannot_be_are_refused(capsys, words, told):
+    with pytest.raises(SystemExit, match='2'):
+        train.parse_arguments(words)
+    assert told in ' '.join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize('words', [['--distinct', '0'], ['--distinct', '-3', '--rendered', 'touches'],
                                    ['--distinct', '0', '--data', 'touches']])
 def test_a_number_of_touches_that_cannot_be_is_named_first(words, capsys):

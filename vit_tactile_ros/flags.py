@@ -76,6 +76,8 @@ SHARED: dict[str, Flags] = {
         'rendered': Flag('folder for rendered simulated touches, which later epochs and runs read', 'FOLDER'),
         'distinct': Flag('number of different simulated touches, which are repeated; needs --rendered; default: new '
                          'ones in every epoch'),
+        'generated': Flag('share of the simulated touches whose images are drawn by the generator of the package '
+                          'tactile-mnist, as real GelSight Minis show them, 0 to 1; needs --rendered', 'SHARE'),
         'sensors': Flag('sensors of the simulated touches, by name or as sensor files (.json); default: all of the '
                         'package', 'NAME|FILE'),
     },

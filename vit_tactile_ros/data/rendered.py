@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from vit_tactile_ros import simulator
 from vit_tactile_ros.data import simulated
+from vit_tactile_ros.data.picture_generator import generator_key
 from vit_tactile_ros.data.simulated import SimulatedTouches, sensor_key
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference import closer, preprocess
@@ -87,6 +88,8 @@ def _checksum(record: NDArray[np.uint8]) -> bytes:
 def _key(touches: SimulatedTouches) -> str:
     """A name of the examples that changes with everything that they depend on, except their number."""
     digest = hashlib.sha256(repr((touches.seed, touches.preprocessing, touches.task)).encode())
+    if touches.generated:
+        digest.update(repr((touches.generated, generator_key())).encode())
     digest.update(repr(touches.sensors and [sensor_key(c) for c in touches.sensors]).encode())
     sources = Path(simulator.__file__).parent
     for path in sorted([*sources.glob('*.py'), *sources.glob('sensors/*.json'), Path(simulated.__file__),

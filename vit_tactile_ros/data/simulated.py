@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 import cv2
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from vit_tactile_ros.data.picture_generator import picture_generator
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.inference.closer import look_closer
 from vit_tactile_ros.inference.preprocess import fit
@@ -29,6 +31,7 @@ from vit_tactile_ros.simulator import (
     sample_small_example,
     sample_state_example,
 )
+from vit_tactile_ros.simulator.generated import ContactNotShown, GeneratedUnit, generated_config
 
 Task = Literal['shapes', 'shapes_small', 'shapes_wide', 'indenters', 'states', 'imprints']
 TASKS: dict[Task, tuple[str, ...]] = {
@@ -42,6 +45,8 @@ IMPRINT_UNTOUCHED_SHARE = 0.1  # of the task imprints, which is there to compare
 UNKNOWN_SHARE = 0.25  # of the simulated touches of the task shapes
 SMALL_SHARE = 0.25  # of the touches of the task shapes_small; more than half of them are enlarged within the tries
 SMALL_TRIES = 4
+GENERATED_TASKS = ('shapes', 'shapes_wide', 'indenters')
+GENERATED_TRIES = 4  # contacts of a class, until the generator shows one
 STATE_INTERVAL = 0.08  # s between the two images that show a state; Sparsh looks back as far
 
 
@@ -74,18 +79,26 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
     IMPRINT_UNTOUCHED_SHARE has no contact, and the rest is equally frequent. With motion, the frame is (h, w, 6) or
     more, with earlier images; only states move. The reference is zeros if the preprocessing does not use one, as in
     `frames.TouchFrames`.
-    `sensors`: those that touches are drawn from; default: all of the package.
+    `sensors`: those that touches are drawn from; default: all of the package. `generated`: the share of the examples
+    whose images the generator of `data.picture_generator` draws, instead of the simulator; UserError from an example if
+    it is not installed.
     """
 
     def __init__(self, size: int, preprocessing: PreprocessingConfig, seed: int = 0,
-                 sensors: Sequence[SensorConfig] | None = None, task: Task = 'shapes') -> None:
-        """Raises DataError for motion with a task other than 'states', and for small contacts without `zoom_below`."""
+                 sensors: Sequence[SensorConfig] | None = None, task: Task = 'shapes',
+                 generated: float = 0.0) -> None:
+        """Raises DataError for motion with a task other than 'states', for small contacts without `zoom_below`, and for
+        generated images of another task.
+        """
         if preprocessing.motion_interval and task != 'states':
             raise DataError('the simulated shapes are single images, and the input of this network '
                             'has motion: give labelled touches with --data, or train with --task states')
         if task == 'shapes_small' and not preprocessing.zoom_below:
             raise DataError('the task shapes_small shows small contacts enlarged, and the input of this network is '
                             'always the whole image: give --zoom_below 0.05, or train with --task shapes')
+        if generated and task not in GENERATED_TASKS:
+            raise DataError(f'generated is {generated:g}, which is for the tasks {", ".join(GENERATED_TASKS)}, and the '
+                            f'task is {task}')
         if size < 1:
             raise ValueError(f'size is {size}; must be at least 1')
         if sensors is not None and not sensors:
@@ -95,6 +108,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
         self.seed = seed
         self.sensors = sensors
         self.task = task
+        self.generated = generated
 
     def __len__(self) -> int:
         return self.size
@@ -110,7 +124,7 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
                 return small
             image, reference, class_id = (
                 sample_imprint_example(rng, name, self.sensors) if self.task == 'imprints' else
-                sample_example(rng, sensors=self.sensors, class_name=name, wide=self.task == 'shapes_wide'))
+                self._shape(rng, name, index))
             frame = torch.from_numpy(fit(image, self.preprocessing))
         else:
             interval = self.preprocessing.motion_interval
@@ -140,3 +154,16 @@ class SimulatedTouches(Dataset[tuple[Tensor, Tensor, int]]):
                   ) -> tuple[Tensor, Tensor, int] | None:
         closer = look_closer(image, frame[..., :3].numpy(), still, self.preprocessing)
         return closer and (torch.from_numpy(closer.image), torch.from_numpy(closer.reference), class_id)
+
+    def _shape(self, rng: np.random.Generator, name: str, index: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """An example of the class, of the simulator or the generator; of the simulator if the generator shows none."""
+        wide = self.task == 'shapes_wide'
+        if self.generated and np.random.default_rng((self.seed, index, 1)).random() < self.generated:
+            make_unit = partial(GeneratedUnit, generator=picture_generator())
+            for _ in range(GENERATED_TRIES):
+                try:
+                    return sample_example(rng, sensors=[generated_config()], class_name=name, wide=wide,
+                                          make_unit=make_unit)
+                except ContactNotShown:
+                    pass
+        return sample_example(rng, sensors=self.sensors, class_name=name, wide=wide)

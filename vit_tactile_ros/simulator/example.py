@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -30,14 +30,15 @@ LIGHTEST_BALL_MM = 0.6  # radius of the smallest ball that touches lightly, of w
 def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
                    class_name: str | None = None,
                    sensors: Sequence[SensorConfig] | None = None, *, faint_share: float = FAINT_SHARE,
-                   drift_share: float = DRIFT_SHARE, wide: bool = False) -> tuple[np.ndarray, np.ndarray, int]:
+                   drift_share: float = DRIFT_SHARE, wide: bool = False,
+                   make_unit: Callable[..., SensorUnit] = SensorUnit) -> tuple[np.ndarray, np.ndarray, int]:
     """One training example: (image, reference, class_id), both images uint8 (H, W, 3) RGB of the same unit.
 
     The reference is an earlier no-contact image with its own noise. Since then, light and gel have drifted, by up to
     15 grey levels in drift_share of the examples, whether touched or not. faint_share of the contacts are light ones.
     config: if None, one of `sensors` (default: those of the package) at one of the usual camera resolutions, so H
     and W vary between calls. class_name: if None, drawn uniformly from CLASS_NAMES; ValueError if unknown. wide: more
-    different sensors, as `randomise`, and balls from SMALLEST_BALL_MM on.
+    different sensors, as `randomise`, and balls from SMALLEST_BALL_MM on. make_unit: called as SensorUnit is.
     """
     if class_name is None:
         class_id = int(rng.integers(len(CLASS_NAMES)))
@@ -46,7 +47,7 @@ def sample_example(rng: np.random.Generator, config: SensorConfig | None = None,
     else:
         raise ValueError(f'class_name is {class_name!r}; it must be one of {", ".join(names)}')
     varied = randomise(any_sensor(sensors, rng) if config is None else config, rng, wide)
-    unit = SensorUnit(varied, rng, variation=rng.uniform(0.5, 2.0))
+    unit = make_unit(varied, rng, variation=rng.uniform(0.5, 2.0))
     change = Change.draw(unit, drift_share, rng)
     contact, faint = None, None
     if class_id:

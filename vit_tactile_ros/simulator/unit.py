@@ -92,9 +92,12 @@ class SensorUnit:
             image *= np.asarray(lighting, np.float32)
         if offset is not None:
             image += offset
-        add_noise(image, self.noise, rng)
+        self._add_noise(image, rng)
         # OpenCV rounds and clips to 0 and 255 when it converts
         return cv2.merge([cv2.add(plane, 0.0, dtype=cv2.CV_8U) for plane in image])
+
+    def _add_noise(self, image: np.ndarray, rng: np.random.Generator) -> None:
+        add_noise(image, self.noise, rng)
 
     def surface(self, contact: Contact) -> np.ndarray:
         """The gel's surface under a contact, in mm towards the camera: float32 (H, W), 0 at rest."""

@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from vit_tactile_ros.data.augment_config import AUGMENTATIONS, Augmentation, AugmentConfig
 from vit_tactile_ros.data.frames import Frames, grey_shares
+from vit_tactile_ros.data.picture_generator import generator_file
 from vit_tactile_ros.data.rendered import RenderedTouches
 from vit_tactile_ros.data.simulated import STATE_INTERVAL, TASKS, SimulatedTouches, Task, sensor_key
 from vit_tactile_ros.data.source import SIMULATOR, DataSource, SplitSettings, read_all, read_frames, split_table
@@ -57,6 +58,7 @@ class TrainingSource:
     task: Task = 'shapes'  # of simulated touches
     rendered: Path | None = None
     distinct: int | None = None
+    generated: float = 0.0  # share of the simulated touches
     sensors: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -65,12 +67,17 @@ class TrainingSource:
             if self.validation_size is not None:
                 raise UserError(f'validation_size is {self.validation_size}, which is for simulated touches; '
                                 '--validation sets the share of the images for validation')
-            for name in ('task', 'rendered', 'distinct', 'sensors'):
+            for name in ('task', 'rendered', 'distinct', 'generated', 'sensors'):
                 if (value := getattr(self, name)) != 'shapes' and value:
                     value = ' '.join(value) if isinstance(value, tuple) else value
                     raise UserError(f'{name} is {value}, which is for simulated touches; remove it or --data')
         if self.distinct is not None and self.rendered is None:
             raise UserError(f'distinct is {self.distinct}, which needs --rendered FOLDER to store the touches')
+        if not 0 <= self.generated <= 1:
+            raise UserError(f'generated is {self.generated:g}; must be a share from 0 to 1')
+        if self.generated and self.rendered is None:
+            raise UserError(f'generated is {self.generated:g}, which needs --rendered FOLDER to store the images: each '
+                            'takes a large part of a second')
         check_motion('motion', self.motion or 0.0, self.motion_views)
         try:
             self.sensor_configs()
@@ -216,7 +223,10 @@ def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config:
     validation_size = data.validation_size or data.DEFAULTS['validation_size']
     if config.balance:
         logger.warning('--balance has no effect: the simulator chooses the share of each class')
-    touches = SimulatedTouches(data.distinct or config.epochs * epoch_size, preprocessing, seed, sensors, data.task)
+    if data.generated:
+        generator_file()  # now, not in the first step
+    touches = SimulatedTouches(data.distinct or config.epochs * epoch_size, preprocessing, seed, sensors, data.task,
+                               data.generated)
     validation = SimulatedTouches(validation_size, preprocessing, seed + VALIDATION_SEED_OFFSET, sensors, data.task)
     order = consecutive(epoch_size)
     if data.distinct:
@@ -232,6 +242,7 @@ def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config:
                   # None, as in the states of runs from before there was a choice
                   'sensors': sensors and [sensor_key(c) for c in sensors],
                   # As before there were tasks, whose classes differ.
+                  **({'generated': data.generated} if data.generated else {}),
                   **({'task': data.task} if data.task in ('states', 'shapes_small', 'shapes_wide') else {})})
 
 
