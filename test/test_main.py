@@ -1,6 +1,5 @@
 """The list of commands, and the command line that they share."""
 
-import dataclasses
 import importlib
 import os
 import shlex
@@ -14,13 +13,8 @@ import pytest
 from layers import SHARED_BY_ENTRY_POINTS
 
 from vit_tactile_ros import __main__ as overview
-from vit_tactile_ros.foundation.command_flags import fields_of
-from vit_tactile_ros.foundation.inputs import FLAGS, POSITIONAL, check_inputs
 
 SOURCE = Path(overview.__file__).parent
-# fields with a path that is written, or need not exist
-WRITTEN = {'output', 'picture', 'plot', 'cache', 'rendered', 'store', 'reference_store'}
-INPUTS = {*FLAGS, 'reference'}
 NAMES = [name for group in overview.COMMANDS.values() for name in group]
 
 
@@ -85,46 +79,6 @@ def test_warnings_have_the_name_of_the_command_and_come_once(tmp_path):
     done = run('vit_tactile_ros', 'train', *flags.split(), '--output', str(tmp_path / 'run'))
     assert done.returncode == 0 and done.stdout.count('epoch 1/1') == 1
     assert done.stderr == 'train: --balance has no effect: the simulator chooses the share of each class\n'
-
-
-@pytest.mark.parametrize(('words', 'message'), [
-    (['predict', 'gell.png', '--json'], 'gell.png does not exist; did you mean gel.png?; must be an image'),
-    (['predict', 'gel.png', '--reference', 'none/a.png'], '--reference: none/a.png does not exist, and neither'),
-    (['replay', 'gel.png', 'no.mcap'], 'no.mcap does not exist; must be a bag'),
-    (['train', '--init', 'shipped', 'gel.png', 'x.safetensors'], '--init: x.safetensors does not exist; must be'),
-    (['train', '--data=no'], '--data: no does not exist; must be a folder'),
-    (['cross-validate', '--data', 'no'], '--data: no does not exist'),
-])
-def test_a_wrong_path_is_told_before_the_imports(words, message, tmp_path, monkeypatch, capsys):
-    """It was reported after the import of torch, which takes 4 s."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'gel.png').touch()
-    monkeypatch.setattr(overview.importlib, 'import_module', lambda name: pytest.fail(f'imported {name}'))
-    assert overview.main(words) == 2
-    assert capsys.readouterr().err.startswith(f'{words[0].replace("-", "_")}: {message}')
-
-
-@pytest.mark.parametrize('words', [
-    ['predict', 'no.png', 'gel.png'], ['train', '--data', 'simulator', '--reference', 'gel'],
-    ['replay', '--help', 'no'], ['train', '--init', 'shipped', '--output', 'new'],
-    ['predict', 'gel.png', '--picture', 'new.png'], ['demo']])
-def test_other_words_are_left_to_the_command(words, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'gel.png').touch()
-    check_inputs(words[0], words[1:])
-
-
-@pytest.mark.parametrize('name', NAMES)
-def test_every_input_is_checked_before_the_imports(name):
-    """A new flag that names a file was left out."""
-    module = importlib.import_module(f'vit_tactile_ros.{name}')
-    for kind in vars(module).values():
-        if not (dataclasses.is_dataclass(kind) and isinstance(kind, type) and kind.__name__.endswith('Request')):
-            continue
-        for field in fields_of(kind):
-            if 'Path' not in str(field.type) or field.name in WRITTEN:
-                continue
-            assert name in POSITIONAL if field.flag and field.flag.is_positional else field.name in INPUTS, field
 
 
 @pytest.mark.parametrize(('words', 'message'), [

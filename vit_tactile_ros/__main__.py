@@ -10,7 +10,6 @@ from vit_tactile_ros.foundation import interrupt
 from vit_tactile_ros.foundation.command import command
 from vit_tactile_ros.foundation.command_line import nearest, program
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.foundation.inputs import are_there
 from vit_tactile_ros.foundation.interrupt import PROGRAM
 
 COMMANDS = {
@@ -73,8 +72,6 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     names = [known for group in COMMANDS.values() for known in group]
     if name.replace('-', '_') in names:
-        if not are_there(name.replace('-', '_'), rest):
-            return 2
         with interrupt.at_once():
             module = importlib.import_module(f'vit_tactile_ros.{name.replace("-", "_")}')
         return int(module.main(rest))

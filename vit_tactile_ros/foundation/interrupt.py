@@ -20,20 +20,11 @@ _PACKAGE = __name__.partition('.')[0]
 
 def install_if_command() -> None:
     """`install`, if the program is a command of this package and not another one that imports it."""
+    words = [word.removeprefix('-m').partition('.')[0] for word in sys.orig_argv[1:]]
+    is_module = sys.argv[:1] == ['-m'] and _PACKAGE in words  # runpy sets argv[0] to the file once it has found it
     script = Path(getattr(sys.modules.get('__main__'), '__file__', None) or '').stem
-    if module_words() or script == PROGRAM:
+    if is_module or script == PROGRAM:
         install()
-
-
-def module_words() -> list[str]:
-    """Of the command line `python -m vit_tactile_ros...`, from the module on; empty for another program.
-
-    Only until Python has found the module.
-    """
-    words = [word.removeprefix('-m') for word in sys.orig_argv]
-    start = next((i for i, word in enumerate(words) if i and word.partition('.')[0] == _PACKAGE), 0)
-    # runpy sets argv[0] to the file once it has found it
-    return [words[start], *sys.orig_argv[start + 1:]] if start and sys.argv[:1] == ['-m'] else []
 
 
 def install() -> None:
