@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vit_tactile_ros.foundation.errors import UserError
-from vit_tactile_ros.inference.runtime import computes_in_bfloat16
+from vit_tactile_ros.inference.runtime import Precision, computes_in_bfloat16
 
 PACKAGE = 'tactile_mnist'
 WEIGHTS = 'resources/cycle_gan_tactile_mnist_v0.npz'
@@ -110,7 +110,7 @@ def _compiled(network: PictureNetwork, side_px: int) -> Callable[[NDArray[np.flo
         traced = torch.jit.trace(network, example, check_trace=False)
     graph = ov.convert_model(traced, example_input=example)
     graph.reshape(list(example.shape))
-    precision = 'bfloat16' if computes_in_bfloat16(torch.device('cpu')) else 'float32'
+    precision: Precision = 'bfloat16' if computes_in_bfloat16(torch.device('cpu')) else 'float32'
     request, = compile_graphs([graph], settings_for(precision, threads=1))
     return lambda values: infer(request, values)[0].astype(np.float32)
 

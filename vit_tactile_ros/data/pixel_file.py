@@ -42,7 +42,7 @@ class PixelFile:
 
     def append(self, image: Image) -> int:
         """The row of the image; raises OSError for a full disk."""
-        left = memoryview(np.ascontiguousarray(image)).cast('B')
+        left = memoryview(np.ascontiguousarray(image).data).cast('B')
         while left:
             left = left[self._file.write(left):]
         self._shape = (len(self) + 1, *self._shape[1:])

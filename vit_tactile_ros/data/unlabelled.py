@@ -99,7 +99,7 @@ class RecordedTouches(Dataset[Example]):
             raise DataError(f'{self._pixels.folder}: {error.strerror} after {counted(len(self._pixels), "image")} of '
                             f'{image.nbytes / 1e3:.0f} KB; make room, set TMPDIR to another folder, or raise --every'
                             ) from error
-        self._digest.update(np.ascontiguousarray(image))
+        self._digest.update(np.ascontiguousarray(image).data)
         return row
 
     def add(self, image: Image, reference: int, group: int) -> None:

@@ -116,7 +116,7 @@ class TouchTracker:
     are enough and faint ones need more. Half of the training images show no contact, so the odds are the evidence.
     One frame alone never begins or ends a touch, however long ago the one before was, unless the stream starts with it.
 
-    A repeated result (`Decision.is_repeated`) is evidence of contact, which its image shows, but not of the class, whose
+    A repeated result (`Decision.is_repeated`) is evidence of contact, which its image shows, but not of the class: the
     probabilities within contact stay as they are.
 
     If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
