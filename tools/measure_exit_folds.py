@@ -1,4 +1,4 @@
-"""What depth and exits are worth on labelled touches: accuracy by exit of cross-validated networks, and what exits lose.
+"""What depth and exits are worth on labelled touches, by the outputs of cross-validated networks.
 
     python tools/measure_exit_folds.py RUN ... [--against RUN ...] -- FLAGS OF cross_validate
 
@@ -126,8 +126,8 @@ def report(runs: Sequence[Run], against: Sequence[Run], costs: NDArray[np.float6
         print(f'  block {block:3}  {text(one)}  by run {[row[exits.index(block)] for row in seeds]}')
     for name, one in steps.items():
         print(f'  blocks {name:8}  {text(one, "+")}')
-    print(f'  exits, aimed at {speed:g} times: {points.value:+.2f} points lost ({points.low:+.2f} to {points.high:+.2f}), '
-          f'cost {cost.value:.3f} ({1 / cost.value:.2f} times as fast)')
+    print(f'  exits, aimed at {speed:g} times: {points.value:+.2f} points lost ({points.low:+.2f} to '
+          f'{points.high:+.2f}), cost {cost.value:.3f} ({1 / cost.value:.2f} times as fast)')
     found = {'accuracy': accuracy, 'by run': seeds, 'steps': steps, 'points lost': points, 'cost': cost,
              'costs': costs.round(3).tolist()}
     if against:
@@ -154,8 +154,8 @@ def main(argv: list[str] | None = None) -> None:
     runs, against = ([Run(folder, data_flags) for folder in part] for part in (arguments.runs, arguments.against))
     costs = np.array(arguments.costs or measured(runs[0], arguments.images))
     if len(costs) != len(runs[0].checkpoint.model.config.exits):
-        raise UserError(f'costs are {arguments.costs}; must be one for each exit of {arguments.runs[0]}, which has exits '
-                        f'after the blocks {runs[0].checkpoint.model.config.exits}')
+        raise UserError(f'costs are {arguments.costs}; must be one for each exit of {arguments.runs[0]}, which has '
+                        f'exits after the blocks {runs[0].checkpoint.model.config.exits}')
     found = report(runs, against, costs / costs[-1], arguments.speed, arguments.splits)
     print(json.dumps(found, default=lambda one: [round(one.value, 4), round(one.low, 4), round(one.high, 4)]))
 

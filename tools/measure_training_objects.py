@@ -68,16 +68,19 @@ def fewer(table: TouchTable, split: Split, count: int, seed: int) -> Split:
 
 
 def with_fewer(task: LabelledTask, count: int) -> LabelledTask:
-    return replace(task, splits=cache(lambda seed: [fewer(task.table, split, count, seed) for split in task.splits(seed)]))
+    return replace(task, splits=cache(
+        lambda seed: [fewer(task.table, split, count, seed) for split in task.splits(seed)]))
 
 
 def curves(task: LabelledTask, methods: Sequence[Features], counts: Sequence[int], target: float,
-           seeds: Sequence[int], known: Descriptions) -> list[Curve]:
-    """Of every method, by each of its features."""
+           seeds: Sequence[int], known: Descriptions, blocks: Sequence[str] = ()) -> list[Curve]:
+    """Of every method, by each of its features, or by those of these blocks."""
     found = []
     for features in methods:
         vectors = {shown: known.of(features, task.table, shown) for shown in (TOUCH, *task.controls)}
         for place, name in enumerate(features.names):
+            if blocks and ', ' in name and name.rpartition(', ')[2] not in blocks:
+                continue
             values: dict[str, list[tuple[float, NDArray[np.float64]]]] = {shown: [] for shown in vectors}
             for count in counts:
                 smaller = with_fewer(task, count)
@@ -155,6 +158,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--targets', type=float, nargs='+', help=f'one for each task; default: {TARGETS}')
     parser.add_argument('--methods', nargs='+', choices=('handmade', 'efficientnet', 'checkpoint'),
                         default=('handmade', 'checkpoint'), help='as of touchbench; default: handmade checkpoint')
+    parser.add_argument('--blocks', nargs='+', default=(), help='of efficientnet and checkpoint, as touchbench names '
+                        'them ("block 4"); default: all')
     parser.add_argument('--checkpoint', type=Path, help='default: the shipped one')
     parser.add_argument('--folds', type=int, default=5, help='default: 5')
     parser.add_argument('--seeds', type=int, default=3, help='default: 3')
@@ -174,7 +179,8 @@ def main(argv: list[str] | None = None) -> None:
     found = {}
     for name in arguments.tasks:
         task = property_task(arguments.data / 'gelsight_touches', name, arguments.folds)
-        found[name] = curves(task, methods, counts, targets[name], range(arguments.seeds), known)
+        found[name] = curves(task, methods, counts, targets[name], range(arguments.seeds), known,
+                             arguments.blocks)
     if arguments.figure:
         save_figure(curve_figure(found, targets), arguments.figure)
     print(json.dumps({name: [dataclasses.asdict(curve) for curve in rows] for name, rows in found.items()},
