@@ -16,6 +16,12 @@ RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
+def interval(value: float, drawn: NDArray[np.float64]) -> Estimate:
+    """A value with the percentile interval of its resamples, which may be infinite."""
+    low, high = np.percentile(drawn, (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)))
+    return Estimate(value, float(low), float(high))
+
+
 @dataclass(frozen=True)
 class Items:
     """What a score is a mean over: presses, frames or grasps."""
@@ -39,6 +45,14 @@ class Items:
         right: (N,), 0..1 (the share of the seeds in which an item was right), or the difference of two methods, whose
         interval is then paired. Without two groups to draw, the bounds are NaN.
         """
+        value, drawn = self.resampled(right)
+        return interval(value, drawn) if len(drawn) else Estimate(value)
+
+    def resampled(self, right: NDArray[Any]) -> tuple[float, NDArray[np.float64]]:
+        """The same mean, and that of every draw of groups, (RESAMPLES,): the same draws for the same groups.
+
+        Without two groups to draw there are none, (0,).
+        """
         _, group = np.unique(self.groups, return_inverse=True)
         names, kind = np.unique(self.classes, return_inverse=True)
         weight = np.ones(len(group)) if self.weights is None else self.weights
@@ -48,12 +62,10 @@ class Items:
         value = float((sums[0].sum(axis=0) / sums[1].sum(axis=0)).mean())
         count = sums.shape[1]
         if count < 2:
-            return Estimate(value)
+            return value, np.empty(0)
         draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES).astype(np.float64)
         with np.errstate(invalid='ignore', divide='ignore'):
-            drawn = np.nanmean((draws @ sums[0]) / (draws @ sums[1]), axis=1)  # a draw may lack a class
-        low, high = np.percentile(drawn, (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)))
-        return Estimate(value, float(low), float(high))
+            return value, np.nanmean((draws @ sums[0]) / (draws @ sums[1]), axis=1)  # a draw may lack a class
 
     def by_group(self, right: NDArray[Any]) -> dict[str, float]:
         return {str(name): round(float(np.mean(right[self.groups == name])), 4) for name in np.unique(self.groups)}
