@@ -39,7 +39,7 @@ def forked(code: str, folder: Path) -> tuple[int, str]:
                 except BaseException:
                     traceback.print_exc()
         finally:
-            os._exit(status)
+            os._exit(status if isinstance(status, int) else 1)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
 
 

@@ -131,6 +131,8 @@ def report(runs: Sequence[Run], against: Sequence[Run], costs: NDArray[np.float6
     found = {'accuracy': accuracy, 'by run': seeds, 'steps': steps, 'points lost': points, 'cost': cost,
              'costs': costs.round(3).tolist()}
     if against:
+        if any(run.checkpoint.model.config.exits != exits for run in against):
+            raise UserError('runs: those of --against have other exits; give runs with the same ones')
         other = together([run.right() for run in against])
         found['against'] = {block: estimate(row, groups) for block, row in zip(exits, other, strict=True)}
         found['gain'] = {block: estimate(row, groups) for block, row in zip(exits, right - other, strict=True)}

@@ -69,6 +69,9 @@ def average(checkpoints: list[Checkpoint]) -> int:
         if other.model.config.added_exits != first.model.config.added_exits:
             raise UserError('the exits of one add to the exit before, those of another predict alone; average only '
                             'checkpoints of which one was trained from the other')
+        if first.model.config.added_exits and other.model.config.exits != first.model.config.exits:
+            raise UserError(f'exits are {first.model.config.exits} in one, {other.model.config.exits} in another; '
+                            'where heads add to the exit before, they must be the same')
     sources = [weights_by_block(other.model) for other in others]
     averaged = 0
     for name, tensor in weights_by_block(first.model).items():

@@ -102,6 +102,9 @@ class PretrainRequest:
             raise UserError(f'validation is {self.validation}; must be from 0 to below 1')
         if self.task == 'states':
             raise UserError('task is states, which shows motion; must be another one')
+        if self.task == 'shapes_small':
+            raise UserError('task is shapes_small, whose small contacts are shown enlarged, which pretrain does not '
+                            'do; must be another one')
         if not self.is_simulated:
             self.simulated(DataSource(self.data[0]))  # refuses what is for simulated touches
         if not self.start.init:  # otherwise the checkpoint determines the number of exits

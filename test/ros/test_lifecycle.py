@@ -49,7 +49,8 @@ def fail(error: Exception) -> None:
     (lambda folder: fail(UserError('tau is 7')), True),
     (lambda folder: fail(ValueError('a bug')), False),
     (lambda folder: fail(OSError(28, 'No space left on device')), False),
-    (lambda folder: load(folder / 'none.safetensors'), True),
+    (lambda folder: load(Path(__file__).parent / 'none.safetensors'), True),
+    (lambda folder: load(folder / 'none.safetensors'), False),  # an empty folder: of a disk that is not mounted
     (lambda folder: load(folder / 'junk'), True),
     (lambda folder: load(folder / 'not_mounted' / 'one.safetensors'), False),
     (lambda folder: load(Path('/mnt/not_mounted/one.safetensors')), False),

@@ -66,6 +66,8 @@ def test_units_differ_and_a_nominal_one_is_the_picture_of_the_generator():
 def test_frame_noise_is_new_in_each_frame_and_as_strong_as_measured():
     unit, rng = make_unit(), np.random.default_rng(2)
     images = np.stack([unit.render(None, rng).astype(float) for _ in range(12)])
+    loud = GeneratedUnit(dataclasses.replace(generated_config(), noise=2.5), rng, generator=plain_generator)
+    assert loud.noise == 255 * FRAME_NOISE  # training draws the noise of the simulator's cameras at random
     assert 0.7 * 255 * FRAME_NOISE < images.std(axis=0).mean() < 1.5 * 255 * FRAME_NOISE  # rounding adds 0.3
 
 

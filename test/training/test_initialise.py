@@ -160,7 +160,7 @@ def test_fewer_queries_are_refused_where_a_head_would_be_copied():
 
 @pytest.mark.parametrize('queries', (0, 4))
 def test_heads_that_predicted_alone_start_as_added_ones(queries):
-    """Sums two or three times as large as the logits were, which training would first have to undo."""
+    """Sums of whole heads would be as many times as large as there are exits."""
     model = new(added_exits=True, queries=queries)
     assert start_from(model, CHECKPOINT, CLASS_NAMES) == []
     assert 'copied heads add to the exit before' in start_told([CHECKPOINT], 'x', model.config, CLASS_NAMES, [])

@@ -97,6 +97,8 @@ class PictureGenerator:
 
 def _compiled(network: PictureNetwork, side_px: int) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     example = torch.zeros(1, 3, side_px, side_px)
+    for kind in (np.float32, np.float64):
+        np.finfo(kind)  # kept; OpenVINO lets subnormal numbers be zero in its threads, which numpy would warn of later
     try:
         import openvino as ov
 

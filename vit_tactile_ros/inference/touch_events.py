@@ -117,7 +117,7 @@ class TouchTracker:
     One frame alone never begins or ends a touch, however long ago the one before was, unless the stream starts with it.
 
     A repeated result (`Decision.is_repeated`) is evidence of contact, which its image shows, but not of the class: the
-    probabilities within contact stay as they are.
+    probabilities within contact stay as they are. So one result and its repeats can begin a touch.
 
     If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
     of the class: stable and moving alternate within one touch, and are not what an object is. With evidence of the

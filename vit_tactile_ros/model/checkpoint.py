@@ -59,7 +59,7 @@ class CheckpointError(UserError):
 
 
 class MissingFolderError(CheckpointError, PassingError):
-    """The folder of a checkpoint does not exist, but may be on a disk that is not mounted yet."""
+    """A checkpoint does not exist, but may be on a disk that is not mounted yet."""
 
 
 @dataclass(frozen=True)
@@ -124,12 +124,11 @@ def load_checkpoint(path: str | Path, expected_classes: Sequence[str] | None = N
     path = Path(path)
     with _reading(path):
         if not path.is_file():
-            if not path.parent.exists():
-                there = next(folder for folder in path.absolute().parents if folder.exists())
-                kind = MissingFolderError if may_be_mounted(path, there) else CheckpointError
-                raise kind(f'{path}: no such file, because the folder {path.parent} does not exist ({there} does); '
-                           'give the path of a .safetensors checkpoint')
-            raise CheckpointError(f'{path}: no such file; give the path of a .safetensors checkpoint')
+            there = next(folder for folder in path.absolute().parents if folder.exists())
+            kind = MissingFolderError if may_be_mounted(path, there) else CheckpointError
+            why = '' if path.parent.exists() else \
+                f', because the folder {path.parent} does not exist ({there} does)'
+            raise kind(f'{path}: no such file{why}; give the path of a .safetensors checkpoint')
         file = path.open('rb')
     with file:
         with _reading(path):

@@ -75,7 +75,7 @@ class GeneratedUnit(SensorUnit):
         self._generator = generator
         self._untouched = generator(np.zeros((SIDE_PX, SIDE_PX), np.float32))
         self._contrast = np.float32(1 + GAIN * variation * rng.standard_normal())
-        self.noise = config.noise
+        self.noise = 255 * FRAME_NOISE  # as measured, whatever `randomise` drew for the simulator
         size = (config.height, config.width)
         still = self._seen(self._untouched)
         mean = still.mean()
