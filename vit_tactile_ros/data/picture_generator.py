@@ -11,7 +11,6 @@ import functools
 import hashlib
 import importlib.util
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.arrays import read_arrays
 from vit_tactile_ros.inference.runtime import Precision, computes_in_bfloat16
 
 PACKAGE = 'tactile_mnist'
@@ -132,10 +132,9 @@ def generator_file() -> Path:
 def load_weights(path: Path) -> dict[str, Tensor]:
     """All weights of the file, by name; raises UserError naming the file if it is damaged or of another network."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
-            weights = {name: torch.from_numpy(stored[name]) for name in stored.files}
+        weights = {name: torch.from_numpy(values) for name, values in read_arrays(path).items()}
         PictureNetwork(weights)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f'{path} cannot be read: {error}; {INSTALL}') from error
     except KeyError as error:
         raise UserError(f'{path} has no {error}; it must be that of tactile-mnist 0.13.0: {INSTALL}') from error
