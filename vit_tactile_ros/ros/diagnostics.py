@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
 from rclpy.node import Node
 from std_msgs.msg import Header
 
@@ -26,6 +27,7 @@ FAULTS = ('lost', 'missing stamps', 'stamps backwards', 'stamps repeated', 'unkn
           'grey images', 'blank images', 'frozen images', 'incompatible publishers')
 # Faults of this node, not of an image: an error.
 ERRORS = ('rejected: internal error', 'rejected: not finite')
+LAST_REPORT = Duration(seconds=0.3)  # at most, until every subscriber has the last one
 
 
 class Reporter:
@@ -69,6 +71,7 @@ class Reporter:
 
         def stop() -> None:
             publish()
+            publisher.wait_for_all_acked(LAST_REPORT)  # destroyed at once, it could take the report with it
             self._earlier_errors += worker.failures + watchdog.rescues
             for timer in timers:
                 self._node.destroy_timer(timer)
