@@ -67,8 +67,8 @@ def average(checkpoints: list[Checkpoint]) -> int:
             raise UserError(f'one has the classes {", ".join(first.class_names)} and {first.preprocessing}, another '
                             f'{", ".join(other.class_names)} and {other.preprocessing}; they must be the same')
         if other.model.config.added_exits != first.model.config.added_exits:
-            raise UserError('the exits of one add to the exit before, those of another predict alone; they must be of one '
-                            'kind')
+            raise UserError('the exits of one add to the exit before, those of another predict alone; they must be of '
+                            'one kind')
         if first.model.config.added_exits and other.model.config.exits != first.model.config.exits:
             raise UserError(f'exits are {first.model.config.exits} in one, {other.model.config.exits} in another; '
                             'where heads add to the exit before, they must be the same')
