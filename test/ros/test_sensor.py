@@ -38,17 +38,17 @@ def test_repeated_and_backward_stamps_are_told_apart(sensor):
     """An image published twice, or a driver that stamps in whole seconds, left no trace."""
     receive(sensor, 3)
     arrival = receive(sensor, 3)
-    assert arrival.is_repeated and arrival.backwards_by == 0.0
+    assert arrival.has_same_stamp and arrival.backwards_by == 0.0
     assert [cause for cause, _ in arrival.warnings()] == ['repeated']
     arrival = receive(sensor, 1)
-    assert arrival.backwards_by == 2.0 and not arrival.is_repeated
+    assert arrival.backwards_by == 2.0 and not arrival.has_same_stamp
     assert (sensor.stamps_repeated, sensor.stamps_backwards) == (1, 1)
 
 
 def test_a_missing_stamp_is_not_a_repeated_one(sensor):
     for _ in range(2):
         arrival = receive(sensor, 0)
-    assert arrival.has_no_stamp and not arrival.is_repeated
+    assert arrival.has_no_stamp and not arrival.has_same_stamp
     assert (sensor.missing_stamps, sensor.stamps_repeated) == (2, 0)
     assert sensor.waiting.received_ns == 5_000_000_000
 

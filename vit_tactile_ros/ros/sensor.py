@@ -29,7 +29,7 @@ class Arrival(NamedTuple):
     """What is unusual about an image that has arrived; false and 0 if nothing is."""
 
     has_no_stamp: bool
-    is_repeated: bool  # it has the stamp of the previous image
+    has_same_stamp: bool  # it has the stamp of the previous image
     backwards_by: float  # s from its stamp to the later one of the previous image
     silent_for: float  # s without images before it, if the sensor was reported silent
 
@@ -39,7 +39,7 @@ class Arrival(NamedTuple):
         if self.has_no_stamp:
             found.append(('no stamp', 'image without a stamp; its result carries the time of receipt, and latency is '
                           'unknown: fix the publisher'))
-        if self.is_repeated:
+        if self.has_same_stamp:
             found.append(('repeated', 'an image has the stamp of the previous one, so their results cannot be '
                           'distinguished: fix the publisher'))
         if self.backwards_by:
@@ -127,20 +127,20 @@ class Sensor:
         stamp_ns = message.header.stamp.sec * 1_000_000_000 + message.header.stamp.nanosec
         received_ns = 0 if stamp_ns else clock_ns()
         with self.lock:
-            backwards_by, is_repeated = 0.0, False
+            backwards_by, has_same_stamp = 0.0, False
             if stamp_ns:
                 if self.last_stamp_ns is not None:
                     backwards_by = max(0.0, (self.last_stamp_ns - stamp_ns) / 1e9)
-                    is_repeated = stamp_ns == self.last_stamp_ns
+                    has_same_stamp = stamp_ns == self.last_stamp_ns
                 self.last_stamp_ns = stamp_ns
                 self.stamps_backwards += backwards_by > 0
-                self.stamps_repeated += is_repeated
+                self.stamps_repeated += has_same_stamp
             else:
                 self.missing_stamps += 1
             silent_for = now - (self.last_received or now) if self.is_silent else 0.0
             self.is_silent = False
             self._put(WaitingImage(message, received_ns, stamp_ns), now)
-        return Arrival(not stamp_ns, is_repeated, backwards_by, silent_for)
+        return Arrival(not stamp_ns, has_same_stamp, backwards_by, silent_for)
 
     def _put(self, image: WaitingImage, now: float) -> None:
         self.received += 1
