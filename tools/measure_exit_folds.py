@@ -114,6 +114,8 @@ def text(one: Estimate, sign: str = '') -> str:
 def report(runs: Sequence[Run], against: Sequence[Run], costs: NDArray[np.float64], speed: float,
            splits: int) -> dict[str, Any]:
     groups, exits = np.array(runs[0].table.groups), runs[0].checkpoint.model.config.exits
+    if any(run.checkpoint.model.config.exits != exits for run in against):
+        raise UserError('runs: those of --against have other exits; give runs with the same ones')
     right = together([run.right() for run in runs])
     accuracy = {block: estimate(row, groups) for block, row in zip(exits, right, strict=True)}
     steps = {f'{exits[i]} to {exits[j]}': estimate(right[j] - right[i], groups)
@@ -131,8 +133,6 @@ def report(runs: Sequence[Run], against: Sequence[Run], costs: NDArray[np.float6
     found = {'accuracy': accuracy, 'by run': seeds, 'steps': steps, 'points lost': points, 'cost': cost,
              'costs': costs.round(3).tolist()}
     if against:
-        if any(run.checkpoint.model.config.exits != exits for run in against):
-            raise UserError('runs: those of --against have other exits; give runs with the same ones')
         other = together([run.right() for run in against])
         found['against'] = {block: estimate(row, groups) for block, row in zip(exits, other, strict=True)}
         found['gain'] = {block: estimate(row, groups) for block, row in zip(exits, right - other, strict=True)}

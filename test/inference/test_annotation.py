@@ -28,7 +28,7 @@ def content(shape=(224, 224), exit_index=1, exit_block=8, difference=0, referenc
 def test_an_enlarged_part_is_marked_in_the_whole_image():
     """The part in place of the whole image: nobody sees where on the gel the contact is."""
     whole, part = content(), np.full((224, 224, 3), 140, np.uint8)
-    closer = Closer(part, part, 2.0, 2.0, (0.25, 0.5, 0.5, 0.5))
+    closer = Closer(part, part, 2.0, (0.25, 0.5, 0.5, 0.5))
     drawn = draw(dataclasses.replace(whole, image=part, closer=closer))
     rows, columns = np.nonzero((drawn[TOP:TOP + annotation.PANEL, :RIGHT] == annotation._TOUCH).all(axis=2))
     assert abs(rows.min() - 58) <= 1 and abs(rows.max() - 173) <= 2  # a quarter and three quarters of 232 px

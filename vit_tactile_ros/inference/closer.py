@@ -39,7 +39,6 @@ class Closer(NamedTuple):
     image: Image  # (h, w, 3), in place of the fitted image
     reference: Image  # (h, w, 3), in place of the fitted reference
     zoom: float  # one of ZOOMS
-    wanted: float  # the same, if the camera's image had enough px
     box: tuple[float, float, float, float]  # top, left, height, width of the part; shares of the fitted image, 0..1
 
 
@@ -79,7 +78,7 @@ def search(image: Image, fitted: Image, reference: NDArray[np.floating] | Image,
     if spot is None or spot.spread >= config.zoom_below:
         return Search(None, False)
     (height, width), size = config.image_size, camera_size(image.shape, config)
-    wanted = _wanted(spot, config)
+    wanted = next((zoom for zoom in ZOOMS if zoom * spot.spread >= config.zoom_to), ZOOMS[-1])
     zoom = max((zoom for zoom in ZOOMS if zoom <= min(wanted, size[0] / height, size[1] / width)), default=0.0)
     if zoom * spot.spread < config.zoom_below:  # also where no zoom is possible
         return Search(None, wanted * spot.spread >= config.zoom_below)
@@ -87,12 +86,7 @@ def search(image: Image, fitted: Image, reference: NDArray[np.floating] | Image,
     window = Window(_start((spot.row + 0.5) / height, rows, size[0]),
                     _start((spot.column + 0.5) / width, columns, size[1]), rows, columns)
     box = (window.top / size[0], window.left / size[1], rows / size[0], columns / size[1])
-    return Search(Closer(enlarge(image, config, window), _interpolated(reference, box), zoom, wanted, box),
-                  zoom < wanted)
-
-
-def _wanted(spot: Spot, config: PreprocessingConfig) -> float:
-    return next((zoom for zoom in ZOOMS if zoom * spot.spread >= config.zoom_to), ZOOMS[-1])
+    return Search(Closer(enlarge(image, config, window), _interpolated(reference, box), zoom, box), zoom < wanted)
 
 
 def find_spot(fitted: Image, reference: NDArray[np.floating] | Image) -> Spot | None:

@@ -241,8 +241,8 @@ def _simulated(data: TrainingSource, preprocessing: PreprocessingConfig, config:
                   'validation_size': validation_size,
                   # None, as in the states of runs from before there was a choice
                   'sensors': sensors and [sensor_key(c) for c in sensors],
-                  # As before there were tasks, whose classes differ.
                   **({'generated': data.generated} if data.generated else {}),
+                  # As before there were tasks, whose classes differ.
                   **({'task': data.task} if data.task in ('states', 'shapes_small', 'shapes_wide') else {})})
 
 
