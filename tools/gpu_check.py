@@ -27,11 +27,12 @@ import numpy as np
 import torch
 
 from vit_tactile_ros.evaluation.benchmark.contest import Run, interleave
-from vit_tactile_ros.evaluation.benchmark.workloads import early, full_depth
+from vit_tactile_ros.evaluation.benchmark.workloads import early
 from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import fit, normalise
+from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import (
     ViTTactile,
     create_vit_tactile,
@@ -53,7 +54,9 @@ class Setup(NamedTuple):
 
     output: Path
     device: str = 'cuda'
-    engines: tuple[str, ...] = ('torch', 'cuda_graph')
+    engines: tuple[tuple[str, Precision], ...] = (
+        ('torch', 'float32'), ('torch', 'bfloat16'), ('cuda_graph', 'float32'), ('cuda_graph', 'bfloat16'),
+        ('triton', 'bfloat16'))
     batches: tuple[int, ...] = (1, 2, 3, 58, 448)  # sizes, whose sum is the number of touches that are compared
 
 
@@ -105,18 +108,17 @@ def parity(setup: Setup) -> Results:
         for level in (0.0, 0.95, 1.0):
             tau = thresholds(level, len(temperatures))
             expected = early_exit(TorchRuntime(model, torch.device('cpu')).stages(images), tau, temperatures)
-            for precision in ('float32', 'bfloat16'):
-                for engine in setup.engines:
-                    runtime = make_runtime(model, setup.device, engine, precision)
-                    results = [decide(runtime, part, tau, temperatures) for part in images.split(setup.batches)]
-                    probabilities, exits = (torch.cat([getattr(r, name).float().cpu() for r in results])
-                                            for name in ('probabilities', 'exit_index'))
-                    same = exits == expected.exit_index
-                    turned = probabilities.argmax(1) != expected.probabilities.argmax(1)
-                    found[f'{engine} {precision} tau {level:g}'] = {
-                        'largest difference of a probability':
-                            float((probabilities - expected.probabilities)[same].abs().max()),
-                        'other exit': float((~same).float().mean()), 'other class': float(turned.float().mean())}
+            for engine, precision in setup.engines:
+                runtime = make_runtime(model, setup.device, engine, precision)
+                results = [decide(runtime, part, tau, temperatures) for part in images.split(setup.batches)]
+                probabilities, exits = (torch.cat([getattr(r, name).float().cpu() for r in results])
+                                        for name in ('probabilities', 'exit_index'))
+                same = exits == expected.exit_index
+                turned = probabilities.argmax(1) != expected.probabilities.argmax(1)
+                found[f'{engine} {precision} tau {level:g}'] = {
+                    'largest difference of a probability':
+                        float((probabilities - expected.probabilities)[same].abs().max()),
+                    'other exit': float((~same).float().mean()), 'other class': float(turned.float().mean())}
     wrong = {name: values for name, values in found.items()
              if values['other class'] > MAX_TURNED or not values['largest difference of a probability'] < (
                  0.01 if 'float32' in name else 0.25)}
@@ -141,16 +143,13 @@ def times(setup: Setup) -> Results:
     found: Results = {}
     for name, (model, temperatures) in networks.items():
         contenders: dict[str, Run] = {}
-        for precision in ('float32', 'bfloat16'):
-            for engine in setup.engines:
-                runtime = make_runtime(model, setup.device, engine, precision)
-                for size in (1, 16):
-                    batches = [torch.randn(size, 3, *model.config.image_size) for _ in range(4)]
-                    title = f'{engine} {precision} batch {size}'
-                    contenders[f'{title}: stages'] = full_depth(runtime, batches)
-                    for case, level in (('first exit', 0.0), ('full depth', 1.0)):
-                        contenders[f'{title}: {case}'] = early(runtime, batches, thresholds(level, len(temperatures)),
-                                                               temperatures)
+        for engine, precision in setup.engines:
+            runtime = make_runtime(model, setup.device, engine, precision)
+            for size in (1, 16):
+                batches = [torch.randn(size, 3, *model.config.image_size) for _ in range(4)]
+                for case, level in (('first exit', 0.0), ('full depth', 1.0)):
+                    contenders[f'{engine} {precision} batch {size}: {case}'] = early(
+                        runtime, batches, thresholds(level, len(temperatures)), temperatures)
         found[name] = timed(contenders, 15.0)
     return found
 
@@ -240,7 +239,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     setup = Setup(arguments.output.absolute())
     if arguments.dry_run:
-        setup = setup._replace(device='cpu', engines=('torch',), batches=(1, 2, 3))
+        setup = setup._replace(device='cpu', engines=(('torch', 'float32'), ('torch', 'bfloat16')), batches=(1, 2, 3))
     elif not torch.cuda.is_available():
         print(f'gpu_check: torch {torch.__version__} finds no CUDA device here', file=sys.stderr)
         return 2

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vit_tactile_ros.inference.engines.backend import Backend, CudaBackend
 from vit_tactile_ros.inference.engines.exit_loop import ExitLoop
+from vit_tactile_ros.inference.engines.graphs import Steps, TorchSteps
 from vit_tactile_ros.inference.runtime import Precision, check_precision
 from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile
 from vit_tactile_ros.model.early_exit import Stages
@@ -24,6 +25,7 @@ class CudaGraphRuntime:
     """
 
     name = 'cuda_graph'
+    precisions: tuple[Precision, ...] = ('float32', 'bfloat16')
 
     def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'float32',
                  speculate: bool | None = None, backend: Backend | None = None) -> None:
@@ -31,13 +33,17 @@ class CudaGraphRuntime:
 
         Raises UserError for an unknown precision, RuntimeError if CUDA refuses the capture.
         """
-        check_precision(precision, ('float32', 'bfloat16'), self.name)
+        check_precision(precision, self.precisions, self.name)
         self.device = device
-        self.precision = precision
-        dtype = torch.bfloat16 if precision == 'bfloat16' else torch.float32
-        own = copy.deepcopy(model).to(device, dtype).eval().requires_grad_(False)
-        self._loop = ExitLoop(own, dtype, backend or CudaBackend(device), speculate)
+        self.precision: Precision = precision
+        own = copy.deepcopy(model).eval().requires_grad_(False)
+        steps = self._steps(own, torch.bfloat16 if precision == 'bfloat16' else torch.float32)
+        self._loop = ExitLoop(own, steps, backend or CudaBackend(device), speculate)
         self._loop.prepare(1)  # a capture must fail here, where another engine can still be chosen
+
+    def _steps(self, model: ViTTactile, dtype: torch.dtype) -> Steps:
+        """What the graphs hold; the model is this engine's own."""
+        return TorchSteps(model, self.device, dtype)
 
     def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """See `runtime.Runtime`; the batch is at most 64. Raises ValueError for images of another size."""

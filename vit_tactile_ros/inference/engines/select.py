@@ -9,7 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +31,9 @@ from vit_tactile_ros.inference.runtime import (
 )
 from vit_tactile_ros.model import ViTTactile, early_exit, exit_probabilities, exit_score
 from vit_tactile_ros.model.tokens import touched_images
+
+if TYPE_CHECKING:
+    from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
 
 # Share of the largest logit by which an engine may differ from plain torch in float32 on `check_images`. Int8, with the
 # shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half
@@ -64,28 +67,37 @@ def _torch(request: Request) -> Runtime:
 
 def _cuda_graph(request: Request) -> Runtime:
     from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
+    return _captured(CudaGraphRuntime, request)
+
+
+def _captured(runtime: type[CudaGraphRuntime], request: Request) -> Runtime:
     try:
-        return CudaGraphRuntime(request.model, request.device, request.precision)
+        return runtime(request.model, request.device, request.precision)
     except RuntimeError as error:  # an operation that can't be captured, or out of memory
         kind = PassingError if 'out of memory' in str(error) else UserError  # another program may release its memory
         raise kind(f"the capture of CUDA graphs failed: {error}: use engine 'torch'") from error
 
 
+def _triton(request: Request) -> Runtime:
+    _require('triton', 'triton', "pip install triton (torch for CUDA brings it along)")
+    from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime
+    return _captured(TritonRuntime, request)
+
+
 def _openvino(request: Request) -> Runtime:
-    _require('openvino', 'openvino')
+    _require('openvino', 'openvino', "pip install 'openvino>=2024.6' (the extra 'fast' of vit_tactile_ros)")
     from vit_tactile_ros.inference.engines.openvino import OpenVinoRuntime  # optional, and takes 0.25 s to import
     return OpenVinoRuntime(request.model, request.precision, request.threads, request.ranges)
 
 
-def _require(package: str, engine: str) -> None:
+def _require(package: str, engine: str, how: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise MissingPackageError(f"{package} is not installed: pip install '{package}>=2024.6' (the extra 'fast' of "
-                                  "vit_tactile_ros), or use engine 'torch'")
+        raise MissingPackageError(f"{package} is not installed: {how}, or use another engine than {engine!r}")
 
 
 CPU_ENGINES: dict[str, Prepare] = {'torch': _torch, 'openvino': _openvino}
 # Add engines for a GPU here, each in a file of its own next to this one.
-CUDA_ENGINES: dict[str, Prepare] = {'torch': _torch, 'cuda_graph': _cuda_graph}
+CUDA_ENGINES: dict[str, Prepare] = {'torch': _torch, 'cuda_graph': _cuda_graph, 'triton': _triton}
 
 
 def engine_names() -> tuple[str, ...]:
