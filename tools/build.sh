@@ -101,7 +101,7 @@ make_venv() {
             grep -A 8 'DO NOT MATCH THE HASHES' log/pip.log >&2
             fail "a package is not the file that hashes/ has: the index is damaged or was tampered with, or offers other builds (log/pip.log)"
         elif grep -qiE 'No space left on device' log/pip.log; then
-            fail "the disk is full: .venv/ takes about 2 GB, several more if torch includes CUDA"
+            fail "the disk is full: .venv/ takes about 3 GB, several more if torch includes CUDA"
         elif grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeout|ProxyError|Network is unreachable|name resolution|SSLError|ReadTimeout' log/pip.log; then
             fail "no network: pip cannot reach the package index; connect (or set https_proxy, or PIP_INDEX_URL to a mirror) and run make again (log/pip.log)"
         fi

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 # shipped weights: at most 0.026 with ranges of 128 touches, at least 0.054 with those of other layers or blocks, half
 # or five times as wide. Its cost in accuracy shows only on touches (`evaluation.agreement`, benchmark --accuracy).
 TOLERANCE: dict[Precision, float] = {'float32': 1e-3, 'bfloat16': 0.1, 'int8': 0.05}
+# Never run on a GPU so far, only in Triton's interpreter: `auto` does not consider it.
+BY_NAME = ('triton',)
 MEASURING_TIME = 0.4  # s for each engine; busy machines reach it before MEASURING_ROUNDS
 MEASURING_ROUNDS = 15
 REST = 0.005  # s between two engines: torch's threads spin that long, on a core that the next engine uses
@@ -132,7 +134,7 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
         except (UserError, NotImplementedError) as error:
             raise UserError(f'engine is {engine!r}: {error}') from error
     candidates = [(name, each) for each in (PRECISIONS if precision == 'auto' else (precision,))
-                  for name in (engines if engine == 'auto' else (engine,))
+                  for name in ([n for n in engines if n not in BY_NAME] if engine == 'auto' else [engine])
                   if not (name == 'torch' and (each == 'int8' or (  # not supported, or emulated
                       each == 'bfloat16' and precision == 'auto' and not computes_in_bfloat16(torch_device))))]
     measured_under = conditions(model, ranges, [f'{name} {each}' for name, each in candidates], threads)

@@ -1,12 +1,14 @@
-"""Fused kernels in CUDA graphs: the fastest engine of a GPU, for networks that its kernels support."""
+"""Fused kernels in CUDA graphs, for GPUs and networks that the kernels support."""
 
 from __future__ import annotations
 
 import torch
 
+from vit_tactile_ros.inference.engines.backend import Backend
 from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
 from vit_tactile_ros.inference.engines.graphs import Steps
 from vit_tactile_ros.inference.engines.triton_steps import TritonSteps
+from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.model import ViTTactile
 
 
@@ -16,6 +18,14 @@ class TritonRuntime(CudaGraphRuntime):
     name = 'triton'
     precisions = ('bfloat16',)
 
+    def __init__(self, model: ViTTactile, device: torch.device, precision: Precision = 'bfloat16',
+                 speculate: bool | None = None, backend: Backend | None = None, dependent: bool = False) -> None:
+        """dependent: kernels start before the one ahead of them ends, which needs compute capability 9.0.
+
+        Raises UserError also for a network that the kernels do not support.
+        """
+        self._dependent = dependent
+        super().__init__(model, device, precision, speculate, backend)
+
     def _steps(self, model: ViTTactile, dtype: torch.dtype) -> Steps:
-        is_hopper = self.device.type == 'cuda' and torch.cuda.get_device_capability(self.device) >= (9, 0)
-        return TritonSteps(model, self.device, dtype, dependent=is_hopper)
+        return TritonSteps(model, self.device, dtype, self._dependent)

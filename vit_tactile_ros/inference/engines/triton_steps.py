@@ -19,6 +19,13 @@ from vit_tactile_ros.model.vit import Block, Head
 _MOST_FEATURES = 256  # random features of a tile of tokens are in registers
 _MOST_CLASSES = 128
 _MOST_WIDTH = 512
+_MOST_NUMBERS = 2**31  # of a buffer: kernels count in 32 bits
+FEW_ROWS = 1024  # of tokens: up to here, small tiles give more programs than the GPU has processors
+
+
+def _tile(rows: int) -> int:
+    """Rows of tokens of a program."""
+    return 16 if rows <= FEW_ROWS else 32 if rows <= 2 * FEW_ROWS else 64
 
 
 class TritonSteps:
@@ -73,7 +80,7 @@ class TritonSteps:
             columns = layer.out_size(width)
             per_image = tokens if is_last else out.shape[1] * out.shape[2]
             rows, kept = images * per_image, buffers.kept if is_last else None
-            tile = 16 if rows <= 1024 else 32 if rows <= 8192 else 64
+            tile = _tile(rows)
             wide = min(64, triton.next_power_of_2(layer.channels_out))
             kernels.convolve[triton.cdiv(rows, tile), triton.cdiv(layer.channels_out, wide)](
                 x, layer.weight, layer.bias, self._position, x if kept is None else kept.patches, out, rows, per_image,
@@ -104,12 +111,12 @@ class TritonSteps:
             BF=64, num_warps=4, **self._options)
         kernels.attend[images * tiles,](
             x, scratch.features, scratch.context, scratch.sums, block.weight_out, block.bias_out, tokens, tiles,
-            D=width, **sizes, BM=tile, BD=padded, BF=64, num_warps=warps, **self._options)
-        tile = 16 if rows <= 512 else 32 if rows <= 1024 else 64
+            D=width, **sizes, BM=tile, BD=padded, BF=64, num_warps=8, **self._options)
+        tile = _tile(2 * rows)
         kernels.widen[triton.cdiv(rows, tile), triton.cdiv(hidden, 64)](
             x, block.weight_1, block.bias_1, scratch.hidden, rows, D=width, HIDDEN=hidden, BM=tile, BN=64, BD=padded,
             num_warps=4 if tile < 64 else 8, **self._options)
-        wide = 32 if rows <= 512 else 64
+        wide = 32 if tile == 16 else 64
         kernels.narrow[triton.cdiv(rows, tile), triton.cdiv(width, wide)](
             scratch.hidden, block.weight_2, block.bias_2, x, rows, D=width, HIDDEN=hidden, BM=tile, BN=wide, BK=128,
             num_warps=4, **self._options)
@@ -149,7 +156,7 @@ class _Scratch:
 
     def __init__(self, config: ModelConfig, images: int, tokens: int, dtype: torch.dtype, device: torch.device) -> None:
         heads, features, width = config.heads, config.feature_map_dim, config.width
-        self.tile = 16 if images * tokens <= 1024 else 32 if images * tokens <= 2048 else 64
+        self.tile = _tile(images * tokens)
         self.tiles = triton.cdiv(tokens, self.tile)
 
         def empty(*shape: int, of: torch.dtype = dtype) -> Tensor:
