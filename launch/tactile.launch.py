@@ -19,7 +19,8 @@ ARGUMENTS = {
     'sensors': ('', "names, '[left, right]': left/image_raw -> left/tactile; default: image_raw -> tactile"),
     'checkpoint': ('', 'path of a .safetensors checkpoint; default: from params_file, else the shipped one'),
     'device': ('', "'auto', 'cpu', 'cuda' or 'cuda:N'; default: from params_file"),
-    'engine': ('', "what runs the network: 'auto', 'torch', 'openvino' or 'cuda_graph'; default: from params_file"),
+    'engine': ('', "what runs the network: 'auto', 'torch', 'openvino', 'cuda_graph' or 'triton'; "
+               'default: from params_file'),
     'precision': ('', "'float32', 'bfloat16', 'int8' (calibrated checkpoints) or 'auto'; default: from params_file"),
     'tau': ('', "exit threshold, 0 to 1, or one per early exit; default: from params_file, else the checkpoint's"),
     'max_accuracy_drop': ('', 'accepted accuracy drop, instead of tau; default: from params_file'),

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +32,7 @@ from vit_tactile_ros.inference.decide import decide
 from vit_tactile_ros.inference.engines.eager import TorchRuntime
 from vit_tactile_ros.inference.engines.select import make_runtime
 from vit_tactile_ros.inference.preprocess import fit, normalise
-from vit_tactile_ros.inference.runtime import Precision
+from vit_tactile_ros.inference.runtime import Precision, Runtime
 from vit_tactile_ros.model import (
     ViTTactile,
     create_vit_tactile,
@@ -98,6 +98,14 @@ def touches(count: int) -> torch.Tensor:
     return torch.from_numpy(inputs)
 
 
+def runtimes(model: ViTTactile, setup: Setup) -> Iterator[tuple[str, Runtime]]:
+    for engine, precision in setup.engines:
+        yield f'{engine} {precision}', make_runtime(model, setup.device, engine, precision)
+    if setup.device != 'cpu' and torch.cuda.get_device_capability(setup.device) >= (9, 0):
+        from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime  # a variant that has no name
+        yield 'triton bfloat16, dependent launches', TritonRuntime(model, torch.device(setup.device), dependent=True)
+
+
 def parity(setup: Setup) -> Results:
     """Every engine and precision against plain torch on the CPU, on simulated touches."""
     checkpoint = load_checkpoint(shipped_checkpoint())
@@ -108,14 +116,13 @@ def parity(setup: Setup) -> Results:
         for level in (0.0, 0.95, 1.0):
             tau = thresholds(level, len(temperatures))
             expected = early_exit(TorchRuntime(model, torch.device('cpu')).stages(images), tau, temperatures)
-            for engine, precision in setup.engines:
-                runtime = make_runtime(model, setup.device, engine, precision)
+            for name, runtime in runtimes(model, setup):
                 results = [decide(runtime, part, tau, temperatures) for part in images.split(setup.batches)]
                 probabilities, exits = (torch.cat([getattr(r, name).float().cpu() for r in results])
                                         for name in ('probabilities', 'exit_index'))
                 same = exits == expected.exit_index
                 turned = probabilities.argmax(1) != expected.probabilities.argmax(1)
-                found[f'{engine} {precision} tau {level:g}'] = {
+                found[f'{name} tau {level:g}'] = {
                     'largest difference of a probability':
                         float((probabilities - expected.probabilities)[same].abs().max()),
                     'other exit': float((~same).float().mean()), 'other class': float(turned.float().mean())}
@@ -143,12 +150,11 @@ def times(setup: Setup) -> Results:
     found: Results = {}
     for name, (model, temperatures) in networks.items():
         contenders: dict[str, Run] = {}
-        for engine, precision in setup.engines:
-            runtime = make_runtime(model, setup.device, engine, precision)
+        for engine, runtime in runtimes(model, setup):
             for size in (1, 16):
                 batches = [torch.randn(size, 3, *model.config.image_size) for _ in range(4)]
                 for case, level in (('first exit', 0.0), ('full depth', 1.0)):
-                    contenders[f'{engine} {precision} batch {size}: {case}'] = early(
+                    contenders[f'{engine} batch {size}: {case}'] = early(
                         runtime, batches, thresholds(level, len(temperatures)), temperatures)
         found[name] = timed(contenders, 15.0)
     return found

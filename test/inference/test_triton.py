@@ -36,8 +36,8 @@ CONFIGS = {
 
 def make_model(**changes):
     torch.manual_seed(0)
-    model = ViTTactile(ModelConfig(**{'num_classes': 3, 'image_size': (32, 144), 'width': 48, 'depth': 2, 'exits': (1, 2),
-                                      'feature_map_dim': 16, 'mlp_ratio': 2.0, **changes})).eval()
+    model = ViTTactile(ModelConfig(**{'num_classes': 3, 'image_size': (32, 144), 'width': 48, 'depth': 2,
+                                      'exits': (1, 2), 'feature_map_dim': 16, 'mlp_ratio': 2.0, **changes})).eval()
     with torch.no_grad():
         for weight in model.parameters():  # norms with gains and biases, heads that are sure
             weight.add_(0.2 * torch.randn_like(weight))

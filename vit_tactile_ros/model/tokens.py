@@ -48,6 +48,8 @@ class Group:
 
     def split(self, size: int) -> list[Group]:
         """Parts of at most `size` images."""
+        if len(self.rows) <= size:
+            return [self]
         return [Group(rows, None if self.kept is None else Kept(*(x[first:first + size] for x in (
             self.kept.patches, self.kept.weights)))) for first, rows in zip(
             range(0, len(self.rows), size), self.rows.split(size), strict=True)]

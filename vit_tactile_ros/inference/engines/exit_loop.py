@@ -113,8 +113,9 @@ class ExitLoop:
                        ) -> NDArray[np.float32]:
         """The outputs of an exit as they would be with these log likelihoods."""
         assert self._set is not None
-        logits = torch.from_numpy(output[:, :self._classes] + np.float32(self._set[index]) * evidence)
-        return cast(NDArray[np.float32], torch.cat((logits, exit_probabilities(logits, self._set[index])), dim=1).numpy())
+        temperature = self._set[index]
+        logits = torch.from_numpy(output[:, :self._classes] + np.float32(temperature) * evidence)
+        return cast(NDArray[np.float32], torch.cat((logits, exit_probabilities(logits, temperature)), dim=1).numpy())
 
     def stages(self, images: Tensor, groups: Sequence[Group] | None = None) -> Stages:
         """Logits of each exit in turn, on the device; see `ViTTactile.stages`. At most 64 images."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -45,7 +46,7 @@ class KeptPatches:
 
 
 class Buffers:
-    """What the graphs of one padded batch size P and number of tokens N read and write; their addresses never change."""
+    """What the graphs of a padded batch size and a number of tokens read and write, always at the same addresses."""
 
     def __init__(self, config: ModelConfig, dtype: torch.dtype, hidden_dtype: torch.dtype, backend: Backend,
                  shape: Shape) -> None:
@@ -120,4 +121,4 @@ class Graphs:
     def __init__(self, config: ModelConfig, steps: Steps, backend: Backend, shape: Shape, temperatures: Tensor) -> None:
         self.buffers = Buffers(config, steps.dtype, steps.hidden_dtype, backend, shape)
         step = steps.on(self.buffers, temperatures)
-        self.replay = [backend.capture(lambda index=index: step(index)) for index in range(len(config.exits))]
+        self.replay = [backend.capture(functools.partial(step, index)) for index in range(len(config.exits))]

@@ -81,7 +81,7 @@ def _captured(runtime: type[CudaGraphRuntime], request: Request) -> Runtime:
 
 
 def _triton(request: Request) -> Runtime:
-    _require('triton', 'triton', "pip install triton (torch for CUDA brings it along)")
+    _require('triton', 'triton', 'pip install triton (torch for CUDA brings it along)')
     from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime
     return _captured(TritonRuntime, request)
 
@@ -94,7 +94,7 @@ def _openvino(request: Request) -> Runtime:
 
 def _require(package: str, engine: str, how: str) -> None:
     if importlib.util.find_spec(package) is None:
-        raise MissingPackageError(f"{package} is not installed: {how}, or use another engine than {engine!r}")
+        raise MissingPackageError(f'{package} is not installed: {how}, or use another engine than {engine!r}')
 
 
 CPU_ENGINES: dict[str, Prepare] = {'torch': _torch, 'openvino': _openvino}

@@ -1,4 +1,4 @@
-"""The network as a few large GPU kernels, in Triton: one for each step between two exchanges of data among its programs.
+"""The network as a few large GPU kernels in Triton: a kernel for each step between two exchanges among its programs.
 
 A block of torch is about 30 kernels, each of which takes longer to start than to run on the few tokens of a tactile
 image. Here it is five: `project_qkv` (layer norm, queries, keys, values, random features), `sum_context`, `attend`
@@ -42,9 +42,8 @@ def _normalise(x, d, D: tl.constexpr):
 @triton.jit
 def convolve(x, weight, bias, position, kept, out, rows, per_image, out_width, height, width, stride_image, stride_y,
              stride_x, stride_channel, C_OUT: tl.constexpr, CHANNELS: tl.constexpr, SIDE: tl.constexpr,
-             STRIDE: tl.constexpr, PAD: tl.constexpr, PLANAR: tl.constexpr, RELU: tl.constexpr,
-             IS_LAST: tl.constexpr, HAS_KEPT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr,
-             DEPENDENT: tl.constexpr):
+             STRIDE: tl.constexpr, PAD: tl.constexpr, PLANAR: tl.constexpr, RELU: tl.constexpr, IS_LAST: tl.constexpr,
+             HAS_KEPT: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, DEPENDENT: tl.constexpr):
     """A convolution as a matrix product, x to out (rows, C_OUT); weight: (inputs, C_OUT).
 
     The inputs of an output are ordered by channel, y, x with PLANAR, otherwise by y, x, channel. The last one of a stem
@@ -134,7 +133,8 @@ def project_qkv(x, weight, bias, gain, projection, features, values, peaks, toke
 @triton.jit
 def sum_context(features, values, peaks, weights, context, sums, tokens, tiles, images, HEADS: tl.constexpr,
                 HEAD: tl.constexpr, M: tl.constexpr, IS_RELU: tl.constexpr, HAS_WEIGHTS: tl.constexpr,
-                EPSILON: tl.constexpr, TILE: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr, BF: tl.constexpr, DEPENDENT: tl.constexpr):
+                EPSILON: tl.constexpr, TILE: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr, BF: tl.constexpr,
+                DEPENDENT: tl.constexpr):
     """Keys and values of one head summed over the tokens: context (images, HEADS, M, HEAD), sums (images, HEADS, M)."""
     _begin(DEPENDENT)
     head = tl.program_id(0)  # of all images
@@ -165,7 +165,8 @@ def sum_context(features, values, peaks, weights, context, sums, tokens, tiles, 
 
 @triton.jit
 def attend(x, features, context, sums, weight, bias, tokens, tiles, D: tl.constexpr, HEADS: tl.constexpr,
-           HEAD: tl.constexpr, M: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr, BF: tl.constexpr, DEPENDENT: tl.constexpr):
+           HEAD: tl.constexpr, M: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr, BF: tl.constexpr,
+           DEPENDENT: tl.constexpr):
     """Attention of the queries, all heads, and the output projection, (D, D), added to x."""
     _begin(DEPENDENT)
     image, tile = tl.program_id(0) // tiles, tl.program_id(0) % tiles

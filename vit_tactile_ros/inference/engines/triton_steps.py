@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, cast
 
 import torch
 import triton
@@ -14,7 +14,7 @@ from vit_tactile_ros.inference.engines import triton_kernels as kernels
 from vit_tactile_ros.inference.engines.graphs import Buffers
 from vit_tactile_ros.model import ModelConfig, ViTTactile
 from vit_tactile_ros.model.attention import FavorAttention, QKNorm, SelfAttention
-from vit_tactile_ros.model.vit import Block, Head
+from vit_tactile_ros.model.vit import Block, Head, Stage
 
 _MOST_FEATURES = 256  # random features of a tile of tokens are in registers
 _MOST_CLASSES = 128
@@ -43,13 +43,18 @@ class TritonSteps:
         self._embedding = [_Convolution(layer, dtype, device, number == 0)
                            for number, layer in enumerate(_convolutions(model))]
         self._position = model.embed.position.to(device, torch.float32).contiguous()
-        self._stages = [([_BlockWeights(block, dtype, device) for block in stage.blocks],
-                         _HeadWeights(stage.head, device)) for stage in model.stage_modules]
+        stages = cast(Iterable[Stage], model.stage_modules)
+        self._stages = [([_BlockWeights(cast(Block, block), dtype, device) for block in stage.blocks],
+                         _HeadWeights(stage.head, device)) for stage in stages]
         self._options: dict[str, Any] = {'DEPENDENT': dependent, **({'launch_pdl': True} if dependent else {})}
 
     def on(self, buffers: Buffers, temperatures: Tensor) -> Callable[[int], None]:
         config = self._config
         images, tokens, width = buffers.hidden.shape
+        numbers = 2 * images * config.heads * tokens * max(config.feature_map_dim, config.width)
+        if numbers >= _MOST_NUMBERS:
+            raise UserError(f'{images} images of {tokens} tokens need buffers of {numbers} numbers; must be below '
+                            f"{_MOST_NUMBERS} for engine 'triton': use engine 'cuda_graph'")
         scratch = _Scratch(config, images, tokens, self.dtype, self._device)
         between = [torch.empty(images, *shape, dtype=self.dtype, device=self._device)
                    for shape in _map_shapes(self._embedding, config.image_size)[:-1]]
