@@ -454,6 +454,22 @@ def test_starting_from_a_checkpoint(finished, presses, tmp_path, capsys):
         assert torch.equal(ours.head.classify.weight, theirs.head.classify.weight[rows])
 
 
+def test_heads_of_other_classes_learn_faster(finished, presses, tmp_path, capsys):
+    """Heads from random weights at the rate of the trained blocks; and a resumed run that is refused for it."""
+    shutil.copytree(presses, tmp_path / 'data')
+    for name in ('edge', 'flat'):
+        (tmp_path / 'data' / name).rename(tmp_path / 'data' / f'my_{name}')
+    flags = ['--output', str(tmp_path / 'run'), '--data', str(tmp_path / 'data'), '--init',
+             str(finished / 'checkpoint.safetensors'), '--workers', '0', '--device', 'cpu', '--epochs']
+    for epochs in ('1', '2'):
+        assert train.main([*flags, epochs]) == 0
+        out = capsys.readouterr().out
+        assert 'new, with random weights: the heads (other classes)' in out
+        assert 'the learning rate of the heads is 8 times that of the blocks' in out
+    assert train.main([*flags, '3', '--head_lr_factor', '1']) == 2
+    assert 'was started with --head_lr_factor 8.0, now it is 1.0' in capsys.readouterr().err
+
+
 def test_a_full_disk_is_explained(tmp_path, capsys):
     """A traceback, or a checkpoint cut off, when the system refuses to write on."""
     assert train.main(arguments(tmp_path)) == 0

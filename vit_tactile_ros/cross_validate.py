@@ -40,7 +40,7 @@ from vit_tactile_ros.model.config import check_motion
 from vit_tactile_ros.training.batches import Order, balanced, resized
 from vit_tactile_ros.training.config import TrainingConfig
 from vit_tactile_ros.training.datasets import InputKind, choose_augmentation, choose_preprocessing, data_settings
-from vit_tactile_ros.training.initialise import Start, check_frozen, start_from_all, start_told
+from vit_tactile_ros.training.initialise import Start, check_frozen, heads_are_new, start_from_all, start_told
 from vit_tactile_ros.training.loop import fit
 from vit_tactile_ros.training.request import check_start
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
@@ -143,6 +143,7 @@ def cross_validate(request: CrossValidation) -> dict[str, object]:
                                          request.motion, motion_views=request.motion_views)
     architecture = start.for_inputs(architecture, preprocessing)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
+    config = config.for_heads(heads_are_new(checkpoints, table.class_names), architecture.depth)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     print(f'cross_validate: {len(table)} images, {len(set(table.groups))} groups, {len(table.class_names)} classes '
           f'({", ".join(table.class_names)}), {len(parts)} folds', flush=True)

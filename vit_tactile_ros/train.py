@@ -28,7 +28,7 @@ from vit_tactile_ros.training.datasets import (
     prepare_data,
 )
 from vit_tactile_ros.training.distributed import Processes, from_first
-from vit_tactile_ros.training.initialise import check_frozen, start_from_all, start_told
+from vit_tactile_ros.training.initialise import check_frozen, heads_are_new, start_from_all, start_told
 from vit_tactile_ros.training.loop import Stopped, fit
 from vit_tactile_ros.training.request import TrainingRequest
 from vit_tactile_ros.training.run import Examples, Machine, Recipe, RunOutput
@@ -68,6 +68,7 @@ def _train(request: TrainingRequest, processes: Processes, device: torch.device,
                                          request.data.motion_views, request.data.zoom_below)
     architecture = start.for_inputs(architecture, preprocessing)
     check_frozen(config.freeze, checkpoints, start.origin, architecture)
+    config = config.for_heads(heads_are_new(checkpoints, class_names), architecture.depth)
     recipe = Recipe(preprocessing, config, choose_augmentation(request.augmentation, source))
     machine = Machine(device, request.workers, processes)
     data = prepare_data(table, request.data, preprocessing, config, request.workers, request.evaluate, processes.first)

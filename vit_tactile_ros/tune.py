@@ -36,7 +36,7 @@ from vit_tactile_ros.training.datasets import (
     class_names_of,
     prepare_data,
 )
-from vit_tactile_ros.training.initialise import Start, start_from_all
+from vit_tactile_ros.training.initialise import Start, heads_are_new, start_from_all
 from vit_tactile_ros.training.loop import TrainingError, fit
 from vit_tactile_ros.training.request import TrainingRequest
 from vit_tactile_ros.training.run import Examples, Machine, Recipe
@@ -129,6 +129,7 @@ def _search(search: Search) -> int:
     def run(trial: optuna.Trial) -> float:
         config, model_settings, augmentation = settings_of(suggest(trial, search, len(architecture.exits)), search,
                                                            len(architecture.exits))
+        config = config.for_heads(heads_are_new(checkpoints, class_names), architecture.depth)
         torch.manual_seed(config.seed)
         model = ViTTactile(dataclasses.replace(architecture, **model_settings))
         start_from_all(model, checkpoints, class_names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import typing
 from dataclasses import dataclass
@@ -18,11 +19,12 @@ class TrainingConfig:
     """How a model is trained; raises UserError naming the field that is out of its range."""
 
     DEFAULTS: ClassVar[dict[str, float]] = {'loss_weights': 0.3}  # of each exit but the last, which has 1
+    NEW_HEADS: ClassVar[float] = 8.0  # `head_lr_factor` of new heads on trained blocks (docs/results/exits.md)
 
     batch_size: int = 64  # examples, over all processes
     epochs: int = 100
     lr: float = 1e-4  # peak learning rate of AdamW
-    head_lr_factor: float = 1.0  # factor on it for the heads
+    head_lr_factor: float | None = None  # factor on it for the heads; None: see `for_heads`, and otherwise 1
     warmup: float = 0.05  # share of the steps with a rising learning rate
     weight_decay: float = 0.05  # of AdamW, on matrices only
     clip: float = 1.0  # largest norm of the gradient
@@ -44,7 +46,8 @@ class TrainingConfig:
         for name in ('batch_size', 'epochs'):
             _require(getattr(self, name) >= 1, name, getattr(self, name), 'at least 1')
         for name in ('lr', 'head_lr_factor', 'weight_decay', 'seed', 'freeze', 'exit_gradient'):
-            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), 'at least 0')
+            value = getattr(self, name)
+            _require(value is None or 0 <= value < math.inf, name, value, 'at least 0')
         for name in ('warmup', 'distillation', 'label_smoothing', 'ema'):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), 'between 0 and 1')
         for name in ('clip', 'distillation_temperature'):
@@ -56,6 +59,19 @@ class TrainingConfig:
                  "'last' if distillation is 0, since nothing is learned from a teacher then")
         for name, choices in (('precision', typing.get_args(Precision)), ('teacher', typing.get_args(Teacher))):
             _require(getattr(self, name) in choices, name, getattr(self, name), f'one of {", ".join(choices)}')
+
+    @property
+    def head_factor(self) -> float:
+        return 1.0 if self.head_lr_factor is None else self.head_lr_factor
+
+    def for_heads(self, are_new: bool, depth: int) -> TrainingConfig:
+        """These settings for heads that are all new or not: new ones learn faster than blocks that are trained already.
+
+        If all blocks, `depth`, are frozen, `lr` is the rate of the heads alone, and stays as it is.
+        """
+        if self.head_lr_factor is not None:
+            return self
+        return dataclasses.replace(self, head_lr_factor=self.NEW_HEADS if are_new and self.freeze < depth else 1.0)
 
     def weights(self, num_exits: int) -> tuple[float, ...]:
         """Weight of each exit's loss; raises UserError for settings that are for another number of exits."""

@@ -199,6 +199,11 @@ def kept_classes(class_names: tuple[str, ...], checkpoint: Checkpoint) -> tuple[
     return tuple(name for name in class_names if name in checkpoint.class_names)
 
 
+def heads_are_new(checkpoints: Sequence[Checkpoint], class_names: tuple[str, ...]) -> bool:
+    """Whether `start_from_all` copies blocks but no row of a head, because no class is known."""
+    return bool(checkpoints) and not any(kept_classes(class_names, checkpoint) for checkpoint in checkpoints)
+
+
 def start_told(checkpoints: Sequence[Checkpoint], origin: str, model: ModelConfig, class_names: tuple[str, ...],
                drawn: Sequence[str]) -> str:
     """What was copied and what was not, for a message; `drawn` is what `start_from` returned."""

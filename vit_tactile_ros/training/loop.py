@@ -100,6 +100,8 @@ def fit(model: ViTTactile, examples: Examples, recipe: Recipe, machine: Machine,
                 logger.info('the run was started for %d epochs: the cosine schedule now covers %d, so the learning '
                             'rate continues at %.3g', state['settings']['epochs'], config.epochs,
                             run.rate(run.step + run.done))
+        if config.head_factor != 1:
+            logger.info('the learning rate of the heads is %g times that of the blocks', config.head_factor)
         if output and folder and run.epoch < config.epochs:
             run.log = RunLog(folder.path, settings, run.step + run.done, output.use_wandb)
             stack.callback(run.log.close)

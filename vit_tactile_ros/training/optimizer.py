@@ -32,7 +32,7 @@ def make_optimizer(model: ViTTactile, config: TrainingConfig) -> torch.optim.Ada
     heads = {p for stage in model.stage_modules for p in stage.get_submodule('head').parameters()}
     trained = [p for p in model.parameters() if p.requires_grad]
     # With equal rates one part for all, as in the states of runs that had no other.
-    factor = config.head_lr_factor
+    factor = config.head_factor
     parts = ([(1.0, trained)] if factor == 1 else
              [(1.0, [p for p in trained if p not in heads]), (factor, [p for p in trained if p in heads])])
     groups: list[dict[str, Any]] = [

@@ -32,7 +32,8 @@ class Recipe:
         kind = next((name for name, make in AUGMENTATIONS.items() if make() == self.augment),
                     dataclasses.asdict(self.augment))
         settings = {**dataclasses.asdict(model), **dataclasses.asdict(self.config),
-                    'loss_weights': self.config.weights(len(model.exits)), **others,
+                    'loss_weights': self.config.weights(len(model.exits)),
+                    'head_lr_factor': self.config.head_factor, **others,
                     'preprocessing': dataclasses.asdict(self.preprocessing), 'augment': kind}
         return dict(json.loads(json.dumps(settings)))
 
