@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from pathlib import Path
 
 # A shell starts its background jobs with SIGINT ignored, and child processes inherit that: tests of Ctrl-C would wait
 # for ever.
@@ -22,6 +21,9 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # No test takes the engine that an earlier run has measured, or leaves a choice in the user's cache folder.
 os.environ['VIT_TACTILE_CACHE'] = ''
 
-# Without a GPU, Triton's kernels run in its interpreter, on CPU tensors. It reads this when it is imported.
-if not Path('/dev/nvidiactl').exists():
+# Without a GPU, Triton's kernels run in its interpreter, on CPU tensors. It reads this when it is imported, so this is
+# the last line but one that may import torch.
+import torch  # noqa: E402
+
+if not torch.cuda.is_available():
     os.environ['TRITON_INTERPRET'] = '1'

@@ -18,7 +18,8 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,12 +99,26 @@ def touches(count: int) -> torch.Tensor:
     return torch.from_numpy(inputs)
 
 
-def runtimes(model: ViTTactile, setup: Setup) -> Iterator[tuple[str, Runtime]]:
-    for engine, precision in setup.engines:
-        yield f'{engine} {precision}', make_runtime(model, setup.device, engine, precision)
-    if setup.device != 'cpu' and torch.cuda.get_device_capability(setup.device) >= (9, 0):
-        from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime  # a variant that has no name
-        yield 'triton bfloat16, dependent launches', TritonRuntime(model, torch.device(setup.device), dependent=True)
+def runtimes(model: ViTTactile, setup: Setup) -> tuple[dict[str, Runtime], dict[str, str]]:
+    """The engines, and the reasons of those that refuse."""
+    makers: dict[str, Callable[[], Runtime]] = {
+        f'{engine} {precision}': partial(make_runtime, model, setup.device, engine, precision)
+        for engine, precision in setup.engines}
+    if setup.device != 'cpu':
+        makers['triton bfloat16, dependent launches'] = partial(_dependent, model, torch.device(setup.device))
+    ready, refused = {}, {}
+    for name, make in makers.items():
+        try:
+            ready[name] = make()
+        except Exception as error:  # the other engines are checked all the same
+            refused[name] = f'{type(error).__name__}: {error}'
+    return ready, refused
+
+
+def _dependent(model: ViTTactile, device: torch.device) -> Runtime:
+    from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime  # only this variant has no name
+
+    return TritonRuntime(model, device, dependent=True)
 
 
 def parity(setup: Setup) -> Results:
@@ -112,11 +127,12 @@ def parity(setup: Setup) -> Results:
     images, model = touches(sum(setup.batches)), checkpoint.model.eval()
     temperatures = checkpoint.calibration.temperatures
     found: Results = {}
+    ready, refused = runtimes(model, setup)
     with torch.inference_mode():
         for level in (0.0, 0.95, 1.0):
             tau = thresholds(level, len(temperatures))
             expected = early_exit(TorchRuntime(model, torch.device('cpu')).stages(images), tau, temperatures)
-            for name, runtime in runtimes(model, setup):
+            for name, runtime in ready.items():
                 results = [decide(runtime, part, tau, temperatures) for part in images.split(setup.batches)]
                 probabilities, exits = (torch.cat([getattr(r, name).float().cpu() for r in results])
                                         for name in ('probabilities', 'exit_index'))
@@ -129,8 +145,9 @@ def parity(setup: Setup) -> Results:
     wrong = {name: values for name, values in found.items()
              if values['other class'] > MAX_TURNED or not values['largest difference of a probability'] < (
                  0.01 if 'float32' in name else 0.25)}
-    if wrong:
-        raise CheckFailedError('predictions differ from the CPU', {**found, 'wrong': sorted(wrong)})
+    if wrong or refused:
+        raise CheckFailedError('predictions differ from the CPU, or an engine refuses',
+                               {**found, 'wrong': sorted(wrong), 'refused': refused})
     return found
 
 
@@ -150,7 +167,10 @@ def times(setup: Setup) -> Results:
     found: Results = {}
     for name, (model, temperatures) in networks.items():
         contenders: dict[str, Run] = {}
-        for engine, runtime in runtimes(model, setup):
+        ready, refused = runtimes(model, setup)
+        if refused:
+            found[f'{name}: refused'] = refused
+        for engine, runtime in ready.items():
             for size in (1, 16):
                 batches = [torch.randn(size, 3, *model.config.image_size) for _ in range(4)]
                 for case, level in (('first exit', 0.0), ('full depth', 1.0)):

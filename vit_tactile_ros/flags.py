@@ -102,8 +102,8 @@ SHARED: dict[str, Flags] = {
         'batch_size': Flag('examples per step, over all processes'),
         'epochs': Flag('number of epochs; may change when a run resumes'),
         'lr': Flag('peak learning rate of AdamW'),
-        'head_lr_factor': Flag('factor on the learning rate for the heads of the exits; default: 8 where --init has none of '
-                               'the classes and blocks are trained, so that the heads are new, otherwise 1', 'FACTOR'),
+        'head_lr_factor': Flag('factor on the learning rate for the heads of the exits; default: 8 where they are new, '
+                               'because --init has none of the classes, and blocks are trained; otherwise 1', 'FACTOR'),
         'warmup': Flag('share of the steps with a rising learning rate'),
         'weight_decay': Flag('weight decay of AdamW'),
         'clip': HIDDEN,

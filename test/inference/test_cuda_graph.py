@@ -1,5 +1,7 @@
 """The CUDA graphs themselves, against plain torch on the same GPU."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -21,12 +23,19 @@ def model():
     return model
 
 
-@pytest.mark.parametrize(('precision', 'tolerance'), (('float32', 1e-3), ('bfloat16', 0.1)))
+def of_triton(*arguments, dependent=False):
+    from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime
+    return TritonRuntime(*arguments, dependent=dependent)
+
+
+@pytest.mark.parametrize(('make', 'precision', 'tolerance'), (
+    (CudaGraphRuntime, 'float32', 1e-3), (CudaGraphRuntime, 'bfloat16', 0.1), (of_triton, 'bfloat16', 0.1),
+    (partial(of_triton, dependent=True), 'bfloat16', 0.1)))
 @pytest.mark.parametrize('speculate', (False, True))
-def test_graphs_equal_plain_torch(model, precision, tolerance, speculate):
+def test_graphs_equal_plain_torch(model, make, precision, tolerance, speculate):
     """A graph that reads a buffer before it is filled, or after it was filled again."""
     device = torch.device('cuda')
-    graphs, plain = (CudaGraphRuntime(model, device, precision, speculate), TorchRuntime(model, device, precision))
+    graphs, plain = make(model, device, precision, speculate), TorchRuntime(model, device, precision)
     with torch.inference_mode():
         for turn in range(30):
             batch = torch.randn(1 + turn % 17, 3, 96, 128)

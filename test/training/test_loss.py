@@ -119,7 +119,8 @@ def test_new_heads_on_trained_blocks_learn_faster():
 
 
 @pytest.mark.parametrize(('name', 'value'), (
-    ('head_lr_factor', -1.0), ('batch_size', 0), ('epochs', 0), ('lr', -1.0), ('lr', float('nan')), ('weight_decay', float('inf')), ('seed', -1),
+    ('head_lr_factor', -1.0), ('batch_size', 0), ('epochs', 0), ('lr', -1.0), ('lr', float('nan')),
+    ('weight_decay', float('inf')), ('seed', -1),
     ('warmup', 1.1), ('distillation', -0.1), ('label_smoothing', 2.0), ('ema', 1.5), ('clip', 0.0),
     ('distillation_temperature', 0.0), ('loss_weights', (0.0, 0.0)), ('loss_weights', (-1.0, 1.0)),
     ('precision', 'float16'), ('teacher', 'first'), ('exit_gradient', -0.5),

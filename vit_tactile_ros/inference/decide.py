@@ -1,4 +1,4 @@
-"""Early exit of a batch with any engine: by the engine itself if it decides on its device, else stage by stage."""
+"""Early exit of a batch with any engine: by the engine itself if it overlaps decision and stages, else one by one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vit_tactile_ros.model.tokens import Group
 
 @runtime_checkable
 class DecidesItself(Protocol):
-    """An engine that decides on its device, without the host at each exit."""
+    """An engine that may start a stage before the exit before it is decided."""
 
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
                    hurry: Hurry | None = None, evidence: Tensor | None = None,

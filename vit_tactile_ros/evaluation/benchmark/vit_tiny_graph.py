@@ -9,9 +9,8 @@ import openvino as ov
 import openvino.opset13 as ops
 
 from vit_tactile_ros.evaluation.benchmark.vit_tiny import VitTiny
+from vit_tactile_ros.inference.engines.folding import after_norm, array_of
 from vit_tactile_ros.inference.engines.openvino_graph import (
-    after_norm,
-    array_of,
     block_nodes,
     constant,
     linear_nodes,

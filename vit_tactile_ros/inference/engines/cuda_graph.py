@@ -1,4 +1,4 @@
-"""CUDA graphs: a graph per stage and batch size, the exit decision on the device, one small read-back per exit."""
+"""CUDA graphs: a graph per stage and batch size, one small read-back per exit."""
 
 from __future__ import annotations
 
@@ -52,5 +52,5 @@ class CudaGraphRuntime:
     def early_exit(self, images: Tensor, tau: Sequence[float], temperatures: Sequence[float],
                    hurry: Hurry | None = None, evidence: Tensor | None = None,
                    groups: Sequence[Group] | None = None) -> ExitResult:
-        """As `model.early_exit` of the stages, with the decision on the device; the result is on the host."""
+        """As `model.early_exit` of the stages; the next stage may have started already. The result is on the host."""
         return self._loop.early_exit(images, tau, temperatures, hurry, evidence, groups)

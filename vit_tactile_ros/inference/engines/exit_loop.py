@@ -1,4 +1,4 @@
-"""Early exit over prepared graphs: padding, the decision on the device, speculation, finished samples taken out."""
+"""Early exit over prepared graphs: padding, speculation, the decision, finished samples taken out."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class ExitLoop:
         wanted = (self._model.config.channels, *self._model.config.image_size)
         if images.ndim != 4 or images.shape[1:] != wanted or len(images) == 0:
             raise ValueError(f'images have shape {tuple(images.shape)}; must be (B, {", ".join(map(str, wanted))}) '
-                             "with B at least 1 for engine 'cuda_graph'")
+                             'with B at least 1 for an engine with CUDA graphs')
 
     def _set_temperatures(self, temperatures: tuple[float, ...]) -> None:
         if self._set != temperatures:

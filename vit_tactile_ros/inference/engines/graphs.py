@@ -76,7 +76,7 @@ class Steps(Protocol):
     hidden_dtype: torch.dtype  # of what a stage passes to the next
 
     def on(self, buffers: Buffers, temperatures: Tensor) -> Callable[[int], None]:
-        """Stage i on these buffers, from the images on the host to the outputs on the host; only queues work.
+        """A function that queues stage i on these buffers, from the images to the outputs on the host.
 
         temperatures: of the exits, (E,), on the device; they change between two runs.
         """
@@ -120,5 +120,6 @@ class Graphs:
 
     def __init__(self, config: ModelConfig, steps: Steps, backend: Backend, shape: Shape, temperatures: Tensor) -> None:
         self.buffers = Buffers(config, steps.dtype, steps.hidden_dtype, backend, shape)
-        step = steps.on(self.buffers, temperatures)
-        self.replay = [backend.capture(functools.partial(step, index)) for index in range(len(config.exits))]
+        # Kept, since a captured graph does not keep the tensors that a step works on.
+        self._step = steps.on(self.buffers, temperatures)
+        self.replay = [backend.capture(functools.partial(self._step, index)) for index in range(len(config.exits))]

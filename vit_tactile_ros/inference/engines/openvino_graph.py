@@ -8,17 +8,15 @@ from typing import cast
 import numpy as np
 import openvino as ov
 import openvino.opset13 as ops
-from numpy.typing import NDArray
 from openvino import Node
-from torch import Tensor, nn
+from torch import nn
 
+from vit_tactile_ros.inference.engines.folding import Array, after_norm, array_of
 from vit_tactile_ros.inference.ranges import Range
 from vit_tactile_ros.model import ViTTactile
 from vit_tactile_ros.model.attention import FavorAttention, QKNorm, SelfAttention
 from vit_tactile_ros.model.tokens import token_counts
 from vit_tactile_ros.model.vit import Block, Head, PatchEmbedding, Stage
-
-Array = NDArray[np.float32]
 
 
 def embedding_graph(model: ViTTactile) -> ov.Model:
@@ -62,10 +60,6 @@ def stage_graphs(model: ViTTactile, ranges: Sequence[Range] = ()) -> list[ov.Mod
     return graphs
 
 
-def array_of(tensor: Tensor) -> Array:
-    return tensor.detach().float().cpu().numpy()
-
-
 def constant(values: Array | float) -> Node:
     return ops.constant(np.asarray(values, np.float32))
 
@@ -102,16 +96,6 @@ def _quantise(x: Node, seen: Range) -> tuple[Node, float]:
 def normalise_nodes(x: Node, norm: nn.LayerNorm) -> Node:
     """A LayerNorm without its gain and offset, which the linear layer after it contains."""
     return ops.mvn(x, ops.constant([-1], np.int64), True, norm.eps, 'inside_sqrt')
-
-
-def after_norm(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Array, Array]:
-    """Weight and bias of a linear layer with the gain and offset of the LayerNorm before it multiplied in.
-
-    The layer may take several normalised vectors, one after the other.
-    """
-    weight, repeats = array_of(linear.weight), linear.in_features // norm.normalized_shape[0]
-    gain, offset = (np.tile(array_of(part), repeats) for part in (norm.weight, norm.bias))
-    return weight * gain, array_of(linear.bias) + weight @ offset
 
 
 def _embed(images: Node, embed: PatchEmbedding, width: int) -> Node:

@@ -82,8 +82,14 @@ def _captured(runtime: type[CudaGraphRuntime], request: Request) -> Runtime:
 
 def _triton(request: Request) -> Runtime:
     _require('triton', 'triton', 'pip install triton (torch for CUDA brings it along)')
-    from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime
-    return _captured(TritonRuntime, request)
+    try:
+        from vit_tactile_ros.inference.engines.triton_engine import TritonRuntime
+        return _captured(TritonRuntime, request)
+    except UserError:
+        raise
+    except Exception as error:  # of the compiler, the C compiler, Python's headers, the driver, the cache folder
+        raise UserError(f'Triton could not compile or start its kernels: {type(error).__name__}: {error}: use engine '
+                        "'cuda_graph'") from error
 
 
 def _openvino(request: Request) -> Runtime:
@@ -135,7 +141,8 @@ def make_runtime(model: ViTTactile, device: str = 'auto', engine: str = 'auto',
             raise UserError(f'engine is {engine!r}: {error}') from error
     candidates = [(name, each) for each in (PRECISIONS if precision == 'auto' else (precision,))
                   for name in ([n for n in engines if n not in BY_NAME] if engine == 'auto' else [engine])
-                  if not (name == 'torch' and (each == 'int8' or (  # not supported, or emulated
+                  if not (name == 'triton' and precision == 'auto' and each != 'bfloat16') and not (
+                      name == 'torch' and (each == 'int8' or (  # not supported, or emulated
                       each == 'bfloat16' and precision == 'auto' and not computes_in_bfloat16(torch_device))))]
     measured_under = conditions(model, ranges, [f'{name} {each}' for name, each in candidates], threads)
     is_kept = torch_device.type == 'cpu' and len(candidates) > 1

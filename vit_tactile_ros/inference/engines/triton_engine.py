@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.backend import Backend
 from vit_tactile_ros.inference.engines.cuda_graph import CudaGraphRuntime
 from vit_tactile_ros.inference.engines.graphs import Steps
@@ -24,6 +25,11 @@ class TritonRuntime(CudaGraphRuntime):
 
         Raises UserError also for a network that the kernels do not support.
         """
+        if device.type == 'cuda' and (found := torch.cuda.get_device_capability(device)) < (
+                wanted := (9, 0) if dependent else (8, 0)):
+            raise UserError(f'the compute capability of {device} is {found[0]}.{found[1]}; must be at least '
+                            f"{wanted[0]}.{wanted[1]} for engine 'triton'{' with dependent launches' * dependent}: use "
+                            "engine 'cuda_graph'")
         self._dependent = dependent
         super().__init__(model, device, precision, speculate, backend)
 

@@ -1,4 +1,4 @@
-"""The network as a few large GPU kernels in Triton: a kernel for each step between two exchanges among its programs.
+"""The network as a few large GPU kernels in Triton. A kernel ends where its programs need the results of one another.
 
 A block of torch is about 30 kernels, each of which takes longer to start than to run on the few tokens of a tactile
 image. Here it is five: `project_qkv` (layer norm, queries, keys, values, random features), `sum_context`, `attend`
@@ -26,7 +26,7 @@ def _begin(DEPENDENT: tl.constexpr):
 
 @triton.jit
 def _wait(DEPENDENT: tl.constexpr):
-    """Until the kernels before this one have ended; only weights may be read earlier."""
+    """Wait until the kernels before this one have ended; only weights may be read earlier."""
     if DEPENDENT:
         gdc_wait()
 
@@ -39,7 +39,7 @@ def _normalise(x, d, D: tl.constexpr):
     return centred * tl.rsqrt(tl.sum(centred * centred, 1) / D + 1e-5)[:, None]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows', 'per_image', 'out_width', 'height', 'width'])
 def convolve(x, weight, bias, position, kept, out, rows, per_image, out_width, height, width, stride_image, stride_y,
              stride_x, stride_channel, C_OUT: tl.constexpr, CHANNELS: tl.constexpr, SIDE: tl.constexpr,
              STRIDE: tl.constexpr, PAD: tl.constexpr, PLANAR: tl.constexpr, RELU: tl.constexpr, IS_LAST: tl.constexpr,
@@ -72,7 +72,7 @@ def convolve(x, weight, bias, position, kept, out, rows, per_image, out_width, h
                          + (channel * stride_channel)[None, :], mask=inside, other=0.0)
         w = tl.load(weight + k[:, None] * C_OUT + n[None, :], mask=(k < inputs)[:, None] & is_column[None, :],
                     other=0.0)
-        total = tl.dot(values.to(w.dtype), w, total)
+        total = tl.dot(values.to(w.dtype), w, total, input_precision='ieee')
     total += tl.load(bias + n, mask=is_column, other=0.0)[None, :]
     if RELU:
         total = tl.maximum(total, 0.0)
@@ -82,7 +82,7 @@ def convolve(x, weight, bias, position, kept, out, rows, per_image, out_width, h
     tl.store(out + r[:, None] * C_OUT + n[None, :], total.to(out.dtype.element_ty), mask=is_output)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens', 'tiles', 'images'])
 def project_qkv(x, weight, bias, gain, projection, features, values, peaks, tokens, tiles, images, D: tl.constexpr,
                 HEADS: tl.constexpr, HEAD: tl.constexpr, M: tl.constexpr, IS_RELU: tl.constexpr, HAS_GAIN: tl.constexpr,
                 EPSILON: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr, BF: tl.constexpr, DEPENDENT: tl.constexpr):
@@ -104,7 +104,7 @@ def project_qkv(x, weight, bias, gain, projection, features, values, peaks, toke
     _wait(DEPENDENT)
     block = tl.load(x + (image * tokens + n)[:, None] * D + d[None, :], mask=is_token[:, None] & (d < D)[None, :],
                     other=0.0).to(tl.float32)
-    y = tl.dot(_normalise(block, d, D).to(w.dtype), w) + b[None, :]
+    y = tl.dot(_normalise(block, d, D).to(w.dtype), w, input_precision='ieee') + b[None, :]
     row = (image * HEADS + head) * tokens + n
     if which == 2:
         tl.store(values + row[:, None] * HEAD + e[None, :], y.to(values.dtype.element_ty), mask=is_token[:, None])
@@ -112,7 +112,7 @@ def project_qkv(x, weight, bias, gain, projection, features, values, peaks, toke
         if HAS_GAIN:
             y = y * tl.rsqrt(tl.sum(y * y, 1) / HEAD + 1e-6)[:, None] * tl.load(gain + which * HEAD + e)[None, :]
         p = tl.load(projection + e[:, None] * M + m[None, :], mask=(m < M)[None, :], other=0.0)
-        logits = tl.dot(y.to(p.dtype), p)
+        logits = tl.dot(y.to(p.dtype), p, input_precision='ieee')
         if IS_RELU:
             found = tl.maximum(logits + EPSILON, EPSILON)
         else:
@@ -130,7 +130,7 @@ def project_qkv(x, weight, bias, gain, projection, features, values, peaks, toke
                  mask=is_token[:, None] & (m < M)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens', 'tiles', 'images'])
 def sum_context(features, values, peaks, weights, context, sums, tokens, tiles, images, HEADS: tl.constexpr,
                 HEAD: tl.constexpr, M: tl.constexpr, IS_RELU: tl.constexpr, HAS_WEIGHTS: tl.constexpr,
                 EPSILON: tl.constexpr, TILE: tl.constexpr, BT: tl.constexpr, BN: tl.constexpr, BF: tl.constexpr,
@@ -156,14 +156,14 @@ def sum_context(features, values, peaks, weights, context, sums, tokens, tiles, 
             k *= tl.load(weights + (head // HEADS) * tokens + n, mask=n < tokens, other=0.0).to(tl.float32)[:, None]
         v = tl.load(values + (head * tokens + n)[:, None] * HEAD + e[None, :], mask=(n < tokens)[:, None], other=0.0)
         k = tl.where(inside, k, 0.0).to(v.dtype)
-        total = tl.dot(tl.trans(k), v, total)
+        total = tl.dot(tl.trans(k), v, total, input_precision='ieee')
         summed += tl.sum(k.to(tl.float32), 0)
     tl.store(context + (head * M + m)[:, None] * HEAD + e[None, :], total.to(context.dtype.element_ty),
              mask=(m < M)[:, None])
     tl.store(sums + head * M + m, summed, mask=m < M)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['tokens', 'tiles'])
 def attend(x, features, context, sums, weight, bias, tokens, tiles, D: tl.constexpr, HEADS: tl.constexpr,
            HEAD: tl.constexpr, M: tl.constexpr, BM: tl.constexpr, BD: tl.constexpr, BF: tl.constexpr,
            DEPENDENT: tl.constexpr):
@@ -184,16 +184,16 @@ def attend(x, features, context, sums, weight, bias, tokens, tiles, D: tl.conste
             q = tl.load(features + (at * tokens + n)[:, None] * M + m[None, :],
                         mask=is_token[:, None] & (m < M)[None, :], other=0.0)
             c = tl.load(context + (at * M + m)[:, None] * HEAD + e[None, :], mask=(m < M)[:, None], other=0.0)
-            y = tl.dot(q, c, y)
+            y = tl.dot(q, c, y, input_precision='ieee')
             divisor += tl.sum(q.to(tl.float32) * tl.load(sums + at * M + m, mask=m < M, other=0.0)[None, :], 1)
         y = y / tl.where(is_token, divisor, 1.0)[:, None]
-        total = tl.dot(y.to(w.dtype), w, total)
+        total = tl.dot(y.to(w.dtype), w, total, input_precision='ieee')
     place = x + (image * tokens + n)[:, None] * D + d[None, :]
     is_output = is_token[:, None] & (d < D)[None, :]
     tl.store(place, tl.load(place, mask=is_output, other=0.0) + total, mask=is_output)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows'])
 def widen(x, weight, bias, out, rows, D: tl.constexpr, HIDDEN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
           BD: tl.constexpr, DEPENDENT: tl.constexpr):
     """Layer norm, a linear layer, (D, HIDDEN), and GELU: x (rows, D) to out (rows, HIDDEN)."""
@@ -203,13 +203,13 @@ def widen(x, weight, bias, out, rows, D: tl.constexpr, HIDDEN: tl.constexpr, BM:
     b = tl.load(bias + n, mask=n < HIDDEN, other=0.0)
     _wait(DEPENDENT)
     block = tl.load(x + r[:, None] * D + d[None, :], mask=(r < rows)[:, None] & (d < D)[None, :], other=0.0)
-    y = tl.dot(_normalise(block, d, D).to(w.dtype), w) + b[None, :]
+    y = tl.dot(_normalise(block, d, D).to(w.dtype), w, input_precision='ieee') + b[None, :]
     y = 0.5 * y * (1.0 + tl.erf(y * 0.7071067811865476))
     tl.store(out + r[:, None] * HIDDEN + n[None, :], y.to(out.dtype.element_ty),
              mask=(r < rows)[:, None] & (n < HIDDEN)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['rows'])
 def narrow(hidden, weight, bias, x, rows, D: tl.constexpr, HIDDEN: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr,
            BK: tl.constexpr, DEPENDENT: tl.constexpr):
     """A linear layer, (HIDDEN, D), of hidden (rows, HIDDEN), added to x (rows, D)."""
@@ -222,13 +222,13 @@ def narrow(hidden, weight, bias, x, rows, D: tl.constexpr, HIDDEN: tl.constexpr,
         h = tl.load(hidden + r[:, None] * HIDDEN + k[None, :], mask=(r < rows)[:, None] & (k < HIDDEN)[None, :],
                     other=0.0)
         w = tl.load(weight + k[:, None] * D + n[None, :], mask=(k < HIDDEN)[:, None] & (n < D)[None, :], other=0.0)
-        total = tl.dot(h, w, total)
+        total = tl.dot(h, w, total, input_precision='ieee')
     place = x + r[:, None] * D + n[None, :]
     is_output = (r < rows)[:, None] & (n < D)[None, :]
     tl.store(place, tl.load(place, mask=is_output, other=0.0) + total, mask=is_output)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=['index', 'tokens'])
 def classify(x, weight, bias, queries, weights, before, temperatures, out, index, tokens, D: tl.constexpr,
              CLASSES: tl.constexpr, QUERIES: tl.constexpr, HAS_WEIGHTS: tl.constexpr, ADDS: tl.constexpr,
              KEEPS: tl.constexpr, BN: tl.constexpr, BD: tl.constexpr, BC: tl.constexpr, DEPENDENT: tl.constexpr):

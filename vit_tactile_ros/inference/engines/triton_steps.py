@@ -5,20 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+import numpy as np
 import torch
 import triton
 from torch import Tensor, nn
 
 from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines import triton_kernels as kernels
+from vit_tactile_ros.inference.engines.folding import Array, after_norm, array_of
 from vit_tactile_ros.inference.engines.graphs import Buffers
 from vit_tactile_ros.model import ModelConfig, ViTTactile
 from vit_tactile_ros.model.attention import FavorAttention, QKNorm, SelfAttention
 from vit_tactile_ros.model.vit import Block, Head, Stage
 
-_MOST_FEATURES = 256  # random features of a tile of tokens are in registers
-_MOST_CLASSES = 128
-_MOST_WIDTH = 512
+# What was compiled without slow memory: rows of tokens, features and classes are in registers.
+_MOST = {'width': 256, 'heads': 8, 'feature_map_dim': 256, 'num_classes': 64, 'queries': 8}
 _MOST_NUMBERS = 2**31  # of a buffer: kernels count in 32 bits
 FEW_ROWS = 1024  # of tokens: up to here, small tiles give more programs than the GPU has processors
 
@@ -51,13 +52,14 @@ class TritonSteps:
     def on(self, buffers: Buffers, temperatures: Tensor) -> Callable[[int], None]:
         config = self._config
         images, tokens, width = buffers.hidden.shape
-        numbers = 2 * images * config.heads * tokens * max(config.feature_map_dim, config.width)
-        if numbers >= _MOST_NUMBERS:
-            raise UserError(f'{images} images of {tokens} tokens need buffers of {numbers} numbers; must be below '
-                            f"{_MOST_NUMBERS} for engine 'triton': use engine 'cuda_graph'")
         scratch = _Scratch(config, images, tokens, self.dtype, self._device)
         between = [torch.empty(images, *shape, dtype=self.dtype, device=self._device)
                    for shape in _map_shapes(self._embedding, config.image_size)[:-1]]
+        numbers = max(tensor.numel() for tensor in (buffers.images, *between, *vars(scratch).values())
+                      if isinstance(tensor, Tensor))
+        if numbers >= _MOST_NUMBERS:
+            raise UserError(f'{images} images of {tokens} patches need a buffer of {numbers} numbers; must be below '
+                            f"{_MOST_NUMBERS} for engine 'triton': use engine 'cuda_graph'")
         weights = None if buffers.kept is None else buffers.kept.weights
 
         def run(index: int) -> None:
@@ -142,16 +144,13 @@ class TritonSteps:
 
 
 def _check(config: ModelConfig) -> None:
-    head = config.width // config.heads
-    hidden = int(config.width * config.mlp_ratio)
+    head, hidden = config.width // config.heads, int(config.width * config.mlp_ratio)
     for is_wrong, name, value, wanted in (
             (config.attention == 'softmax', 'attention', config.attention, "'favor_softmax' or 'favor_relu'"),
             (head not in (16, 32, 64, 128), 'width / heads', head, '16, 32, 64 or 128'),
-            (config.width > _MOST_WIDTH, 'width', config.width, f'at most {_MOST_WIDTH}'),
-            (config.feature_map_dim > _MOST_FEATURES, 'feature_map_dim', config.feature_map_dim,
-             f'at most {_MOST_FEATURES}'),
             (hidden < 16, 'width * mlp_ratio', hidden, 'at least 16'),
-            (config.num_classes > _MOST_CLASSES, 'num_classes', config.num_classes, f'at most {_MOST_CLASSES}')):
+            *((getattr(config, name) > most, name, getattr(config, name), f'at most {most}')
+              for name, most in _MOST.items())):
         if is_wrong:
             raise UserError(f"{name} is {value!r}; must be {wanted} for engine 'triton': use engine 'cuda_graph'")
 
@@ -189,7 +188,8 @@ class _Convolution:
         weight = layer.weight.detach().float()
         ordered = weight.permute(1, 2, 3, 0) if is_first else weight.permute(2, 3, 1, 0)
         self.weight = ordered.reshape(-1, self.channels_out).to(device, dtype).contiguous()
-        self.bias = _float32(layer.bias, device)
+        assert layer.bias is not None
+        self.bias = torch.from_numpy(array_of(layer.bias)).to(device)
 
     def out_size(self, size: int) -> int:
         return (size + 2 * self.pad - self.side) // self.stride + 1
@@ -204,17 +204,6 @@ def _map_shapes(layers: list[_Convolution], size: tuple[int, int]) -> list[tuple
     return shapes
 
 
-def _float32(tensor: Tensor | None, device: torch.device) -> Tensor:
-    assert tensor is not None
-    return tensor.detach().to(device, torch.float32).contiguous()
-
-
-def _after_norm(norm: nn.LayerNorm, layer: nn.Linear) -> tuple[Tensor, Tensor]:
-    """Weight (in, out) and bias (out,) of the layer, float32, for inputs without the norm's gain and bias."""
-    weight = layer.weight.detach().float()
-    return (weight * norm.weight.detach().float()).T, layer.bias.detach().float() + weight @ norm.bias.detach().float()
-
-
 class _BlockWeights:
     def __init__(self, block: Block, dtype: torch.dtype, device: torch.device) -> None:
         attention, kernel = block.attention, block.attention.kernel
@@ -222,31 +211,29 @@ class _BlockWeights:
         first, second = block.mlp[0], block.mlp[2]
         assert isinstance(first, nn.Linear) and isinstance(second, nn.Linear)
         head = kernel.projection_matrix.shape[1]
-
-        def own(tensor: Tensor, of: torch.dtype = dtype) -> Tensor:
-            return tensor.detach().to(device, of).contiguous()
-
-        weight, bias = _after_norm(block.attention_norm, attention.qkv)
-        self.weight_qkv, self.bias_qkv = own(weight), own(bias, torch.float32)
-        gains = [norm.gain if isinstance(norm, QKNorm) else torch.ones(head)
+        self.weight_qkv, self.bias_qkv = _columns(*after_norm(attention.qkv, block.attention_norm), dtype, device)
+        gains = [array_of(norm.gain) if isinstance(norm, QKNorm) else np.ones(head, np.float32)
                  for norm in (attention.q_norm, attention.k_norm)]
-        self.gain = own(torch.stack(gains), torch.float32)
-        self.projection = own((kernel.projection_matrix.float() * head**-0.25).T)
+        self.gain = torch.from_numpy(np.stack(gains)).to(device)
+        projection = kernel.projection_matrix.float() * head**-0.25
+        self.projection = projection.T.to(device, dtype).contiguous()
         self.epsilon = kernel.epsilon
-        self.weight_out, self.bias_out = own(attention.out.weight.T), own(attention.out.bias, torch.float32)
-        weight, bias = _after_norm(block.mlp_norm, first)
-        self.weight_1, self.bias_1 = own(weight), own(bias, torch.float32)
-        self.weight_2, self.bias_2 = own(second.weight.T), own(second.bias, torch.float32)
+        self.weight_out, self.bias_out = _columns(array_of(attention.out.weight), array_of(attention.out.bias), dtype,
+                                                  device)
+        self.weight_1, self.bias_1 = _columns(*after_norm(first, block.mlp_norm), dtype, device)
+        self.weight_2, self.bias_2 = _columns(array_of(second.weight), array_of(second.bias), dtype, device)
+
+
+def _columns(weight: Array, bias: Array, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Weight (in, out) in `dtype`, and bias (out,) in float32, of a weight (out, in)."""
+    return torch.from_numpy(weight).T.to(device, dtype).contiguous(), torch.from_numpy(bias).to(device)
 
 
 class _HeadWeights:
     """Float32: a head has few products."""
 
     def __init__(self, head: Head, device: torch.device) -> None:
-        gain, shift = head.norm.weight.detach().float(), head.norm.bias.detach().float()
-        means = 1 if head.queries is None else len(head.queries)
-        weight = head.classify.weight.detach().float()
-        self.weight = (weight * gain.repeat(means)).to(device).contiguous()
-        self.bias = (head.classify.bias.detach().float() + weight @ shift.repeat(means)).to(device)
+        self.weight, self.bias = (torch.from_numpy(part).to(device) for part in after_norm(head.classify, head.norm))
         # The norm's bias adds the same to the score of every token.
-        self.queries = None if head.queries is None else _float32(head.queries.detach().float() * gain, device)
+        self.queries = None if head.queries is None else torch.from_numpy(
+            array_of(head.queries) * array_of(head.norm.weight)).to(device)
