@@ -169,7 +169,8 @@ class ExitLoop:
             exiting = here & (output[:, -1] > 0.5) if not last else here
             if hurry is not None and not last:
                 for i in np.flatnonzero(here & ~exiting):
-                    exiting[i] = hurry.at(index, confidences[rows[i], index], int(numbers[rows[i]]))
+                    exiting[i] = hurry.at(index, confidences[rows[i], index],
+                                          int(output[i, classes:2 * classes].argmax()), int(numbers[rows[i]]))
             exited = rows[exiting]
             logits[exited], probabilities[exited] = output[exiting, :classes], output[exiting, classes:2 * classes]
             exit_index[exited] = index
