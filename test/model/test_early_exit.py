@@ -206,4 +206,4 @@ def test_a_sample_exits_at_the_class_that_is_expected(batch):
         result = early_exit(HandMade(rows).stages(), tau, (1.0, 1.0, 1.0), hurry)
         assert result.exit_index.tolist() == [2] * (batch - 1) + [exit_index]
         last = result.probabilities[-1]
-        assert last.argmax() == exit_index and result.confidences[-1, exit_index] == last.max()  # as that exit gives them
+        assert last.argmax() == exit_index and result.confidences[-1, exit_index] == last.max()  # of that exit

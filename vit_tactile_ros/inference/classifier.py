@@ -43,7 +43,7 @@ class Decision:
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
     slip: SlipEvidence | None = None  # of the motion, for classes that are states
     is_repeated: bool = False  # the result of an earlier frame
-    is_agreed: bool = False  # it exited below tau, since its class is that of the touch (`Hurry.expected`)
+    is_agreed: bool = False  # it exited below tau, since its class is the expected one (`Hurry.expected`)
 
     @property
     def shows_class(self) -> bool:

@@ -121,8 +121,8 @@ class TouchTracker:
 
     A result of which `Decision.shows_class` is False is evidence of contact, which its image shows, but not of the
     class: the probabilities within contact stay as they are. So one result and its repeats can begin a touch, and a
-    frame that exited early because its class is that of the touch (`expected_class`) does not confirm that class: it was
-    selected for agreeing. Leaving such frames out favours a change of the class slightly, counting them delays it more.
+    frame that exited early because its class is that of the touch (`expected_class`) does not confirm that class: it
+    was selected for agreeing. Leaving such frames out favours a change of the class; counting them delays it.
 
     A class that is wrong, or that changes while the first exit still predicts the old one, is found since only a frame
     within AGREE_TIME of one that tau decided, and that had the class of the touch, may exit for its class. Once one
@@ -217,7 +217,8 @@ class TouchTracker:
         stamp: ns. One before the last frame's, or more than `max_gap` and three times the last interval after it,
         interrupts the stream; a repeated one is ignored. probabilities: (C,), sum 1. slip: of the motion, for classes
         that are states: which state it is within contact. Contact is that of the network or the gate. shows_class: see
-        `Decision`; False: the probabilities are evidence of contact alone. Raises ValueError for evidence that is not finite.
+        `Decision`; False: the probabilities are evidence of contact alone. Raises ValueError for evidence that is not
+        finite.
         """
         if slip is not None and (not np.isfinite(slip.states).all() or math.isinf(slip.lost)):
             raise ValueError(f'the evidence of slip is {slip}; must be finite, apart from lost before it is known')
@@ -245,9 +246,8 @@ class TouchTracker:
         touches = probabilities[self._nothing] < 0.5  # what this frame alone shows
         events += self._follow(stamp, touches, exit_index)
         if shows_class:
-            agrees = self._slip is None and self._touch is not None and (
-                self._touch.settled == int(probabilities.argmax()))
-            self._agreed_at = stamp if agrees else None
+            settled = None if self._slip is not None or self._touch is None else self._touch.settled
+            self._agreed_at = stamp if settled == int(probabilities.argmax()) else None
         if self._slip is not None:
             slips = bool(probabilities[self._slip] >= 0.5)
             if slip is None:

@@ -1,5 +1,6 @@
 """The exit decision: a sample exits at the first exit whose score reaches tau; the score is its confidence.
 
+Others may exit below tau, see `Hurry`.
 With tau 1 every sample uses the full depth, even if its float32 score is exactly 1.
 """
 

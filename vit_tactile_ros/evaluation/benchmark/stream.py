@@ -209,7 +209,7 @@ def _exits_of(clip: StreamClip, subject: Subject) -> list[Exits]:
     if subject.forced is None:
         return [Exits()] * len(clip.messages)
     runs = [ours(subject.forced, subject.tau, False, True), ours(subject.forced, subject.tau, True, True, settled=True)]
-    found = [[run(message, number * STEP_NS, Exits()).exit_index
+    found = [[decision.exit_index if (decision := run(message, number * STEP_NS, Exits())) else -1
               for number, message in enumerate(clip.messages)] for run in runs]
     # An image that is at the gate here is there at the other size, too, or is the first to show a touch.
     return [Exits(by_tau, settled if settled != GATE_EXIT_INDEX else by_tau)

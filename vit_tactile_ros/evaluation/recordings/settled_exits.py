@@ -37,7 +37,7 @@ class SettledExits:
             result = early_exit(_stages(logits), self._tau, self._temperatures, self.hurry(stamp))
             exit_index = int(result.exit_index)
             score = float(result.confidences[0, exit_index])
-            shows_class = exit_index == len(self._tau) or score >= np.float32(self._tau[exit_index])
+            shows_class = exit_index == len(self._tau) or bool(score >= np.float32(self._tau[exit_index]))
             self._last = exit_index, result.probabilities[0].numpy()
         exit_index, probabilities = self._last
         self._tracker.update(stamp, probabilities, exit_index, shows_class=shows_class)
