@@ -44,8 +44,9 @@ Frame = Callable[[Any, int, 'Exits'], 'Decision | None']  # message, stamp in ns
 class Exits(NamedTuple):
     """Exits that are forced on a frame; -1: none is."""
 
-    by_tau: int = -1
-    settled: int = -1  # where images may exit at the settled class of their touch
+    alone: int = -1  # without the gate, and its evidence of a touch
+    by_tau: int = -1  # with the gate
+    settled: int = -1  # with the gate, and images may exit at the settled class of their touch
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exit
             return again
         used, hurry = full, None
         if exits:
-            exit_index = forced.settled if settled else forced.by_tau
+            exit_index = forced.settled if settled else forced.by_tau if gate else forced.alone
             used = tau if exit_index < 0 else tuple(0.0 if i >= exit_index else 1.0 for i in range(len(tau)))
             expected = tracker.expected_class(stamp) if tracker is not None and exit_index < 0 else None
             hurry = None if expected is None else Hurry(tau, expected=(expected,))
@@ -208,12 +209,12 @@ def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -
 def _exits_of(clip: StreamClip, subject: Subject) -> list[Exits]:
     if subject.forced is None:
         return [Exits()] * len(clip.messages)
-    runs = [ours(subject.forced, subject.tau, False, True), ours(subject.forced, subject.tau, True, True, settled=True)]
+    runs = [ours(subject.forced, subject.tau, *given) for given in ((False, True), (True, True), (True, True, True))]
     found = [[decision.exit_index if (decision := run(message, number * STEP_NS, Exits())) else -1
               for number, message in enumerate(clip.messages)] for run in runs]
-    # An image that is at the gate here is there at the other size, too, or is the first to show a touch.
-    return [Exits(by_tau, settled if settled != GATE_EXIT_INDEX else by_tau)
-            for by_tau, settled in zip(*found, strict=True)]
+    # The gate of the other size may pass an image that the one here does not.
+    return [Exits(alone, *(alone if one == GATE_EXIT_INDEX else one for one in gated))
+            for alone, *gated in zip(*found, strict=True)]
 
 
 def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[str, Any]:
