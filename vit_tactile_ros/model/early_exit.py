@@ -45,7 +45,7 @@ class Hurry(NamedTuple):
     def at(self, exit_index: int, score: float, class_id: int, place: int) -> bool:
         """Whether a sample with this score and most probable class exits here."""
         return self.agrees(exit_index, class_id, place) or (
-            bool(score >= _limit(self.tau[exit_index])) and self.applies(place))
+            bool(score >= score_limit(self.tau[exit_index])) and self.applies(place))
 
     def agrees(self, exit_index: int, class_id: int, place: int) -> bool:
         """Whether a sample exits here for its class, whatever its score."""
@@ -85,7 +85,7 @@ def exit_score(probabilities: Probabilities) -> Probabilities:
     return probabilities.max(-1) if isinstance(probabilities, np.ndarray) else probabilities.amax(-1)
 
 
-def _limit(tau: float) -> np.float32:
+def score_limit(tau: float) -> np.float32:
     """The score at which a sample exits; float32, as the scores are: 0.7 is slightly less there."""
     return np.float32(tau if tau < 1.0 else math.inf)
 
@@ -153,7 +153,7 @@ def _early_exit_of_one(logits: Tensor, stages: Stages, tau: Sequence[float], tem
         confidence = confidences[0, exit_index] = exit_score(probabilities)[0]
         if exit_index == len(tau):
             break
-        if confidence >= _limit(tau[exit_index]):
+        if confidence >= score_limit(tau[exit_index]):
             break
         if hurry is not None and hurry.at(exit_index, confidence, int(probabilities.argmax()), 0):
             break

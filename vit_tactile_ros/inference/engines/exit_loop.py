@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from vit_tactile_ros.foundation.errors import UserError
 from vit_tactile_ros.inference.engines.backend import Backend
 from vit_tactile_ros.inference.engines.graphs import Graphs, Shape, Steps, padded_size
 from vit_tactile_ros.model import ExitResult, Hurry, ViTTactile, exit_score
-from vit_tactile_ros.model.early_exit import Stages, exit_probabilities
+from vit_tactile_ros.model.early_exit import Stages, exit_probabilities, score_limit
 from vit_tactile_ros.model.tokens import Group, run_stages
 
 MAX_BATCH = 64
@@ -54,18 +53,18 @@ class ExitLoop:
         self._check(images)
         assert len(temperatures) == self._exits and len(tau) == self._exits - 1
         self._set_temperatures(tuple(temperatures))
-        limits = [t if t < 1.0 else math.inf for t in tau] + [-math.inf]  # at the last exit every sample exits
+        limits = [score_limit(t) for t in tau]
         known = None if evidence is None else evidence.numpy()
         groups = self._model.choose(images) if groups is None else groups
         parts = [part for group in groups for part in group.split(MAX_BATCH)]
-        results = [self._one_batch(images, part, np.array(limits, np.float32), hurry, known) for part in parts]
+        results = [self._one_batch(images, part, limits, hurry, known) for part in parts]
         if len(results) == 1:
             return results[0]
         order = torch.cat([part.rows for part in parts]).argsort()
         return ExitResult(*(torch.cat(of_parts)[order] for of_parts in zip(
             *((r.logits, r.probabilities, r.exit_index, r.confidences) for r in results), strict=True)))
 
-    def _one_batch(self, images: Tensor, group: Group, limits: NDArray[np.float32], hurry: Hurry | None,
+    def _one_batch(self, images: Tensor, group: Group, limits: Sequence[np.float32], hurry: Hurry | None,
                    evidence: NDArray[np.float32] | None) -> ExitResult:
         """The images of the group; `hurry` and `evidence` know the places of all images."""
         numbers = group.rows.numpy()
