@@ -118,7 +118,7 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
         if last:
             exits = torch.ones_like(rows, dtype=torch.bool)
         else:
-            exits = confidence >= (float(tau[exit_index]) if tau[exit_index] < 1.0 else math.inf)
+            exits = confidence >= float(score_limit(tau[exit_index]))
             if hurry is not None:
                 exits |= torch.tensor([hurry.at(exit_index, *sample) for sample in zip(
                     confidence.tolist(), probabilities.argmax(-1).tolist(), rows.tolist(), strict=True)],
