@@ -98,8 +98,8 @@ def test_it_tightens_until_the_object_no_longer_slips(start, client, controller)
 def test_with_the_shipped_slip_detector(start, client, controller):
     """It saw a touch on the untouched gel, so that the real one had no onset, and found no slip.
 
-    The test did not wait until the nodes had found each other, which takes Fast DDS up to 3 s: the simulator touched the
-    gel by itself before the first command, or the reference was captured while the gripper held the object.
+    The test did not wait until the nodes had found each other, which takes Fast DDS up to 3 s: the simulator touched
+    the gel by itself before the first command, or the reference was captured while the gripper held the object.
     """
     labels, events = [], []
     client.create_subscription(TactileLabel, 'label', labels.append, 100)
