@@ -119,6 +119,6 @@ def test_with_the_shipped_slip_detector(start, client, controller):
     onset = next(event for event in events if event.kind == TouchEvent.ONSET).first_stamp
     truth = next(label.header.stamp for label in labels if label.class_name != 'no_contact')
     assert abs(onset.sec - truth.sec + (onset.nanosec - truth.nanosec) / 1e9) < 0.2
-    count = len(labels)
-    wait_until(lambda: len(labels) > count + 60, lambda: 'two more seconds')
-    assert {label.class_name for label in labels[-30:]} <= {'stable', 'moving'}, 'the object is held'
+    count = len(labels)  # while the pull grows, it may slip once more
+    wait_until(lambda: len(labels) > count + 60 and {m.class_name for m in labels[-60:]} <= {'stable', 'moving'},
+               lambda: f'two seconds in which the object is held: {kinds()}, {labels[-1].class_name}')
