@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 
+from ros_domain import claimed_domain
+
 # A shell starts its background jobs with SIGINT ignored, and child processes inherit that: tests of Ctrl-C would wait
 # for ever.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -14,8 +16,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if 'PYTEST_XDIST_WORKER' in os.environ:
     os.environ.setdefault('OMP_NUM_THREADS', '1')
 
-# A domain of this process's own, so that no other robot, demo or test run on the machine is heard.
-os.environ['ROS_DOMAIN_ID'] = str(1 + os.getpid() % 100)
+os.environ['ROS_DOMAIN_ID'] = claimed_domain()
 os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 
 # No test takes the engine that an earlier run has measured, or leaves a choice in the user's cache folder.

@@ -6,10 +6,10 @@ import shlex
 import signal
 import subprocess
 import sys
-import traceback
 from pathlib import Path
 
 import pytest
+from forking import fork
 from layers import SHARED_BY_ENTRY_POINTS
 
 from vit_tactile_ros import __main__ as overview
@@ -19,28 +19,17 @@ NAMES = [name for group in overview.COMMANDS.values() for name in group]
 
 
 def forked(code: str, folder: Path) -> tuple[int, str]:
-    """Exit status and output of Python code in a copy of this process, which has imported torch: that takes 4 s."""
+    """Exit status and output of Python code in a copy of this process."""
     import torch
 
+    def run_code() -> None:
+        signal.alarm(200)  # ends it
+        torch.set_num_threads(1)  # those of the parent are not there
+        os.chdir(folder)
+        exec(code, {'__name__': 'code'})
+
     log = folder / 'output'
-    if not (child := os.fork()):
-        status = 1
-        try:
-            signal.alarm(200)  # ends it
-            torch.set_num_threads(1)  # those of the parent are not there
-            os.chdir(folder)
-            with log.open('w') as file:
-                sys.stdout = sys.stderr = file
-                try:
-                    exec(code, {'__name__': 'code'})
-                    status = 0
-                except SystemExit as error:
-                    status = error.code
-                except BaseException:
-                    traceback.print_exc()
-        finally:
-            os._exit(status if isinstance(status, int) else 1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), log.read_text()
+    return os.waitstatus_to_exitcode(os.waitpid(fork(run_code, log), 0)[1]), log.read_text()
 
 
 def run(*words):

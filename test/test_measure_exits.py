@@ -29,6 +29,15 @@ def test_scores_of_certain_and_uncertain_predictions():
     assert entropy(probabilities) == pytest.approx([1, 0, 0.182], abs=0.001)
 
 
+def test_exits_that_take_longer_than_the_last_are_off():
+    """Times measured beside other work: IndexError."""
+    validation, costs = outputs(0), np.array([1.2, 1.1, 1.0])
+    scores = validation.scores()
+    found = own(scores, np.ones_like(validation.right), costs)
+    assert found == [(1.0, 1.0)]
+    assert set(exits_at(scores, at_cost(found, scores, costs, 0.4))) == {2}
+
+
 @pytest.mark.parametrize('make', (shared, own))
 def test_thresholds_are_the_first_within_the_cost(make):
     validation, costs = outputs(0), np.array([0.25, 0.5, 1.0])

@@ -42,6 +42,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # PYTHONSAFEPATH, which env.sh s
 from measure_exits import ROUNDS, Fitted, exits_at, lost  # noqa: E402
 
 CHECKPOINT = 'checkpoint.safetensors'
+SIGNED, POINTS = '{:+.3f}'.format, '{:+.2f}'.format
 
 
 class Run:
@@ -107,10 +108,6 @@ def estimate(values: NDArray[np.float64], groups: NDArray[Any]) -> Estimate:
     return Items(groups[known], np.zeros(known.sum(), np.int64)).score(values[known])
 
 
-def text(one: Estimate, sign: str = '') -> str:
-    return f'{one.value:{sign}.3f} ({one.low:{sign}.3f} to {one.high:{sign}.3f})'
-
-
 def report(runs: Sequence[Run], against: Sequence[Run], costs: NDArray[np.float64], speed: float,
            splits: int) -> dict[str, Any]:
     groups, exits = np.array(runs[0].table.groups), runs[0].checkpoint.model.config.exits
@@ -125,11 +122,11 @@ def report(runs: Sequence[Run], against: Sequence[Run], costs: NDArray[np.float6
     seeds = [np.nanmean(run.right(), axis=1).round(4).tolist() for run in runs]
     print(f'{int((~np.isnan(right[0])).sum())} images of {len(set(groups.tolist()))} groups, {len(runs)} runs')
     for block, one in accuracy.items():
-        print(f'  block {block:3}  {text(one)}  by run {[row[exits.index(block)] for row in seeds]}')
+        print(f'  block {block:3}  {one.text()}  by run {[row[exits.index(block)] for row in seeds]}')
     for name, one in steps.items():
-        print(f'  blocks {name:8}  {text(one, "+")}')
-    print(f'  exits, aimed at {speed:g} times: {points.value:+.2f} points lost ({points.low:+.2f} to '
-          f'{points.high:+.2f}), cost {cost.value:.3f} ({1 / cost.value:.2f} times as fast)')
+        print(f'  blocks {name:8}  {one.text(SIGNED)}')
+    print(f'  exits, aimed at {speed:g} times: {POINTS(points.value)} points lost '
+          f'({points.interval(POINTS)}), cost {cost.value:.3f} ({1 / cost.value:.2f} times as fast)')
     found = {'accuracy': accuracy, 'by run': seeds, 'steps': steps, 'points lost': points, 'cost': cost,
              'costs': costs.round(3).tolist()}
     if against:
@@ -137,7 +134,7 @@ def report(runs: Sequence[Run], against: Sequence[Run], costs: NDArray[np.float6
         found['against'] = {block: estimate(row, groups) for block, row in zip(exits, other, strict=True)}
         found['gain'] = {block: estimate(row, groups) for block, row in zip(exits, right - other, strict=True)}
         for block, one in found['gain'].items():
-            print(f'  block {block:3}  against {text(found["against"][block])}, gain {text(one, "+")}')
+            print(f'  block {block:3}  against {found["against"][block].text()}, gain {one.text(SIGNED)}')
     return found
 
 

@@ -86,8 +86,8 @@ def shared(scores: Floats, right: NDArray[np.bool_], costs: Floats) -> list[tupl
 
 
 def own(scores: Floats, right: NDArray[np.bool_], costs: Floats) -> list[tuple[float, ...]]:
-    """One for each early exit."""
-    return threshold_path(scores, right, costs.tolist(), levels_of(scores).tolist())
+    """One for each early exit; those that keep all exits off where none is worth its time."""
+    return threshold_path(scores, right, costs.tolist(), levels_of(scores).tolist()) or [(1.0,) * (len(scores) - 1)]
 
 
 def levels_of(scores: Floats) -> Floats:

@@ -116,10 +116,10 @@ def text_of(task: str, curve: Curve, target: float) -> str:
     rows = [f'{task}, {curve.method}']
     for place, (count, score) in enumerate(zip(curve.counts, curve.scores, strict=True)):
         controls = ', '.join(f'{name} {values[place]:.3f}' for name, values in curve.controls.items())
-        rows.append(f'  {count:4} objects  {score.value:.3f} ({score.low:.3f} to {score.high:.3f})  {controls}')
+        rows.append(f'  {count:4} objects  {score.text()}  {controls}')
     gain, needed = curve.doubling, curve.needed
-    rows.append(f'  twice as many: {gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f}); {target:g} at '
-                f'{objects(needed.value)} objects ({objects(needed.low)} to {objects(needed.high)})')
+    rows.append(f'  twice as many: {gain.text("{:+.3f}".format)}; {target:g} at '
+                f'{objects(needed.value)} objects ({needed.interval(objects)})')
     return '\n'.join(rows)
 
 

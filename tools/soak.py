@@ -20,6 +20,7 @@ from faults import mixed, page, rows, suite  # noqa: E402
 from faults.bench import Bench  # noqa: E402
 from faults.scene import Scene  # noqa: E402
 from live_nodes import spinning_client  # noqa: E402
+from ros_domain import claimed_domain  # noqa: E402
 
 from vit_tactile_ros.model import shipped_checkpoint  # noqa: E402
 from vit_tactile_ros.ros.transport import publisher_profile  # noqa: E402
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--seed', type=int, default=0, help='of the random faults')
     arguments = parser.parse_args(argv)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    os.environ.setdefault('ROS_DOMAIN_ID', str(1 + os.getpid() % 100))
+    os.environ.setdefault('ROS_DOMAIN_ID', claimed_domain())
 
     with tempfile.TemporaryDirectory() as folder, spinning_client(publisher_profile()) as client:
         bench = Bench(client, Path(folder), arguments.checkpoint, Scene())

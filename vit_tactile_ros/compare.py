@@ -131,9 +131,7 @@ def _shown(key: str, estimate: Estimate) -> tuple[str, str]:
         if key in ('compute', 'accuracy', 'balanced_accuracy', 'recall'):
             return f'{100 * value:+.2f} points'
         return f'{100 * value:.2f} %'
-    if math.isnan(estimate.low):
-        return show(estimate.value), '-'
-    return show(estimate.value), f'{show(estimate.low)} to {show(estimate.high)}'
+    return show(estimate.value), estimate.interval(show)
 
 
 def _name(path: Path, table: FrameTable) -> str:

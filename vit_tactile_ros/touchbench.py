@@ -24,7 +24,6 @@ from rich.table import Table
 
 from vit_tactile_ros import flags
 from vit_tactile_ros.evaluation.figures import save_figure
-from vit_tactile_ros.evaluation.recordings.comparison import Estimate
 from vit_tactile_ros.evaluation.touchbench import features
 from vit_tactile_ros.evaluation.touchbench.contact import contact_task
 from vit_tactile_ros.evaluation.touchbench.figure import touchbench_figure
@@ -161,14 +160,10 @@ def _print(console: Console, found: TaskResult) -> None:
         table.add_column(column, justify='left' if column in ('method', 'controls') else 'right', no_wrap=True)
     for result in found.results:
         gain = result.gain
-        table.add_row(result.method, f'{result.score.value:.3f}', _interval(result.score, ''),
+        table.add_row(result.method, f'{result.score.value:.3f}', result.score.interval(),
                       ', '.join(f'{name} {value:.3f}' for name, value in result.controls.items()),
-                      f'{gain.value:+.3f} ({_interval(gain, "+")})' if gain else '')
+                      gain.text('{:+.3f}'.format) if gain else '')
     console.print(table)
-
-
-def _interval(estimate: Estimate, sign: str) -> str:
-    return '-' if math.isnan(estimate.low) else f'{estimate.low:{sign}.3f} to {estimate.high:{sign}.3f}'
 
 
 def _rounded(value: Any) -> Any:

@@ -231,22 +231,15 @@ def run_child(reader: Any, folder: Path, work: Path, seed: int, result: Result, 
 
 
 def forked(work: Path, run: Callable[[TextIO], None]) -> int:
-    """The process that runs it, with work/out and work/log. A fork: what takes seconds to import is there."""
-    if process := os.fork():
-        return process
-    status = 1
-    try:
-        os.dup2(os.open(work / 'log', os.O_WRONLY | os.O_CREAT), 2)
-        sys.stderr = open(2, 'w', closefd=False)
+    """The process that runs it, with work/out and work/log."""
+    from forking import fork  # not before `main` has made this folder known
+
+    def main() -> None:
         faulthandler.enable()
         with (work / 'out').open('w') as out:
             run(out)
-        status = 0
-    except BaseException:
-        traceback.print_exc()
-    finally:
-        sys.stderr.flush()
-        os._exit(status)  # not through what the parent has still to do
+
+    return fork(main, work / 'log')
 
 
 def times(process: int) -> tuple[float, float]:

@@ -141,6 +141,18 @@ class Client(Node):
                     return
             assert time.monotonic() < end, f'timed out waiting for {what}'
 
+    def result_of(self, message: Image | CompressedImage, results: list[TactileClassification],
+                  topic: str = '/image_raw') -> TactileClassification:
+        """Send an image, with a stamp of its own, until its result is among `results`; returns that.
+
+        Any result ended such waits: after an image that was sent twice, that of an earlier one was taken for it.
+        """
+        def found() -> TactileClassification | None:
+            return next((result for result in results if result.header.stamp == message.header.stamp), None)
+
+        self.send_until(message, found, f'the result of the image of {message.header.stamp}', topic)
+        return found()
+
     def call(self, service_type: type, name: str, request: object, is_repeatable: bool = False):
         """The response. A repeatable request is sent again every 5 s: DDS may lose a response during discovery."""
         client = self.create_client(service_type, name)

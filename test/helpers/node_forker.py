@@ -1,4 +1,4 @@
-"""Starts nodes from a process that has imported them already: importing torch and rclpy takes 4 s of a core.
+"""Starts nodes from a process that has imported them already.
 
 A node is a forked process of its own, with its own session, environment, arguments and log, as after `python -m`. What
 this leaves out, starting and ending Python, is in the tests that start nodes with fresh=True, in test_start.py, and in
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, TextIO
+
+from forking import fork
 
 NODES = ('classifier_node', 'simulator_node', 'camera_node')
 
@@ -54,7 +55,9 @@ class Server:
     """The process that forks; it ends with this one."""
 
     def __init__(self) -> None:
-        self._process = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        code = (f'import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); '  # PYTHONSAFEPATH excludes it
+                'from node_forker import serve; sys.exit(serve())')
+        self._process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                          text=True, start_new_session=True)
         atexit.register(self._process.communicate)
         self._lock = threading.Lock()
@@ -99,46 +102,26 @@ def serve() -> int:
             pid, status = os.waitpid(request['poll'], os.WNOHANG)
             reply = os.waitstatus_to_exitcode(status) if pid else None
             running.discard(pid)
-        elif not (reply := os.fork()):
-            replies.close()
-            running.clear()
-            end(lambda request=request: node(**request))
         else:
+            log = Path(request.pop('log'))
+            reply = fork(lambda request=request: node(replies, running, **request), log, atexit._run_exitfuncs)
             running.add(reply)
         replies.write(json.dumps(reply) + '\n')
         replies.flush()
     return 0
 
 
-def end(main: Callable[[], int]) -> NoReturn:
-    """Run `main` and end the forked process, without unloading libraries: they were loaded before the fork."""
-    try:
-        code = main()
-    except SystemExit as error:
-        code = error.code
-    except BaseException:
-        traceback.print_exc()
-        code = 1
-    atexit._run_exitfuncs()
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    os._exit(code)
-
-
-def node(module: str, arguments: list[str], log: str, folder: str, environment: dict[str, str], patch: str) -> int:
+def node(replies: TextIO, running: set[int], module: str, arguments: list[str], folder: str,
+         environment: dict[str, str], patch: str) -> int:
+    replies.close()
+    running.clear()
     os.setsid()
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    for number, path, flags in ((0, os.devnull, os.O_RDONLY), (1, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
-        os.dup2(os.open(path, flags), number)
-    os.dup2(1, 2)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.stdin = open(0, closefd=False)  # without what the other process has read ahead
     found = sys.modules[f'vit_tactile_ros.ros.{module}']
     sys.argv = [str(found.__file__), *arguments]
     exec(patch, {})
     return found.main()
-
-
-if __name__ == '__main__':
-    sys.exit(serve())

@@ -90,6 +90,7 @@ def start(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
         yield start_node
         for node in started:
             stack.callback(node.stop)
+            stack.callback(lambda node=node: print(f'{node.log.name}:\n{node.output}'))  # shown if the test failed
 
 
 @pytest.fixture

@@ -14,9 +14,7 @@ def next_result(client):
     def get():
         nonlocal results
         results = client.listen() if results is None else results
-        count = len(results)
-        client.send_until(image(count + 1), lambda: len(results) > count, 'a result')
-        return results[count]
+        return client.result_of(image(len(results) + 1), results)
     return get
 
 

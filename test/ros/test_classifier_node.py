@@ -59,9 +59,8 @@ def test_live_result_equals_the_library(classifier, client, tiny_checkpoint):
     reference = library.fit(pictures[0])
     for number, picture in enumerate(pictures, start=1):
         header = image(number).header
-        client.send_until(image_message(picture, header), lambda number=number: len(results) >= number, 'a result')
+        got = client.result_of(image_message(picture, header), results)
         expected = library.classify([library.fit(picture)], [reference], library.thresholds(1.0))[0]
-        got = results[number - 1]
         assert got.header == header
         assert got.class_name == expected.class_name
         assert got.exit_block == expected.exit_block == 3

@@ -19,6 +19,8 @@ from vit_tactile_ros.model import shipped_checkpoint
 def bench(client, tmp_path) -> Bench:
     made = Bench(client, Path(tmp_path), shipped_checkpoint(), Scene())
     yield made
+    if made.node is not None:
+        print(made.node.output)  # shown if the test failed
     made.stop()
 
 

@@ -31,11 +31,9 @@ class Finger:
             self._number += 1
             header = image(1).header
             header.stamp.sec, header.stamp.nanosec = divmod(10**9 + self._number * STEP, 10**9)
-            wanted = len(self._results) + 1
             seen = self._unit.render(self._contact if touched else None, self._rng)
-            self._client.send_until(image_message(seen, header), lambda wanted=wanted: len(self._results) >= wanted,
-                                    'a result')
-        return self._results[-1]
+            result = self._client.result_of(image_message(seen, header), self._results)
+        return result
 
 
 def test_gate_capture_and_store(classifier, client, tmp_path):

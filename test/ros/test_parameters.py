@@ -20,9 +20,7 @@ def test_tau_takes_effect_on_the_next_result(classifier, client):
 
     def next_result():
         # One image at a time: what comes back was taken after the parameter was set.
-        count = len(results)
-        client.send_until(image(count + 1), lambda: len(results) > count, 'a result')
-        return results[count]
+        return client.result_of(image(len(results) + 1), results)
 
     assert list(next_result().tau) == [0.5, 0.5]
     for value, tau, block in ((1, [1.0, 1.0], 3), (0, [0.0, 0.0], 1), (0.25, [0.25, 0.25], None),
@@ -59,9 +57,7 @@ def test_bad_parameters_are_refused(classifier, client):
         assert not answer.successful, (name, value)
         assert reason in answer.reason
         assert client.get_parameter_of(name) == before
-        count = len(results)
-        client.send_until(image(count + 1), lambda count=count: len(results) > count, 'a result')
-        assert list(results[-1].tau) == [0.5, 0.5]
+        assert list(client.result_of(image(len(results) + 1), results).tau) == [0.5, 0.5]
 
 
 def test_integers_do_for_numbers(classifier, client):

@@ -184,6 +184,15 @@ def test_added_heads_are_refused_without_the_exits_that_they_add_to():
     start_from(new(), checkpoint, ('other', 'classes', 'here'))
 
 
+def test_added_heads_are_refused_with_another_one_before_them():
+    """They were copied, and added to a head of another checkpoint, or of random weights."""
+    checkpoint = Checkpoint(new(added_exits=True, exits=(2,)).eval(), PREPROCESSING, CLASS_NAMES)
+    for others in ([], [CHECKPOINT]):
+        with pytest.raises(ValueError, match=r'exits are 1 2; the exit after block 2 .* add to those after 1, '):
+            start_from_all(new(added_exits=True), [checkpoint, *others], CLASS_NAMES)
+    start_from(new(added_exits=True, exits=(2, 3), depth=3), checkpoint, CLASS_NAMES)
+
+
 def test_exits_are_added_as_in_the_checkpoint_or_if_asked():
     checkpoints = [Checkpoint(new(added_exits=added), PREPROCESSING, CLASS_NAMES) for added in (False, True)]
     assert [[Start(added_exits=asked).architecture([known], 3).added_exits for asked in (False, True)]

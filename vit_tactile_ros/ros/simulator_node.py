@@ -123,8 +123,10 @@ class TactileSimulatorNode(Node):
 
     def _on_force(self, message: Float64) -> None:
         if math.isfinite(message.data):
-            if self._force is None and self._started is not None:
-                self._commanded = time.monotonic() - self._started
+            if self._force is None:
+                self.get_logger().info('held by the gripper of gripper/force from now on')
+                if self._started is not None:
+                    self._commanded = time.monotonic() - self._started
             self._force = message.data
 
     def finish(self) -> None:

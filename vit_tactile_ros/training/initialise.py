@@ -97,7 +97,7 @@ def start_from(model: ViTTactile, checkpoint: Checkpoint, class_names: tuple[str
     the same block, but only the rows of classes that both know by the same name; random features are copied if kernel
     and number are the same. The position embedding is computed, so the image size may differ. Heads that get more
     queries predict the same; for heads that become added ones see `as_added`. Raises UserError if no block fits, or if
-    heads would get fewer queries or lose exits that they add to.
+    heads would get fewer queries, lose exits that they add to or add to others.
     """
     theirs, ours = checkpoint.model.config, model.config
     for name in ('width', 'heads', 'patch_size', 'mlp_ratio', 'qk_norm'):
@@ -167,7 +167,7 @@ def with_queries(weights: dict[str, Tensor], theirs: int, ours: int) -> dict[str
 
 
 def check_added(theirs: ModelConfig, ours: ModelConfig) -> None:
-    """Raises UserError where a head that adds to the exit before would be copied without one of those exits."""
+    """Raises UserError where a head that adds to the exits before would be copied without one, or get another one."""
     if not theirs.added_exits:
         return
     if not ours.added_exits:
@@ -177,6 +177,10 @@ def check_added(theirs: ModelConfig, ours: ModelConfig) -> None:
     if lost := [block for block in theirs.exits if block < last and block not in ours.exits]:
         raise UserError(f'exits are {" ".join(map(str, ours.exits))}; the checkpoint to start from adds the exit after '
                         f'block {last} to those after {" ".join(map(str, lost))}: give these too')
+    if new := [block for block in ours.exits if block < last and block not in theirs.exits]:
+        raise UserError(f'exits are {" ".join(map(str, ours.exits))}; the exit after block {last} of a checkpoint to '
+                        f'start from would add to those after {" ".join(map(str, new))}, without which it was trained: '
+                        'leave these out')
 
 
 def as_added(weights: dict[str, Tensor], exits: Sequence[int]) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from vit_tactile_ros.evaluation.recordings.comparison import Predictions, compare
+from vit_tactile_ros.evaluation.recordings.comparison import Estimate, Predictions, compare
 
 
 def predictions(class_id, compute=1.0, time=0.01) -> Predictions:
@@ -114,3 +114,9 @@ def test_a_class_of_one_touch_has_no_interval():
     found = compare(predictions(labels), predictions([0, 1, 1, 1, 1]), labels, np.array([0, 0, 1, 2, 3]), 2)
     assert found.recalls[0].value == -0.5 and np.isnan(found.recalls[0].low) and np.isnan(found.recalls[0].high)
     assert found.recalls[1].low == found.recalls[1].high == 0.0
+
+
+def test_an_estimate_as_text():
+    assert Estimate(0.5, 0.25, 0.75).text() == '0.500 (0.250 to 0.750)'
+    assert Estimate(0.5, -0.25, 0.75).text('{:+.1f}'.format) == '+0.5 (-0.2 to +0.8)'
+    assert Estimate(0.5).text() == '0.500 (-)'

@@ -7,7 +7,8 @@ The intervals are percentiles of the resulting differences.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,14 @@ class Estimate:
     value: float
     low: float = float('nan')
     high: float = float('nan')
+
+    def interval(self, show: Callable[[float], str] = '{:.3f}'.format) -> str:
+        """As text, 'LOW to HIGH'; '-' without one."""
+        return '-' if math.isnan(self.low) else f'{show(self.low)} to {show(self.high)}'
+
+    def text(self, show: Callable[[float], str] = '{:.3f}'.format) -> str:
+        """'VALUE (LOW to HIGH)'."""
+        return f'{show(self.value)} ({self.interval(show)})'
 
 
 @dataclass(frozen=True)

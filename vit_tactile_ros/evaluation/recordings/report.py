@@ -95,7 +95,7 @@ def _headlines(table: FrameTable, labelled: FrameTable) -> list[tuple[str, str, 
             (_percent(balanced_accuracy(labelled.label, labelled.class_id)), 'balanced accuracy',
              'mean of the recalls below'),
             (f'{100 * gain.value:+.2f}', 'points relative to full depth',
-             f'{100 * gain.low:+.2f} to {100 * gain.high:+.2f}: the effect of early exit')]
+             f'{gain.interval(lambda share: f"{100 * share:+.2f}")}: the effect of early exit')]
     if len(table):
         found.append((_percent(float(table.shares.mean())), 'of full compute', f'at tau {_tau(table)}'))
     times = 1e3 * table.inference_time[np.isfinite(table.inference_time)]
@@ -206,4 +206,4 @@ def _percent(share: float) -> str:
 
 
 def _range(estimate: Estimate) -> str:
-    return f'{100 * estimate.low:.1f} to {100 * estimate.high:.1f} %'
+    return f'{estimate.interval(lambda share: f"{100 * share:.1f}")} %'
