@@ -172,7 +172,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--no_motion', action='store_true', help='slip by the checkpoint alone, not by the motion')
     parser.add_argument('--skip_unchanged', action='store_true', help='as the parameter of the node')
     parser.add_argument('--tau', type=float, default=0.95, help='exit threshold (default: 0.95)')
-    parser.add_argument('--exit_at_settled_class', action='store_true', help='as the parameter of the node')
+    parser.add_argument('--no_exit_at_settled_class', action='store_true', help='let tau alone decide the exits')
     parser.add_argument('--no_gate', action='store_true', help='all images through the network')
     arguments = parser.parse_args(argv)
     if arguments.clips:
@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
         reference = (arguments.clips / clip, int(first), int(last))
     rows = measure(streams, not arguments.no_gate, arguments.slip,
                    EventSettings(slip_threshold=arguments.slip_threshold), reference, not arguments.no_motion,
-                   arguments.skip_unchanged, arguments.tau, arguments.exit_at_settled_class)
+                   arguments.skip_unchanged, arguments.tau, not arguments.no_exit_at_settled_class)
     columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
     print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
     for row in rows:

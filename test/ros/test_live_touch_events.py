@@ -40,7 +40,7 @@ def touch(frames: int = 12) -> list[np.ndarray]:
 def test_the_events_are_those_of_the_results(classifier, client):
     """Onset, class and release of one touch, each once, as the tracker makes them of the published predictions."""
     tau = 0.9999  # so that images of the touch exit early only for its class
-    classifier(checkpoint=shipped_checkpoint(), tau=tau, exit_at_settled_class=True)
+    classifier(checkpoint=shipped_checkpoint(), tau=tau)
     results, events = client.listen(), listen(client)
     send(client, results, touch())
     client.wait(lambda: len(events) >= 3, 'three events')

@@ -60,7 +60,7 @@ def test_the_lines_decide_as_the_node(clip, checkpoint):
     found = stream.measure_stream(subject, [clip], {clip.name: [(12, 31)]}, 1, 1)
     result = stream.summary(found, subject, ['tiny', 'not there'])
     assert set(found.times) == {'full depth', 'exits alone', 'tokens alone', 'gate alone', 'gate and exits',
-                                'all together', 'and at settled class', 'and changes only', 'tiny',
+                                'all, exits by tau alone', 'all together', 'and changes only', 'tiny',
                                 'preprocessing alone'}
     assert all(len(times) == len(found.touched) == 95 for times in found.times.values())
     played = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing)

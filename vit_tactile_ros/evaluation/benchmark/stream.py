@@ -35,7 +35,7 @@ from vit_tactile_ros.model import Hurry, PreprocessingConfig, exit_probabilities
 # Frames that a line runs before the next one has its turn: a node runs one network, whose weights stay in the cache.
 RUN = 25
 FULL, ALL = 'full depth', 'all together'
-SETTLED = 'and at settled class'  # all together, and images may exit at the settled class of their touch
+BY_TAU = 'all, exits by tau alone'  # all together, without exits at the settled class of a touch
 CHANGES = 'and changes only'  # all together, and an unchanged touch is not computed again
 EMPTY = 'preprocessing alone'
 Frame = Callable[[Any, int, 'Exits'], 'Decision | None']  # message, stamp in ns
@@ -144,10 +144,10 @@ def lines_of(subject: Subject) -> dict[str, Frame]:
         lines['gate alone'] = ours(whole, tau, True, False)
         if kept is not None:
             lines['gate and exits'] = ours(whole, tau, True, True)
-    lines[ALL] = ours(kept or whole, tau, True, True)
-    lines[SETTLED] = ours(kept or whole, tau, True, True, settled=True)
+    lines[BY_TAU] = ours(kept or whole, tau, True, True)
+    lines[ALL] = ours(kept or whole, tau, True, True, settled=True)
     if whole.untouched(tau) is not None:
-        lines[CHANGES] = ours(kept or whole, tau, True, True, changes=True)
+        lines[CHANGES] = ours(kept or whole, tau, True, True, settled=True, changes=True)
     lines |= {name: other(network, whole.preprocessing) for name, network in subject.networks.items()}
     return lines | {EMPTY: other(None, whole.preprocessing)}
 

@@ -58,7 +58,7 @@ class ReplaySettings:
     reference_store: Path | None = None  # folder with references that adapt or the node stored; not written to
     slip_motion: bool = True  # for classes that are states
     skip_unchanged: bool = False  # an unchanged touched frame gets the result of an earlier one
-    exit_at_settled_class: bool = False  # frames may exit below tau with the class of their touch
+    exit_at_settled_class: bool = True  # frames may exit below tau with the class of their touch
 
 
 @dataclass
