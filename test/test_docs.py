@@ -192,8 +192,7 @@ def test_parameters_that_are_set_exist():
         names = re.findall(r'-p "?(\w+):=', command.text)
         if match := re.fullmatch(r'ros2 param set /tactile_classifier (\w+) (\S+)', command.text):
             names.append(match[1])
-            value = {'true': True, 'false': False}.get(match[2], match[2])
-            value = float(match[2]) if re.fullmatch(r'[\d.]+', match[2]) else value
+            value = float(match[2]) if re.fullmatch(r'[\d.]+', match[2]) else match[2]
             assert classifier[match[1]].check(value) == '', str(command)
         known = (simulator.keys() if 'tactile_simulator' in command.text else
                  camera.keys() if 'tactile_camera' in command.text else classifier.keys())

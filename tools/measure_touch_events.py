@@ -5,8 +5,7 @@
     python tools/measure_touch_events.py --clips FOLDER --contacts FILE     recorded clips; FILE: CSV of clip,first,last
 
 first and last: frames of a clip, 0-based, with visible contact. Clips that begin in contact need an untouched reference
-from elsewhere: --reference CLIP FIRST LAST. Prints a table; the last line is JSON, with all events, how many frames
-have the right class (simulated streams) and contact or none as labelled, and at which exits the network decided.
+from elsewhere: --reference CLIP FIRST LAST. Prints a table; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -28,8 +27,8 @@ from vit_tactile_ros.inference.frames import Frame, SensorFrames
 from vit_tactile_ros.inference.preprocess import fit
 from vit_tactile_ros.inference.reference import Reference
 from vit_tactile_ros.inference.slip_network import shipped_slip_network
-from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD, EventSettings, TouchTracker
-from vit_tactile_ros.model import Hurry, load_checkpoint, shipped_checkpoint
+from vit_tactile_ros.inference.touch_events import SLIP_THRESHOLD, EventSettings
+from vit_tactile_ros.model import load_checkpoint, shipped_checkpoint
 from vit_tactile_ros.simulator import (
     CLASS_NAMES,
     STATE_NAMES,
@@ -79,20 +78,17 @@ def untouched_reference(clip: Path, first: int, last: int, classifier: TactileCl
     return np.median(np.stack(frames), axis=0).astype(np.uint8)
 
 
-def decision(classifier: TactileClassifier, frame: Frame, tau: tuple[float, ...], gate: bool = True,
-             hurry: Hurry | None = None) -> Decision:
+def decision(classifier: TactileClassifier, frame: Frame, tau: tuple[float, ...], gate: bool = True) -> Decision:
     """As the node decides about one frame."""
     untouched = classifier.untouched(tau) if gate and frame.is_untouched else None
-    return untouched or classifier.classify([frame.image], [frame.reference], tau, [frame.previous], hurry,
+    return untouched or classifier.classify([frame.image], [frame.reference], tau, [frame.previous], None,
                                             [frame.touch_odds] if gate else None)[0]
 
 
 def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: TactileClassifier,
                 gate: bool, reference: np.ndarray | None = None, motion: bool = True,
-                skip_unchanged: bool = False, tau: float = 0.95, at_settled_class: bool = True) -> FrameTable:
-    """As replay makes it. Contact of an unknown class is labelled with class 1."""
-    limits = classifier.thresholds(tau)
-    tracker = TouchTracker(classifier.class_names, len(classifier.exits))
+                skip_unchanged: bool = False) -> FrameTable:
+    """As replay makes it, at a tau of 0.95. Contact of an unknown class is labelled with class 1."""
     sensor = SensorFrames(Reference(fixed=reference), classifier.preprocessing,
                           slip_network=shipped_slip_network(classifier.class_names) if motion else None,
                           finds_unchanged=skip_unchanged)
@@ -100,12 +96,9 @@ def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: 
     labels, slips, unchanged = [], [], []
     for image, label in frames:
         frame = sensor.update(message_of(image), 10**9 + round(1e9 * len(labels) / rate))
-        expected = tracker.expected_class(frame.stamp_ns) if at_settled_class else None
         # The image before is in the same touch: the gate would have ended what is_unchanged compares with.
-        again = classifier.repeated(decisions[-1], limits) if frame.is_unchanged else None
-        decisions.append(again or decision(classifier, frame, limits, gate, Hurry(limits, expected=(expected,))))
-        tracker.update(frame.stamp_ns, decisions[-1].probabilities, decisions[-1].exit_index, frame.slip,
-                       decisions[-1].shows_class)
+        decisions.append(decisions[-1] if frame.is_unchanged else
+                         decision(classifier, frame, classifier.thresholds(0.95), gate))
         labels.append(label)
         unchanged.append(frame.is_unchanged)
         if frame.slip is not None:
@@ -130,13 +123,12 @@ def frame_table(name: str, frames: Iterator[Labelled], rate: float, classifier: 
         kept_share=np.where(unchanged, 0.0, np.nan), zoom=np.full(count, np.nan),
         inference_time=np.full(count, np.nan), class_names=tuple(names),
         exits=classifier.exits, compute_shares=classifier.compute_shares, temperatures=(1.0,) * exits,
-        tau=limits, motion=np.array(slips, np.float32) if slips else None)
+        tau=classifier.thresholds(0.95), motion=np.array(slips, np.float32) if slips else None)
 
 
 def measure(streams: Iterator[tuple[str, Iterator[Labelled], float]], gate: bool = True, slip: Path | None = None,
             settings: EventSettings | None = None, reference: tuple[Path, int, int] | None = None,
-            motion: bool = True, skip_unchanged: bool = False, tau: float = 0.95, at_settled_class: bool = True,
-            ) -> list[dict]:
+            motion: bool = True, skip_unchanged: bool = False) -> list[dict]:
     checkpoint = load_checkpoint(slip or shipped_checkpoint())
     if checkpoint.class_names not in ((STATE_NAMES,) if slip else (CLASS_NAMES, (*CLASS_NAMES, UNKNOWN))):
         raise RuntimeError('the checkpoint has other classes than the simulator')
@@ -144,16 +136,9 @@ def measure(streams: Iterator[tuple[str, Iterator[Labelled], float]], gate: bool
     image = untouched_reference(*reference, classifier) if reference else None
     rows = []
     for name, frames, rate in streams:
-        table = frame_table(name, frames, rate, classifier, gate, image, motion, skip_unchanged, tau, at_settled_class)
-        touches = find_touches(table, settings) or []
-        network = table.exit_index[~table.is_gated]
-        rows.append({'stream': name, 'frames': len(table), 'right': int(table.right.sum()),
-                     'contact_right': int(((table.class_id == 0) == (table.label == 0)).sum()),
-                     'exits': np.bincount(network, minlength=len(table.exits)),
-                     'for_their_class': int(table.is_agreed.sum()),
-                     'events': [(name, event.kind.name, classifier.class_names[event.class_id],
-                                 round((event.stamp - 10**9) / 1e9, 3)) for touch in touches for event in touch.events]}
-                    | judge_touches(table, touches))
+        table = frame_table(name, frames, rate, classifier, gate, image, motion, skip_unchanged)
+        rows.append({'stream': name, 'frames': len(table)} | judge_touches(
+            table, find_touches(table, settings) or []))
     return rows
 
 
@@ -171,8 +156,6 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument('--seeds', type=int, default=3, help='simulated streams per sensor (default: 3)')
     parser.add_argument('--no_motion', action='store_true', help='slip by the checkpoint alone, not by the motion')
     parser.add_argument('--skip_unchanged', action='store_true', help='as the parameter of the node')
-    parser.add_argument('--tau', type=float, default=0.95, help='exit threshold (default: 0.95)')
-    parser.add_argument('--no_exit_at_settled_class', action='store_true', help='let tau alone decide the exits')
     parser.add_argument('--no_gate', action='store_true', help='all images through the network')
     arguments = parser.parse_args(argv)
     if arguments.clips:
@@ -190,16 +173,14 @@ def main(argv: list[str] | None = None) -> None:
         reference = (arguments.clips / clip, int(first), int(last))
     rows = measure(streams, not arguments.no_gate, arguments.slip,
                    EventSettings(slip_threshold=arguments.slip_threshold), reference, not arguments.no_motion,
-                   arguments.skip_unchanged, arguments.tau, not arguments.no_exit_at_settled_class)
+                   arguments.skip_unchanged)
     columns = ('frames', 'labelled_touches', 'found', 'split', 'missed', 'false')
     print(f'{"stream":28}', *(f'{c:>16}' for c in columns), f'{"onset error, s":>16}', f'{"delay, s":>10}')
     for row in rows:
         onset, delay = row['onset_error'], row['decision_delay']
         print(f'{row["stream"]:28}', *(f'{row[c]:16}' for c in columns),
               f'{onset["max"] if onset else float("nan"):16.3f}', f'{delay["p50"] if delay else float("nan"):10.3f}')
-    total = {c: sum(row[c] for row in rows) for c in (*columns, 'right', 'contact_right', 'for_their_class')}
-    total['exits'] = sum(row['exits'] for row in rows).tolist()
-    total['events'] = [event for row in rows for event in row['events']]  # stream, kind, class, s
+    total = {c: sum(row[c] for row in rows) for c in columns}
     if arguments.slip:
         slip_columns = ('labelled_slips', 'found', 'missed', 'false')
         print(f'{"slips":28}', *(f'{c:>16}' for c in slip_columns), f'{"delay, s":>16}')

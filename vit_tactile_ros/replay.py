@@ -83,8 +83,6 @@ class ReplayRequest:
     no_slip_motion: bool = flag(False, 'find slip by the checkpoint of states alone, not by the motion over seconds')
     skip_unchanged: bool = flag(False, 'a touched image that shows the same as one of the last 0.5 s gets its result, '
                                        'as with the parameter of the node')
-    no_exit_at_settled_class: bool = flag(False, 'let tau alone decide the exits, as with exit_at_settled_class: false '
-                                                 'of the node')
     checkpoint: Path | None = flag(None, flags.CHECKPOINT)
     tau: tuple[float, ...] = flag((), "exit threshold, one or one per early exit; default: the checkpoint's")
     max_accuracy_drop: float | None = flag(None, 'accepted accuracy drop, instead of --tau; needs a calibrated '
@@ -246,8 +244,7 @@ def _settings(arguments: ReplayRequest, checkpoint: Checkpoint) -> ReplaySetting
                           arguments.start, arguments.stop, labels, arguments.reference_frames, files,
                           arguments.batch_size, arguments.timing_frames, arguments.engine, arguments.precision,
                           not arguments.no_gate, arguments.reference_drift, arguments.reference_store,
-                          not arguments.no_slip_motion, arguments.skip_unchanged,
-                          not arguments.no_exit_at_settled_class)
+                          not arguments.no_slip_motion, arguments.skip_unchanged)
 
 
 def _replay_all(arguments: ReplayRequest, path: Path, checkpoint: Checkpoint, settings: ReplaySettings,

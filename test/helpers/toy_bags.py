@@ -22,8 +22,8 @@ LABEL_TYPE = 'vit_tactile_ros/msg/TactileLabel'
 
 def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3', compressed: bool = False,
               encoding: str = 'rgb8', broken: int | None = None, still: int = 0,
-              of: Sequence[np.ndarray] | None = None, step: int = STEP) -> Path:
-    """One image of each sensor every `step` ns, the n-th is picture(n), with its label unless that is None.
+              of: Sequence[np.ndarray] | None = None) -> Path:
+    """One image of each sensor every 0.1 s, the n-th is picture(n), with its label unless that is None.
 
     broken: the number of an image that can't be decoded. still: so many images at the start are all picture(0).
     of: these images instead, uint8 RGB (H, W, 3).
@@ -51,7 +51,7 @@ def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3'
                 told = writer.add_connection(topic.replace('image_raw', 'label'), LABEL_TYPE, typestore=store)
             for number, name in enumerate(names):
                 # Stamped by the camera a little before the bag records it.
-                stamp = types['builtin_interfaces/msg/Time'](*divmod(START + number * step - 3_000_000, 10**9))
+                stamp = types['builtin_interfaces/msg/Time'](*divmod(START + number * STEP - 3_000_000, 10**9))
                 header = types['std_msgs/msg/Header'](stamp=stamp, frame_id='gel', **header_extra)
                 pixels = picture(number if number >= still else 0) if of is None else of[number]
                 if compressed:
@@ -60,10 +60,10 @@ def write_bag(path: Path, labels: dict[str, list[str | None]], kind: str = 'db3'
                 else:
                     message = types[image_type](header, *pixels.shape[:2], 'none' if number == broken else encoding, 0,
                                                 pixels.shape[1] * 3, pixels.ravel())
-                writer.write(images, START + number * step, serialise(message, image_type))
+                writer.write(images, START + number * STEP, serialise(message, image_type))
                 if told is not None and name is not None:
                     label = types[LABEL_TYPE](header, name, 0.0)
-                    writer.write(told, START + number * step + 1000, serialise(label, LABEL_TYPE))
+                    writer.write(told, START + number * STEP + 1000, serialise(label, LABEL_TYPE))
     return path
 
 

@@ -11,7 +11,6 @@ from vit_tactile_ros.inference.preprocess import normalise
 from vit_tactile_ros.model import (
     Calibration,
     Checkpoint,
-    Hurry,
     ModelConfig,
     PreprocessingConfig,
     ViTTactile,
@@ -277,24 +276,3 @@ def test_patches_are_chosen_once_and_count_in_the_compute_share(monkeypatch):
     assert len(set(seen[0])) == 3
     for decision, kept in zip(decisions, seen[0], strict=True):
         assert decision.compute_share == pytest.approx(classifier.compute_shares[decision.exit_index] * kept)
-
-
-@pytest.mark.parametrize('count', (1, 8))
-def test_a_result_that_exited_for_its_class_says_so(count):
-    """A result that reached tau, or needed the lower tau of an image that keeps another waiting, taken for one."""
-    classifier = TactileClassifier(some_checkpoint(), 'cpu', threads=1)
-    inputs = frames(count).transpose(0, 3, 1, 2).astype(np.float32) / 127 - 1
-    plain = classifier.classify_inputs(inputs, (0.999, 0.999))
-    first = [int(p.argmax()) for p in (classifier.classify_inputs(inputs[i:i + 1], (0.0, 0.0))[0].probabilities
-                                       for i in range(count))]
-    assert not any(d.is_agreed for d in plain) and all(d.shows_class for d in plain) and plain[-1].exit_index > 0
-    found = classifier.classify_inputs(inputs, (0.999, 0.999), Hurry((0.999, 0.999), expected=tuple(first)))
-    for of_plain, decision, class_id in zip(plain, found, first, strict=True):
-        assert decision.exit_index == 0 and decision.class_id == class_id and decision.tau == (0.999, 0.999)
-        assert decision.is_agreed is (of_plain.exit_index > 0) and decision.shows_class is not decision.is_agreed
-        assert decision.confidence == pytest.approx(decision.probabilities[class_id])
-    again = classifier.repeated(found[-1], (0.999, 0.999))
-    assert again is not None and again.is_repeated and not again.shows_class
-    late = classifier.classify_inputs(inputs, (0.999, 0.999), Hurry((0.0, 0.0), lambda place: True))
-    assert not any(d.is_agreed for d in late) and late[-1].exit_index == 0
-    assert late[-1].tau == (0.0, 0.0)

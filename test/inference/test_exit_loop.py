@@ -166,16 +166,10 @@ def test_motion():
 def test_hurry_equals_plain(model, count):
     """Samples of another part of a large batch, or of other rows after compaction, that exit instead."""
     batch, tau = images(count), middling(model, images(64))
-    hurry = Hurry(tuple(t - 0.1 for t in tau), lambda place: place % 3 == 0,
-                  tuple(place % 4 if place % 3 == 1 else None for place in range(count)))
+    hurry = Hurry(tuple(t - 0.1 for t in tau), lambda place: place % 3 == 0)
     with torch.inference_mode():
         got = decide(engine(model), batch, (1.0, 1.0), TEMPERATURES, hurry)
         wanted = early_exit(model.stages(batch), (1.0, 1.0), TEMPERATURES, hurry)
     assert torch.equal(got.exit_index, wanted.exit_index)
     if count == 70:
-        assert {0, 1, 2} == set(got.exit_index[::3].tolist()) and set(got.exit_index[2::3].tolist()) == {2}
-        predicted = torch.stack([logits.argmax(1) for logits in model.stages(batch)])
-        for place in range(1, count, 3):  # the first exit that predicts the expected class
-            agrees = (predicted[:2, place] == place % 4).nonzero().flatten().tolist()
-            assert got.exit_index[place] == (agrees or [2])[0]
-        assert len(set(got.exit_index[1::3].tolist())) > 1
+        assert {0, 1, 2} == set(got.exit_index[::3].tolist()) and set(got.exit_index[1::3].tolist()) == {2}

@@ -404,7 +404,7 @@ def settled_after(repeated: int, certainty: float = 0.9) -> tuple[list[EventKind
     classes = 'n' * 10 + 's' * 20
     for i, row in enumerate(predictions(classes, certainty)):
         is_repeated = i > 10 and (i - 10) % (repeated + 1) != 0
-        found += tracker.update(at(i), row, 0, shows_class=not is_repeated)
+        found += tracker.update(at(i), row, 0, is_repeated=is_repeated)
     settled = next((e for e in found if e.kind == SETTLED), None)
     return kinds(found), -1 if settled is None else (settled.stamp - at(10)) // STEP
 
@@ -417,7 +417,7 @@ def test_a_repeated_result_is_no_evidence_of_the_class():
     belief = tracker._belief[1] / tracker.contact
     for i in range(11, 26):
         row, = predictions('s', 0.7)
-        events = tracker.update(at(i), row, 0, shows_class=False)
+        events = tracker.update(at(i), row, 0, is_repeated=True)
         assert SETTLED not in kinds(events) and tracker._belief[1] / tracker.contact == pytest.approx(belief)
         assert tracker._belief.sum() == pytest.approx(1)
     assert tracker.state == 'contact' and tracker.contact > 0.95  # the images show that it goes on
@@ -431,95 +431,7 @@ def test_a_touch_of_repeated_results_begins_and_ends_as_usual():
     """Only the class waits for results that are computed."""
     tracker, found = TouchTracker(NAMES, 3), []
     for i, row in enumerate(predictions('n' * 10 + 's' * 20 + 'n' * 10)):
-        found += tracker.update(at(i), row, 0, shows_class=not 11 <= i < 30)
+        found += tracker.update(at(i), row, 0, is_repeated=11 <= i < 30)
     usual = events_of('n' * 10 + 's' * 20 + 'n' * 10)
     assert [(e.kind, e.stamp, e.first_stamp, e.frames) for e in found if e.kind != SETTLED] == [
         (e.kind, e.stamp, e.first_stamp, e.frames) for e in usual if e.kind != SETTLED]
-
-
-TAU = 0.9  # of the first exit of the frames below
-
-
-def follow(frames: list[tuple[np.ndarray, np.ndarray]], step: int, is_on: bool = True, phase: int = 0,
-           ) -> tuple[list[TouchEvent], list[bool]]:
-    """The events of frames with the probabilities of the first and the last exit, and which exited for their class.
-
-    phase: so many frames at the beginning are decided by tau in any case.
-    """
-    tracker, events, agreed = TouchTracker(NAMES, 2), [], []
-    for i, (first, last) in enumerate(frames):
-        expected = tracker.expected_class(at(i, step)) if is_on and i >= phase else None
-        by_tau, agrees = first.max() >= TAU, first.argmax() == expected
-        row, exit_index = (first, 0) if by_tau or agrees else (last, 1)
-        agreed.append(bool(agrees and not by_tau))
-        events += tracker.update(at(i, step), row, exit_index, shows_class=not agreed[-1])
-    return events, agreed
-
-
-def frames_of(first: str, last: str, certainty: float = 0.98) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Of the classes that the first and the last exit predict, the first without reaching tau."""
-    return list(zip(predictions(first, 0.6), predictions(last, certainty), strict=True))
-
-
-def test_the_expected_class_is_that_of_the_touch_for_a_short_time():
-    """A class of the touch before, of a gap in the stream, or one that the last result contradicts."""
-    tracker, has_settled = TouchTracker(NAMES, 3), False
-    for i, row in enumerate(predictions('n' * 10 + 's' * 10)):
-        has_settled |= SETTLED in kinds(tracker.update(at(i), row, 0))
-        assert tracker.expected_class(at(i + 1)) == (1 if has_settled else None)
-    assert tracker.expected_class(at(19)) is None and tracker.expected_class(at(18)) is None
-    assert tracker.expected_class(at(19) + 50_000_000) == 1 and tracker.expected_class(at(19) + 50_000_001) is None
-    tracker.update(at(20), predictions('s')[0], 0, shows_class=False)
-    assert tracker.expected_class(at(20) + 10_000_000) == 1 and tracker.expected_class(at(21)) is None
-    tracker.update(at(21), predictions('e')[0], 0)
-    assert tracker.expected_class(at(22)) is None
-    tracker.update(at(22), predictions('s')[0], 0)
-    assert tracker.expected_class(at(23)) == 1
-    tracker.reset()
-    assert tracker.expected_class(at(23)) is None
-    states = TouchTracker(STATES, 3)
-    for i in range(20):
-        states.update(at(i), np.array([0.02, 0.94, 0.02, 0.02]), 0)
-    assert states.expected_class(at(20)) is None
-
-
-def test_frames_that_exit_for_their_class_do_not_confirm_it():
-    """A class that confirms itself: every second frame at 25 Hz is decided by tau, and only these count."""
-    events, agreed = follow(frames_of('n' * 10 + 's' * 30, 'n' * 10 + 's' * 30), 40_000_000)
-    plain, none = follow(frames_of('n' * 10 + 's' * 30, 'n' * 10 + 's' * 30), 40_000_000, False)
-    assert events[:2] == plain[:2] and kinds(events) == [ONSET, SETTLED] and not any(none)
-    assert 10 <= sum(agreed) <= 15 and not any(a and b for a, b in zip(agreed, agreed[1:]))
-    tracker = TouchTracker(NAMES, 2)
-    for i, row in enumerate(predictions('n' * 10 + 's' * 10)):
-        tracker.update(at(i), row, 0)
-    belief = tracker._belief[1] / tracker.contact
-    tracker.update(at(20), predictions('s')[0], 0, shows_class=False)
-    assert tracker._belief[1] / tracker.contact == pytest.approx(belief)
-    # At 10 Hz a frame is more than AGREE_TIME after the one before.
-    assert not any(follow(frames_of('n' * 10 + 's' * 30, 'n' * 10 + 's' * 30), 100_000_000)[1])
-
-
-@pytest.mark.parametrize('certainty', (0.6, 0.8, 0.98))
-@pytest.mark.parametrize('rate', (25, 30, 60))
-def test_a_class_that_the_first_exit_does_not_see_change(rate, certainty):
-    """The touch goes from a sphere to an edge, and only the last exit sees it: never reported, or much later."""
-    step = 10**9 // rate
-    for phase in range(30, 36):
-        frames = frames_of('n' * 10 + 's' * (phase + 60), 'n' * 10 + 's' * phase + 'e' * 60, certainty)
-        (plain, _), (events, agreed) = (follow(frames, step, is_on, phase - 10) for is_on in (False, True))
-        assert kinds(plain) == kinds(events) == [ONSET, SETTLED, CHANGED] and any(agreed)
-        assert 0 <= events[2].stamp - plain[2].stamp <= 50_000_000 and events[2].class_id == 2
-        assert rate > 30 or events[2].stamp - plain[2].stamp <= step  # one frame
-        assert not any(agreed[10 + phase + 3:])  # no more once the last exit has contradicted it
-
-
-def test_a_wrong_class_that_settled_is_corrected():
-    """The first exit takes an edge for a sphere, and so did the first frames of the touch: never corrected."""
-    frames = frames_of('n' * 10 + 's' * 60, 'n' * 10 + 's' * 8 + 'e' * 52, 0.9)
-    plain, _ = follow(frames, 40_000_000, False)
-    events, agreed = follow(frames, 40_000_000)
-    assert kinds(events) == kinds(plain) == [ONSET, SETTLED, CHANGED]
-    assert [e.class_id for e in events[1:]] == [1, 2] and events[2].stamp - plain[2].stamp <= 40_000_000
-    # A first exit that sees the edge of a touch that is one after all: the class changes as soon as before.
-    frames = frames_of('n' * 10 + 's' * 30 + 'e' * 30, 'n' * 10 + 's' * 30 + 'e' * 30, 0.9)
-    assert follow(frames, 40_000_000)[0][2].stamp - follow(frames, 40_000_000, False)[0][2].stamp == 0

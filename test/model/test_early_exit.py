@@ -194,16 +194,3 @@ def test_a_sample_in_a_hurry_exits_at_its_own_threshold(batch):
     assert asked == [*range(batch), *range(batch)]
     high = early_exit(HandMade(rows).stages(), (0.99, 0.99), (1.0, 1.0, 1.0), Hurry((0.9, 1.0), lambda _: True))
     assert high.exit_index.tolist() == [2] * batch
-
-
-@pytest.mark.parametrize('batch', [1, 4])
-def test_a_sample_exits_at_the_class_that_is_expected(batch):
-    """Another sample of the batch, an exit that predicts another class, or one that the user has closed with tau 1."""
-    rows = torch.tensor([[[0.1, 0.0, 0.0]], [[0.0, 0.1, 0.0]], [[0.0, 0.0, 9.0]]]).expand(3, batch, 3)
-    for class_id, tau, exit_index in ((0, (0.9, 0.9), 0), (1, (0.9, 0.9), 1), (2, (0.9, 0.9), 2), (None, (0.9, 0.9), 2),
-                                      (0, (1.0, 0.9), 2), (1, (0.9, 1.0), 2)):
-        hurry = Hurry(tau, expected=(*[None] * (batch - 1), class_id))
-        result = early_exit(HandMade(rows).stages(), tau, (1.0, 1.0, 1.0), hurry)
-        assert result.exit_index.tolist() == [2] * (batch - 1) + [exit_index]
-        last = result.probabilities[-1]
-        assert last.argmax() == exit_index and result.confidences[-1, exit_index] == last.max()  # of that exit

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rclpy.logging
-import torch
 from live_nodes import wait_until
 from toy_bags import write_bag
 from toy_outputs import NAMES, toy_checkpoint
@@ -18,18 +17,16 @@ from vit_tactile_ros.data.bags.recording import Recording, stamp_of
 from vit_tactile_ros.data.frames import TouchFrames
 from vit_tactile_ros.data.touches import load_touches
 from vit_tactile_ros.evaluation.outputs import inputs_of
-from vit_tactile_ros.evaluation.recordings.events import find_touches
-from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable
 from vit_tactile_ros.evaluation.recordings.replaying import ReplaySettings, replay
 from vit_tactile_ros.inference.adaptation import adapted
-from vit_tactile_ros.inference.classifier import Decision, TactileClassifier
+from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import sensor_frames
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES
 from vit_tactile_ros.inference.reference_monitor import ReferenceMonitor
 from vit_tactile_ros.inference.reference_store import stored_path, write_reference
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.slip_network import Convolutions, shipped_slip_network
-from vit_tactile_ros.inference.touch_events import STATES, EventKind, TouchTracker
+from vit_tactile_ros.inference.touch_events import STATES
 from vit_tactile_ros.ros.live.bag_player import to_ros
 from vit_tactile_ros.ros.sensor import Sensor
 from vit_tactile_ros.ros.throttle import ThrottledLog
@@ -67,7 +64,7 @@ def live_inputs(bag: Path, motion: float = 0.0, views: int = 1) -> np.ndarray:
 
 
 def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True, store: Path | None = None,
-         tau: tuple[float, ...] = TAU, skip_unchanged: bool = False, expected=None) -> None:
+         tau: tuple[float, ...] = TAU, skip_unchanged: bool = False) -> None:
     logger = rclpy.logging.get_logger('one_path')
     stores = {} if store is None else {'left': stored_path(store, '/left/image_raw')}
     sensor = Sensor('left', sensor_frames(['left'], [''], REFERENCE_FRAMES, classifier.preprocessing, False,
@@ -75,7 +72,7 @@ def play(bag: Path, classifier: TactileClassifier, publish, gate: bool = True, s
                                           slip_network=shipped_slip_network(classifier.class_names),
                                           finds_unchanged=skip_unchanged)['left'])
     worker = ClassificationWorker(classifier, [sensor], lambda: tau, publish, logger, ThrottledLog(logger),
-                                  gate=lambda: gate, expected=expected or (lambda sensor, stamp_ns: None))
+                                  gate=lambda: gate)
     worker.start()
     with Recording(bag) as recording:
         for found in recording.messages({c.topic for c in recording.connections if 'image_raw' in c.topic}):
@@ -230,70 +227,3 @@ def test_unchanged_images_in_live_and_replay(tmp_path, tau):
         for number in repeated:
             assert np.array_equal(live[number].probabilities, live[number - 1].probabilities)
     assert counts[0] - counts[1] == len(repeated)
-
-
-class Scripted(Recorder):
-    """An engine whose logits are given for each input that it may see, (N, exits, classes)."""
-
-    def __init__(self, runtime, inputs: list[np.ndarray], logits: np.ndarray) -> None:
-        super().__init__(runtime)
-        self._logits_of = {one.tobytes(): row for one, row in zip(inputs, logits, strict=True)}
-
-    def stages(self, images):
-        rows = torch.from_numpy(np.stack([self._logits_of[one.tobytes()] for one in images.numpy()]))
-        for exit_index in range(rows.shape[1]):
-            kept = yield rows[:, exit_index]
-            rows = rows if kept is None else rows[kept]
-
-
-@pytest.mark.parametrize('skip', (False, True))
-def test_images_that_exit_for_their_class_in_live_and_replay(tmp_path, skip):
-    """A touch that only one of them follows, or results that one counts as evidence of the class and the other not."""
-    names = ('no_contact', *NAMES[1:])
-    rng = np.random.default_rng(0)
-    images = [rng.normal(100, 1, (24, 32, 3)) for _ in range(40)]
-    for number, image in enumerate(images):
-        image[4:12, 4:8 + number % 3] += 60 * (8 <= number < 36)
-    images[20] = images[19].copy()
-    bag = write_bag(tmp_path / 'b', {'left': [None] * 40}, of=[image.round().astype(np.uint8) for image in images],
-                    step=40_000_000)
-    # The first exit sees a ball (1) with a probability of 0.5; the last one a ball, and an edge (2) from image 26 on.
-    seen = [[0 if not 8 <= n < 36 else 1 if exit_index < 2 or n < 26 else 2 for exit_index in range(3)]
-            for n in range(40)]
-    logits = np.eye(4)[np.array(seen)] * np.array([1.1, 1.1, 3.5])[None, :, None]
-    checkpoint = dataclasses.replace(toy_checkpoint(), class_names=names)
-
-    def classifier_of(inputs: list[np.ndarray] | None = None) -> TactileClassifier:
-        classifier = TactileClassifier(checkpoint, 'cpu', threads=1)
-        classifier.runtime = Recorder(classifier.runtime) if inputs is None else Scripted(
-            classifier.runtime, inputs, logits.astype(np.float32))
-        return classifier
-
-    settings = ReplaySettings(tau=(0.9, 0.9), batch_size=7, timing_frames=0, skip_unchanged=skip)
-    recorder = classifier_of()
-    replay(bag, 'b', recorder, settings)
-    for is_on in (True, False):
-        live: list[Decision] = []
-        tracker, events = TouchTracker(names, 3), []
-
-        def publish(_sensor, image, decision, live=live, tracker=tracker, events=events):
-            live.append(decision)
-            events += tracker.update(image.stamp_ns, decision.probabilities, decision.exit_index,
-                                     shows_class=decision.shows_class)
-
-        play(bag, classifier_of(recorder.runtime.inputs), publish, tau=(0.9, 0.9), skip_unchanged=skip,
-             expected=(lambda _sensor, stamp_ns, tracker=tracker: tracker.expected_class(stamp_ns)) if is_on else None)
-        table = replay(bag, 'b', classifier_of(recorder.runtime.inputs),
-                       dataclasses.replace(settings, exit_at_settled_class=is_on)).table
-        assert [d.exit_index for d in live] == table.exit_index.tolist()
-        assert [d.class_id for d in live] == table.class_id.tolist()
-        np.testing.assert_allclose([d.confidence for d in live], table.confidence, atol=1e-6)
-        assert [d.is_agreed for d in live] == table.is_agreed.tolist()
-        assert [e for t in find_touches(table) for e in t.events] == events
-        assert EventKind.CLASS_CHANGED in [e.kind for e in events]
-        agreed = np.flatnonzero(table.is_agreed)
-        assert (8 <= len(agreed) <= 16 and (table.exit_index[agreed] == 0).all()) if is_on else not len(agreed)
-        path = tmp_path / 'frames.csv'
-        table.write_csv(path)
-        assert FrameTable.read_csv(path).is_agreed.tolist() == table.is_agreed.tolist()
-        assert not table.decided(0.9).is_agreed.any()

@@ -43,12 +43,6 @@ class Decision:
     inference_time: float  # s, from the ready input of the batch to the decision; the gate's: 0
     slip: SlipEvidence | None = None  # of the motion, for classes that are states
     is_repeated: bool = False  # the result of an earlier frame
-    is_agreed: bool = False  # it exited below tau, since its class is the expected one (`Hurry.expected`)
-
-    @property
-    def shows_class(self) -> bool:
-        """Whether it is evidence of the class, for `TouchTracker.update`."""
-        return not self.is_repeated and not self.is_agreed
 
 
 class TactileClassifier:
@@ -199,9 +193,6 @@ class TactileClassifier:
         exits = result.exit_index.tolist()
         taken = time.perf_counter() - start
         class_ids = probabilities.argmax(axis=1).tolist()
-        reached = [_reached(tau, *of_one) for of_one in zip(exits, confidences, strict=True)]
-        agreed = [hurry is not None and not reached[place] and hurry.agrees(exits[place], class_ids[place], place)
-                  for place in range(len(inputs))]
         return [
             Decision(
                 class_id=class_id,
@@ -211,13 +202,12 @@ class TactileClassifier:
                 exit_index=exit_index,
                 exit_block=self.exits[exit_index],
                 exit_confidences=confidence[:exit_index + 1],
-                tau=tuple(tau) if hurry is None or is_reached or is_agreed else hurry.tau,
+                tau=tuple(tau) if hurry is None or _reached(tau, exit_index, confidence) else hurry.tau,
                 compute_share=self.compute_shares[exit_index] * kept_share,
                 inference_time=taken,
-                is_agreed=is_agreed,
             )
-            for class_id, row, exit_index, confidence, kept_share, is_reached, is_agreed in zip(
-                class_ids, probabilities, exits, confidences, kept.tolist(), reached, agreed, strict=True)
+            for class_id, row, exit_index, confidence, kept_share in zip(class_ids, probabilities, exits, confidences,
+                                                                         kept.tolist(), strict=True)
         ]
 
 

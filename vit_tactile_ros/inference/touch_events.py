@@ -19,9 +19,6 @@ from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 # alone; with it, releases came a frame later, and not one false release fewer (docs/results/touch_events.md).
 GATE_EVIDENCE = 0.99
 MAX_STEP = 0.2  # s; in a slower stream every frame would be as likely to end the contact as not
-# s after a result that tau decided, in which one may exit for its class: one image at 20 to 30 Hz. With one image, no
-# change of the class is reported more than one image later; with two it can be two (docs/results/touch_events.md).
-AGREE_TIME = 0.05
 _MARGIN = 0.8  # of the odds with which one frame alone would begin or end a touch in a stream that had settled
 NO_CONTACT = 'no_contact'  # the class of a frame that shows no touch
 UNKNOWN = 'unknown'  # the class of a touch that is like none of the other classes, if the checkpoint has it
@@ -119,14 +116,8 @@ class TouchTracker:
     are enough and faint ones need more. Half of the training images show no contact, so the odds are the evidence.
     One frame alone never begins or ends a touch, however long ago the one before was, unless the stream starts with it.
 
-    A result of which `Decision.shows_class` is False is evidence of contact, which its image shows, but not of the
-    class: the probabilities within contact stay as they are. So one result and its repeats can begin a touch, and a
-    frame that exited early because its class is that of the touch (`expected_class`) does not confirm that class: it
-    was selected for agreeing. Leaving such frames out favours a change of the class; counting them delays it.
-
-    A class that is wrong, or that changes while the first exit still predicts the old one, is found since only a frame
-    within AGREE_TIME of one that tau decided, and that had the class of the touch, may exit for its class. Once one
-    decided by tau has another class, all are decided by tau, until one has the class of the touch again.
+    A repeated result (`Decision.is_repeated`) is evidence of contact, which its image shows, but not of the class: the
+    probabilities within contact stay as they are. So one result and its repeats can begin a touch.
 
     If the classes are states of a held object, they have rates of their own, and the events are those of slip instead
     of the class: stable and moving alternate within one touch, and are not what an object is. With evidence of the
@@ -169,7 +160,6 @@ class TouchTracker:
         self._exits: Counter[int] = Counter()  # of those frames, before an onset
         self._candidate: tuple[int, int] | None = None  # the leading class, and the stamp since which it leads
         self._slip_since: int | None = None  # first stamp of the frames that contradict whether it slips
-        self._agreed_at: int | None = None  # stamp of the last frame that shows a class, if it is that of the touch
 
     @property
     def contact(self) -> float:
@@ -190,35 +180,24 @@ class TouchTracker:
             return NOT_HELD
         return NO_CONTACT if self._touch is None else SLIP if self._touch.slips else 'contact'
 
-    def expected_class(self, stamp: int) -> int | None:
-        """The class with which the frame at this stamp, ns, may exit below tau (`Hurry.expected`); None: with none.
-
-        It is the class of the touch, if that has settled. None for states: stable and moving alternate in one touch.
-        """
-        if self._agreed_at is None or self._touch is None or not 0 < stamp - self._agreed_at <= 1e9 * AGREE_TIME:
-            return None
-        return self._touch.settled
-
     def reset(self) -> list[TouchEvent]:
         """Forget everything: the stream was interrupted, or the node is deactivated."""
         events = []
         if self._touch is not None and self._stamp is not None:
             events.append(self._event(EventKind.INTERRUPTED, self._stamp, self._touch.last_stamp, self.contact))
         self._touch = self._since = self._candidate = self._stamp = self._slip_since = self._lost_at = None
-        self._agreed_at = None
         self._exits.clear()
         self._belief, self._held, self._most = self._stationary, None, math.inf
         return events
 
     def update(self, stamp: int, probabilities: NDArray[np.floating], exit_index: int,
-               slip: SlipEvidence | None = None, shows_class: bool = True) -> list[TouchEvent]:
+               slip: SlipEvidence | None = None, is_repeated: bool = False) -> list[TouchEvent]:
         """The events that this frame decides.
 
         stamp: ns. One before the last frame's, or more than `max_gap` and three times the last interval after it,
         interrupts the stream; a repeated one is ignored. probabilities: (C,), sum 1. slip: of the motion, for classes
-        that are states: which state it is within contact. Contact is that of the network or the gate. shows_class: see
-        `Decision`; False: the probabilities are evidence of contact alone. Raises ValueError for evidence that is not
-        finite.
+        that are states: which state it is within contact. Contact is that of the network or the gate. is_repeated: the
+        network computed the probabilities for an earlier frame. Raises ValueError for evidence that is not finite.
         """
         if slip is not None and (not np.isfinite(slip.states).all() or math.isinf(slip.lost)):
             raise ValueError(f'the evidence of slip is {slip}; must be finite, apart from lost before it is known')
@@ -241,13 +220,10 @@ class TouchTracker:
         before, self._belief = self._belief, self._seen(self._belief, probabilities)
         if self._slip is None:
             self._see_contact(float(before[self._nothing]), float(probabilities[self._nothing]))
-        if not shows_class:
+        if is_repeated:
             self._keep_class(last)
         touches = probabilities[self._nothing] < 0.5  # what this frame alone shows
         events += self._follow(stamp, touches, exit_index)
-        if shows_class:
-            settled = None if self._slip is not None or self._touch is None else self._touch.settled
-            self._agreed_at = stamp if settled == int(probabilities.argmax()) else None
         if self._slip is not None:
             slips = bool(probabilities[self._slip] >= 0.5)
             if slip is None:

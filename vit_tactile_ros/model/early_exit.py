@@ -1,6 +1,5 @@
 """The exit decision: a sample exits at the first exit whose score reaches tau; the score is its confidence.
 
-Others may exit below tau, see `Hurry`.
 With tau 1 every sample uses the full depth, even if its float32 score is exactly 1.
 """
 
@@ -35,21 +34,14 @@ class ExitResult:
 
 
 class Hurry(NamedTuple):
-    """Which samples may exit below tau: those that should not wait for a later exit, at lower thresholds, and those
-    whose class is expected, at the first exit that predicts it."""
+    """Lower thresholds for samples that should not wait for a later exit."""
 
-    tau: tuple[float, ...]  # one per early exit; where it is 1, no sample exits by this
-    applies: Callable[[int], bool] = lambda place: False  # tau, to a sample in the batch; asked at every exit
-    expected: tuple[int | None, ...] = ()  # class of each sample in the batch; None: none is; empty: of no sample
+    tau: tuple[float, ...]  # one per early exit
+    applies: Callable[[int], bool]  # to a sample, by its place in the batch; asked at every exit
 
-    def at(self, exit_index: int, score: float, class_id: int, place: int) -> bool:
-        """Whether a sample with this score and most probable class exits here."""
-        return self.agrees(exit_index, class_id, place) or (
-            bool(score >= score_limit(self.tau[exit_index])) and self.applies(place))
-
-    def agrees(self, exit_index: int, class_id: int, place: int) -> bool:
-        """Whether a sample exits here for its class, whatever its score."""
-        return bool(self.expected) and self.expected[place] == class_id and self.tau[exit_index] < 1
+    def at(self, exit_index: int, score: float, place: int) -> bool:
+        """Whether a sample with this score exits here."""
+        return bool(score >= score_limit(self.tau[exit_index])) and self.applies(place)
 
 
 def thresholds(tau: float | Sequence[float], num_exits: int) -> tuple[float, ...]:
@@ -94,7 +86,8 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
                ) -> ExitResult:
     """Run stages until every sample has exited; samples that exited are removed from the batch.
 
-    `tau` holds one threshold per early exit, `temperatures` one value per exit. `hurry`: who may exit below tau.
+    `tau` holds one threshold per early exit, `temperatures` one value per exit. A sample to which `hurry` applies
+    exits at its thresholds.
     """
     num_exits = len(temperatures)
     assert len(tau) == num_exits - 1
@@ -121,8 +114,7 @@ def early_exit(stages: Stages, tau: Sequence[float], temperatures: Sequence[floa
             exits = confidence >= float(score_limit(tau[exit_index]))
             if hurry is not None:
                 exits |= torch.tensor([hurry.at(exit_index, *sample) for sample in zip(
-                    confidence.tolist(), probabilities.argmax(-1).tolist(), rows.tolist(), strict=True)],
-                    device=device)
+                    confidence.tolist(), rows.tolist(), strict=True)], device=device)
         exited = rows[exits]
         result.logits[exited] = logits[exits]
         result.probabilities[exited] = probabilities[exits]
@@ -155,7 +147,7 @@ def _early_exit_of_one(logits: Tensor, stages: Stages, tau: Sequence[float], tem
             break
         if confidence >= score_limit(tau[exit_index]):
             break
-        if hurry is not None and hurry.at(exit_index, confidence, int(probabilities.argmax()), 0):
+        if hurry is not None and hurry.at(exit_index, confidence, 0):
             break
         logits = stages.send(None)
     stages.close()

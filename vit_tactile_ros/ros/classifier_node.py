@@ -140,7 +140,7 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         running.worker = ClassificationWorker(running.classifier, running.sensors, self._settings.thresholds,
                                               self._publish, self.get_logger(), self._throttled,
                                               partial(self._settings.value, 'gate'), self._settings.budget,
-                                              self._guard('annotated image', self._show), self._expected_class)
+                                              self._guard('annotated image', self._show))
         running.worker.start()
         transport = self._settings.value('image_transport')
         for sensor in running.sensors:
@@ -248,13 +248,6 @@ class TactileClassifierNode(ExplainingLifecycleNode):
         if warning:
             self._throttled.warning(f'{sensor.name} age', f'{sensor.label}: {warning}')
         return age
-
-    def _expected_class(self, sensor: Sensor, stamp_ns: int) -> int | None:
-        """With which the image at this stamp may exit below tau. Called by the worker."""
-        assert self._running is not None
-        if not self._settings.value('exit_at_settled_class'):
-            return None
-        return self._running.outputs[sensor.name].expected_class(stamp_ns)
 
     def _save_references(self, least: float = 0.0) -> None:
         for sensor in self._running.sensors if self._running is not None else ():

@@ -146,9 +146,6 @@ RULES: dict[str, ParameterRule] = {rule.name: rule for rule in (
     ParameterRule('skip_unchanged', False, 'A touched image that shows the same as one of the last 0.5 s, within the '
                   "gate's noise, gets the result of that one without the network. Not for checkpoints with motion; "
                   'with tau 1 every image is computed.', is_bool),
-    ParameterRule('exit_at_settled_class', True, 'An image of a touch whose class has settled (touch_event) exits at '
-                  'the first exit that predicts this class, also below tau, within 0.05 s of an image whose exit tau '
-                  'decided; with tau 1 none does.', is_bool, live=True),
     ParameterRule('slip_threshold', SLIP_THRESHOLD, 'Probability of slip, above 0 and below 1, at which touch_event '
                   'reports SLIP_BEGAN: lower is earlier, with more false alarms. For a checkpoint of states.',
                   _is_probability, live=True, dynamic=True, float_range=(0.0, 1.0)),

@@ -91,13 +91,9 @@ class SensorPublishers:
             self._tracker.slip_threshold = self._slip_threshold()
             self._tracker.lost_threshold = self._lost_threshold()
             self._publish_events(self._tracker.update(stamp_ns, decision.probabilities, decision.exit_index,
-                                                      decision.slip, decision.shows_class), frame_id)
+                                                      decision.slip, decision.is_repeated), frame_id)
             if self.touch_state == NOT_HELD:
                 self.touch_state = self._tracker.state
-
-    def expected_class(self, stamp_ns: int) -> int | None:
-        """With which the image at this stamp may exit below tau; None: with none."""
-        return None if self._tracker is None else self._tracker.expected_class(stamp_ns)
 
     def interrupt(self) -> None:
         """No image follows for now: a touch that is in progress is interrupted."""

@@ -62,12 +62,8 @@ class ClassificationWorker:
     def __init__(self, classifier: TactileClassifier, sensors: Sequence[Sensor],
                  tau: Callable[[], tuple[float, ...]], publish: Publish, logger: Logger,
                  throttled: ThrottledLog, gate: Callable[[], bool] = lambda: True,
-                 budget: Callable[[], Budget] = Budget, show: Show | None = None,
-                 expected: Callable[[Sensor, int], int | None] = lambda sensor, stamp_ns: None) -> None:
-        """gate: whether untouched images exit before the first block.
-
-        expected: the class with which the image of a sensor at a stamp, ns, may exit below tau; None: with none.
-        """
+                 budget: Callable[[], Budget] = Budget, show: Show | None = None) -> None:
+        """gate: whether untouched images exit before the first block."""
         self.classifier = classifier  # replace it inside `held`
         self.steering = TauSteering()
         self.failures = 0
@@ -80,7 +76,6 @@ class ClassificationWorker:
         self._tau = tau
         self._budget = budget
         self._show = show
-        self._expected = expected
         self._hold: tuple[threading.Event, threading.Event] | None = None  # the thread waits; it may continue
         self._publish = publish
         self._logger = logger
@@ -211,7 +206,9 @@ class ClassificationWorker:
             else:
                 others.append(r)
         if others:
-            hurry = self._hurry(others, tau, budget)
+            # Only under load: otherwise a camera faster than the network would always have a newer image waiting.
+            hurry = Hurry(floor(tau, budget.tau_min), lambda place: others[place].sensor.waiting is not None) \
+                if self.steering.level else None
             results += [self._finish(r, decision) for r, decision in self._decide(others, steered, hurry, gate)]
         ages = [result.age for result in results if result is not None and result.age is not None]
         self.steering.observe(max(ages, default=None))
@@ -219,14 +216,6 @@ class ClassificationWorker:
             for result in results:
                 if result is not None:
                     self._show(*result)
-
-    def _hurry(self, ready: Sequence[_Ready], tau: tuple[float, ...], budget: Budget) -> Hurry | None:
-        """The images that may exit below tau: those with the class of their touch, and under load all that keep a newer
-        one waiting. Not without load: a camera faster than the network would always have one waiting."""
-        expected = tuple(self._expected(r.sensor, r.frame.stamp_ns) for r in ready)
-        if self.steering.level:
-            return Hurry(floor(tau, budget.tau_min), lambda place: ready[place].sensor.waiting is not None, expected)
-        return Hurry(tau, expected=expected) if any(class_id is not None for class_id in expected) else None
 
     def _decide(self, ready: Sequence[_Ready], tau: tuple[float, ...], hurry: Hurry | None, gate: bool,
                 ) -> list[tuple[_Ready, Decision]]:

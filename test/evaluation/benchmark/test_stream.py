@@ -60,8 +60,7 @@ def test_the_lines_decide_as_the_node(clip, checkpoint):
     found = stream.measure_stream(subject, [clip], {clip.name: [(12, 31)]}, 1, 1)
     result = stream.summary(found, subject, ['tiny', 'not there'])
     assert set(found.times) == {'full depth', 'exits alone', 'tokens alone', 'gate alone', 'gate and exits',
-                                'all, exits by tau alone', 'all together', 'and changes only', 'tiny',
-                                'preprocessing alone'}
+                                'all together', 'and changes only', 'tiny', 'preprocessing alone'}
     assert all(len(times) == len(found.touched) == 95 for times in found.times.values())
     played = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing)
     sensor = SensorFrames(Reference(), checkpoint.preprocessing)
@@ -101,4 +100,4 @@ def test_forced_exits_are_taken(clip, checkpoint):
     message = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing).messages[80]
     run = stream.ours(TactileClassifier(checkpoint, 'cpu', threads=1), (0.5, 0.5), False, True)
     with torch.inference_mode():
-        assert [run(message, 0, stream.Exits(exit_index)).exit_index for exit_index in (0, 1, 2)] == [0, 1, 2]
+        assert [run(message, 0, exit_index).exit_index for exit_index in (0, 1, 2)] == [0, 1, 2]

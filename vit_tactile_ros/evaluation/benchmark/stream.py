@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,24 +29,15 @@ from vit_tactile_ros.inference.frames import SensorFrames
 from vit_tactile_ros.inference.gate import GATE_EXIT_INDEX
 from vit_tactile_ros.inference.preprocess import fit, normalise
 from vit_tactile_ros.inference.reference import REFERENCE_FRAMES, Reference
-from vit_tactile_ros.inference.touch_events import NO_CONTACT, TouchTracker
-from vit_tactile_ros.model import Hurry, PreprocessingConfig, exit_probabilities
+from vit_tactile_ros.inference.touch_events import NO_CONTACT
+from vit_tactile_ros.model import PreprocessingConfig, exit_probabilities
 
 # Frames that a line runs before the next one has its turn: a node runs one network, whose weights stay in the cache.
 RUN = 25
 FULL, ALL = 'full depth', 'all together'
-BY_TAU = 'all, exits by tau alone'  # all together, without exits at the settled class of a touch
 CHANGES = 'and changes only'  # all together, and an unchanged touch is not computed again
 EMPTY = 'preprocessing alone'
-Frame = Callable[[Any, int, 'Exits'], 'Decision | None']  # message, stamp in ns
-
-
-class Exits(NamedTuple):
-    """Exits that are forced on a frame; -1: none is."""
-
-    alone: int = -1  # without the gate, and its evidence of a touch
-    by_tau: int = -1  # with the gate
-    settled: int = -1  # with the gate, and images may exit at the settled class of their touch
+Frame = Callable[[Any, int, int], 'Decision | None']  # message, stamp in ns, exit that is forced (-1: none)
 
 
 @dataclass(frozen=True)
@@ -78,41 +69,27 @@ class StreamTimes:
         return Times(tuple(np.array(self.times[line])[keep]), tuple(np.array(self.cpu[line])[keep]))
 
 
-def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exits: bool, settled: bool = False,
+def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exits: bool,
          changes: bool = False) -> Frame:
-    """Our network on a new sensor, as the node calls it.
-
-    settled: images may exit below tau with the class of their touch. changes: an unchanged one gets an earlier result.
-    """
+    """Our network on a new sensor, as the node calls it. changes: an unchanged image gets the result before it."""
     sensor = SensorFrames(Reference(), classifier.preprocessing, classifier.expects_grey, finds_unchanged=changes)
     untouched = classifier.untouched(tau) if gate else None
     full = classifier.thresholds(1.0)
-    tracker = TouchTracker(classifier.class_names, len(classifier.exits)) if (
-        settled and NO_CONTACT in classifier.class_names) else None
     last: Decision | None = None
 
-    def decide(message: Any, stamp: int, forced: Exits) -> Decision:
+    def run(message: Any, stamp: int, forced: int) -> Decision:
         nonlocal last
         frame = sensor.update(message, stamp)
         if untouched is not None and frame.is_untouched:
             return untouched
         if frame.is_unchanged and last is not None and (again := classifier.repeated(last, tau)) is not None:
             return again
-        used, hurry = full, None
+        used = full
         if exits:
-            exit_index = forced.settled if settled else forced.by_tau if gate else forced.alone
-            used = tau if exit_index < 0 else tuple(0.0 if i >= exit_index else 1.0 for i in range(len(tau)))
-            expected = tracker.expected_class(stamp) if tracker is not None and exit_index < 0 else None
-            hurry = None if expected is None else Hurry(tau, expected=(expected,))
-        decision, = classifier.classify([frame.image], [frame.reference], used, [frame.previous], hurry,
+            used = tau if forced < 0 else tuple(0.0 if i >= forced else 1.0 for i in range(len(tau)))
+        decision, = classifier.classify([frame.image], [frame.reference], used, [frame.previous], None,
                                         [frame.touch_odds] if untouched is not None else None)
         last = decision
-        return decision
-
-    def run(message: Any, stamp: int, forced: Exits) -> Decision:
-        decision = decide(message, stamp, forced)
-        if tracker is not None:
-            tracker.update(stamp, decision.probabilities, decision.exit_index, shows_class=decision.shows_class)
         return decision
     return run
 
@@ -121,7 +98,7 @@ def other(network: Network | None, preprocessing: PreprocessingConfig) -> Frame:
     """A network without exits on the same inputs, without motion; None: only the preprocessing."""
     reference = Reference()
 
-    def run(message: Any, _stamp: int, _forced: Exits) -> None:
+    def run(message: Any, _stamp: int, _forced: int) -> None:
         image = fit(decode(message), preprocessing)
         reference.update(image)
         inputs = normalise(image, reference.frame, preprocessing, previous=_no_motion(image, preprocessing))[None, :3]
@@ -144,10 +121,9 @@ def lines_of(subject: Subject) -> dict[str, Frame]:
         lines['gate alone'] = ours(whole, tau, True, False)
         if kept is not None:
             lines['gate and exits'] = ours(whole, tau, True, True)
-    lines[BY_TAU] = ours(kept or whole, tau, True, True)
-    lines[ALL] = ours(kept or whole, tau, True, True, settled=True)
+    lines[ALL] = ours(kept or whole, tau, True, True)
     if whole.untouched(tau) is not None:
-        lines[CHANGES] = ours(kept or whole, tau, True, True, settled=True, changes=True)
+        lines[CHANGES] = ours(kept or whole, tau, True, True, True)
     lines |= {name: other(network, whole.preprocessing) for name, network in subject.networks.items()}
     return lines | {EMPTY: other(None, whole.preprocessing)}
 
@@ -206,15 +182,12 @@ def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -
     found.clips += 1
 
 
-def _exits_of(clip: StreamClip, subject: Subject) -> list[Exits]:
+def _exits_of(clip: StreamClip, subject: Subject) -> list[int]:
     if subject.forced is None:
-        return [Exits()] * len(clip.messages)
-    runs = [ours(subject.forced, subject.tau, *given) for given in ((False, True), (True, True), (True, True, True))]
-    found = [[decision.exit_index if (decision := run(message, number * STEP_NS, Exits())) else -1
-              for number, message in enumerate(clip.messages)] for run in runs]
-    # The gate of the other size may pass an image that the one here does not.
-    return [Exits(alone, *(alone if one == GATE_EXIT_INDEX else one for one in gated))
-            for alone, *gated in zip(*found, strict=True)]
+        return [-1] * len(clip.messages)
+    run = ours(subject.forced, subject.tau, False, True)
+    decisions = [run(message, number * STEP_NS, -1) for number, message in enumerate(clip.messages)]
+    return [decision.exit_index if decision else -1 for decision in decisions]
 
 
 def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[str, Any]:

@@ -83,10 +83,10 @@ def find_touches_and_lost(table: FrameTable, settings: EventSettings | None = No
     lost: list[Lost] = []
     for own in _streams(table):
         tracker, probabilities = TouchTracker(own.class_names, len(own.exits), settings), own.probabilities
-        shows_class = ~own.is_unchanged & ~own.is_agreed
+        is_unchanged = own.is_unchanged
         events = [event for row, stamp in enumerate(own.stamp.tolist())
                   for event in tracker.update(stamp, probabilities[row], int(own.exit_index[row]), own.slip(row),
-                                              bool(shows_class[row]))]
+                                              bool(is_unchanged[row]))]
         touches += _touches_of(own, [event for event in events if event.kind != EventKind.LOST])
         seconds_of = _seconds_of(own)
         lost += [Lost(str(own.bag[0]), str(own.sensor[0]), seconds_of[event.stamp], event.confidence)

@@ -106,11 +106,6 @@ class FrameTable:
         return (self.kept_share == 0) & ~self.is_gated
 
     @property
-    def is_agreed(self) -> NDArray[np.bool_]:
-        """Whether the frame exited below tau, for its class (`exit_at_settled_class`), (N,)."""
-        return self.confidence < np.array([*self.tau, 0.0, 0.0], np.float32)[self.exit_index]
-
-    @property
     def exit_blocks(self) -> NDArray[np.int64]:
         """(N,), 1-based; 0: the gate."""
         return np.where(self.is_gated, GATE_EXIT_BLOCK, np.asarray(self.exits)[self.exit_index])
@@ -132,7 +127,7 @@ class FrameTable:
     def decided(self, tau: float | Sequence[float]) -> FrameTable:
         """The same frames at another tau, by the rule of the live node; inference times become NaN.
 
-        Frames that exited at the gate still do, unless no image exits early at this tau. None exits for its class.
+        Frames that exited at the gate still do, unless no image exits early at this tau.
         """
         limits = thresholds(tau, len(self.exits))
         exit_index, class_id, confidence = self.outputs_of_all().decide(limits, self.temperatures)
@@ -143,12 +138,6 @@ class FrameTable:
                 confidence = np.where(self.is_gated, np.float32(GATE_CONFIDENCE), confidence)
         return replace(self, tau=limits, exit_index=exit_index, class_id=class_id, confidence=confidence,
                        inference_time=np.full(len(self), np.nan))
-
-    def exiting(self, exit_index: NDArray[np.int64]) -> FrameTable:
-        """The same frames at these exits, (N,), whatever tau."""
-        found = replace(self, exit_index=exit_index)
-        probabilities = found.probabilities
-        return replace(found, class_id=probabilities.argmax(axis=1), confidence=probabilities.max(axis=1))
 
     def subset(self, rows: NDArray[Any]) -> FrameTable:
         """The rows at indices or under a mask, (n,) or bool (N,); rejections stay."""

@@ -20,7 +20,6 @@ from vit_tactile_ros.data.prefetch import Prefetch
 from vit_tactile_ros.data.table import DataError
 from vit_tactile_ros.evaluation.recordings.frame_table import FrameTable, Rejection, merge_rejections
 from vit_tactile_ros.evaluation.recordings.sensor_notes import sensor_notes
-from vit_tactile_ros.evaluation.recordings.settled_exits import SettledExits
 from vit_tactile_ros.evaluation.recordings.truth import Truth
 from vit_tactile_ros.inference.classifier import TactileClassifier
 from vit_tactile_ros.inference.frames import SensorFrames, sensor_frames
@@ -33,8 +32,8 @@ from vit_tactile_ros.inference.reference_store import stored_path
 from vit_tactile_ros.inference.runtime import Precision
 from vit_tactile_ros.inference.slip_evidence import SlipEvidence
 from vit_tactile_ros.inference.slip_network import shipped_slip_network
-from vit_tactile_ros.inference.touch_events import NO_CONTACT, STATES
-from vit_tactile_ros.model import Hurry, PreprocessingConfig
+from vit_tactile_ros.inference.touch_events import STATES
+from vit_tactile_ros.model import PreprocessingConfig
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,6 @@ class ReplaySettings:
     reference_store: Path | None = None  # folder with references that adapt or the node stored; not written to
     slip_motion: bool = True  # for classes that are states
     skip_unchanged: bool = False  # an unchanged touched frame gets the result of an earlier one
-    exit_at_settled_class: bool = True  # frames may exit below tau with the class of their touch
 
 
 @dataclass
@@ -147,8 +145,7 @@ def replay(path: Path, name: str, classifier: TactileClassifier, settings: Repla
         selection = select(recording, settings)
         labels = labels_of(recording, settings.labels, selection.sensors, name)
         truth = Truth(labels, classifier.class_names, name)
-        collected = _Collected(name, recording.start, empty, [],
-                               settings.exit_at_settled_class and NO_CONTACT in classifier.class_names)
+        collected = _Collected(name, recording.start, empty, [])
         stopped = False
         expected = selection.images
         every = max(8, expected // settings.timing_frames) if settings.timing_frames else 0
@@ -201,7 +198,6 @@ class _Collected:
     start: int
     empty: FrameTable
     rejections: list[Rejection]
-    at_settled: bool = False  # frames may exit at the class that has settled
     images: int = 0
 
     def __post_init__(self) -> None:
@@ -210,8 +206,6 @@ class _Collected:
         self._kept: list[float] = []
         self._times: list[float] = []
         self._last: dict[str, NDArray[np.float32]] = {}  # by sensor, logits of the last frame that was not unchanged
-        self._settled: dict[str, SettledExits] = {}  # by sensor, if at_settled
-        self._exits: list[int] = []  # of each row, if at_settled
 
     def reject(self, topic: str, reason: str, index: int, received: int, error: Exception) -> None:
         self.rejections.append(Rejection(self.name, topic, reason, 1, f'message {index} at '
@@ -239,29 +233,16 @@ class _Collected:
                 self.reject(row.topic, 'not finite', row.number, row.received,
                             ValueError('the outputs of the network are not finite'))
                 continue
-            hurry = self._follow(classifier, row, logits[:, place], tau, not kept[place])
             self._last[row.sensor] = logits[:, place].copy()
             timed = every and len(self._rows) % every == 0
             # Before the row is added: after Ctrl-C in between, a row would have no time.
             one = slice(place, place + 1)
-            taken = (classifier.classify_inputs(inputs[one], tau, hurry, odds[one])[0].inference_time
+            taken = (classifier.classify_inputs(inputs[one], tau, None, odds[one])[0].inference_time
                      if timed and not row.is_gated and kept[place] else float('nan'))
             self._rows.append(row)
             self._logits.append(logits[:, place])
             self._kept.append(float(kept[place]))
             self._times.append(taken)
-
-    def _follow(self, classifier: TactileClassifier, row: Row, logits: NDArray[np.float32], tau: tuple[float, ...],
-                is_unchanged: bool) -> Hurry | None:
-        """Decide at which exit the frame exits; returns with what it runs live."""
-        if not self.at_settled:
-            return None
-        if row.sensor not in self._settled:
-            self._settled[row.sensor] = SettledExits(classifier.class_names, tau, classifier.temperatures)
-        follower = self._settled[row.sensor]
-        hurry = follower.hurry(row.stamp)
-        self._exits.append(follower.exit_of(row.stamp, logits, row.is_gated, is_unchanged))
-        return hurry
 
     def table(self) -> FrameTable:
         rejections = merge_rejections(self.rejections)
@@ -282,8 +263,7 @@ class _Collected:
             inference_time=np.array(self._times[:count]),
             class_names=self.empty.class_names, exits=self.empty.exits, compute_shares=self.empty.compute_shares,
             temperatures=self.empty.temperatures, tau=self.empty.tau, rejections=rejections, motion=motion)
-        decided = replace(table.decided(table.tau), inference_time=table.inference_time)
-        return decided.exiting(np.array(self._exits[:count])) if self._exits else decided
+        return replace(table.decided(table.tau), inference_time=table.inference_time)
 
 
 def _batches(recording: Recording, selection: Selection, settings: ReplaySettings, preprocessing: PreprocessingConfig,

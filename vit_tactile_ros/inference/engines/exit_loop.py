@@ -93,8 +93,7 @@ class ExitLoop:
             exiting = here if last else here & (scores >= limits[index])
             if hurry is not None and not last:
                 for i in np.flatnonzero(here & ~exiting):
-                    exiting[i] = hurry.at(index, confidences[rows[i], index],
-                                          int(output[i, classes:2 * classes].argmax()), int(numbers[rows[i]]))
+                    exiting[i] = hurry.at(index, confidences[rows[i], index], int(numbers[rows[i]]))
             exited = rows[exiting]
             logits[exited], probabilities[exited] = output[exiting, :classes], output[exiting, classes:]
             exit_index[exited] = index

@@ -96,8 +96,7 @@ class _Session:
             'image_transport': 'compressed' if self._compressed else 'raw',
             'reference_frames': settings.reference_frames, 'silence_timeout': 60.0,
             'gate': settings.gate, 'reference_drift': settings.reference_drift,
-            'slip_motion': settings.slip_motion, 'skip_unchanged': settings.skip_unchanged,
-            'exit_at_settled_class': settings.exit_at_settled_class}
+            'slip_motion': settings.slip_motion, 'skip_unchanged': settings.skip_unchanged}
         files = dict(settings.reference_files)
         if any(sensor in files for sensor in self._sensors.values()):
             self._parameters['reference_files'] = [files.get(s, '') for s in self._sensors.values()]
