@@ -103,7 +103,8 @@ SHARED: dict[str, Flags] = {
         'epochs': Flag('number of epochs; may change when a run resumes'),
         'lr': Flag('peak learning rate of AdamW'),
         'head_lr_factor': Flag('factor on the learning rate for the heads of the exits; default: 8 where they are new, '
-                               'because --init has none of the classes, and blocks are trained; otherwise 1', 'FACTOR'),
+                               'because --init has none of the classes but no_contact and unknown, and blocks are '
+                               'trained; otherwise 1', 'FACTOR'),
         'warmup': Flag('share of the steps with a rising learning rate'),
         'weight_decay': Flag('weight decay of AdamW'),
         'clip': HIDDEN,

@@ -120,6 +120,8 @@ def _search(search: Search) -> int:
                                          search.data.motion, search.data.default_motion,
                                          search.data.motion_views, search.data.zoom_below)
     architecture = start.for_inputs(architecture, preprocessing)
+    search = dataclasses.replace(search, config=search.config.for_heads(heads_are_new(checkpoints, class_names),
+                                                                        architecture.depth))
     data = prepare_data(table, search.data, preprocessing, search.config, search.workers)
     if data.validation is None:
         assert table is not None  # simulated data always has a validation part
@@ -129,7 +131,6 @@ def _search(search: Search) -> int:
     def run(trial: optuna.Trial) -> float:
         config, model_settings, augmentation = settings_of(suggest(trial, search, len(architecture.exits)), search,
                                                            len(architecture.exits))
-        config = config.for_heads(heads_are_new(checkpoints, class_names), architecture.depth)
         torch.manual_seed(config.seed)
         model = ViTTactile(dataclasses.replace(architecture, **model_settings))
         start_from_all(model, checkpoints, class_names)
@@ -252,7 +253,8 @@ def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: T
         storage=storage, study_name=search.study, direction='maximize', load_if_exists=True,
         sampler=optuna.samplers.TPESampler(multivariate=False),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1 + max(1, search.config.epochs // 5)))
-    asked = {name: str(getattr(search.config, name)) for name in ('epochs', 'batch_size', 'balance', 'seed')}
+    asked = {name: str(getattr(search.config, name))
+             for name in ('epochs', 'batch_size', 'balance', 'seed', 'head_lr_factor')}
     asked |= {'objective': search.objective, 'search_attention': str(search.search_attention),
               'augment': search.augmentation.augment, 'init': search.start.origin or 'None'}
     asked |= {name: str(value) for name, value in data.settings.items()}
@@ -264,7 +266,7 @@ def _open_study(storage: Any, search: Search, architecture: ModelConfig, data: T
     if before is None:
         study.set_user_attr('settings', asked)
         return study
-    before = {'zoom_below': '0.0'} | before  # older studies have no entry
+    before = {'zoom_below': '0.0', 'head_lr_factor': '1.0'} | before  # older studies have no entry
     # Older studies have an entry for motion only if the flag was given: left out both times, it is the default, but
     # that of a checkpoint may have changed since.
     unknown = {name for name in ('motion', 'motion_views')

@@ -7,7 +7,14 @@ import torch
 from toy_training import CLASS_NAMES, CONFIG, PREPROCESSING, make_model
 
 from vit_tactile_ros.model import Checkpoint, ViTTactile
-from vit_tactile_ros.training.initialise import Start, check_frozen, start_from, start_from_all, start_told
+from vit_tactile_ros.training.initialise import (
+    Start,
+    check_frozen,
+    heads_are_new,
+    start_from,
+    start_from_all,
+    start_told,
+)
 
 CHECKPOINT = Checkpoint(make_model(3), PREPROCESSING, CLASS_NAMES)
 IMAGES = torch.randn(2, 3, 32, 32)
@@ -264,3 +271,11 @@ def test_the_threshold_of_tokens_is_given_in_grey_levels():
     for wrong in (-1.0, 128.0, float('nan')):
         with pytest.raises(ValueError, match='token_threshold is .*; must be 0 .* to 127 grey levels'):
             Start(token_threshold=wrong).for_inputs(CONFIG, PREPROCESSING)
+
+
+def test_which_heads_are_new():
+    """`no_contact`, which most data has, kept new heads at the rate of the blocks."""
+    shipped = dataclasses.replace(CHECKPOINT, class_names=('no_contact', 'ring', 'unknown'))
+    for names, are_new in ((('bolt', 'nut'), True), (('bolt', 'no_contact', 'nut'), True), (('bolt', 'ring'), False)):
+        assert heads_are_new([shipped], names) == are_new
+    assert not heads_are_new([], ('bolt', 'nut')) and not heads_are_new([shipped, CHECKPOINT], CHECKPOINT.class_names)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from vit_tactile_ros.foundation.command_line import nearest
 from vit_tactile_ros.foundation.errors import UserError
+from vit_tactile_ros.inference.touch_events import NO_CONTACT, UNKNOWN
 from vit_tactile_ros.model import (
     Checkpoint,
     ModelConfig,
@@ -204,8 +205,9 @@ def kept_classes(class_names: tuple[str, ...], checkpoint: Checkpoint) -> tuple[
 
 
 def heads_are_new(checkpoints: Sequence[Checkpoint], class_names: tuple[str, ...]) -> bool:
-    """Whether `start_from_all` copies blocks but no row of a head, because no class is known."""
-    return bool(checkpoints) and not any(kept_classes(class_names, checkpoint) for checkpoint in checkpoints)
+    """Whether `start_from_all` copies blocks, and of the heads at most the rows of `no_contact` and `unknown`."""
+    return bool(checkpoints) and all(set(kept_classes(class_names, checkpoint)) <= {NO_CONTACT, UNKNOWN}
+                                     for checkpoint in checkpoints)
 
 
 def start_told(checkpoints: Sequence[Checkpoint], origin: str, model: ModelConfig, class_names: tuple[str, ...],

@@ -98,6 +98,24 @@ def test_the_lines_decide_as_the_node(clip, checkpoint):
 def test_forced_exits_are_taken(clip, checkpoint):
     """Exits that follow confidences which mean nothing."""
     message = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing).messages[80]
-    run = stream.ours(TactileClassifier(checkpoint, 'cpu', threads=1), (0.5, 0.5), False, True)
+    run = stream.ours(TactileClassifier(checkpoint, 'cpu', threads=1), (0.5, 0.5), stream.Kind(), True).frame
     with torch.inference_mode():
         assert [run(message, 0, exit_index).exit_index for exit_index in (0, 1, 2)] == [0, 1, 2]
+
+
+def test_the_forced_exits_are_those_of_the_node(clip, checkpoint, monkeypatch):
+    """Exits without the gate's evidence of a touch were forced on frames that had it, so too few passed all blocks."""
+    whole = TactileClassifier(checkpoint, 'cpu', threads=1)
+    subject = stream.Subject(whole, None, (0.5, 0.5), {}, forced=whole)
+    played = read_stream_clip(clip, [(12, 31)], checkpoint.preprocessing)
+    seen = []
+    classify = whole.classify
+    monkeypatch.setattr(whole, 'classify', lambda *arguments: seen.append(arguments[5]) or classify(*arguments))
+    with torch.inference_mode():
+        for kind in (stream.Kind(), stream.Kind(gate=True), stream.Kind(gate=True, changes=True)):
+            seen.clear()
+            exits = stream._exits_of(played, subject, kind)
+            computed = seen[:len(seen) - len(played.messages)]  # the last ones are those without the gate
+            assert len(exits) == len(played.messages) and set(exits) <= {0, 1, 2}
+            assert all((odds is None) != kind.gate for odds in computed), kind
+            assert len(computed) < len(played.messages) if kind.gate else len(computed) == len(played.messages)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -38,6 +38,13 @@ FULL, ALL = 'full depth', 'all together'
 CHANGES = 'and changes only'  # all together, and an unchanged touch is not computed again
 EMPTY = 'preprocessing alone'
 Frame = Callable[[Any, int, int], 'Decision | None']  # message, stamp in ns, exit that is forced (-1: none)
+
+
+class Kind(NamedTuple):
+    """What decides the exits of a line beside tau."""
+
+    gate: bool = False  # untouched frames exit at the gate, and what it shows of a touch is evidence at every exit
+    changes: bool = False  # an unchanged frame gets an earlier result
 
 
 @dataclass(frozen=True)
@@ -69,11 +76,17 @@ class StreamTimes:
         return Times(tuple(np.array(self.times[line])[keep]), tuple(np.array(self.cpu[line])[keep]))
 
 
-def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exits: bool,
-         changes: bool = False) -> Frame:
-    """Our network on a new sensor, as the node calls it. changes: an unchanged image gets the result before it."""
-    sensor = SensorFrames(Reference(), classifier.preprocessing, classifier.expects_grey, finds_unchanged=changes)
-    untouched = classifier.untouched(tau) if gate else None
+class Line(NamedTuple):
+    """A line of the table."""
+
+    frame: Frame
+    kind: Kind = Kind()
+
+
+def ours(classifier: TactileClassifier, tau: tuple[float, ...], kind: Kind, exits: bool) -> Line:
+    """Our network on a new sensor, as the node calls it."""
+    sensor = SensorFrames(Reference(), classifier.preprocessing, classifier.expects_grey, finds_unchanged=kind.changes)
+    untouched = classifier.untouched(tau) if kind.gate else None
     full = classifier.thresholds(1.0)
     last: Decision | None = None
 
@@ -91,10 +104,10 @@ def ours(classifier: TactileClassifier, tau: tuple[float, ...], gate: bool, exit
                                         [frame.touch_odds] if untouched is not None else None)
         last = decision
         return decision
-    return run
+    return Line(run, kind)
 
 
-def other(network: Network | None, preprocessing: PreprocessingConfig) -> Frame:
+def other(network: Network | None, preprocessing: PreprocessingConfig) -> Line:
     """A network without exits on the same inputs, without motion; None: only the preprocessing."""
     reference = Reference()
 
@@ -104,26 +117,27 @@ def other(network: Network | None, preprocessing: PreprocessingConfig) -> Frame:
         inputs = normalise(image, reference.frame, preprocessing, previous=_no_motion(image, preprocessing))[None, :3]
         if network is not None:
             int(exit_probabilities(network(torch.from_numpy(inputs))).numpy().argmax())
-    return run
+    return Line(run)
 
 
 def _no_motion(image: NDArray[np.uint8], preprocessing: PreprocessingConfig) -> NDArray[np.uint8] | None:
     return np.tile(image, (1, 1, preprocessing.channels // 3 - 1)) if preprocessing.motion_interval else None
 
 
-def lines_of(subject: Subject) -> dict[str, Frame]:
+def lines_of(subject: Subject) -> dict[str, Line]:
     """The lines of the table, each with a sensor of its own."""
     whole, kept, tau = subject.whole, subject.kept, subject.tau
-    lines = {FULL: ours(whole, tau, False, False), 'exits alone': ours(whole, tau, False, True)}
+    none, gate = Kind(), Kind(gate=True)
+    lines = {FULL: ours(whole, tau, none, False), 'exits alone': ours(whole, tau, none, True)}
     if kept is not None:
-        lines['tokens alone'] = ours(kept, tau, False, False)
+        lines['tokens alone'] = ours(kept, tau, none, False)
     if whole.untouched(tau) is not None:
-        lines['gate alone'] = ours(whole, tau, True, False)
+        lines['gate alone'] = ours(whole, tau, gate, False)
         if kept is not None:
-            lines['gate and exits'] = ours(whole, tau, True, True)
-    lines[ALL] = ours(kept or whole, tau, True, True)
+            lines['gate and exits'] = ours(whole, tau, gate, True)
+    lines[ALL] = ours(kept or whole, tau, gate, True)
     if whole.untouched(tau) is not None:
-        lines[CHANGES] = ours(kept or whole, tau, True, True, True)
+        lines[CHANGES] = ours(kept or whole, tau, Kind(gate=True, changes=True), True)
     lines |= {name: other(network, whole.preprocessing) for name, network in subject.networks.items()}
     return lines | {EMPTY: other(None, whole.preprocessing)}
 
@@ -157,15 +171,16 @@ def measure_stream(subject: Subject, clips: Sequence[Path], contacts: Mapping[st
 
 
 def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -> None:
-    forced = _exits_of(clip, subject)
     lines = lines_of(subject)
+    forced = {kind: _exits_of(clip, subject, kind) for kind in {line.kind for line in lines.values()}}
 
     def runner(name: str) -> Run:
         def run(turn: int) -> None:
             first = REFERENCE_FRAMES + turn * RUN
             for number in range(first, min(first + RUN, len(clip.messages))):
                 cpu, start = time.process_time(), time.perf_counter()
-                decision = lines[name](clip.messages[number], number * STEP_NS, forced[number])
+                line = lines[name]
+                decision = line.frame(clip.messages[number], number * STEP_NS, forced[line.kind][number])
                 found.times.setdefault(name, []).append(time.perf_counter() - start)
                 found.cpu.setdefault(name, []).append(time.process_time() - cpu)
                 if decision is not None:
@@ -174,7 +189,7 @@ def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -
 
     for line in lines.values():
         for number in range(REFERENCE_FRAMES):
-            line(clip.messages[number], number * STEP_NS, forced[number])
+            line.frame(clip.messages[number], number * STEP_NS, forced[line.kind][number])
     runs = -(-(len(clip.messages) - REFERENCE_FRAMES) // RUN)
     interleave({name: runner(name) for name in lines}, math.inf, runs, warm_up=0, seed=found.clips, rest=rest)
     found.touched += clip.touched[REFERENCE_FRAMES:].tolist()
@@ -182,12 +197,20 @@ def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -
     found.clips += 1
 
 
-def _exits_of(clip: StreamClip, subject: Subject) -> list[int]:
-    if subject.forced is None:
+def _exits_of(clip: StreamClip, subject: Subject, kind: Kind) -> list[int]:
+    """The exit that is forced on each image; -1: none is."""
+    classifier = subject.forced
+    if classifier is None:
         return [-1] * len(clip.messages)
-    run = ours(subject.forced, subject.tau, False, True)
-    decisions = [run(message, number * STEP_NS, -1) for number, message in enumerate(clip.messages)]
-    return [decision.exit_index if decision else -1 for decision in decisions]
+
+    def exits(kind: Kind) -> list[int]:
+        run = ours(classifier, subject.tau, kind, True).frame
+        decisions = [run(message, number * STEP_NS, -1) for number, message in enumerate(clip.messages)]
+        return [-1 if decision is None else decision.exit_index for decision in decisions]
+
+    # The gate of the other size may pass an image that the one here does not.
+    return [alone if exit_index == GATE_EXIT_INDEX else exit_index
+            for exit_index, alone in zip(exits(kind), exits(Kind()), strict=True)]
 
 
 def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[str, Any]:
