@@ -37,7 +37,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--seed', type=int, default=0, help='of the random faults')
     arguments = parser.parse_args(argv)
     os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
-    os.environ.setdefault('ROS_DOMAIN_ID', claimed_domain())
+    if 'ROS_DOMAIN_ID' not in os.environ:
+        os.environ['ROS_DOMAIN_ID'] = claimed_domain()
 
     with tempfile.TemporaryDirectory() as folder, spinning_client(publisher_profile()) as client:
         bench = Bench(client, Path(folder), arguments.checkpoint, Scene())

@@ -89,8 +89,8 @@ def start(tmp_path) -> Iterator[Callable[..., NodeProcess]]:
     with contextlib.ExitStack() as stack:  # all are stopped, even if one fails to end
         yield start_node
         for node in started:
-            stack.callback(node.stop)
             stack.callback(lambda node=node: print(f'{node.log.name}:\n{node.output}'))  # shown if the test failed
+            stack.callback(node.stop)  # before that
 
 
 @pytest.fixture

@@ -124,7 +124,7 @@ class TactileSimulatorNode(Node):
     def _on_force(self, message: Float64) -> None:
         if math.isfinite(message.data):
             if self._force is None:
-                self.get_logger().info('held by the gripper of gripper/force from now on')
+                self.get_logger().info('a gripper holds the object now (gripper/force)')
                 if self._started is not None:
                     self._commanded = time.monotonic() - self._started
             self._force = message.data

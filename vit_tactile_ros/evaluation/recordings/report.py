@@ -206,4 +206,5 @@ def _percent(share: float) -> str:
 
 
 def _range(estimate: Estimate) -> str:
-    return f'{estimate.interval(lambda share: f"{100 * share:.1f}")} %'
+    text = estimate.interval(lambda share: f'{100 * share:.1f}')
+    return text if text == '-' else f'{text} %'
