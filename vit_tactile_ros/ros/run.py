@@ -27,6 +27,9 @@ SIGNAL_POLL = 0.2  # s between checks for Ctrl-C or SIGTERM
 STOP_LIMIT = 1.7  # s from the signal until the process is ended by force
 START_STOP_LIMIT = 0.6  # s, the same before the node is up, when no image waits for its result
 FAILURE_LIMIT = 10.0  # s that a node which failed may take to finish
+# s after which a thread that holds Python's lock lets another one have it; Python's own 0.005 s delay results while an
+# image is received (docs/results/node_latency.md).
+SWITCH_INTERVAL = 0.0002
 MAX_EXECUTOR_ERRORS = 20  # in a row, after which the process ends
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 START_ERRORS = (UserError, ParameterException, InvalidParameterValueException, InvalidParameterTypeException)
@@ -106,6 +109,7 @@ def run_node(create: Callable[[], Any], parameters: Sequence[str], args: list[st
     that they name, with which another start would fail again; 130: stopped before that.
     """
     use_one_heap()
+    sys.setswitchinterval(SWITCH_INTERVAL)
     signals = StopSignals()
     try:
         return _run(create, parameters, args, executor, signals)
