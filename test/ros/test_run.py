@@ -10,7 +10,7 @@ import time
 import pytest
 from live_nodes import TIMEOUT
 
-from vit_tactile_ros.ros.run import START_STOP_LIMIT, STOP_LIMIT
+from vit_tactile_ros.ros.run import START_STOP_LIMIT, STOP_LIMIT, SWITCH_INTERVAL
 
 PROGRAM = """
 import hashlib, os, signal, sys, threading, time
@@ -96,6 +96,12 @@ def test_while_it_is_created():
 def test_while_it_spins():
     status, output, _ = stopped(init="self.create_timer(0.2, lambda: told('now'))")
     assert status == 0 and output.replace('now\n', '') == 'finishing\n'
+
+
+def test_python_hands_its_lock_over_soon():
+    """With Python's own 5 ms, a result waits while an image is received."""
+    show = "self.create_timer(0.2, lambda: told(f'{sys.getswitchinterval():g}'))"
+    assert stopped(text=f'{SWITCH_INTERVAL:g}', init=show)[0] == 0
 
 
 def test_a_signal_to_a_fork_does_not_stop_the_node():
