@@ -35,3 +35,6 @@ try:
     rclpy.spin(node)
 except (KeyboardInterrupt, ExternalShutdownException):
     pass
+except Exception:  # Ctrl+C ends the context, in which a message may be taken at this moment
+    if rclpy.ok():
+        raise
