@@ -22,8 +22,7 @@ os.environ['ROS_AUTOMATIC_DISCOVERY_RANGE'] = 'LOCALHOST'
 # No test takes the engine that an earlier run has measured, or leaves a choice in the user's cache folder.
 os.environ['VIT_TACTILE_CACHE'] = ''
 
-# Without a GPU, Triton's kernels run in its interpreter, on CPU tensors. It reads this when it is imported, so this is
-# the last line but one that may import torch.
+# Without a GPU, Triton's kernels run in its interpreter, on CPU tensors. It reads this when it is imported.
 import torch  # noqa: E402
 
 if not torch.cuda.is_available():

@@ -104,7 +104,7 @@ def runtimes(model: ViTTactile, setup: Setup) -> tuple[dict[str, Runtime], dict[
     makers: dict[str, Callable[[], Runtime]] = {
         f'{engine} {precision}': partial(make_runtime, model, setup.device, engine, precision)
         for engine, precision in setup.engines}
-    if setup.device != 'cpu':
+    if setup.device != 'cpu' and torch.cuda.get_device_capability(setup.device) >= (9, 0):
         makers['triton bfloat16, dependent launches'] = partial(_dependent, model, torch.device(setup.device))
     ready, refused = {}, {}
     for name, make in makers.items():

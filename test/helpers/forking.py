@@ -25,7 +25,7 @@ def fork(main: Callable[[], int | None], log: Path, at_end: Callable[[], object]
             os.dup2(file, number)
         sys.stdout, sys.stderr = (open(number, 'w', buffering=1, closefd=False) for number in (1, 2))
         status = _status(main)
-        status = _status(at_end) and 1 or status
+        status = _status(at_end) or status
         sys.stdout.flush()
         sys.stderr.flush()
     finally:  # whatever happens, this copy must not go on as the tests

@@ -172,7 +172,7 @@ def measure_stream(subject: Subject, clips: Sequence[Path], contacts: Mapping[st
 
 def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -> None:
     lines = lines_of(subject)
-    forced = {kind: _exits_of(clip, subject, kind) for kind in {line.kind for line in lines.values()}}
+    forced = _exits_of(clip, subject, {line.kind for line in lines.values()})
 
     def runner(name: str) -> Run:
         def run(turn: int) -> None:
@@ -197,20 +197,22 @@ def _play(clip: StreamClip, subject: Subject, found: StreamTimes, rest: float) -
     found.clips += 1
 
 
-def _exits_of(clip: StreamClip, subject: Subject, kind: Kind) -> list[int]:
-    """The exit that is forced on each image; -1: none is."""
+def _exits_of(clip: StreamClip, subject: Subject, kinds: set[Kind]) -> dict[Kind, list[int]]:
+    """For lines of each kind, the exit that is forced on each image; -1: none is."""
     classifier = subject.forced
     if classifier is None:
-        return [-1] * len(clip.messages)
+        return {kind: [-1] * len(clip.messages) for kind in kinds}
 
     def exits(kind: Kind) -> list[int]:
         run = ours(classifier, subject.tau, kind, True).frame
         decisions = [run(message, number * STEP_NS, -1) for number, message in enumerate(clip.messages)]
         return [-1 if decision is None else decision.exit_index for decision in decisions]
 
+    alone = exits(Kind())
     # The gate of the other size may pass an image that the one here does not.
-    return [alone if exit_index == GATE_EXIT_INDEX else exit_index
-            for exit_index, alone in zip(exits(kind), exits(Kind()), strict=True)]
+    return {kind: alone if kind == Kind() else
+            [without if own == GATE_EXIT_INDEX else own for own, without in zip(exits(kind), alone, strict=True)]
+            for kind in kinds}
 
 
 def summary(found: StreamTimes, subject: Subject, slow: Sequence[str]) -> dict[str, Any]:

@@ -40,7 +40,6 @@ class KeptPatches:
         self.weights_host[:len(kept.weights)].copy_(kept.weights)
 
     def upload(self) -> None:
-        """Part of the first graph."""
         self.patches.copy_(self.patches_host, non_blocking=True)
         self.weights.copy_(self.weights_host, non_blocking=True)
 
@@ -67,6 +66,18 @@ class Buffers:
         # One per exit: the device may not have read that of an earlier exit yet.
         self.rows_host = backend.host_buffer(exits, size, dtype=torch.int64)
         self.rows = torch.zeros(exits, size, dtype=torch.int64, device=device)
+
+    # The copies from and to the host are part of the graphs: one launch instead of three.
+
+    def upload(self) -> None:
+        """The images and the patches that they keep; the beginning of the first graph."""
+        self.images.copy_(self.images_host, non_blocking=True)
+        if self.kept is not None:
+            self.kept.upload()
+
+    def read_back(self, index: int) -> None:
+        """The outputs of an exit; the end of its graph."""
+        self.outputs_host[index].copy_(self.outputs[index], non_blocking=True)
 
 
 class Steps(Protocol):
@@ -95,11 +106,9 @@ class TorchSteps:
         def run(index: int) -> None:
             x, weights, before = buffers.hidden, None if kept is None else kept.weights, None
             if index == 0:
-                # The copies from and to the host are part of the graph: one launch instead of three.
-                buffers.images.copy_(buffers.images_host, non_blocking=True)
+                buffers.upload()
                 x = model.embed(buffers.images)
                 if kept is not None:
-                    kept.upload()
                     x = x.gather(1, kept.patches.unsqueeze(2).expand(-1, -1, x.shape[2]))
             else:
                 before = buffers.logits
@@ -111,7 +120,7 @@ class TorchSteps:
             # As `exit_probabilities`, whose temperature is a number.
             probabilities = exit_probabilities(logits.float() / temperatures[index])
             torch.cat((logits.float(), probabilities), dim=-1, out=buffers.outputs[index])
-            buffers.outputs_host[index].copy_(buffers.outputs[index], non_blocking=True)
+            buffers.read_back(index)
         return run
 
 

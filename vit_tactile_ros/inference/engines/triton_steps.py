@@ -64,15 +64,13 @@ class TritonSteps:
 
         def run(index: int) -> None:
             if index == 0:
-                buffers.images.copy_(buffers.images_host, non_blocking=True)
-                if buffers.kept is not None:
-                    buffers.kept.upload()
+                buffers.upload()
                 self._embed(buffers, between)
             blocks, head = self._stages[index]
             for block in blocks:
                 self._block(buffers.hidden, weights, block, scratch)
             self._head(index, buffers, weights, head, temperatures)
-            buffers.outputs_host[index].copy_(buffers.outputs[index], non_blocking=True)
+            buffers.read_back(index)
         return run
 
     def _embed(self, buffers: Buffers, between: list[Tensor]) -> None:
