@@ -1,4 +1,4 @@
-"""Early exit of a batch with any engine: by the engine itself if it overlaps decision and stages, else one by one."""
+"""Early exit of a batch with any engine: by the engine itself if it starts stages ahead, else stage by stage."""
 
 from __future__ import annotations
 
